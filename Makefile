@@ -1,0 +1,34 @@
+# `make demo` and `make test` do all the set-up themselves. VENV=DIR uses another environment.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.refiner-installed
+
+.PHONY: demo test lint bench install clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+# The main job on the built-in data: search, final training of both networks, report, export.
+demo: install
+	$(BIN)/refine timm:resnet18 --data digits --warmup-epochs 2 --epochs 4 --train-epochs 6
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Minutes to hours; benchmarks/README.md tells what each script measures and holds the results.
+bench: install
+	$(BIN)/python benchmarks/controller_vs_random.py
+	$(BIN)/python benchmarks/step_time.py
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

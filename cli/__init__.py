@@ -1,0 +1,1 @@
+"""The ``refine`` command: parses, calls the library, prints."""

@@ -1,0 +1,267 @@
+"""The command's surface: options and help. What needs torch is imported when a command runs."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from refiner import __version__
+from refiner.errors import RefinerError
+
+_FAILED, _STOPPED = 2, 130
+DEFAULT_COMMAND = "run"
+
+
+class _DefaultCommand(TyperGroup):
+    """A group in which ``refine MODEL`` means ``refine run MODEL``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command's name in front where none is named."""
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = [DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_DefaultCommand,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=(
+        "Refine the operators of a convolutional network and leave its skip connections alone.\n\n"
+        "`refine MODEL [OPTIONS]` searches, trains and reports: it is short for `refine run MODEL`, "
+        "and `refine MODEL --help` lists its options. MODEL is timm:NAME, torchvision:NAME, "
+        "FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
+        "Example: refine timm:resnet18 --data folder:images --epochs 30"
+    ),
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        show_default=False,
+    ),
+]
+Slots = Annotated[str, typer.Option(help="what changes together: conv or block")]
+Candidates = Annotated[
+    str | None,
+    typer.Option(
+        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3",
+        show_default=False,
+    ),
+]
+AllowLarger = Annotated[
+    bool, typer.Option("--allow-larger", help="admit candidates with more parameters")
+]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE for the model's builder; may be repeated", show_default=False),
+]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="start from published weights")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="start from the weights in a .safetensors or .pt file", show_default=False),
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        help="C,H,W of one input; default: the model's own, else C,224,224", show_default=False
+    ),
+]
+Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for machines")]
+Out = Annotated[
+    Path | None, typer.Option(help="folder for the results; must be new", show_default=False)
+]
+
+
+@app.callback(invoke_without_command=True)
+def _group(
+    version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False,
+) -> None:
+    if version:
+        print(f"refine {__version__}")
+        raise typer.Exit
+
+
+@app.command(DEFAULT_COMMAND)
+def run(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str,
+        typer.Option(help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"),
+    ] = "digits",
+    slots: Slots = "conv",
+    candidates: Candidates = None,
+    allow_larger: AllowLarger = False,
+    strategy: Annotated[str, typer.Option(help="controller or random")] = "controller",
+    warmup_epochs: Annotated[
+        int, typer.Option(help="on random paths before the search; 0 is the paper's R")
+    ] = 5,
+    epochs: Annotated[int, typer.Option(help="of the search")] = 15,
+    train_epochs: Annotated[
+        int, typer.Option(help="of training original and refined model alike; 0 skips it")
+    ] = 15,
+    lr: Annotated[float, typer.Option(help="largest learning rate, of search and training")] = 0.1,
+    batch_size: Annotated[int, typer.Option(help="images a training batch")] = 64,
+    tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
+    samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
+    limit: Annotated[
+        int | None, typer.Option(help="use so many training images", show_default=False)
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="resize images to this", show_default=False)
+    ] = None,
+    data_root: Annotated[Path, typer.Option(help="where torchvision keeps its archives")] = Path(
+        "data"
+    ),
+    model_arg: ModelArg = None,
+    pretrained: Pretrained = False,
+    weights: Weights = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    precision: Annotated[str, typer.Option(help="no, bf16 or fp16")] = "no",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder of the run, new; default: runs/NAME", show_default=False),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="go on with the run in this folder, with all its settings", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Search better operators for MODEL, train it beside the original, report and export."""
+    from .run import RunOptions, resume_run, start_run
+
+    if resume is not None:
+        resume_run(resume, model=model, as_json=as_json)
+        return
+    if model is None:
+        raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
+    options = RunOptions(
+        model=model, data=data, slots=slots, candidates=candidates, allow_larger=allow_larger,
+        strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
+        lr=lr, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
+        image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
+        pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
+        device=device, precision=precision,
+    )  # fmt: skip
+    start_run(options, out=out, as_json=as_json)
+
+
+@app.command("slots")
+def slots_command(
+    model: Model,
+    slots: Slots = "conv",
+    candidates: Candidates = None,
+    allow_larger: AllowLarger = False,
+    input_size: InputSize = None,
+    model_arg: ModelArg = None,
+    as_json: Json = False,
+) -> None:
+    """Show MODEL's slots, their candidates and costs, and every frozen conv; trains nothing."""
+    from .inspect import show_slots
+
+    show_slots(
+        model, slots=slots, candidates=candidates, allow_larger=allow_larger,
+        input_size=input_size, model_arg=model_arg or (), as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command("apply")
+def apply_command(
+    model: Model,
+    architecture: Annotated[
+        str, typer.Argument(help="an architecture.json, or a vector such as 1,0,0,2")
+    ],
+    slots: Slots = "conv",
+    candidates: Candidates = None,
+    allow_larger: AllowLarger = False,
+    input_size: InputSize = None,
+    model_arg: ModelArg = None,
+    pretrained: Pretrained = False,
+    weights: Weights = None,
+    seed: Seed = 0,
+    out: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Rewrite MODEL to an architecture without a search, and report its cost."""
+    from .inspect import apply_architecture
+
+    apply_architecture(
+        model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
+        input_size=input_size, model_arg=model_arg or (), pretrained=pretrained,
+        weights=None if weights is None else str(weights), seed=seed, out=out, as_json=as_json,
+    )  # fmt: skip
+
+
+@app.command("report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="a run's folder")], as_json: Json = False
+) -> None:
+    """Show the report of a run again."""
+    from .run import show_report
+
+    show_report(folder, as_json=as_json)
+
+
+@app.command("export")
+def export_command(
+    folder: Annotated[Path, typer.Argument(help="a run's folder")],
+    export_format: Annotated[str, typer.Option("--format", help="torchscript")] = "torchscript",
+    to: Annotated[
+        Path | None, typer.Option(help="file; default: refined.ts in DIR", show_default=False)
+    ] = None,
+) -> None:
+    """Export the refined model of a run."""
+    from .run import export_run
+
+    export_run(folder, export_format=export_format, to=to)
+
+
+@app.command("recipes")
+def recipes_command(
+    action: Annotated[str | None, typer.Argument(help="show or copy", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    to: Annotated[Path | None, typer.Argument(metavar="FILE", show_default=False)] = None,
+) -> None:
+    """List the recipes; `show NAME` prints one, `copy NAME FILE` writes it to a file of yours."""
+    from .recipes import recipes
+
+    recipes(action, name, to)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 done, 2 the user's input, 130 stopped."""
+    call: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        result = call(args=arguments, prog_name="refine", standalone_mode=False)
+    except RefinerError as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("stopped", file=sys.stderr)
+        return _STOPPED
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of typer, whichever click it carries
+            return _fail(f"{error.format_message()} `refine --help` lists what there is.")
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return _FAILED

@@ -1,0 +1,159 @@
+"""``refine slots`` and ``refine apply``: nothing is trained."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_model
+
+import refiner
+from refiner.api import cost_report
+from refiner.cost import slot_costs
+from refiner.devices import Devices
+from refiner.errors import ArchitectureError
+from refiner.inputs import first_sample
+from refiner.models import ModelSpec
+from refiner.report import change, operation_text
+from refiner.run_folder import RunFolder, check_free
+from refiner.space import Architecture, SearchSpace, with_model
+
+from .options import candidate_list, model_arguments, random_input
+from .screen import print_report, print_table
+
+
+def show_slots(
+    source: str,
+    *,
+    slots: str,
+    candidates: str | None,
+    allow_larger: bool,
+    input_size: str | None,
+    model_arg: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Print the slots of a model, their candidates with costs, and the frozen convs."""
+    model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
+    example = random_input(model, input_size)
+    space = refiner.search_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+    )
+    whole = refiner.measure_cost(model, first_sample(example))
+    costs = slot_costs(space)
+    least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
+    most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
+    if as_json:
+        document = {
+            "model": source, "input": list(example.shape[1:]), "macs": whole.macs,
+            "params": whole.params, "least_macs": least, "most_macs": most,
+            "macs_in_slots": sum(c[0].macs for c in costs), "architectures": space.size,
+            "slots": _slot_documents(space), "frozen": [asdict(f) for f in space.frozen],
+            "skips": [asdict(s) for s in space.skips],
+        }  # fmt: skip
+        print(json.dumps(document))
+        return
+    rows = []
+    for slot, names, options in zip(space.slots, space.candidates, costs, strict=True):
+        offered = "  ".join(
+            f"{i} {name} {change(options[0].macs, option.macs)}"
+            for i, (name, option) in enumerate(zip(names, options, strict=True))
+            if i
+        )
+        rows.append((slot.name, operation_text(slot), f"{options[0].macs:,}", offered))
+    print_table(f"slots of {source}", ("slot", "0 original", "MACs", "candidates"), rows)
+    if space.frozen:
+        print_table("frozen convs", ("conv", "reason"), [(f.name, f.reason) for f in space.frozen])
+    print_table(
+        "skip edges",
+        ("from", "to", "projection"),
+        [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips],
+    )
+    reach = 100 * sum(c[0].macs for c in costs) / whole.macs
+    print(
+        f"{len(space.slots)} slots, {space.size:,} architectures, {reach:.0f} % of "
+        f"{whole.macs:,} MACs in reach: from {least:,} to {most:,}"
+    )
+
+
+def _slot_documents(space: SearchSpace) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": slot.name,
+            "original": operation_text(slot),
+            "convs": [site.conv for site in slot.sites],
+            "in_shape": list(slot.sites[0].in_shape[1:]),
+            "out_shape": list(slot.sites[-1].out_shape[1:]),
+            "candidates": [
+                {"name": name, "macs": cost.macs, "params": cost.params}
+                for name, cost in zip(names, costs, strict=True)
+            ],
+        }
+        for slot, names, costs in zip(space.slots, space.candidates, slot_costs(space), strict=True)
+    ]
+
+
+def apply_architecture(
+    source: str,
+    text: str,
+    *,
+    slots: str,
+    candidates: str | None,
+    allow_larger: bool,
+    input_size: str | None,
+    model_arg: Sequence[str],
+    pretrained: bool,
+    weights: str | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Rewrite a model to a vector or an architecture.json; report, and write it out if asked."""
+    if out is not None:
+        check_free(out)
+    spec = ModelSpec(
+        source=source, arguments=model_arguments(model_arg), pretrained=pretrained,
+        weights=weights, seed=seed,
+    )  # fmt: skip
+    given = Architecture.load(text) if text.endswith(".json") else None
+    if given is not None and isinstance(given.model, dict):
+        classes = (given.model.get("spec") or {}).get("classes")
+        spec = ModelSpec(**{**asdict(spec), "classes": classes})
+    model = spec.build()
+    example = random_input(model, input_size)
+    space = refiner.search_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+    )
+    architecture = given if given is not None else space.architecture(_vector(text))
+    rewritten = refiner.rewrite(model, architecture, seed=seed)
+    one = first_sample(example)
+    report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
+    if out is not None:
+        folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
+        kept = with_model(architecture, {"spec": spec.to_json()})
+        folder.write_text("architecture.json", kept.to_json())
+        save_model(rewritten, str(out / "refined.safetensors"))
+        refiner.export(rewritten, out / "refined.ts", example)
+        folder.write_json("report.json", report.to_json())
+        folder.write_text("report.md", report.to_markdown())
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        print_report(report)
+
+
+def _vector(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        raise ArchitectureError(
+            f"{text!r} is neither a file that ends in .json nor a vector such as 1,0,0,2."
+        ) from None

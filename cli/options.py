@@ -1,0 +1,51 @@
+"""Options that several commands take, from text to values."""
+
+import ast
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from refiner.errors import ConfigError
+from refiner.models import default_input_size
+
+
+def candidate_list(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in ``a,b,c``, or None for the default."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ConfigError(
+            "--candidates is empty. Name operations, such as depthwise3x3,maxpool3x3."
+        )
+    return names
+
+
+def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` texts as a dict; a value is a Python literal, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--model-arg {pair!r} is not KEY=VALUE, such as drop_rate=0.1.")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments
+
+
+def random_input(model: torch.nn.Module, size: str | None) -> torch.Tensor:
+    """Return two random samples of the given ``C,H,W``, or of the model's own input size."""
+    if size is None:
+        shape = default_input_size(model)
+    else:
+        try:
+            channels, height, width = (int(part) for part in size.split(","))
+            shape = (channels, height, width)
+        except ValueError:
+            raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
+        if min(shape) < 1:
+            raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
+    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))

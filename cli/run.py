@@ -1,0 +1,196 @@
+"""``refine MODEL``, ``--resume``, ``refine report`` and ``refine export``."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import refiner
+from refiner.data import Data
+from refiner.errors import ConfigError, RunError
+from refiner.loaders import example_of
+from refiner.models import ModelSpec, input_channels
+from refiner.report import Report
+from refiner.run_folder import RunFolder, check_free
+from refiner.space import Architecture
+
+from .options import candidate_list, model_arguments
+from .screen import listener, print_report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What ``refine MODEL`` was given, in the form that config.json keeps."""
+
+    model: str
+    data: str
+    slots: str
+    candidates: str | None
+    allow_larger: bool
+    strategy: str
+    warmup_epochs: int
+    epochs: int
+    train_epochs: int
+    lr: float
+    batch_size: int
+    tells: int
+    samples: int
+    limit: int | None
+    image_size: int | None
+    data_root: str
+    model_arg: tuple[str, ...]
+    pretrained: bool
+    weights: str | None
+    seed: int
+    device: str
+    precision: str
+
+    def configs(self) -> tuple[refiner.SearchConfig, refiner.TrainConfig]:
+        """Return the settings of the search and of the training; they check their ranges."""
+        search = refiner.SearchConfig(
+            epochs=self.epochs,
+            warmup_epochs=self.warmup_epochs,
+            tells=self.tells,
+            samples=self.samples,
+            weights=refiner.TrainConfig(lr_max=self.lr),
+        )
+        return search, refiner.TrainConfig(epochs=self.train_epochs, lr_max=self.lr)
+
+    def model_and_data(self) -> tuple[ModelSpec, Any, Data]:
+        """Return the model's spec, the model, and data that fits its channels.
+
+        The data decides how many classes the model has, and the model how many channels the data.
+        """
+        spec = ModelSpec(
+            source=self.model,
+            arguments=model_arguments(self.model_arg),
+            pretrained=self.pretrained,
+            weights=self.weights,
+            seed=self.seed,
+        )
+        channels = input_channels(spec.build())
+        data = refiner.load_data(
+            self.data,
+            batch_size=self.batch_size,
+            channels=channels,
+            image_size=self.image_size,
+            root=self.data_root,
+            limit=self.limit,
+            seed=self.seed,
+        )
+        if data.classes:
+            spec = ModelSpec(**{**asdict(spec), "classes": len(data.classes)})
+        return spec, spec.build(), data
+
+
+def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
+    """Begin a run in a new folder."""
+    folder = _free_folder(options) if out is None else out
+    check_free(folder)
+    _run(options, folder, resume=False, as_json=as_json)
+
+
+def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
+    """Go on with a run, with the settings that its folder keeps."""
+    kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
+    if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(RunOptions)}:
+        raise RunError(f"{folder} was not made by this version's command, so it cannot resume it.")
+    options = RunOptions(**{**kept, "model_arg": tuple(kept["model_arg"])})
+    if model is not None and model != options.model:
+        raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
+    _run(options, folder, resume=True, as_json=as_json)
+
+
+def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
+    search, train = options.configs()
+    progress = listener()
+    spec, model, data = options.model_and_data()
+    if data.note:
+        progress.note(data.note)
+    provenance = {"spec": spec.to_json(), "command": asdict(options)}
+    try:
+        result = refiner.refine(
+            model,
+            data.train,
+            data.val,
+            slots=options.slots,  # type: ignore[arg-type]
+            candidates=candidate_list(options.candidates),
+            allow_larger=options.allow_larger,
+            strategy=options.strategy,
+            search=search,
+            train=train,
+            seed=options.seed,
+            device=options.device,
+            precision=options.precision,
+            out=folder,
+            resume=resume,
+            progress=progress,
+            provenance=provenance,
+        )
+    except KeyboardInterrupt:
+        progress.close()
+        if (folder / "checkpoint" / "search.pt").is_file():
+            print(f"stopped; to go on: refine --resume {folder}", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
+    _print(result.report, folder, as_json)
+
+
+def _free_folder(options: RunOptions) -> Path:
+    """Return the first of runs/NAME-DATA, runs/NAME-DATA-2, ... that is not there."""
+    name = options.model.rpartition(":")[2] or "model"
+    data = options.data.partition(":")[0].removesuffix(".py")
+    base = Path("runs") / f"{name}-{Path(data).name}"
+    number = 1
+    while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def _print(report: Report, folder: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"folder": str(folder), **report.to_json()}))
+    else:
+        print_report(report)
+        print(f"\n{folder}: architecture.json report.md refined.ts refined.safetensors")
+
+
+def show_report(folder: Path, *, as_json: bool) -> None:
+    """Print a run's report, and write report.md again."""
+    run = RunFolder.open(folder)
+    report = Report.from_json(
+        {k: v for k, v in run.read_json("report.json").items() if k != "format_version"}
+    )
+    run.write_text("report.md", report.to_markdown())
+    _print(report, folder, as_json)
+
+
+def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
+    """Build the refined model of a run again and export it."""
+    from safetensors.torch import load_model
+
+    run = RunFolder.open(folder)
+    architecture = Architecture.load(folder / "architecture.json")
+    provenance = run.config().get("provenance") or {}
+    if "spec" not in provenance:
+        raise RunError(
+            f"{folder} does not tell how its model was made. Use refiner.rewrite and "
+            "refiner.export in Python."
+        )
+    model = refiner.rewrite(ModelSpec(**provenance["spec"]).build(), architecture)
+    load_model(model, str(folder / "refined.safetensors"))
+    if to is not None and to.exists():
+        raise ConfigError(f"{to} is there already. Name another file.")
+    target = to or folder / "refined.ts"
+    way = refiner.export(model, target, _example(run, provenance), export_format)
+    print(f"{target}: TorchScript, made by {way}")
+
+
+def _example(run: RunFolder, provenance: dict[str, Any]) -> Any:
+    kept = provenance.get("command")
+    if isinstance(kept, dict) and "data" in kept:
+        options = RunOptions(**{**kept, "model_arg": tuple(kept["model_arg"])})
+        return example_of(options.model_and_data()[2].train)
+    raise RunError(f"{run.path} does not tell its data. Use refiner.export in Python.")

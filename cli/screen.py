@@ -1,0 +1,93 @@
+"""What a person sees: progress and tables."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from refiner.progress import Lines, Value, seconds, shown
+from refiner.report import Report
+
+
+class Bars:
+    """A progress bar a phase on a terminal, with time left and what there is to watch."""
+
+    def __init__(self) -> None:
+        self.bars = RichProgress(
+            TextColumn("[bold]{task.description:<15}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[watch]}"),
+            console=Console(stderr=True),
+        )
+        self.task = None
+        self.values: dict[str, Value] = {}
+
+    def begin(self, phase: str, total: int, done: int = 0) -> None:
+        """Add a bar."""
+        self.bars.start()
+        self.values = {}
+        self.task = self.bars.add_task(phase, total=total, completed=done, watch="")
+
+    def advance(self, steps: int = 1, **values: Value) -> None:
+        """Move the bar."""
+        assert self.task is not None
+        self.values.update(values)
+        self.bars.update(self.task, advance=steps, watch=shown(self.values))
+
+    def end(self) -> None:
+        """Fill the bar."""
+        assert self.task is not None
+        task = self.bars.tasks[self.task]
+        took = f"took {seconds(task.elapsed or 0)}"
+        self.bars.update(self.task, completed=task.total, watch=f"{took}  {shown(self.values)}")
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self.bars.console.print(text, highlight=False)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self.bars.stop()
+
+
+class PlainLines(Lines):
+    """Plain lines, for an output that is no terminal."""
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
+def listener() -> Bars | PlainLines:
+    """Return bars for a terminal and lines for anything else."""
+    return Bars() if sys.stderr.isatty() else PlainLines()
+
+
+def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table to stdout; numbers stand to the right."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_report(report: Report) -> None:
+    """Print a report's tables."""
+    print_table(
+        "slots",
+        ("slot", "original", "operation", "MACs before", "after"),
+        [
+            (s.name, s.original, s.operation if i else "", f"{s.before.macs:,}",
+             f"{s.after.macs:,}" if i else "")
+            for s, i in zip(report.slots, report.vector, strict=True)
+        ],
+    )  # fmt: skip
+    print_table("result", ("", "original", "refined", "change"), report.summary())
+    print("architecture " + ",".join(map(str, report.vector)))
+    for note in report.notes:
+        print(f"note: {note}")

@@ -1,0 +1,1 @@
+"""Recipes: one file an experiment; read it and you know it."""

@@ -1,0 +1,114 @@
+"""Refine the operators of a convolutional network and leave its skip connections alone.
+
+Names are imported when they are first used, so that ``refine --help`` need not wait for torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refiner.api import Result, refine
+    from refiner.candidates import Candidate, register_candidate
+    from refiner.cost import Cost, measure_cost, measure_latency
+    from refiner.data import Data, load_data
+    from refiner.errors import RefinerError
+    from refiner.exporting import export
+    from refiner.models import ModelSpec
+    from refiner.report import Report
+    from refiner.rewriting import rewrite
+    from refiner.search import Search, SearchConfig, SearchResult
+    from refiner.slots import ConvSite, ConvSpec, Frozen, SkipEdge, Slot, find_slots
+    from refiner.space import Architecture, SearchSpace, search_space
+    from refiner.strategy import Strategy
+    from refiner.supernet import Supernet
+    from refiner.task import Classification, Task
+    from refiner.tracing import trace
+    from refiner.training import TrainConfig, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Architecture": "space",
+    "Candidate": "candidates",
+    "Classification": "task",
+    "ConvSite": "slots",
+    "ConvSpec": "slots",
+    "Cost": "cost",
+    "Data": "data",
+    "Frozen": "slots",
+    "ModelSpec": "models",
+    "RefinerError": "errors",
+    "Report": "report",
+    "Result": "api",
+    "Search": "search",
+    "SearchConfig": "search",
+    "SearchResult": "search",
+    "SearchSpace": "space",
+    "SkipEdge": "slots",
+    "Slot": "slots",
+    "Strategy": "strategy",
+    "Supernet": "supernet",
+    "Task": "task",
+    "TrainConfig": "training",
+    "export": "exporting",
+    "find_slots": "slots",
+    "load_data": "data",
+    "measure_cost": "cost",
+    "measure_latency": "cost",
+    "refine": "api",
+    "register_candidate": "candidates",
+    "rewrite": "rewriting",
+    "search_space": "space",
+    "trace": "tracing",
+    "train": "training",
+}
+"""The module in which each public name lives."""
+
+__all__ = [
+    "Architecture",
+    "Candidate",
+    "Classification",
+    "ConvSite",
+    "ConvSpec",
+    "Cost",
+    "Data",
+    "Frozen",
+    "ModelSpec",
+    "RefinerError",
+    "Report",
+    "Result",
+    "Search",
+    "SearchConfig",
+    "SearchResult",
+    "SearchSpace",
+    "SkipEdge",
+    "Slot",
+    "Strategy",
+    "Supernet",
+    "Task",
+    "TrainConfig",
+    "export",
+    "find_slots",
+    "load_data",
+    "measure_cost",
+    "measure_latency",
+    "refine",
+    "register_candidate",
+    "rewrite",
+    "search_space",
+    "trace",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first used."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'refiner' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"refiner.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,297 @@
+"""``refiner.refine``: the whole method in one call."""
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from safetensors.torch import save_model
+from torch import nn
+
+from refiner.cost import measure_cost, measure_latency
+from refiner.devices import Devices
+from refiner.errors import ConfigError, RunError
+from refiner.exporting import export
+from refiner.inputs import batch_size, first_sample
+from refiner.loaders import example_of, split_loader
+from refiner.progress import Lines, Progress, Silent
+from refiner.randomness import derive_seed
+from refiner.report import Report, Trained, slot_reports
+from refiner.rewriting import rewrite
+from refiner.run_folder import RunFolder
+from refiner.search import Search, SearchConfig, SearchResult
+from refiner.slots import Granularity
+from refiner.space import Architecture, SearchSpace, search_space, with_model
+from refiner.strategies import make_strategy
+from refiner.task import Classification, Task
+from refiner.training import TrainConfig, train
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a refinement gives."""
+
+    model: nn.Module
+    """The rewritten model, on its own, with trained weights, on the CPU in eval mode."""
+    architecture: Architecture
+    report: Report
+    search: SearchResult
+    example_input: Any
+
+    def export(self, path: str | os.PathLike[str], format: str = "torchscript") -> str:  # noqa: A002
+        """Write the model to a file that lives without refiner; see :func:`refiner.export`."""
+        return export(self.model, path, self.example_input, format)
+
+
+def refine(
+    model: nn.Module,
+    loader: Any,
+    val_loader: Any = None,
+    *,
+    task: Task | None = None,
+    example_input: Any = None,
+    slots: Granularity = "conv",
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+    strategy: str = "controller",
+    search: SearchConfig | None = None,
+    train: TrainConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "no",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | Progress = True,
+    provenance: Mapping[str, Any] | None = None,
+) -> Result:
+    """Refine the operators of ``model`` (NAR): search, rewrite, train if asked, report.
+
+    Args:
+        model: any conv model; never changed.
+        loader: training batches, of known number: a DataLoader, or any iterable with ``len()``.
+        val_loader: validation batches. Without it, a fifth of the training images is split off.
+        task: what a batch means; classification by default.
+        example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
+        slots: ``conv`` or ``block``.
+        candidates: names; the paper's four by default.
+        allow_larger: admit candidates with more parameters than the original.
+        strategy: ``controller`` or ``random``.
+        search: how long and how much; ``warmup_epochs=0`` is the paper's R.
+        train: trains the refined model and the untouched one alike after the search, from the
+            weights that ``model`` came with. Without it the refined model keeps the weights that
+            the search left.
+        seed: fixes the run on a CPU to the bit.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``no``, ``bf16`` or ``fp16``.
+        out: folder for the run's files; must be new.
+        resume: go on with the run in ``out``, which must have been made with the same settings.
+        progress: True writes plain lines to stderr, False nothing; or a listener.
+        provenance: noted in config.json and architecture.json: how the model was made.
+
+    Raises:
+        RefinerError: something that the caller gave does not work; the message tells the next step.
+    """
+    listener = progress if not isinstance(progress, bool) else (Lines() if progress else Silent())
+    task, search = task or Classification(), search or SearchConfig()
+    devices = Devices.choose(device, precision)
+    if val_loader is None:
+        loader, val_loader = split_loader(loader, seed)
+    example = example_of(loader) if example_input is None else example_input
+    space = search_space(
+        model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
+    )
+    settings = {
+        "slots": slots,
+        "candidates": [list(names) for names in space.candidates],
+        "strategy": strategy,
+        "search": asdict(search),
+        "train": asdict(train) if train is not None else None,
+        "seed": seed,
+        "precision": precision,
+    }
+    proposer = make_strategy(strategy, space.candidates, seed)
+    folder = _folder(out, resume, settings, provenance) if devices.is_main or resume else None
+    train_batches, val_batches = devices.loader(loader), devices.loader(val_loader)
+    searching = Search(
+        model, space, proposer, task, train_batches, val_batches,
+        devices=devices, config=search, seed=seed,
+    )  # fmt: skip
+    found = searching.run(
+        progress=listener, on_epoch=_keep_search(folder, searching, devices, resume)
+    )
+    architecture = with_model(
+        space.architecture(found.best.vector), dict(provenance) if provenance else None
+    )
+
+    trained = None
+    refined = searching.emit(found.best.vector)
+    del searching
+    if train is not None and train.epochs > 0:
+        refined = rewrite(model, architecture, seed=seed)
+        trained = _train_both(
+            model, refined, train_batches, val_batches, task,
+            devices=devices, config=train, seed=seed, progress=listener, folder=folder,
+        )  # fmt: skip
+    refined = refined.cpu().eval()
+    report = _report(
+        model, refined, space, architecture, example, found, task,
+        devices=devices, trained=trained, settings=settings,
+    )  # fmt: skip
+    result = Result(
+        model=refined, architecture=architecture, report=report, search=found, example_input=example
+    )
+    if folder is not None and devices.is_main:
+        write_result(folder, result)
+    return result
+
+
+def _folder(
+    out: str | os.PathLike[str] | None,
+    resume: bool,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None,
+) -> RunFolder | None:
+    if out is None:
+        if resume:
+            raise ConfigError("resume wants the run's folder. Give out=DIR.")
+        return None
+    if not resume:
+        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
+    folder = RunFolder.open(out)
+    before = folder.config().get("settings", {})
+    now = json.loads(json.dumps(settings))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise RunError(
+                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
+                f"{value} here. Resume with the same, or begin a new run."
+            )
+    return folder
+
+
+def _keep_search(
+    folder: RunFolder | None, searching: Search, devices: Devices, resume: bool
+) -> Callable[[dict[str, Any]], None]:
+    """Load the search's checkpoint where there is one; return what saves it after each epoch."""
+    if folder is None:
+        return lambda _record: None
+    if resume:
+        state = folder.load_checkpoint("search")
+        if state is None:
+            raise RunError(
+                f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
+                "Begin a new run."
+            )
+        try:
+            searching.load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
+            ) from error
+        folder.forget_after(searching.epoch)
+
+    def keep(record: dict[str, Any]) -> None:
+        if devices.is_main:
+            folder.record(record)
+            folder.save_checkpoint("search", searching.state_dict())
+
+    return keep
+
+
+def _train_both(
+    model: nn.Module,
+    refined: nn.Module,
+    train_batches: Any,
+    val_batches: Any,
+    task: Task,
+    *,
+    devices: Devices,
+    config: TrainConfig,
+    seed: int,
+    progress: Progress,
+    folder: RunFolder | None,
+) -> Trained:
+    """Train the refined model, and a copy of the untouched one, alike."""
+    scores = {}
+    for name, network in (("baseline", copy.deepcopy(model)), ("refined", refined)):
+
+        def keep(state: dict[str, Any], name: str = name) -> None:
+            if folder is not None and devices.is_main:
+                folder.save_checkpoint(name, state)
+
+        scores[name] = train(
+            network, train_batches, val_batches, task,
+            devices=devices, config=config, seed=derive_seed(seed, "final"),
+            name=f"train {name}", progress=progress,
+            state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,
+        ).score  # fmt: skip
+    return Trained(epochs=config.epochs, baseline=scores["baseline"], refined=scores["refined"])
+
+
+def _report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example: Any,
+    found: SearchResult,
+    task: Task,
+    *,
+    devices: Devices,
+    trained: Trained | None,
+    settings: Mapping[str, Any],
+) -> Report:
+    one = first_sample(example)
+    report = cost_report(model, refined, space, architecture, one, devices=devices)
+    shown = {key: settings[key] for key in ("slots", "strategy", "seed", "precision")}
+    shown |= {f"search.{key}": value for key, value in settings["search"].items()}
+    shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
+    return replace(
+        report,
+        metric=task.metric,
+        search_score=found.best.score,
+        trained=trained,
+        settings=tuple((key, str(value)) for key, value in shown.items()),
+    )
+
+
+def cost_report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example_input: Any,
+    *,
+    devices: Devices,
+) -> Report:
+    """Return the report of a rewrite alone: costs and latencies, no scores."""
+    before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
+    latencies = [
+        measure_latency(copy.deepcopy(network).to(devices.device), example_input)
+        for network in (model, refined)
+    ]
+    return Report(
+        vector=architecture.vector,
+        before=before,
+        after=after,
+        slots=slot_reports(space, architecture),
+        frozen=space.frozen,
+        latency_before=latencies[0],
+        latency_after=latencies[1],
+        latency_batch=batch_size(example_input),
+        notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
+    )
+
+
+def write_result(folder: RunFolder, result: Result) -> None:
+    """Write what a refinement gave into its folder."""
+    folder.write_text("architecture.json", result.architecture.to_json())
+    partial = folder.path / "refined.safetensors.partial"
+    save_model(result.model, str(partial))
+    os.replace(partial, folder.path / "refined.safetensors")
+    way = result.export(folder.path / "refined.ts")
+    report = replace(result.report, notes=(*result.report.notes, f"refined.ts was made by {way}"))
+    folder.write_json("report.json", report.to_json())
+    folder.write_text("report.md", report.to_markdown())

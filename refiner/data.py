@@ -1,0 +1,216 @@
+"""Data sets by name, as loaders of (images, labels)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from refiner.errors import ConfigError, DataError, one_line
+from refiner.image_folder import common_size, disk_loader, list_images, read_images
+from refiner.loaders import VALIDATION_SHARE
+from refiner.models import load_function
+from refiner.randomness import derive_seed
+from refiner.split import stratified
+from refiner.tensor_loader import TensorLoader
+
+DATA_FORMS = "digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"
+_TENSOR_LIMIT = 2 * 2**30
+"""Bytes of uint8 pixels up to which an image set lives in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A training and a validation loader, and what is known of them."""
+
+    train: Any
+    """Iterable of batches; one pass is one epoch."""
+    val: Any
+    name: str
+    classes: tuple[str, ...] = ()
+    """Names of the classes, empty if not known."""
+    note: str = ""
+    """What a user should know of this data."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    batch_size: int
+    channels: int
+    image_size: int | None
+    limit: int | None
+    seed: int
+
+
+def load_data(
+    spec: str,
+    *,
+    batch_size: int = 64,
+    channels: int = 3,
+    image_size: int | None = None,
+    root: str | Path = "data",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Data:
+    """Return the data set that ``spec`` names.
+
+    Args:
+        spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` or ``FILE.py:FUNCTION``, a
+            function that returns (training loader, validation loader or None).
+        batch_size: images a training batch; validation batches hold 256 or more.
+        channels: of the images; 1 or 3.
+        image_size: height and width to resize to; by default that of the images, where they agree.
+        root: where torchvision keeps its archives.
+        limit: use at most about so many training images, the same share of each class.
+        seed: fixes the split of a validation part and the choice of ``limit``.
+
+    Raises:
+        DataError: unknown name, nothing there, or nothing readable.
+    """
+    for name, value in (("batch_size", batch_size), ("image_size", image_size), ("limit", limit)):
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}. Give 1 or more.")
+    options = _Options(
+        batch_size=batch_size,
+        channels=1 if channels == 1 else 3,
+        image_size=image_size,
+        limit=limit,
+        seed=seed,
+    )
+    if spec == "digits":
+        return _digits(options)
+    if spec in ("cifar10", "cifar100"):
+        return _cifar(spec, Path(root), options)
+    if spec.startswith("folder:"):
+        return _folder(Path(spec.removeprefix("folder:")), options)
+    if ":" in spec and not spec.endswith(":"):
+        return _user_data(spec)
+    raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
+
+
+_Part = tuple[torch.Tensor, torch.Tensor]
+
+
+def _digits(options: _Options) -> Data:
+    from sklearn.datasets import load_digits
+
+    digits, size = load_digits(), options.image_size or 32
+    pixels = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
+    pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    images = pixels.round().to(torch.uint8).repeat(1, options.channels, 1, 1)
+    note = (
+        "digits: 1,797 real images of handwritten digits that ship with scikit-learn, enlarged from "
+        f"8x8 to {size}x{size}. They show that all works; they are too easy to rank architectures."
+    )
+    parts = _split(images, torch.from_numpy(digits.target).long(), options.seed)
+    names = [str(name) for name in digits.target_names]
+    return _in_memory(*parts, names, "digits", options, pad=size // 16, flip=False, note=note)
+
+
+def _cifar(name: str, root: Path, options: _Options) -> Data:
+    import torchvision
+
+    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
+        name
+    ]
+    try:
+        data = kind(str(root), train=True, download=True)
+    except Exception as error:
+        raise DataError(
+            f"{name} is not in {root} and cannot be downloaded ({one_line(error, 100)}). "
+            f"Put the archive {kind.filename} into {root}, or use folder:PATH."
+        ) from error
+    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
+    if options.channels == 1:
+        images = images.float().mean(1, keepdim=True).round().to(torch.uint8)
+    if options.image_size is not None:
+        size = (options.image_size, options.image_size)
+        images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
+    parts = _split(images, torch.tensor(data.targets), options.seed)
+    return _in_memory(*parts, data.classes, name, options, pad=images.shape[-1] // 8, flip=True)
+
+
+def _folder(path: Path, options: _Options) -> Data:
+    train_root = path / "train" if (path / "train").is_dir() else path
+    files, labels, classes = list_images(train_root)
+    if (path / "val").is_dir():
+        val_files, val_labels, _ = list_images(path / "val", classes)
+    else:
+        keep, held = stratified(
+            np.array(labels), VALIDATION_SHARE, derive_seed(options.seed, "split")
+        )
+        val_files, val_labels = [files[i] for i in held], [labels[i] for i in held]
+        files, labels = [files[i] for i in keep], [labels[i] for i in keep]
+        if not val_files:
+            raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
+    keep = _limited(np.array(labels), options)
+    files, labels = [files[i] for i in keep], [labels[i] for i in keep]
+    size = (options.image_size,) * 2 if options.image_size else common_size(files[:64])
+    channels, name = options.channels, f"folder:{path}"
+    if (len(files) + len(val_files)) * channels * size[0] * size[1] > _TENSOR_LIMIT:
+        return Data(
+            train=disk_loader(files, labels, channels, size, options.batch_size, train=True),
+            val=disk_loader(val_files, val_labels, channels, size, options.batch_size, train=False),
+            name=name,
+            classes=tuple(classes),
+        )
+    part = read_images(files, channels, size), torch.tensor(labels)
+    val_part = read_images(val_files, channels, size), torch.tensor(val_labels)
+    return _in_memory(part, val_part, classes, name, options, pad=max(1, size[0] // 8), flip=True)
+
+
+def _user_data(spec: str) -> Data:
+    function = load_function(spec, DataError)
+    try:
+        loaders = function()
+    except Exception as error:
+        raise DataError(f"{spec} raised {one_line(error)}") from error
+    if isinstance(loaders, tuple | list) and len(loaders) == 2:
+        return Data(train=loaders[0], val=loaders[1], name=spec)
+    raise DataError(
+        f"{spec} returned {type(loaders).__name__}. Return (training loader, validation loader); "
+        "None for the second splits one off."
+    )
+
+
+def _split(images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[_Part, _Part]:
+    train, val = stratified(labels.numpy(), VALIDATION_SHARE, derive_seed(seed, "split"))
+    return (images[train], labels[train]), (images[val], labels[val])
+
+
+def _limited(labels: np.ndarray[Any, Any], options: _Options) -> np.ndarray[Any, Any]:
+    """Return the indices of the training images that ``limit`` leaves."""
+    if options.limit is None or options.limit >= len(labels):
+        return np.arange(len(labels))
+    share = options.limit / len(labels)
+    return stratified(labels, share, derive_seed(options.seed, "limit"))[1]
+
+
+def _in_memory(
+    train: _Part,
+    val: _Part,
+    classes: Iterable[str],
+    name: str,
+    options: _Options,
+    *,
+    pad: int,
+    flip: bool,
+    note: str = "",
+) -> Data:
+    keep = _limited(train[1].numpy(), options)
+    images, labels = train[0][keep], train[1][keep]
+    pixels = images[:: max(1, len(images) // 5000)].float() / 255
+    scale = {"mean": pixels.mean((0, 2, 3)), "std": pixels.std((0, 2, 3)).clamp(min=1e-3)}
+    size = options.batch_size
+    return Data(
+        train=TensorLoader(
+            images, labels, batch_size=size, train=True, pad=pad, flip=flip, **scale
+        ),
+        val=TensorLoader(*val, batch_size=max(256, size), train=False, **scale),
+        name=name,
+        classes=tuple(classes),
+        note=note,
+    )

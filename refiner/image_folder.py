@@ -1,0 +1,129 @@
+"""A folder of images, one folder a class: as tensors where small, else read from disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from refiner.errors import DataError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+Size = tuple[int, int]
+"""Height and width."""
+
+
+def list_images(
+    root: Path, classes: list[str] | None = None
+) -> tuple[list[Path], list[int], list[str]]:
+    """Return the files below the class folders of ``root``, their labels, and the class names.
+
+    Raises:
+        DataError: no such folder, no images, or a class that is not among ``classes``.
+    """
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root}. Name one with a folder of images a class.")
+    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    names = found if classes is None else classes
+    unknown = sorted(set(found) - set(names))
+    if unknown:
+        raise DataError(
+            f"{root} has the class {unknown[0]!r}, which the training images lack. Remove it."
+        )
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(names):
+        images = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+        files += images
+        labels += [label] * len(images)
+    if not files:
+        raise DataError(
+            f"{root} holds no images in class folders. Lay it out as PATH/train/CLASS/*.jpg, "
+            "with or without PATH/val beside it."
+        )
+    return files, labels, names
+
+
+def common_size(files: list[Path]) -> Size:
+    """Return the size that all of some images share, or 224 x 224."""
+    sizes = set()
+    for file in files:
+        with _opened(file) as image:
+            sizes.add((image.height, image.width))
+    return sizes.pop() if len(sizes) == 1 else (224, 224)
+
+
+def read_images(files: list[Path], channels: int, size: Size) -> torch.Tensor:
+    """Return all images as one uint8 tensor, N x C x H x W."""
+    pixels = np.empty((len(files), *size, channels), dtype=np.uint8)
+    for i, file in enumerate(files):
+        pixels[i] = _read(file, channels, size)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def disk_loader(
+    files: list[Path], labels: list[int], channels: int, size: Size, batch_size: int, *, train: bool
+) -> DataLoader[Any]:
+    """Return a loader that reads images as they are needed, shuffled and augmented in training."""
+    return DataLoader(
+        _DiskImages(files, labels, channels, size, train),
+        batch_size=batch_size,
+        shuffle=train,
+        drop_last=train and len(files) >= batch_size,
+        num_workers=min(8, torch.get_num_threads()),
+        persistent_workers=True,
+    )
+
+
+class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
+    """Images that are read from disk one at a time."""
+
+    def __init__(
+        self, files: list[Path], labels: list[int], channels: int, size: Size, train: bool
+    ) -> None:
+        from torchvision.transforms import v2
+
+        self.files, self.labels, self.channels, self.size = files, labels, channels, size
+        steps: list[Callable[..., Any]] = [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.5] * channels, [0.25] * channels),
+        ]
+        if train:
+            steps = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=size[0] // 8), *steps]
+        self.transform = v2.Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        pixels = _read(self.files[index], self.channels, self.size)
+        image = self.transform(torch.from_numpy(pixels.copy()).permute(2, 0, 1))
+        return image, self.labels[index]
+
+
+def _unreadable(file: Path) -> DataError:
+    return DataError(f"{file} is no readable image. Remove or replace it.")
+
+
+def _opened(file: Path) -> Any:
+    from PIL import Image
+
+    try:
+        return Image.open(file)
+    except OSError as error:
+        raise _unreadable(file) from error
+
+
+def _read(file: Path, channels: int, size: Size) -> np.ndarray[Any, Any]:
+    """Return an image as uint8, H x W x C."""
+    with _opened(file) as image:
+        try:
+            converted = image.convert("RGB" if channels == 3 else "L")
+        except OSError as error:
+            raise _unreadable(file) from error
+        if (converted.height, converted.width) != size:
+            converted = converted.resize((size[1], size[0]))
+        pixels = np.asarray(converted)
+        return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -1,0 +1,74 @@
+"""What is asked of any loader: an example input, and a validation part where there is none."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, RandomSampler, Subset
+
+from refiner.errors import DataError, one_line
+from refiner.randomness import derive_seed, seeded
+from refiner.split import stratified
+
+VALIDATION_SHARE = 0.2
+
+
+def example_of(loader: Any) -> Any:
+    """Return two samples of the inputs in the loader's first batch, as an example input.
+
+    Raises:
+        DataError: the loader gives nothing, or batches whose inputs cannot be told.
+    """
+    with seeded(0):
+        try:
+            batch = next(iter(loader), None)
+        except Exception as error:
+            raise DataError(f"the training loader raised {one_line(error)}") from error
+    if batch is None:
+        raise DataError("the training loader gave no batch. Give it data.")
+    if isinstance(batch, tuple | list) and batch:
+        batch = batch[0]
+    elif isinstance(batch, Mapping):
+        raise DataError("the loader gives mappings, so pass example_input= as the model takes it.")
+    return pytree.tree_map(lambda v: v[:2] if isinstance(v, torch.Tensor) and v.dim() else v, batch)
+
+
+def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
+    """Return a training and a validation loader over the images of one, a fifth for validation.
+
+    Where the data set knows its labels (``targets``), each class gives its share.
+
+    Raises:
+        DataError: it is no DataLoader over a data set with a length.
+    """
+    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+        raise DataError(
+            f"a loader of type {type(loader).__name__} cannot be split. Give val_loader= too."
+        )
+    try:
+        count = len(loader.dataset)  # type: ignore[arg-type]
+    except TypeError:
+        raise DataError("a data set without len() cannot be split. Give val_loader= too.") from None
+    labels = np.asarray(getattr(loader.dataset, "targets", np.zeros(count, dtype=int)))
+    if len(labels) != count or count < 2:
+        raise DataError("this data set cannot be split. Give val_loader= too.")
+    train, val = stratified(labels, VALIDATION_SHARE, derive_seed(seed, "split"))
+    same = {
+        "num_workers": loader.num_workers,
+        "collate_fn": loader.collate_fn,
+        "pin_memory": loader.pin_memory,
+        "worker_init_fn": loader.worker_init_fn,
+    }
+    shuffle = isinstance(loader.sampler, RandomSampler)
+    return (
+        DataLoader(
+            Subset(loader.dataset, train.tolist()),
+            batch_size=loader.batch_size,
+            shuffle=shuffle,
+            drop_last=loader.drop_last,
+            **same,
+        ),
+        DataLoader(Subset(loader.dataset, val.tolist()), batch_size=loader.batch_size, **same),
+    )

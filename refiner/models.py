@@ -1,0 +1,203 @@
+"""Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``, ``package:FUNCTION``."""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.errors import ModelError, one_line
+from refiner.randomness import seeded
+from refiner.tracing import CONV_TYPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """How to make a model, in a form that a run's folder can keep."""
+
+    source: str
+    """``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the builder."""
+    pretrained: bool = False
+    weights: str | None = None
+    """A file of weights: safetensors, or a state dict that torch saved."""
+    classes: int | None = None
+    """Number of classes, handed to a builder that takes ``num_classes`` unless named already."""
+    seed: int = 0
+    """Fixes the initial weights."""
+
+    def build(self) -> nn.Module:
+        """Return the model, on the CPU, in train mode.
+
+        Raises:
+            ModelError: unknown name, missing file or function, a builder that raises or returns no
+                module, or weights that do not fit.
+        """
+        builder = _builder(self.source)
+        arguments = dict(self.arguments)
+        takes = _parameters(builder)
+        if self.classes is not None and "num_classes" in takes:
+            arguments.setdefault("num_classes", self.classes)
+        if self.pretrained:
+            arguments.update(self._pretrained(takes))
+        with seeded(self.seed):
+            try:
+                model = builder(**arguments)
+            except Exception as error:
+                raise ModelError(f"{self.source} cannot be built: {one_line(error)}") from error
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"{self.source} returned {type(model).__name__}, not a torch.nn.Module. "
+                "Return the model from it."
+            )
+        if self.weights is not None:
+            _load_weights(model, Path(self.weights))
+        return model.train()
+
+    def _pretrained(self, takes: Mapping[str, Any]) -> dict[str, Any]:
+        if self.source.startswith("torchvision:"):
+            return {"weights": "DEFAULT"}
+        if "pretrained" in takes or self.source.startswith("timm:"):
+            return {"pretrained": True}
+        raise ModelError(
+            f"{self.source} takes no argument `pretrained`. Give its weights with --weights FILE."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+
+def _parameters(builder: Callable[..., Any]) -> set[str]:
+    if isinstance(builder, _Named):
+        return {"num_classes", "pretrained"}
+    return set(inspect.signature(builder).parameters)
+
+
+class _Named:
+    """A builder of timm or torchvision."""
+
+    def __init__(self, create: Callable[..., Any], name: str) -> None:
+        self.create = create
+        self.name = name
+
+    def __call__(self, **arguments: Any) -> Any:
+        return self.create(self.name, **arguments)
+
+
+def _builder(source: str) -> Callable[..., Any]:
+    head, colon, name = source.rpartition(":")
+    if not colon or not name:
+        raise ModelError(
+            f"{source!r} names no model. Write timm:NAME, torchvision:NAME, FILE.py:FUNCTION or "
+            "package.module:FUNCTION."
+        )
+    if head == "timm":
+        import timm
+
+        return _Named(timm.create_model, _known(name, timm.list_models(), "timm"))
+    if head == "torchvision":
+        import torchvision
+
+        return _Named(
+            torchvision.models.get_model,
+            _known(name, torchvision.models.list_models(), "torchvision"),
+        )
+    return load_function(source, ModelError)
+
+
+def _known(name: str, names: list[str], package: str) -> str:
+    if name.split(".")[0] in names or name.startswith("hf"):
+        return name
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"See {package}'s list of models."
+    raise ModelError(f"{package} has no model {name!r}. {hint}")
+
+
+def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any]:
+    """Return the function that ``FILE.py:FUNCTION`` or ``package.module:FUNCTION`` names.
+
+    This runs the file's code, as its user asked. The file's folder is importable for it.
+
+    Raises:
+        error_type: the file or the function is missing, or importing it raises.
+    """
+    head, _, name = source.rpartition(":")
+    try:
+        if head.endswith(".py"):
+            path = Path(head)
+            if not path.is_file():
+                raise error_type(f"there is no file {head}. Name an existing FILE.py:FUNCTION.")
+            module = _import_file(path.resolve())
+        else:
+            module = importlib.import_module(head)
+    except error_type:
+        raise
+    except ModuleNotFoundError as error:
+        raise error_type(f"{head} cannot be imported: {one_line(error)}") from error
+    except Exception as error:
+        raise error_type(f"{head} fails when it is imported: {one_line(error)}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        public = [n for n, v in vars(module).items() if inspect.isfunction(v) and n[0] != "_"]
+        near = f" It has: {', '.join(public[:8])}." if public else ""
+        raise error_type(f"{head} has no function {name!r}.{near}")
+    return function  # type: ignore[no-any-return]
+
+
+def _import_file(path: Path) -> Any:
+    name = f"_refiner_user_{path.stem}_{abs(hash(str(path)))}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _load_weights(model: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}. Name a .safetensors or .pt file of weights.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state.get("model", state))
+        model.load_state_dict(state)
+    except Exception as error:
+        raise ModelError(f"the weights of {path} cannot be loaded: {one_line(error)}") from error
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return the input channels of the model's first conv, or 3 if it has none."""
+    convs = (module for module in model.modules() if isinstance(module, CONV_TYPES))
+    return next((conv.in_channels for conv in convs), 3)
+
+
+def default_input_size(model: nn.Module) -> tuple[int, int, int]:
+    """Return the (channels, height, width) that timm notes on its models, else C x 224 x 224."""
+    config = getattr(model, "default_cfg", None) or {}
+    size = config.get("input_size") if isinstance(config, Mapping) else None
+    channels = input_channels(model)
+    return (channels, *size[1:]) if size and len(size) == 3 else (channels, 224, 224)

@@ -1,0 +1,195 @@
+"""The report of a refinement: costs before and after, slot by slot, and scores."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from refiner.cost import Cost, slot_costs
+from refiner.errors import RunError, one_line
+from refiner.slots import ConvSpec, Frozen, Slot
+from refiner.space import Architecture, SearchSpace
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReport:
+    """One slot: what was there and what was put in its place."""
+
+    name: str
+    original: str
+    """The operation as it came: ``conv3x3 64->128 /2``."""
+    operation: str
+    """Name of the chosen candidate."""
+    before: Cost
+    after: Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The scores of the two networks after the same training."""
+
+    epochs: int
+    baseline: float
+    refined: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a refinement found, for people (Markdown) and machines (JSON)."""
+
+    vector: tuple[int, ...]
+    before: Cost
+    after: Cost
+    slots: tuple[SlotReport, ...]
+    frozen: tuple[Frozen, ...]
+    latency_before: float | None = None
+    """Milliseconds of one forward pass of the example input's batch."""
+    latency_after: float | None = None
+    latency_batch: int = 1
+    metric: str = "score"
+    search_score: float | None = None
+    """Of the architecture in the supernet, on the whole validation part."""
+    trained: Trained | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    """What the run was made with, for people."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Report":
+        """Return the report that :meth:`to_json` gave.
+
+        Raises:
+            RunError: the document is none.
+        """
+        try:
+            values = {f.name: document[f.name] for f in fields(cls)}
+            values["before"], values["after"] = _cost(values["before"]), _cost(values["after"])
+            values["slots"] = tuple(
+                SlotReport(**{**s, "before": _cost(s["before"]), "after": _cost(s["after"])})
+                for s in values["slots"]
+            )
+            values["frozen"] = tuple(Frozen(**f) for f in values["frozen"])
+            values["trained"] = Trained(**values["trained"]) if values["trained"] else None
+            values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
+            values["settings"] = tuple((k, v) for k, v in values["settings"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise RunError(f"report.json is damaged: {one_line(error)}") from error
+
+    def summary(self) -> list[tuple[str, str, str, str]]:
+        """Return rows of (what, original, refined, change)."""
+        rows = [
+            ("MACs", f"{self.before.macs:,}", f"{self.after.macs:,}",
+             change(self.before.macs, self.after.macs)),
+            ("parameters", f"{self.before.params:,}", f"{self.after.params:,}",
+             change(self.before.params, self.after.params)),
+        ]  # fmt: skip
+        if self.before.thop_macs and self.after.thop_macs:
+            rows.append(
+                ("MACs by thop", f"{self.before.thop_macs:,}", f"{self.after.thop_macs:,}",
+                 change(self.before.thop_macs, self.after.thop_macs))
+            )  # fmt: skip
+        if self.latency_before is not None and self.latency_after is not None:
+            rows.append(
+                (f"latency, batch {self.latency_batch}", f"{self.latency_before:.2f} ms",
+                 f"{self.latency_after:.2f} ms", change(self.latency_before, self.latency_after))
+            )  # fmt: skip
+        if self.trained is not None:
+            difference = self.trained.refined - self.trained.baseline
+            rows.append(
+                (f"{self.metric}, {self.trained.epochs} epochs", f"{self.trained.baseline:.4f}",
+                 f"{self.trained.refined:.4f}", f"{difference:+.4f}")
+            )  # fmt: skip
+        return rows
+
+    def to_markdown(self) -> str:
+        """Return the report as a Markdown page."""
+        replaced = sum(index != 0 for index in self.vector)
+        lines = [
+            "# Refinement report",
+            "",
+            f"Architecture `{','.join(map(str, self.vector))}`: "
+            f"{replaced} of {len(self.vector)} slots replaced.",
+            "",
+            *_table(("", "original", "refined", "change"), self.summary()),
+            "",
+        ]
+        if self.search_score is not None:
+            lines += [f"In the supernet, this path has {self.metric} {self.search_score:.4f}.", ""]
+        lines += ["## Slots", ""]
+        lines += _table(
+            ("slot", "original", "operation", "MACs", "parameters"),
+            [
+                (s.name, s.original, s.operation, f"{s.before.macs:,} -> {s.after.macs:,}",
+                 f"{s.before.params:,} -> {s.after.params:,}")
+                for s in self.slots
+            ],
+        )  # fmt: skip
+        lines += ["", "## Frozen convs", ""]
+        lines += _table(("conv", "reason"), [(f.name, f.reason) for f in self.frozen])
+        lines += ["", "## Counting", ""]
+        lines += [
+            "One MAC is one multiply-accumulate of one forward pass of one sample, by torch's "
+            "counter. Not counted in the original: "
+            + (", ".join(self.before.uncounted) or "nothing")
+            + ".",
+        ]
+        lines += [f"- {note}" for note in self.notes]
+        if self.settings:
+            lines += ["", "## Settings", "", *_table(("setting", "value"), self.settings)]
+        return "\n".join(lines) + "\n"
+
+
+def _cost(document: dict[str, Any]) -> Cost:
+    return Cost(
+        **{**document, "uncounted": tuple(document["uncounted"]), "notes": tuple(document["notes"])}
+    )
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def change(before: float, after: float) -> str:
+    """Return the relative change in percent: ``-19.7 %``."""
+    return f"{100 * (after / before - 1):+.1f} %" if before else "n/a"
+
+
+def operation_text(slot: Slot) -> str:
+    """Return what a slot held as it came: ``conv3x3 64->128 /2``, one a conv."""
+    return ", ".join(_spec_text(site.spec) for site in slot.sites)
+
+
+def _spec_text(spec: ConvSpec) -> str:
+    text = f"conv{'x'.join(map(str, spec.kernel_size))} {spec.in_channels}->{spec.out_channels}"
+    if any(s != 1 for s in spec.stride):
+        text += f" /{max(spec.stride)}"
+    if any(d != 1 for d in spec.dilation):
+        text += f" dilation {max(spec.dilation)}"
+    return text + (f" groups {spec.groups}" if spec.groups != 1 else "")
+
+
+def slot_reports(space: SearchSpace, architecture: Architecture) -> tuple[SlotReport, ...]:
+    """Return the report of each slot of an architecture."""
+    return tuple(
+        SlotReport(
+            name=slot.name,
+            original=operation_text(slot),
+            operation=operation,
+            before=costs[0],
+            after=costs[index],
+        )
+        for slot, operation, costs, index in zip(
+            space.slots,
+            architecture.operations,
+            slot_costs(space),
+            architecture.vector,
+            strict=True,
+        )
+    )

@@ -1,0 +1,52 @@
+"""Rewrite a model to an architecture: a plain new module, no trace of the search in it."""
+
+import copy
+
+from torch import nn
+
+from refiner.errors import ArchitectureError
+from refiner.randomness import derive_seed
+from refiner.slots import CONV_TYPES, conv_spec
+from refiner.space import Architecture, build_operation
+from refiner.surgery import replace_modules
+
+
+def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:
+    """Return a copy of ``model`` in which each slot holds the operation that was chosen for it.
+
+    Only the convs of slots with a non-zero index are replaced, where they stand in the module tree;
+    the norm after them stays. All else, the model's own class and its ``forward`` included, is that
+    of the original, and so are the weights of what was kept: the zero vector gives a plain copy.
+
+    Args:
+        model: the model that the architecture was made for; never changed.
+        architecture: from a search, a search space, or :meth:`Architecture.load`.
+        seed: fixes the initial weights of the new operations.
+
+    Raises:
+        ArchitectureError: the architecture was made for another model.
+    """
+    rewritten = copy.deepcopy(model)
+    replacements = {}
+    for i, (slot, operation) in enumerate(
+        zip(architecture.slots, architecture.operations, strict=True)
+    ):
+        for j, site in enumerate(slot.sites):
+            try:
+                conv = rewritten.get_submodule(site.conv)
+            except AttributeError:
+                raise ArchitectureError(
+                    f"the architecture was made for another model: {type(model).__name__} has no "
+                    f"module {site.conv}. Give the model it was made for."
+                ) from None
+            if not isinstance(conv, CONV_TYPES) or conv_spec(conv) != site.spec:
+                raise ArchitectureError(
+                    f"the architecture was made for another model: {site.conv} is {conv} in "
+                    f"{type(model).__name__}. Give the model it was made for."
+                )
+            if architecture.vector[i] != 0:
+                replacements[site.conv] = build_operation(
+                    operation, conv, site.spec, derive_seed(seed, "rewrite", i, j)
+                )
+    replace_modules(rewritten, replacements)
+    return rewritten

@@ -1,0 +1,145 @@
+"""A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
+
+config.json  metrics.jsonl  checkpoint/{search,baseline,refined}.pt
+architecture.json  report.json  report.md  refined.ts  refined.safetensors
+"""
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refiner.errors import RunError, one_line
+
+FORMAT_VERSION = 1
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises:
+            RunError: something is there already.
+        """
+        folder = cls(Path(path))
+        check_free(folder.path)
+        try:
+            (folder.path / "checkpoint").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {one_line(error)}") from error
+        folder.write_json("config.json", {"format_version": FORMAT_VERSION, **config})
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Open the folder of a run that began earlier.
+
+        Raises:
+            RunError: there is no such run.
+        """
+        folder = cls(Path(path))
+        folder.config()
+        metrics = folder.path / "metrics.jsonl"
+        if metrics.is_file():
+            folder.records = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """Return what config.json holds.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return self.read_json("config.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a JSON document of the folder.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        file = self.path / name
+        try:
+            document = json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path} holds no {name}. Name the folder of a run, as --out made it."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged: {one_line(error)}") from error
+        if not isinstance(document, dict):
+            raise RunError(f"{file} is damaged: it holds no JSON object")
+        return document
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the folder in one piece."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / name)
+
+    def write_json(self, name: str, document: Any) -> None:
+        """Write a JSON document of the folder in one piece."""
+        self.write_text(name, json.dumps(document, indent=1) + "\n")
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        self.records.append(dict(record))
+        self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the records of epochs that were done after the last checkpoint."""
+        self.records = [record for record in self.records if record["epoch"] <= epoch]
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint in one piece."""
+        file = self.path / "checkpoint" / f"{name}.pt"
+        partial = file.with_suffix(".partial")
+        torch.save(dict(state), partial)
+        os.replace(partial, file)
+
+    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
+        """Return a checkpoint, on the CPU, or None if there is none.
+
+        Raises:
+            RunError: it is cut off or no checkpoint.
+        """
+        file = self.path / "checkpoint" / f"{name}.pt"
+        if not file.is_file():
+            return None
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            pickle.UnpicklingError,
+            zipfile.BadZipFile,
+        ) as error:
+            raise RunError(
+                f"{file} is cut off or no checkpoint ({one_line(error, 120)}). "
+                "Delete it to begin that phase again."
+            ) from error
+        if not isinstance(state, dict):
+            raise RunError(f"{file} is no checkpoint. Delete it to begin that phase again.")
+        return state
+
+
+def check_free(path: Path) -> None:
+    """Raise a RunError if something is at ``path`` that a new run would write over."""
+    if path.is_dir() and any(path.iterdir()):
+        kind = "a run" if (path / "config.json").exists() else "files"
+        raise RunError(f"{path} holds {kind} already. Name another --out, or --resume {path}.")
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file. Name a folder that is not there yet.")

@@ -1,0 +1,245 @@
+"""The search (NAR): two phases that take turns, weights on train batches, strategy on validation.
+
+In a warm-up (the paper's PreTrain) paths are drawn uniformly and nothing is scored. After it, in
+each epoch, the shared weights take one pass over the training batches, a fresh path from the strategy
+each step; then the strategy asks for paths, each is scored on validation batches after its norm
+statistics are recalibrated on training batches, and the strategy is told. In the end what it
+recommends is scored on the whole validation part, and the best is taken.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from refiner.devices import Devices
+from refiner.errors import ConfigError
+from refiner.progress import Progress, Silent
+from refiner.randomness import derive_seed, seeded
+from refiner.space import SearchSpace, Vector
+from refiner.strategy import Strategy
+from refiner.strategy_random import RandomStrategy
+from refiner.supernet import Supernet
+from refiner.task import Task
+from refiner.training import TrainConfig, WeightTrainer, evaluate, length, recalibrate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
+    """Settings of a search. The paper takes 150 epochs in all; so small a default suits a CPU."""
+
+    epochs: int = 15
+    """In which both phases run."""
+    warmup_epochs: int = 5
+    """On uniformly drawn paths before them; 0 is the paper's R, more its RP."""
+    tells: int = 5
+    """Times an epoch that the strategy is told of scores; ENAS takes 30 to 50."""
+    samples: int = 10
+    """Architectures scored for each; ENAS takes 10 to 20."""
+    score_batches: int = 1
+    """Validation batches of a score; the architectures of one ``tell`` see the same ones."""
+    recalibration_batches: int = 2
+    """Training batches from which a path's norm statistics are taken."""
+    finalists: int = 10
+    """Recommended architectures scored on the whole validation part in the end."""
+    weights: TrainConfig = field(default_factory=TrainConfig)
+    """How the shared weights are trained; its ``epochs`` is not used."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "warmup_epochs"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
+        for name in ("tells", "samples", "score_batches", "recalibration_batches", "finalists"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}. Give 1 or more.")
+
+    @property
+    def total_epochs(self) -> int:
+        """Warm-up and search together."""
+        return self.warmup_epochs + self.epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """An architecture and what it scored."""
+
+    vector: Vector
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """How a search ended."""
+
+    best: Scored
+    finalists: tuple[Scored, ...]
+    """Scored on the whole validation part, best first."""
+
+
+class Search:
+    """One search; all that it needs to go on elsewhere is in :meth:`state_dict`.
+
+    Args:
+        model: the original; it is copied.
+        space: its search space.
+        strategy: what proposes architectures.
+        task: the loss and the score.
+        train_loader, val_loader: as :meth:`Devices.loader` returned them.
+        devices: where.
+        config: how long and how much.
+        seed: fixes the run on a CPU to the bit.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        space: SearchSpace,
+        strategy: Strategy,
+        task: Task,
+        train_loader: Any,
+        val_loader: Any,
+        *,
+        devices: Devices,
+        config: SearchConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.space, self.strategy, self.task = space, strategy, task
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
+        self.supernet = Supernet(model, space, seed=seed)
+        self.trainer = WeightTrainer(
+            self.supernet, task, devices, self.config.weights, self.config.total_epochs
+        )
+        self.epoch = 0
+        """Epochs done, the warm-up counted in."""
+        self.last: dict[str, float | str] = {}
+
+    def run(
+        self,
+        *,
+        progress: Progress | None = None,
+        on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> SearchResult:
+        """Run to the end, from wherever the state is.
+
+        Args:
+            progress: listener.
+            on_epoch: is called after each epoch with a record of it, whose ``tells`` lists the
+                vectors and scores of each; the time to save :meth:`state_dict`.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        progress = progress or Silent()
+        warm = self.config.warmup_epochs
+        steps = length(self.train_loader)
+        uniform = RandomStrategy(self.space.candidates, seed=derive_seed(self.seed, "warm-up"))
+        if self.epoch < warm:
+            progress.begin("warm-up", warm * steps, self.epoch * steps)
+            while self.epoch < warm:
+                uniform.generator.manual_seed(derive_seed(self.seed, "warm-up", self.epoch))
+                on_epoch(self._epoch(uniform, progress))
+            progress.end()
+        each = steps + self.config.tells * self.config.samples
+        if self.epoch < self.config.total_epochs:
+            progress.begin("search", self.config.epochs * each, (self.epoch - warm) * each)
+            while self.epoch < self.config.total_epochs:
+                on_epoch(self._epoch(self.strategy, progress))
+            progress.end()
+        return self._finish(progress)
+
+    def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
+        searching = self.epoch >= self.config.warmup_epochs
+        with seeded(derive_seed(self.seed, "epoch", self.epoch)):
+            paths = strategy.ask(length(self.train_loader))
+            loss = self.trainer.epoch(
+                self.train_loader,
+                self.epoch,
+                progress,
+                before_step=lambda step: self.supernet.select(paths[step]),
+                values=lambda: self.last,
+            )
+            tells = self._strategy_phase(progress) if searching else []
+        self.epoch += 1
+        phase = "search" if searching else "warm-up"
+        record: dict[str, Any] = {"epoch": self.epoch, "phase": phase, "loss": loss}
+        return {**record, **strategy.metrics(), "tells": tells} if searching else record
+
+    def _strategy_phase(self, progress: Progress) -> list[dict[str, Any]]:
+        config = self.config
+        train_batches = list(
+            itertools.islice(self.devices.batches(self.train_loader), config.recalibration_batches)
+        )
+        searched = self.epoch - config.warmup_epochs
+        val_batches = self._validation_from(searched * config.tells * config.score_batches)
+        tells = []
+        for _ in range(config.tells):
+            batches = list(itertools.islice(val_batches, config.score_batches))
+            vectors = self.strategy.ask(config.samples)
+            scores = []
+            for vector in vectors:
+                scores.append(self._score(vector, train_batches, batches))
+                progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
+            self.strategy.tell(vectors, scores)
+            tells.append({"vectors": [list(v) for v in vectors], "scores": scores})
+            self.last = dict(self.strategy.metrics())
+        return tells
+
+    def _validation_from(self, position: int) -> Iterator[Any]:
+        """Yield validation batches for ever, round and round, from a position in the round."""
+        skip = position % length(self.val_loader)
+        while True:
+            yield from itertools.islice(self.devices.batches(self.val_loader), skip, None)
+            skip = 0
+
+    def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
+        self.supernet.select(vector)
+        recalibrate(self.trainer.placed, train_batches, self.task)
+        return evaluate(self.trainer.placed, val_batches, self.task, self.devices)
+
+    def _finish(self, progress: Progress) -> SearchResult:
+        finalists = self.strategy.recommend(self.config.finalists)
+        progress.begin("finalists", len(finalists))
+        scored = []
+        with seeded(derive_seed(self.seed, "finish")):
+            train_batches = list(
+                itertools.islice(
+                    self.devices.batches(self.train_loader), self.config.recalibration_batches
+                )
+            )
+            for vector in finalists:
+                batches = self.devices.batches(self.val_loader)
+                scored.append(
+                    Scored(vector=vector, score=self._score(vector, train_batches, batches))
+                )
+                progress.advance(1, **{self.task.metric: scored[-1].score}, vector=short(vector))
+            scored.sort(key=lambda s: -s.score)
+            self._score(scored[0].vector, train_batches, self.devices.batches(self.val_loader))
+        progress.end()
+        return SearchResult(best=scored[0], finalists=tuple(scored))
+
+    def emit(self, vector: Vector) -> nn.Module:
+        """Return the architecture as a module of its own, with the weights that the search left."""
+        return self.supernet.emit(vector)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole state: epoch, shared weights, optimizer and strategy."""
+        return {
+            "epoch": self.epoch,
+            "trainer": self.trainer.state_dict(),
+            "strategy": self.strategy.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.epoch = state["epoch"]
+        self.trainer.load_state_dict(state["trainer"])
+        self.strategy.load_state_dict(state["strategy"])
+        self.last = dict(self.strategy.metrics())
+
+
+def short(vector: Vector) -> str:
+    """Return a vector as digits, for a line of progress: ``1002``; commas from index 10 on."""
+    return ("" if max(vector, default=0) < 10 else ",").join(map(str, vector))

@@ -1,0 +1,353 @@
+"""Slots: the convs of a traced model that may change, and the skip edges that may not.
+
+Skip edges are read off the graph, never off names. A *join* is a node that two or more tensors flow
+into (add, concat, mul). Its input ``a`` is a skip edge if, walking back from ``a`` over nodes with a
+single input, one meets a *fork* from which another input of the join is also reached, over more convs
+than the walk passed. The walk passes no conv (identity, pooling, a norm) or, at a join that keeps the
+shape of its inputs, one: the projection.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from torch import fx, nn
+
+from refiner.errors import ConfigError
+from refiner.tracing import CONV_TYPES, is_conv, is_norm
+
+Granularity: TypeAlias = Literal["conv", "block"]
+GRANULARITIES: tuple[Granularity, ...] = ("conv", "block")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvSpec:
+    """The hyperparameters of a conv over ``len(kernel_size)`` spatial dimensions."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    """(before, after) of each spatial dimension."""
+    dilation: tuple[int, ...]
+    groups: int
+    bias: bool
+    padding_mode: str
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the spatial output size for a spatial input size."""
+        return tuple(
+            (n + before + after - d * (k - 1) - 1) // s + 1
+            for n, (before, after), d, k, s in zip(
+                size, self.padding, self.dilation, self.kernel_size, self.stride, strict=True
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvSite:
+    """One conv of a slot and the norm that follows it."""
+
+    conv: str
+    """Name of the conv module in the model."""
+    norm: str | None
+    """Name of the norm that alone reads the conv's output, if there is one."""
+    spec: ConvSpec
+    in_shape: tuple[int, ...] = ()
+    """Shape of the conv's input, batch first, on the example input; empty if not known."""
+    out_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A place whose operation may change: one conv, or the spatial convs of a residual block."""
+
+    name: str
+    sites: tuple[ConvSite, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A conv that is no slot, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipEdge:
+    """A path by which data passes round a block, from node ``fork`` to node ``join``."""
+
+    fork: str
+    join: str
+    convs: tuple[str, ...]
+    """Names of the convs on the path: empty, or the projection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotTable:
+    """What :func:`find_slots` found, in the order in which data flows."""
+
+    slots: tuple[Slot, ...]
+    frozen: tuple[Frozen, ...]
+    skips: tuple[SkipEdge, ...]
+
+
+def conv_spec(conv: nn.Module) -> ConvSpec:
+    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved."""
+    assert isinstance(conv, CONV_TYPES)
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    if conv.padding == "same":
+        padding = tuple((span // 2, span - span // 2) for span in spans)
+    elif conv.padding == "valid":
+        padding = tuple((0, 0) for _ in spans)
+    else:
+        padding = tuple((int(p), int(p)) for p in conv.padding)
+    return ConvSpec(
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        kernel_size=tuple(conv.kernel_size),
+        stride=tuple(conv.stride),
+        padding=padding,
+        dilation=tuple(conv.dilation),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    )
+
+
+def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> SlotTable:
+    """Find the slots, the frozen convs and the skip edges of a traced model.
+
+    Args:
+        traced: what :func:`refiner.trace` returned.
+        granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
+            the spatial convs of one residual block together.
+
+    Raises:
+        ConfigError: an unknown granularity.
+    """
+    if granularity not in GRANULARITIES:
+        raise ConfigError(
+            f"unknown slots {granularity!r}. Choose one of: {', '.join(GRANULARITIES)}."
+        )
+    flow = _Flow(traced)
+    skips = flow.skip_edges()
+    reasons = _frozen_reasons(flow, skips)
+    sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
+    frozen = [
+        Frozen(name=name, reason=reasons[name])
+        for name, module in traced.named_modules()
+        if is_conv(module) and name in reasons
+    ]
+    groups = [[site] for site in sites] if granularity == "conv" else _blocks(flow, skips, sites)
+    return SlotTable(
+        slots=_named_slots(groups, granularity),
+        frozen=tuple(frozen),
+        skips=tuple(edge for edge, _ in skips),
+    )
+
+
+class _Flow:
+    """The data flow of a graph: which nodes carry data, and who reaches whom."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self.modules = dict(traced.named_modules(remove_duplicate=False))
+        self.all_nodes = list(traced.graph.nodes)
+        self.inputs: dict[fx.Node, list[fx.Node]] = {}
+        for node in self.all_nodes:
+            carries = node.op == "placeholder" or (
+                node.meta.get("holds_tensor", False) and node.op not in ("get_attr", "output")
+            )
+            sources = [source for source in node.all_input_nodes if source in self.inputs]
+            if carries and (sources or node.op == "placeholder"):
+                self.inputs[node] = sources
+        self.index = {node: i for i, node in enumerate(self.inputs)}
+        self.ancestors: dict[fx.Node, int] = {}
+        """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
+        for node, sources in self.inputs.items():
+            word = 1 << self.index[node]
+            for source in sources:
+                word |= self.ancestors[source]
+            self.ancestors[node] = word
+        self.convs = [n for n in self.inputs if n.op == "call_module" and is_conv(self.module(n))]
+
+    def module(self, node: fx.Node) -> nn.Module:
+        return self.modules[str(node.target)]
+
+    def reaches(self, source: fx.Node, node: fx.Node) -> bool:
+        return bool(self.ancestors[node] >> self.index[source] & 1)
+
+    def between(self, source: fx.Node, node: fx.Node) -> list[fx.Node]:
+        """Return the nodes on paths from ``source`` to ``node``, without ``source``."""
+        nodes = list(self.inputs)[self.index[source] + 1 : self.index[node] + 1]
+        return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
+
+    def work(self, source: fx.Node, node: fx.Node) -> tuple[int, int]:
+        """Return (most convs on one path, largest kernel volume) between two nodes."""
+        depth = {source: 0}
+        largest = 0
+        for inner in self.between(source, node):
+            depth[inner] = max(depth[s] for s in self.inputs[inner] if s in depth)
+            if inner.op == "call_module" and is_conv(self.module(inner)):
+                depth[inner] += 1
+                largest = max(largest, _kernel_volume(self.module(inner)))
+        return depth[node], largest
+
+    def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
+        """Return each skip edge with its fork and join."""
+        joins = [node for node, sources in self.inputs.items() if len(sources) > 1]
+        found = (self._skip_edge(a, join) for join in joins for a in self.inputs[join])
+        return [edge for edge in found if edge is not None]
+
+    def _skip_edge(
+        self, start: fx.Node, join: fx.Node
+    ) -> tuple[SkipEdge, tuple[fx.Node, fx.Node]] | None:
+        others = [source for source in self.inputs[join] if source is not start]
+        may_project = start.meta.get("shape") == join.meta.get("shape")
+        passed: list[fx.Node] = []
+        node = start
+        while not any(self.reaches(node, other) for other in others):
+            if node in self.convs:
+                if passed or not may_project:
+                    return None
+                passed.append(node)
+            if len(self.inputs[node]) != 1:
+                return None
+            node = self.inputs[node][0]
+        own = (len(passed), max((_kernel_volume(self.module(n)) for n in passed), default=0))
+        around = max(self.work(node, other) for other in others if self.reaches(node, other))
+        if around[0] == 0 or around <= own:
+            return None
+        convs = tuple(str(n.target) for n in passed)
+        return SkipEdge(fork=node.name, join=join.name, convs=convs), (node, join)
+
+
+def _kernel_volume(conv: nn.Module) -> int:
+    volume = 1
+    for k in conv.kernel_size:  # type: ignore[union-attr]
+        volume *= int(k)  # type: ignore[arg-type]
+    return volume
+
+
+def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[str, str]:
+    """Return why each conv that cannot be a slot is frozen, by the conv's name."""
+    projections = {name: edge for edge, _ in skips for name in edge.convs}
+    calls: dict[int, list[fx.Node]] = {}
+    for node in flow.all_nodes:
+        if node.op == "call_module":
+            calls.setdefault(id(flow.module(node)), []).append(node)
+    read_elsewhere = {
+        str(node.target).rpartition(".")[0] for node in flow.all_nodes if node.op == "get_attr"
+    }
+    called = {str(node.target): node for node in flow.convs}
+    reasons: dict[str, str] = {}
+    for name, module in flow.modules.items():
+        if not is_conv(module):
+            continue
+        node = called.get(name)
+        if node is None:
+            reason = _not_called(flow, name, calls)
+        elif len(calls[id(module)]) > 1:
+            reason = "called more than once in a forward pass"
+        elif name in read_elsewhere:
+            reason = "its weight is read outside its own call"
+        elif name in projections:
+            reason = f"projection on the skip edge to {projections[name].join}"
+        else:
+            reason = _unfit(flow, node)
+        if reason:
+            reasons[name] = reason
+    return reasons
+
+
+def _not_called(flow: _Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
+    parts = name.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        parent = flow.modules.get(".".join(parts[:end]))
+        if parent is not None and id(parent) in calls:
+            return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), which is not traced"
+    if id(flow.modules[name]) in calls:
+        return "shared with another name"
+    return "not called on the example input"
+
+
+def _unfit(flow: _Flow, node: fx.Node) -> str:
+    """Return why a conv that is called once, off the skips, is no slot; empty if it is one."""
+    conv = flow.module(node)
+    if not isinstance(conv, CONV_TYPES):
+        return "transposed conv"
+    if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
+        return "stem: reads the model's input"
+    if _kernel_volume(conv) == 1:
+        return "pointwise conv: nothing spatial to replace"
+    if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
+        return "called with more than its input"
+    in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
+    spec = conv_spec(conv)
+    if in_shape is None or len(in_shape) != len(spec.kernel_size) + 2:
+        return "its input has no batch dimension"
+    expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
+    if out_shape != expected:
+        return f"{type(conv).__name__} computes its own padding"
+    return ""
+
+
+def _site(flow: _Flow, node: fx.Node) -> ConvSite:
+    users = list(node.users)
+    norm = None
+    if len(users) == 1 and users[0].op == "call_module" and is_norm(flow.module(users[0])):
+        module = flow.module(users[0])
+        called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
+        if len(called) == 1 and users[0].args[:1] == (node,):
+            norm = str(users[0].target)
+    return ConvSite(
+        conv=str(node.target),
+        norm=norm,
+        spec=conv_spec(flow.module(node)),
+        in_shape=flow.inputs[node][0].meta["shape"],
+        out_shape=node.meta["shape"],
+    )
+
+
+def _blocks(
+    flow: _Flow,
+    skips: list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]],
+    sites: list[ConvSite],
+) -> list[list[ConvSite]]:
+    """Group sites by the smallest residual block that holds them; a site in none stands alone."""
+    node_of = {str(node.target): node for node in flow.convs}
+    residual = [
+        (set(flow.between(fork, join)), edge)
+        for edge, (fork, join) in skips
+        if any(s.meta.get("shape") == join.meta.get("shape") for s in flow.inputs[join])
+    ]
+    groups: dict[object, list[ConvSite]] = {}
+    for site in sites:
+        holders = [
+            (len(nodes), edge.join) for nodes, edge in residual if node_of[site.conv] in nodes
+        ]
+        key: object = min(holders)[1] if holders else (site.conv,)
+        groups.setdefault(key, []).append(site)
+    return list(groups.values())
+
+
+def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tuple[Slot, ...]:
+    """Name a slot after its conv or, in granularity ``block``, after what its modules share."""
+    names: list[str] = []
+    for group in groups:
+        modules = [name for site in group for name in (site.conv, site.norm) if name is not None]
+        name = group[0].conv if granularity == "conv" else _common_prefix(modules)
+        names.append(name if name and name not in names else group[0].conv)
+    return tuple(
+        Slot(name=name, sites=tuple(group)) for name, group in zip(names, groups, strict=True)
+    )
+
+
+def _common_prefix(names: Sequence[str]) -> str:
+    parts = [name.split(".") for name in names]
+    shared = 0
+    while all(len(p) > shared and p[shared] == parts[0][shared] for p in parts):
+        shared += 1
+    return ".".join(parts[0][:shared])

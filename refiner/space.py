@@ -1,0 +1,283 @@
+"""The search space, and the architecture: one candidate index a slot, with its JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from refiner.candidates import DEFAULT_CANDIDATES, ORIGINAL, get_candidate
+from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
+from refiner.randomness import seeded
+from refiner.slots import ConvSite, ConvSpec, Frozen, Granularity, SkipEdge, Slot, find_slots
+from refiner.tracing import trace
+
+Vector: TypeAlias = tuple[int, ...]
+"""One candidate index a slot; all zeros is the model as it came."""
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A point of a search space. It holds all that :func:`refiner.rewrite` needs but the model."""
+
+    vector: Vector
+    slots: tuple[Slot, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    """Names of the candidates of each slot; index 0 is ``original``."""
+    model: dict[str, Any] | None = field(default=None, compare=False)
+    """How the model was made, where that is known; free-form, for people and the command line."""
+
+    def __post_init__(self) -> None:
+        check_vector(self.vector, self.slots, self.candidates)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Name of the chosen candidate of each slot."""
+        return tuple(names[i] for names, i in zip(self.candidates, self.vector, strict=True))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the architecture as JSON."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """Return the architecture as JSON text."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "model": self.model,
+            "vector": list(self.vector),
+            "slots": [
+                {
+                    "name": slot.name,
+                    "candidates": list(names),
+                    "sites": [asdict(s) for s in slot.sites],
+                }
+                for slot, names in zip(self.slots, self.candidates, strict=True)
+            ],
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Architecture":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArchitectureError: the file is missing, is no architecture, or of a newer version.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArchitectureError(
+                f"there is no file {path}. Name an architecture.json."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ArchitectureError(f"{path} cannot be read as JSON: {one_line(error)}") from error
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if version != FORMAT_VERSION:
+            raise ArchitectureError(
+                f"{path} is no architecture of format version {FORMAT_VERSION} (found {version!r}). "
+                "Name an architecture.json that this version of refiner wrote."
+            )
+        try:
+            return cls(
+                vector=tuple(document["vector"]),
+                slots=tuple(
+                    Slot(name=slot["name"], sites=tuple(_site(site) for site in slot["sites"]))
+                    for slot in document["slots"]
+                ),
+                candidates=tuple(tuple(slot["candidates"]) for slot in document["slots"]),
+                model=document["model"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ArchitectureError(f"{path} is damaged: {one_line(error)}") from error
+
+
+def _site(document: dict[str, Any]) -> ConvSite:
+    spec = {key: _tuples(value) for key, value in document["spec"].items()}
+    return ConvSite(
+        conv=document["conv"],
+        norm=document["norm"],
+        spec=ConvSpec(**spec),
+        in_shape=tuple(document["in_shape"]),
+        out_shape=tuple(document["out_shape"]),
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSpace:
+    """The slots of a model and, for each, its admissible candidates."""
+
+    slots: tuple[Slot, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    """Names of the candidates of each slot; index 0 is ``original``."""
+    frozen: tuple[Frozen, ...]
+    skips: tuple[SkipEdge, ...]
+    granularity: Granularity
+
+    @property
+    def size(self) -> int:
+        """Number of architectures."""
+        return math.prod(len(names) for names in self.candidates)
+
+    def architecture(self, vector: Sequence[int]) -> Architecture:
+        """Return the architecture of ``vector``.
+
+        Raises:
+            ArchitectureError: wrong length, or an index that its slot does not have.
+        """
+        return Architecture(vector=tuple(vector), slots=self.slots, candidates=self.candidates)
+
+
+def check_vector(
+    vector: Sequence[int], slots: Sequence[Slot], candidates: Sequence[Sequence[str]]
+) -> None:
+    """Raise an ArchitectureError unless ``vector`` has one valid index a slot."""
+    if len(vector) != len(slots):
+        raise ArchitectureError(
+            f"the vector has {len(vector)} numbers, but the model has {len(slots)} slots. "
+            "`refine slots MODEL` lists them."
+        )
+    for slot, names, index in zip(slots, candidates, vector, strict=True):
+        if not isinstance(index, int) or not 0 <= index < len(names):
+            listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+            raise ArchitectureError(
+                f"slot {slot.name} has no candidate {index!r}. Choose one of: {listed}."
+            )
+
+
+def search_space(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    granularity: Granularity = "conv",
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+) -> SearchSpace:
+    """Trace ``model`` and return its slots with their admissible candidates.
+
+    A candidate is admissible where it gives the slot's output shape and, unless ``allow_larger``,
+    has no more parameters than the original (section 3.4 of the paper). A conv without an
+    admissible candidate is frozen.
+
+    Args:
+        model: any conv model; never changed.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
+        granularity: ``conv`` or ``block``.
+        candidates: names, in the order that their indices follow; the paper's four by default.
+        allow_larger: admit candidates with more parameters than the original.
+
+    Raises:
+        ModelError: the model cannot be traced, or has no slot.
+        ConfigError: an unknown candidate or granularity.
+    """
+    names = tuple(DEFAULT_CANDIDATES if candidates is None else candidates)
+    for name in names:
+        get_candidate(name)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
+    table = find_slots(trace(model, example_input), granularity)
+    offered = [(slot, _admissible(slot, names, allow_larger)) for slot in table.slots]
+    kept = [(slot, found) for slot, found in offered if found]
+    without = [
+        Frozen(name=site.conv, reason="no admissible candidate among " + ", ".join(names))
+        for slot, found in offered
+        if not found
+        for site in slot.sites
+    ]
+    if not kept:
+        raise ModelError(_no_slot(model, [*table.frozen, *without]))
+    return SearchSpace(
+        slots=tuple(slot for slot, _ in kept),
+        candidates=tuple((ORIGINAL, *found) for _, found in kept),
+        frozen=(*table.frozen, *without),
+        skips=table.skips,
+        granularity=granularity,
+    )
+
+
+def _no_slot(model: nn.Module, frozen: Sequence[Frozen]) -> str:
+    name = type(model).__name__
+    if not frozen:
+        return f"{name} has no convs, so there is nothing to refine. Give a convolutional model."
+    reasons: dict[str, int] = {}
+    for conv in frozen:
+        reasons[conv.reason] = reasons.get(conv.reason, 0) + 1
+    listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
+    return (
+        f"none of the {len(frozen)} convs of {name} can change: {listed}. "
+        "Name other candidates, or allow larger ones."
+    )
+
+
+def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
+    """Return the candidates that every conv of the slot admits, in the order named.
+
+    The parameters are compared over the slot as a whole. A slot whose convs all are of a
+    candidate's own kind is not offered it: that is index 0.
+    """
+    found = []
+    for name in names:
+        fits = [get_candidate(name).fits(site.spec) for site in slot.sites]
+        if not all(fits):
+            continue
+        parameters = 0
+        for site in slot.sites:
+            shape, count = built_shape_and_parameters(name, site.spec, site.in_shape)
+            if shape != (1, *site.out_shape[1:]):
+                raise ConfigError(
+                    f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv gives "
+                    f"{(1, *site.out_shape[1:])}. Mend its build function or its `fits`."
+                )
+            parameters += count
+        if allow_larger or parameters <= sum(original_parameters(site.spec) for site in slot.sites):
+            found.append(name)
+    return tuple(found)
+
+
+def original_parameters(spec: ConvSpec) -> int:
+    """Return the number of parameters of the conv that ``spec`` describes."""
+    weight = spec.out_channels * spec.in_channels // spec.groups * math.prod(spec.kernel_size)
+    return weight + (spec.out_channels if spec.bias else 0)
+
+
+@cache
+def built_shape_and_parameters(
+    name: str, spec: ConvSpec, in_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
+    """Return a candidate's output shape for one sample, and its number of parameters.
+
+    It is built and run on the meta device, so neither memory nor time is spent on numbers.
+    """
+    try:
+        with torch.device("meta"), seeded(0):
+            module = get_candidate(name).build(spec)
+            output = module(torch.empty(1, *in_shape[1:]))
+    except Exception as error:
+        raise ConfigError(f"candidate {name!r} fails to build or run: {one_line(error)}") from error
+    return tuple(output.shape), sum(p.numel() for p in module.parameters())
+
+
+def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
+    """Return a freshly initialised candidate on the device and of the dtype of ``conv``."""
+    weight = conv.weight
+    assert isinstance(weight, torch.Tensor)
+    with seeded(seed):
+        module = get_candidate(name).build(spec)
+    return module.to(device=weight.device, dtype=weight.dtype).train(conv.training)
+
+
+def with_model(architecture: Architecture, model: dict[str, Any] | None) -> Architecture:
+    """Return ``architecture`` with a note of how its model was made."""
+    return replace(architecture, model=model)

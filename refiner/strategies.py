@@ -1,0 +1,24 @@
+"""The table of strategies by name."""
+
+from collections.abc import Callable
+
+from refiner.errors import ConfigError
+from refiner.strategy import Choices, Strategy
+from refiner.strategy_controller import ControllerStrategy
+from refiner.strategy_random import RandomStrategy
+
+STRATEGIES: dict[str, Callable[[Choices, int], Strategy]] = {
+    "controller": lambda choices, seed: ControllerStrategy(choices, seed=seed),
+    "random": lambda choices, seed: RandomStrategy(choices, seed=seed),
+}
+
+
+def make_strategy(name: str, choices: Choices, seed: int) -> Strategy:
+    """Return the strategy of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(f"unknown strategy {name!r}. Choose one of: {', '.join(STRATEGIES)}.")
+    return STRATEGIES[name](choices, seed)

@@ -1,0 +1,126 @@
+"""NAR's strategy: the LSTM controller trained by REINFORCE (section 3.3 of the paper; ENAS).
+
+The gradient is equation 1 of the paper with a moving-average baseline and an entropy bonus, as in
+ENAS: of ``-mean((R - b) / s * log p) - w * mean(entropy)`` over the architectures of one ``tell``.
+ENAS has no ``s``. Here it is the moving root mean square of ``R - b``, so that the entropy weight
+means the same whether rewards differ by tenths or, as near the end of a search, by thousandths.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from refiner.controller import Controller
+from refiner.randomness import derive_seed
+from refiner.space import Vector
+from refiner.strategy import Choices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerConfig:
+    """Settings of the controller's training. The paper is silent; ENAS's values are named."""
+
+    learning_rate: float = 0.01
+    """Adam's; ENAS takes 0.00035 to 0.0035, for some 100 times as many samples."""
+    decay: float = 0.95
+    """Of the moving averages of the reward and of its scale; ENAS takes 0.99."""
+    entropy_weight: float = 0.1
+    """In units of the reward's scale; ENAS takes 0.0001 in units of the reward itself."""
+    hidden_size: int = 64
+    temperature: float = 5.0
+    tanh_constant: float = 2.5
+
+
+class ControllerStrategy:
+    """Samples architectures from a controller and makes the well scored ones likelier."""
+
+    def __init__(
+        self, choices: Choices, *, seed: int = 0, config: ControllerConfig | None = None
+    ) -> None:
+        self.config = config or ControllerConfig()
+        self.generator = torch.Generator().manual_seed(derive_seed(seed, "controller"))
+        self.controller = Controller(
+            choices,
+            hidden_size=self.config.hidden_size,
+            temperature=self.config.temperature,
+            tanh_constant=self.config.tanh_constant,
+            generator=self.generator,
+        )
+        self.optimizer = torch.optim.Adam(
+            self.controller.parameters(), lr=self.config.learning_rate
+        )
+        self.baseline: float | None = None
+        """Moving average of the reward."""
+        self.square: float | None = None
+        """Moving average of (reward - baseline) squared."""
+        self.entropy = float("nan")
+
+    def ask(self, count: int) -> list[Vector]:
+        """Return ``count`` architectures drawn from the policy."""
+        with torch.no_grad():
+            drawn = self.controller.sample(count, self.generator).index_MS
+        return [tuple(row) for row in drawn.tolist()]
+
+    def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
+        """Take one step of policy gradient; the architectures should be drawn by :meth:`ask`."""
+        rewards = torch.tensor(scores, dtype=torch.float32)
+        if self.baseline is None:
+            self.baseline = float(rewards.mean())
+        samples = self.controller.evaluate(torch.tensor(vectors))
+        advantage = rewards - self.baseline
+        decay = self.config.decay
+        self.square = _moving(self.square, float((advantage * advantage).mean()), decay)
+        scale = max(self.square**0.5, 1e-6)
+        policy_loss = -(advantage / scale * samples.log_prob_M).mean()
+        loss = policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.baseline = _moving(self.baseline, float(rewards.mean()), decay)
+        self.entropy = float(samples.entropy_M.detach().mean()) / len(vectors[0])
+
+    def recommend(self, count: int) -> list[Vector]:
+        """Return the greedy architecture and then samples, the likeliest first."""
+        vectors = {tuple(self.controller.greedy().tolist())}
+        for _ in range(8):
+            if len(vectors) >= count:
+                break
+            for vector in self.ask(count):
+                if len(vectors) < count:
+                    vectors.add(vector)
+        ordered = sorted(vectors)
+        with torch.no_grad():
+            log_prob = self.controller.evaluate(torch.tensor(ordered)).log_prob_M.tolist()
+        ranked = sorted(zip(log_prob, ordered, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        return [vector for _, vector in ranked]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the entropy in nats a slot, and the reward baseline."""
+        if self.baseline is None:
+            return {}
+        return {"entropy": self.entropy, "baseline": self.baseline}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the controller, its optimizer, its generator and the baseline."""
+        return {
+            "controller": self.controller.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "baseline": self.baseline,
+            "square": self.square,
+            "entropy": self.entropy,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.controller.load_state_dict(state["controller"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        self.baseline, self.square = state["baseline"], state["square"]
+        self.entropy = state["entropy"]
+
+
+def _moving(average: float | None, value: float, decay: float) -> float:
+    return value if average is None else decay * average + (1 - decay) * value

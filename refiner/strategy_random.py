@@ -1,0 +1,57 @@
+"""Random search: the control that every search needs, at the same budget."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from refiner.randomness import derive_seed
+from refiner.space import Vector
+from refiner.strategy import Choices
+
+
+class RandomStrategy:
+    """Draws each candidate of each slot with equal probability and remembers the best scores."""
+
+    def __init__(self, choices: Choices, *, seed: int = 0) -> None:
+        self.sizes = [len(names) for names in choices]
+        self.generator = torch.Generator().manual_seed(derive_seed(seed, "random"))
+        self.scores: dict[Vector, list[float]] = {}
+        """All scores told of each architecture."""
+
+    def ask(self, count: int) -> list[Vector]:
+        """Return ``count`` uniform architectures."""
+        columns = [
+            torch.randint(size, (count,), generator=self.generator).tolist() for size in self.sizes
+        ]
+        return list(zip(*columns, strict=True))
+
+    def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
+        """Remember the scores."""
+        for vector, score in zip(vectors, scores, strict=True):
+            self.scores.setdefault(tuple(vector), []).append(float(score))
+
+    def recommend(self, count: int) -> list[Vector]:
+        """Return the architectures of the highest mean score, or fresh ones if none was told."""
+        if not self.scores:
+            return list(dict.fromkeys(self.ask(count)))
+        mean = {vector: sum(scores) / len(scores) for vector, scores in self.scores.items()}
+        return sorted(mean, key=lambda vector: (-mean[vector], vector))[:count]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the best mean score so far."""
+        if not self.scores:
+            return {}
+        return {"best": max(sum(scores) / len(scores) for scores in self.scores.values())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the generator's state and the scores."""
+        return {
+            "generator": self.generator.get_state(),
+            "scores": [(list(vector), scores) for vector, scores in self.scores.items()],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.generator.set_state(state["generator"])
+        self.scores = {tuple(vector): list(scores) for vector, scores in state["scores"]}

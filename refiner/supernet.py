@@ -1,0 +1,94 @@
+"""The supernet: the model with a mixed operation in every slot, one path active at a time."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.candidates import ORIGINAL
+from refiner.randomness import derive_seed
+from refiner.space import SearchSpace, Vector, build_operation, check_vector
+from refiner.surgery import replace_modules
+
+
+class MixedOp(nn.Module):
+    """Holds alternatives and runs the active one; the others cost neither time nor activations."""
+
+    def __init__(self, operations: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+        self.active: nn.Module
+        self.choose(0)
+
+    def choose(self, index: int) -> None:
+        """Make the alternative of that index the active one."""
+        # Not registered a second time: the parameters belong to `operations`.
+        object.__setattr__(self, "active", self.operations[index])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the active operation's output."""
+        output: torch.Tensor = self.active(x)
+        return output
+
+
+class Supernet(nn.Module):
+    """A copy of a model in which each conv of a slot, and the norm after it, is a mixed operation.
+
+    Index 0 of every slot is the original with its weights, so the zero vector gives the model as it
+    came, to the bit. Each candidate has a norm of its own, a copy of the original's, so that
+    statistics of different operations never mix.
+    """
+
+    def __init__(self, model: nn.Module, space: SearchSpace, *, seed: int = 0) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model)
+        self.space = space
+        self._choices: list[list[MixedOp]] = []
+        self._names: dict[str, MixedOp] = {}
+        for i, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True)):
+            mixed: dict[str, MixedOp] = {}
+            for j, site in enumerate(slot.sites):
+                conv = self.model.get_submodule(site.conv)
+                mixed[site.conv] = MixedOp(
+                    conv
+                    if name == ORIGINAL
+                    else build_operation(
+                        name, conv, site.spec, derive_seed(seed, "supernet", i, j, k)
+                    )
+                    for k, name in enumerate(names)
+                )
+                if site.norm is not None:
+                    norm = self.model.get_submodule(site.norm)
+                    mixed[site.norm] = MixedOp([norm, *(copy.deepcopy(norm) for _ in names[1:])])
+            self._choices.append(list(mixed.values()))
+            self._names.update(mixed)
+        replace_modules(self.model, self._names)
+        self.vector: Vector = (0,) * len(space.slots)
+
+    def select(self, vector: Vector) -> None:
+        """Make ``vector`` the path that the next calls take.
+
+        Raises:
+            ArchitectureError: wrong length, or an index that its slot does not have.
+        """
+        check_vector(vector, self.space.slots, self.space.candidates)
+        for mixed_ops, index in zip(self._choices, vector, strict=True):
+            for mixed in mixed_ops:
+                mixed.choose(index)
+        self.vector = tuple(vector)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the output of the selected path."""
+        return self.model(*args, **kwargs)
+
+    def emit(self, vector: Vector) -> nn.Module:
+        """Return the path of ``vector`` as a module of its own, with copies of its weights."""
+        self.select(vector)
+        # The copy takes the mixed operations for what they run, so that no candidate that was not
+        # chosen is copied along.
+        memo: dict[int, Any] = {}
+        for mixed in self._names.values():
+            memo[id(mixed)] = copy.deepcopy(mixed.active, memo)
+        return copy.deepcopy(self.model, memo)

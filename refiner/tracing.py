@@ -1,0 +1,350 @@
+"""Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
+
+The leaves of a trace are (1) every conv and norm, whatever its class, (2) every submodule without a
+conv, so that dropout, drop-path and attention keep their own train and eval behaviour, and (3) every
+submodule whose forward cannot be traced, or whose traced form behaves differently from the original
+in eval or in train mode; those are found by trying. fx freezes ``self.training`` in what it traces
+through; rule 3 catches that.
+"""
+
+import copy
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from refiner.errors import ModelError, one_line
+from refiner.inputs import batch_size, call, call_arguments, describe, tensors_in, to_device_of
+from refiner.randomness import seeded
+
+CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_CONV_TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+_TRACE_SEED = 0
+
+
+def is_conv(module: nn.Module) -> bool:
+    """Return whether ``module`` is a conv of torch or of a subclass, transposed ones included."""
+    return isinstance(module, CONV_TYPES + TRANSPOSED_CONV_TYPES)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether ``module`` is a norm of torch, a subclass, or named so (FrozenBatchNorm2d)."""
+    if isinstance(module, _NORM_TYPES):
+        return True
+    return "norm" in type(module).__name__.lower() and not holds_conv(module)
+
+
+def holds_conv(module: nn.Module) -> bool:
+    """Return whether ``module`` is a conv or has one below it."""
+    return any(is_conv(child) for child in module.modules())
+
+
+def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
+    """Trace ``model`` and check that the trace does what the model does.
+
+    Every node of the returned graph carries ``meta["shape"]``, the shape of its output as a tuple of
+    ints (None where the output is no tensor), and ``meta["holds_tensor"]``. The module tree below
+    the graph module, and so each name of a parameter or buffer, is that of the model.
+
+    Args:
+        model: any module; it is copied, never changed.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments. Arguments
+            of ``forward`` that it does not name are bound to their defaults.
+
+    Raises:
+        ModelError: the model rejects the example input, cannot be copied, or its own forward (the
+            root's, not that of a submodule) cannot be traced.
+    """
+    try:
+        work = copy.deepcopy(model)
+    except Exception as error:
+        raise ModelError(f"the model cannot be copied: {one_line(error)}") from error
+    example = to_device_of(work, example_input)
+    modes = {module: module.training for module in work.modules()}
+    runs = _reference_runs(work, example)
+    leaves: set[str] = set()
+    while True:
+        tracer = _Tracer(example, frozenset(leaves))
+        graph = _trace_once(tracer, work, leaves)
+        if graph is None:
+            continue
+        traced = _graph_module(work, graph)
+        differences = (_differs(work, traced, tracer, run) for run in runs)
+        culprit = next((path for path in differences if path is not None), None)
+        if culprit is None:
+            break
+        _add_leaf(leaves, culprit, work, "its traced form behaves differently")
+    for module, training in modes.items():
+        module.training = training
+    traced.training = work.training
+    return traced
+
+
+class _Tracer(fx.Tracer):
+    """fx's tracer with refiner's leaves; it remembers where it failed and what it traced through."""
+
+    def __init__(self, example: Any, leaves: frozenset[str]) -> None:
+        super().__init__(param_shapes_constant=True)
+        self.example = example
+        self.leaves = leaves
+        self.failed: str | None = None
+        self.traced_through: list[tuple[str, Any]] = []
+        """(module path, its output with nodes for proxies), in the order in which calls ended."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return is_conv(m) or is_norm(m) or module_qualified_name in self.leaves or not holds_conv(m)
+
+    def call_module(
+        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        path = self.path_of_module(m)
+        leaf = self.is_leaf_module(m, path)
+        try:
+            output = super().call_module(m, forward, args, kwargs)
+        except Exception:
+            if self.failed is None:
+                self.failed = path
+            raise
+        if not leaf:
+            nodes = pytree.tree_map(lambda v: v.node if isinstance(v, fx.Proxy) else v, output)
+            self.traced_through.append((path, nodes))
+        return output
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Make placeholders for what the example input names; defaults stay what they are."""
+        positional, keyword = _bind(self.root, self.example)
+        proxies = [
+            self.create_proxy("placeholder", name, (), {}) for name in (*positional, *keyword)
+        ]
+
+        def forward(root: nn.Module, *given: fx.Proxy) -> Any:
+            count = len(positional)
+            return root_fn(root, *given[:count], **dict(zip(keyword, given[count:], strict=True)))
+
+        return forward, [self.root, *proxies]
+
+
+def _bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the positional and the keyword arguments of ``forward``, by parameter name, in order."""
+    args, kwargs = call_arguments(example)
+    signature = inspect.signature(type(model).forward)
+    try:
+        bound = signature.bind(model, *args, **kwargs)
+    except TypeError as error:
+        raise ModelError(
+            f"the example input does not fit {type(model).__name__}.forward: {error}"
+        ) from error
+    names = list(signature.parameters)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    positional = {
+        f"arg_{i}" if variadic or i >= len(names) else names[i]: value
+        for i, value in enumerate(bound.args)
+        if i > 0
+    }
+    return positional, bound.kwargs
+
+
+def _flat(model: nn.Module, example: Any) -> list[Any]:
+    """Return fresh copies of the example's values in the order of the graph's placeholders."""
+    positional, keyword = _bind(model, _fresh(example))
+    return [*positional.values(), *keyword.values()]
+
+
+def _trace_once(tracer: _Tracer, work: nn.Module, leaves: set[str]) -> fx.Graph | None:
+    """Return the graph, or None after adding the submodule that failed to ``leaves``."""
+    try:
+        return tracer.trace(work)
+    except ModelError:
+        raise
+    except Exception as error:
+        if tracer.failed is None:
+            raise ModelError(
+                f"{type(work).__name__}.forward cannot be traced: {one_line(error)}. "
+                "Move the part that depends on the data into a submodule."
+            ) from error
+        _add_leaf(leaves, tracer.failed, work, one_line(error))
+        return None
+
+
+def _add_leaf(leaves: set[str], path: str, work: nn.Module, reason: str) -> None:
+    if path == "" or path in leaves:
+        raise ModelError(
+            f"{type(work).__name__}.forward cannot be traced faithfully: {reason}. "
+            "Move the part that depends on the data or on the mode into a submodule."
+        )
+    leaves.add(path)
+
+
+def _graph_module(work: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+    """Return a GraphModule over ``work``'s own module tree, unused modules and buffers included."""
+    traced = fx.GraphModule(work, graph, type(work).__name__)
+    for kind in ("_parameters", "_buffers", "_modules"):
+        table = getattr(traced, kind)
+        extra = {name: value for name, value in table.items() if name not in getattr(work, kind)}
+        table.clear()
+        table.update(getattr(work, kind))
+        table.update(extra)
+    return traced
+
+
+@contextmanager
+def _as_found(module: nn.Module, training: bool) -> Iterator[None]:
+    """Run inside in the given mode without gradients, seeded; put back buffers and mode after."""
+    modes = {child: child.training for child in module.modules()}
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    module.train(training)
+    try:
+        with torch.no_grad(), seeded(_TRACE_SEED):
+            yield
+    finally:
+        for name, buffer in module.named_buffers():
+            if name in buffers:
+                buffer.copy_(buffers[name])
+        for child, mode in modes.items():
+            child.training = mode
+
+
+def _fresh(example: Any) -> Any:
+    """Return a copy of the example input, since a forward may change its input in place."""
+    return pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, example)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What the original gave for an input in one mode."""
+
+    example: Any
+    training: bool
+    output: Any
+
+
+def _reference_runs(work: nn.Module, example: Any) -> tuple[_Run, _Run]:
+    """Run the original in train and in eval mode; eval comes last, its shapes are those kept.
+
+    A norm over a single value cannot train, so a batch of one is doubled where train mode needs it.
+    """
+    evaluated = _Run(example, False, _run_original(work, example, training=False))
+    try:
+        output = _run_original(work, example, training=True)
+    except ModelError:
+        if batch_size(example) != 1:
+            raise
+        example = pytree.tree_map(_doubled, example)
+        output = _run_original(work, example, training=True)
+    return _Run(example, True, output), evaluated
+
+
+def _doubled(value: Any) -> Any:
+    if isinstance(value, torch.Tensor) and value.dim() and len(value) == 1:
+        return torch.cat([value, value])
+    return value
+
+
+def _run_original(work: nn.Module, example: Any, training: bool) -> Any:
+    with _as_found(work, training):
+        try:
+            return call(work, _fresh(example))
+        except Exception as error:
+            mode = "train" if training else "eval"
+            raise ModelError(
+                f"{type(work).__name__} fails on an input of shape {describe(example)} in {mode} "
+                f"mode: {one_line(error)}. Give it an input that fits."
+            ) from error
+
+
+class _Recorder(fx.Interpreter):
+    """Runs the graph, annotates shapes, and keeps the values of chosen nodes as they were made."""
+
+    def __init__(self, traced: fx.GraphModule, keep: frozenset[fx.Node] = frozenset()) -> None:
+        super().__init__(traced)
+        self.keep = keep
+        self.kept: dict[fx.Node, Any] = {}
+        self.running: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.running = n
+        value = super().run_node(n)
+        n.meta["shape"] = tuple(value.shape) if isinstance(value, torch.Tensor) else None
+        n.meta["holds_tensor"] = bool(tensors_in(value))
+        if n in self.keep:
+            self.kept[n] = _fresh(value)
+        return value
+
+
+def _differs(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: _Run) -> str | None:
+    """Return None if the trace repeats the original, else the path of the submodule to blame.
+
+    The path is empty where the root's own forward is to blame.
+    """
+    recorder = _Recorder(traced)
+    with _as_found(traced, run.training):
+        try:
+            output = recorder.run(*_flat(work, run.example))
+        except Exception:
+            stack = recorder.running.meta.get("nn_module_stack") if recorder.running else None
+            through = {path for path, _ in tracer.traced_through}
+            return next((p for p, _ in reversed((stack or {}).values()) if p in through), "")
+    if _same(run.output, output):
+        return None
+    return _first_difference(work, traced, tracer, run)
+
+
+def _first_difference(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: _Run) -> str:
+    """Return the first submodule to end its call with another value traced than untraced."""
+    values: list[tuple[str, Any]] = []
+    paths = {path for path, _ in tracer.traced_through}
+    hooks = [
+        module.register_forward_hook(
+            lambda _m, _i, out, path=path: values.append((path, _fresh(out)))
+        )
+        for path, module in work.named_modules()
+        if path in paths
+    ]
+    try:
+        _run_original(work, run.example, run.training)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    wanted = frozenset(
+        leaf
+        for _, nodes in tracer.traced_through
+        for leaf in pytree.tree_leaves(nodes)
+        if isinstance(leaf, fx.Node)
+    )
+    recorder = _Recorder(traced, wanted)
+    with _as_found(traced, run.training):
+        recorder.run(*_flat(work, run.example))
+    for (path, expected), (traced_path, nodes) in zip(values, tracer.traced_through, strict=False):
+        got = pytree.tree_map(
+            lambda v: recorder.kept.get(v) if isinstance(v, fx.Node) else v, nodes
+        )
+        if path != traced_path or not _same(expected, got):
+            return traced_path
+    return ""
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures."""
+    leaves, structure = pytree.tree_flatten(first)
+    others, other_structure = pytree.tree_flatten(second)
+    if structure != other_structure:
+        return False
+    return all(_same_leaf(a, b) for a, b in zip(leaves, others, strict=True))
+
+
+def _same_leaf(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return (
+            first.shape == second.shape
+            and first.dtype == second.dtype
+            and torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True)
+        )
+    return type(first) is type(second)
