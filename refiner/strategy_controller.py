@@ -20,17 +20,23 @@ from refiner.strategy import Choices
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
-    """Settings of the controller's training. The paper is silent; ENAS's values are named."""
+    """Settings of the controller's training. The paper is silent; ENAS's values are named.
 
-    learning_rate: float = 0.01
+    The defaults were chosen on ``benchmarks/controller_vs_random.py`` at 750 and 3,000 samples, on
+    other seeds than those reported.
+    """
+
+    learning_rate: float = 0.02
     """Adam's; ENAS takes 0.00035 to 0.0035, for some 100 times as many samples."""
     decay: float = 0.95
     """Of the moving averages of the reward and of its scale; ENAS takes 0.99."""
-    entropy_weight: float = 0.1
+    entropy_weight: float = 0.2
     """In units of the reward's scale; ENAS takes 0.0001 in units of the reward itself."""
     hidden_size: int = 64
-    temperature: float = 5.0
+    temperature: float = 2.0
+    """ENAS takes 5.0."""
     tanh_constant: float = 2.5
+    """ENAS's."""
 
 
 class ControllerStrategy:
