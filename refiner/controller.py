@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import skip_init
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,12 @@ class Controller(nn.Module):
         vocabulary = list(dict.fromkeys(name for names in candidates for name in names))
         slots, operations = len(candidates), len(vocabulary)
         self.temperature, self.tanh_constant = temperature, tanh_constant
-        self.lstm = nn.LSTMCell(hidden_size, hidden_size)
+        # Built without their own initial values, which would come from the global generator.
+        self.lstm = skip_init(nn.LSTMCell, hidden_size, hidden_size)
         self.start = nn.Parameter(torch.empty(hidden_size))
         self.operation_embedding = nn.Parameter(torch.empty(operations, hidden_size))
         self.slot_embedding = nn.Parameter(torch.empty(slots, hidden_size))
-        self.output = nn.Linear(hidden_size, operations, bias=False)
+        self.output = skip_init(nn.Linear, hidden_size, operations, bias=False)
         self.slot_bias = nn.Parameter(torch.empty(slots, operations))
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)

@@ -1,14 +1,18 @@
 """Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
 
+What is traced through takes the mode with it: each module is traced in eval and in train mode, and
+where the two graphs differ in a flag alone (``F.dropout(x, training=self.training)``), the flag is read
+from the module when the graph runs. fx alone would freeze it.
+
 The leaves of a trace are (1) every conv and norm, whatever its class, (2) every submodule without a
 conv, so that dropout, drop-path and attention keep their own train and eval behaviour, and (3) every
 submodule whose forward cannot be traced, or whose traced form behaves differently from the original
-in eval or in train mode; those are found by trying. fx freezes ``self.training`` in what it traces
-through; rule 3 catches that.
+in eval or in train mode; those are found by trying.
 """
 
 import copy
 import inspect
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +71,7 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
         raise ModelError(f"the model cannot be copied: {one_line(error)}") from error
     example = to_device_of(work, example_input)
     modes = {module: module.training for module in work.modules()}
+    work.eval()
     runs = _reference_runs(work, example)
     leaves: set[str] = set()
     while True:
@@ -74,6 +79,7 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
         graph = _trace_once(tracer, work, leaves)
         if graph is None:
             continue
+        _read_mode_when_run(graph, work, example, leaves)
         traced = _graph_module(work, graph)
         differences = (_differs(work, traced, tracer, run) for run in runs)
         culprit = next((path for path in differences if path is not None), None)
@@ -172,6 +178,47 @@ def _trace_once(tracer: _Tracer, work: nn.Module, leaves: set[str]) -> fx.Graph 
             ) from error
         _add_leaf(leaves, tracer.failed, work, one_line(error))
         return None
+
+
+def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: set[str]) -> None:
+    """Replace the flags of an eval graph that follow ``self.training`` by reads of it.
+
+    The graph is left as it is where train mode takes another course altogether.
+    """
+    modes = {module: module.training for module in work.modules()}
+    work.train()
+    try:
+        other = _Tracer(example, frozenset(leaves)).trace(work)
+    except Exception:
+        return
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    pairs = list(zip(graph.nodes, other.nodes, strict=False))
+    if len(graph.nodes) != len(other.nodes) or any(
+        (a.op, a.target, a.name) != (b.op, b.target, b.name) for a, b in pairs
+    ):
+        return
+    for node, in_training in pairs:
+        here, structure = pytree.tree_flatten((tuple(node.args), dict(node.kwargs)))
+        there = pytree.tree_leaves((tuple(in_training.args), dict(in_training.kwargs)))
+        flags = [
+            i
+            for i, (a, b) in enumerate(zip(here, there, strict=False))
+            if type(a) is bool and type(b) is bool and a is not b
+        ]
+        if not flags:
+            continue
+        stack = list((node.meta.get("nn_module_stack") or {}).values())
+        path = f"{stack[-1][0]}.training" if stack and stack[-1][0] else "training"
+        with graph.inserting_before(node):
+            training = graph.get_attr(path)
+            inverse = graph.call_function(operator.not_, (training,))
+        for i in flags:
+            here[i] = inverse if here[i] else training
+        node.args, node.kwargs = pytree.tree_unflatten(here, structure)
+        if not inverse.users:
+            graph.erase_node(inverse)
 
 
 def _add_leaf(leaves: set[str], path: str, work: nn.Module, reason: str) -> None:

@@ -1,0 +1,155 @@
+"""Tiny networks that the tests share."""
+
+import random
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    """A residual block of two conv3x3, with a projection where shapes differ."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.skip: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.skip = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.skip(x))
+
+
+class TinyResNet(nn.Module):
+    """A stem, two residual blocks (the second with a projection), a classifier; 4 conv slots."""
+
+    def __init__(self, num_classes: int = 10, width: int = 4, in_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(in_channels, width, 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.block1 = Block(width, width)
+        self.block2 = Block(width, 2 * width, 2)
+        self.fc = nn.Linear(2 * width, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.block2(self.block1(torch.relu(self.bn(self.stem(x)))))
+        return self.fc(x.mean((2, 3)))
+
+
+def build_tiny(num_classes: int = 10, width: int = 4) -> nn.Module:
+    return TinyResNet(num_classes, width)
+
+
+class PlainNet(nn.Module):
+    """A user's plain model: biases, no norm after one conv, functional calls, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 6, 5, padding=2)
+        self.second = nn.Conv2d(6, 6, 3, padding="same")
+        self.norm = nn.BatchNorm2d(6)
+        self.third = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x))
+        x = torch.nn.functional.max_pool2d(torch.relu(self.norm(self.second(x))), 2)
+        return self.fc(self.dropout(torch.relu(self.third(x)).flatten(2).mean(2)))
+
+
+class RandomNet(nn.Module):
+    """A random directed graph of convs, norms, adds and concats over odd-sized images.
+
+    Args:
+        seed: decides everything.
+        steps: how many operations follow the stem.
+    """
+
+    def __init__(self, seed: int, steps: int = 8) -> None:
+        super().__init__()
+        draw = random.Random(seed)
+        self.size = draw.choice([9, 11, 14])
+        self.modules_of_steps = nn.ModuleList()
+        self.program: list[tuple[str, int, int]] = []
+        channels = [draw.choice([4, 6])]
+        sizes = [self.size]
+        self.stem = nn.Conv2d(3, channels[0], 3, padding=1)
+        for _ in range(steps):
+            kind = draw.choice(["conv", "conv", "conv", "norm", "relu", "add", "concat", "drop"])
+            a = draw.randrange(len(channels))
+            module: nn.Module = nn.Identity()
+            out, size, b = channels[a], sizes[a], a
+            if kind == "conv":
+                kernel = draw.choice([1, 2, 3, 5])
+                stride = draw.choice([1, 1, 2]) if size > 6 else 1
+                groups = draw.choice([1, 2]) if kernel != 1 else 1
+                out = draw.choice([4, 6, channels[a]])
+                padding = kernel // 2 if kernel != 2 else 0
+                size = (size + 2 * padding - kernel) // stride + 1
+                module = nn.Conv2d(
+                    channels[a], out, kernel, stride, padding, groups=groups,
+                    bias=draw.random() < 0.5,
+                )  # fmt: skip
+            elif kind == "norm":
+                module = nn.BatchNorm2d(out)
+            elif kind == "drop":
+                module = nn.Dropout(0.3)
+            elif kind in ("add", "concat"):
+                same = [
+                    i
+                    for i in range(len(channels))
+                    if sizes[i] == size and (kind == "concat" or channels[i] == out)
+                ]
+                b = draw.choice(same)
+                if kind == "concat":
+                    out += channels[b]
+            self.program.append((kind, a, b))
+            self.modules_of_steps.append(module)
+            channels.append(out)
+            sizes.append(size)
+        self.head = nn.Linear(sum(channels), 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [self.stem(x)]
+        for (kind, a, b), module in zip(self.program, self.modules_of_steps, strict=True):
+            if kind == "add":
+                values.append(values[a] + values[b])
+            elif kind == "concat":
+                values.append(torch.cat([values[a], values[b]], 1))
+            elif kind == "relu":
+                values.append(torch.relu(values[a]))
+            else:
+                values.append(module(values[a]))
+        return self.head(torch.cat([v.mean((2, 3)) for v in values], 1))
+
+
+def images(count: int = 2, size: int = 8, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, channels, size, size, generator=generator)
+
+
+def batches(count: int = 3, size: int = 8, batch: int = 8, seed: int = 0) -> list[Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (
+            torch.randn(batch, 3, size, size, generator=generator),
+            torch.randint(0, 10, (batch,), generator=generator),
+        )
+        for _ in range(count)
+    ]
+
+
+def run_seeded(model: nn.Module, x: torch.Tensor, training: bool) -> torch.Tensor:
+    """Return the output in a mode with the global seed 0, without gradients."""
+    model.train(training)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        return model(x)

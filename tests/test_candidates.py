@@ -1,0 +1,115 @@
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from refiner import candidates as module
+from refiner.candidates import Pad, candidate_names, get_candidate, register_candidate
+from refiner.errors import ConfigError
+from refiner.slots import conv_spec
+
+BUILT_IN = candidate_names()
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(BUILT_IN),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    stride=st.integers(1, 3),
+    padding=st.one_of(st.integers(0, 4), st.just("same")),
+    dilation=st.integers(1, 2),
+    size=st.tuples(st.integers(7, 17), st.integers(7, 17)),
+    mode=st.sampled_from(["zeros", "reflect"]),
+)
+def test_every_candidate_has_the_exact_output_shape_and_finite_values(
+    name, kernel, stride, padding, dilation, size, mode
+) -> None:
+    if padding == "same":
+        stride = 1
+    else:
+        assume(all(n + 2 * padding >= dilation * (k - 1) + 1 for n, k in zip(size, kernel)))
+    conv = nn.Conv2d(4, 4, kernel, stride, padding, dilation, padding_mode=mode)
+    x = torch.randn(2, 4, *size)
+    candidate = get_candidate(name)
+    built = candidate.build(conv_spec(conv))
+    try:
+        expected = conv(x)
+    except RuntimeError:
+        assume(False)  # torch cannot reflect so far
+    try:
+        output = built(x)
+    except RuntimeError as error:
+        assert mode == "reflect"
+        assert "adding" in str(error)
+        return
+    assert output.shape == expected.shape
+    assert output.isfinite().all()
+
+
+def test_parameters_by_hand() -> None:
+    spec = conv_spec(nn.Conv2d(8, 16, 3, 2, 1, bias=False))
+    expected = {
+        "conv5x5": 8 * 16 * 25,
+        "depthwise3x3": 8 * 9 + 8 * 16,
+        "depthwise5x5": 8 * 25 + 8 * 16,
+        "maxpool3x3": 8 * 16,
+        "avgpool3x3": 8 * 16,
+    }
+    assert {n: parameters(get_candidate(n).build(spec)) for n in expected} == expected
+
+
+def test_a_bias_stays_a_bias() -> None:
+    spec = conv_spec(nn.Conv2d(4, 6, 3, padding=1))
+    assert parameters(get_candidate("maxpool3x3").build(spec)) == 4 * 6 + 6
+
+
+def test_plain_pools_have_no_parameters_and_want_equal_channels() -> None:
+    spec = conv_spec(nn.Conv2d(4, 4, 3, padding=1))
+    x = torch.arange(32.0).reshape(1, 4, 2, 4)
+    average = get_candidate("plain_avgpool3x3").build(spec)
+    assert parameters(average) == 0
+    # The zeros of the padding count, as they do in a conv.
+    assert float(average(x)[0, 0, 0, 0]) == pytest.approx((0 + 1 + 4 + 5) / 9)
+    assert not get_candidate("plain_maxpool3x3").fits(conv_spec(nn.Conv2d(4, 8, 3)))
+
+
+def test_a_conv_of_the_slots_own_kernel_is_not_offered() -> None:
+    assert not get_candidate("conv3x3").fits(conv_spec(nn.Conv2d(4, 4, 3)))
+    assert get_candidate("conv3x3").fits(conv_spec(nn.Conv2d(4, 4, 5)))
+    assert get_candidate("conv3x3").fits(conv_spec(nn.Conv2d(4, 4, (1, 3))))
+
+
+@pytest.mark.parametrize("dims", [1, 3])
+def test_candidates_generalise_over_dimensions(dims: int) -> None:
+    conv = {1: nn.Conv1d, 3: nn.Conv3d}[dims](4, 4, 3, 2, 1)
+    x = torch.randn(2, 4, *[7] * dims)
+    for name in BUILT_IN:
+        assert get_candidate(name).build(conv_spec(conv))(x).shape == conv(x).shape, name
+
+
+def test_negative_padding_crops_as_a_smaller_kernel_needs() -> None:
+    conv = nn.Conv2d(4, 4, 5)
+    smaller = get_candidate("conv3x3").build(conv_spec(conv))
+    assert isinstance(smaller[0], Pad)
+    x = torch.zeros(1, 4, 9, 9)
+    x[:, :, 0] = 1e6  # the outermost ring, which the smaller kernel must not see
+    with torch.no_grad():
+        assert torch.equal(smaller(x), smaller(torch.zeros_like(x)))
+
+
+def test_register_your_own(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_TABLE", dict(module._TABLE))
+    register_candidate("pointwise", lambda spec: nn.Conv2d(spec.in_channels, spec.out_channels, 1))
+    assert "pointwise" in candidate_names()
+    with pytest.raises(ConfigError, match="registered already"):
+        register_candidate("pointwise", lambda spec: nn.Identity())
+
+
+def test_unknown_candidate_names_the_known() -> None:
+    with pytest.raises(ConfigError, match="depthwise3x3"):
+        get_candidate("conv9x9")

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refiner import data as module
+from refiner.data import load_data
+from refiner.errors import ConfigError, DataError
+from refiner.tensor_loader import TensorLoader
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 10), ("val", 3)):
+        for name in ("cat", "dog"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.png")
+    return tmp_path
+
+
+def test_digits_are_real_images_and_say_so() -> None:
+    data = load_data("digits", batch_size=32)
+    assert "scikit-learn" in data.note
+    assert len(data.classes) == 10
+    counts = [len(data.train.labels), len(data.val.labels)]
+    assert sum(counts) == 1797
+    assert counts[1] == pytest.approx(359, abs=5)
+    x, _ = next(iter(data.train))
+    assert x.shape == (32, 3, 32, 32)
+    assert abs(float(x.mean())) < 0.2
+    assert next(iter(load_data("digits", channels=1).train))[0].shape[1] == 1
+
+
+def test_folder_with_and_without_a_validation_part(folder) -> None:
+    data = load_data(f"folder:{folder}", batch_size=4)
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train.labels), len(data.val.labels)) == (20, 6)
+    split = load_data(f"folder:{folder}/train", batch_size=4)
+    assert (len(split.train.labels), len(split.val.labels)) == (16, 4)
+    assert split.val.labels.bincount().tolist() == [2, 2]
+
+
+def test_limit_takes_its_share_of_each_class_and_the_seed_decides(folder) -> None:
+    a, b = (load_data(f"folder:{folder}", limit=10, seed=s).train for s in (0, 1))
+    assert a.labels.bincount().tolist() == [5, 5]
+    assert not torch.equal(a.images, b.images)
+
+
+def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_TENSOR_LIMIT", 100)
+    data = load_data(f"folder:{folder}", batch_size=4)
+    assert not isinstance(data.train, TensorLoader)
+    x, y = next(iter(data.val))
+    assert (x.shape, y.tolist()) == ((4, 3, 8, 8), [0, 0, 0, 1])
+
+
+def test_user_function(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def loaders():\n    return [1], [2]\n"
+        "def one():\n    return [1]\n"
+        "def broken():\n    raise ValueError('no disk')\n"
+    )
+    data = load_data(f"{file}:loaders")
+    assert (data.train, data.val) == ([1], [2])
+    for name, message in (
+        ("one", "validation loader"),
+        ("broken", "no disk"),
+        ("gone", "no function"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_data(f"{file}:{name}")
+
+
+def test_cifar_offline_tells_where_the_archive_goes(tmp_path, monkeypatch) -> None:
+    import torchvision
+
+    def offline(*_args, **_kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torchvision.datasets.cifar, "download_and_extract_archive", offline)
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz"):
+        load_data("cifar10", root=tmp_path)
+
+
+def test_cifar_is_read_through_torchvision(tmp_path, monkeypatch) -> None:
+    import torchvision
+
+    class Small:
+        filename = "x"
+
+        def __init__(self, root, train, download) -> None:
+            self.data = np.zeros((40, 32, 32, 3), dtype=np.uint8)
+            self.targets, self.classes = [0, 1] * 20, ["a", "b"]
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR100", Small)
+    data = load_data("cifar100", root=tmp_path, channels=1, image_size=16)
+    assert data.train.images.shape == (32, 1, 16, 16)
+    assert data.classes == ("a", "b")
+
+
+def test_unknown_names_and_sizes() -> None:
+    for spec in ("imagenet", "digits:", ""):
+        with pytest.raises(DataError, match="Choose digits"):
+            load_data(spec)
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        load_data("digits", batch_size=0)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refiner.errors import DataError
+from refiner.image_folder import common_size, disk_loader, list_images, read_images
+
+
+def write(path, size=(6, 5), value=7) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size[1], size[0], 3), value, dtype=np.uint8)).save(path)
+
+
+def test_classes_are_sorted_and_files_listed_below_them(tmp_path) -> None:
+    write(tmp_path / "b" / "1.png")
+    write(tmp_path / "a" / "deep" / "2.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    files, labels, names = list_images(tmp_path)
+    assert [f.name for f in files] == ["2.png", "1.png"]
+    assert (labels, names) == ([0, 1], ["a", "b"])
+
+
+def test_missing_empty_and_unknown_are_refused(tmp_path) -> None:
+    with pytest.raises(DataError, match="no folder"):
+        list_images(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no images"):
+        list_images(tmp_path)
+    write(tmp_path / "x" / "1.png")
+    with pytest.raises(DataError, match="class 'x'"):
+        list_images(tmp_path, classes=["y"])
+
+
+def test_pixels_sizes_and_channels(tmp_path) -> None:
+    write(tmp_path / "1.png", value=9)
+    write(tmp_path / "2.png", size=(8, 8), value=3)
+    files = [tmp_path / "1.png", tmp_path / "2.png"]
+    assert common_size(files[:1]) == (5, 6)
+    assert common_size(files) == (224, 224)
+    images = read_images(files, 1, (4, 4))
+    assert images.dtype == torch.uint8
+    assert images.flatten(1).unique(dim=1).flatten().tolist() == [9, 3]
+
+
+def test_an_unreadable_image_is_named(tmp_path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not an image")
+    with pytest.raises(DataError, match="bad.png"):
+        read_images([tmp_path / "bad.png"], 3, (4, 4))
+
+
+def test_the_disk_loader_reads_what_the_tensors_hold(tmp_path) -> None:
+    for i in range(4):
+        write(tmp_path / f"{i}.png", size=(8, 8), value=51 * i)
+    loader = disk_loader(sorted(tmp_path.glob("*.png")), [0, 1, 2, 3], 3, (8, 8), 4, train=False)
+    x, y = next(iter(loader))
+    assert y.tolist() == [0, 1, 2, 3]
+    assert torch.allclose(x[:, 0, 0, 0], (torch.arange(4) * 0.2 - 0.5) / 0.25, atol=1e-6)

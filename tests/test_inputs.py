@@ -1,0 +1,28 @@
+import torch
+from torch import nn
+
+from refiner.inputs import batch_size, call, call_arguments, describe, first_sample, tensors_in
+
+
+def test_tensor_tuple_and_mapping_call_a_model() -> None:
+    class Two(nn.Module):
+        def forward(self, a, b):
+            return a - b
+
+    a, b = torch.ones(2), torch.zeros(2)
+    assert torch.equal(call(Two(), (a, b)), a)
+    assert torch.equal(call(Two(), {"b": a, "a": b}), -a)
+    assert call_arguments(a) == ((a,), {})
+
+
+def test_batch_size_and_first_sample_follow_the_first_tensor() -> None:
+    example = {"x": torch.zeros(3, 2), "table": torch.zeros(5, 2), "y": torch.zeros(3)}
+    assert batch_size(example) == 3
+    one = first_sample(example)
+    assert [tuple(t.shape) for t in tensors_in(one)] == [(1, 2), (5, 2), (1,)]
+    assert batch_size(torch.zeros(())) == 1
+
+
+def test_describe_names_shapes() -> None:
+    assert describe((torch.zeros(1, 3, 8, 8), torch.zeros(2))) == "1x3x8x8, 2"
+    assert describe("text") == "str"

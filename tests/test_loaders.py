@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from refiner.errors import DataError
+from refiner.loaders import example_of, split_loader
+
+
+def loader(count: int = 20, **options) -> DataLoader:
+    return DataLoader(
+        TensorDataset(torch.arange(float(count))[:, None], torch.zeros(count, dtype=torch.long)),
+        batch_size=4,
+        **options,
+    )
+
+
+def test_example_is_two_samples_of_the_inputs() -> None:
+    assert torch.equal(example_of(loader()), torch.tensor([[0.0], [1.0]]))
+    assert torch.equal(example_of([torch.ones(3, 2)]), torch.ones(2, 2))
+
+
+def test_example_does_not_disturb_the_global_stream() -> None:
+    state = torch.get_rng_state()
+    example_of(loader(shuffle=True))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_loaders_that_give_nothing_or_raise_or_map_are_refused() -> None:
+    def broken():
+        raise OSError("disk gone")
+        yield
+
+    for bad, message in (
+        ([], "no batch"),
+        ([{"x": torch.ones(1)}], "example_input"),
+        (broken(), "disk gone"),
+    ):
+        with pytest.raises(DataError, match=message):
+            example_of(bad)
+
+
+def test_split_keeps_settings_and_loses_nothing() -> None:
+    train, val = split_loader(loader(shuffle=True, drop_last=True), seed=0)
+    seen = [sorted(float(v) for x, _ in part for v in x) for part in (train, val)]
+    assert len(seen[1]) == 4
+    assert sorted(seen[0] + seen[1]) == [float(i) for i in range(20)]
+    assert train.drop_last
+    assert train.batch_size == val.batch_size == 4
+
+
+def test_split_takes_its_share_of_each_class() -> None:
+    data = TensorDataset(torch.zeros(20, 1), torch.zeros(20))
+    data.targets = [0] * 10 + [1] * 10
+    _, val = split_loader(DataLoader(data, batch_size=2), seed=0)
+    assert sorted(i // 10 for i in val.dataset.indices) == [0, 0, 1, 1]
+
+
+def test_what_cannot_be_split_is_refused() -> None:
+    with pytest.raises(DataError, match="val_loader"):
+        split_loader([1, 2], seed=0)

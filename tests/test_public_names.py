@@ -1,0 +1,36 @@
+"""What users lean on, frozen: a change here is a change for them and belongs in the CHANGELOG."""
+
+import subprocess
+import sys
+
+import refiner
+
+NAMES = """
+Architecture Candidate Classification ConvSite ConvSpec Cost Data Frozen ModelSpec RefinerError Report
+Result Search SearchConfig SearchResult SearchSpace SkipEdge Slot Strategy Supernet Task TrainConfig
+export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
+search_space trace train
+""".split()
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(refiner.__all__) == sorted(NAMES)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in refiner.__all__:
+        assert getattr(refiner, name).__doc__, name
+
+
+def test_functions_are_not_hidden_by_modules_of_their_name() -> None:
+    for name in ("rewrite", "export", "refine", "trace", "train"):
+        assert callable(getattr(refiner, name))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    assert not hasattr(refiner, "no_such_name")
+
+
+def test_import_of_the_package_is_light() -> None:
+    code = "import refiner, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
