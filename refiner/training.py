@@ -52,9 +52,9 @@ def sgdr(epoch: float, epochs: int, config: TrainConfig) -> float:
     """Return the learning rate at a moment of a training of ``epochs`` epochs.
 
     Cosine from ``lr_max`` to ``lr_min`` within each cycle; cycle lengths T_0, 2 T_0, 4 T_0, ... .
-    There are at most four cycles, and as many as leave T_0 at one epoch or more.
+    There are at most four cycles, and as many as leave T_0 at five epochs or more.
     """
-    cycles = max(1, min(4, int(math.log2(epochs + 1))))
+    cycles = max((k for k in (2, 3, 4) if epochs / (2**k - 1) >= 5), default=1)
     length = epochs / (2**cycles - 1)
     start = 0.0
     while epoch >= start + length - 1e-9 and start + length < epochs - 1e-9:

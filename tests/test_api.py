@@ -1,0 +1,178 @@
+import json
+
+import pytest
+import torch
+from models import TinyResNet, batches, images
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
+
+import refiner
+from refiner.errors import ConfigError, DataError, RunError
+
+SMALL = refiner.SearchConfig(
+    epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
+    weights=refiner.TrainConfig(lr_max=0.05),
+)  # fmt: skip
+FILES = {
+    "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
+    "refined.safetensors", "checkpoint", "metrics.jsonl",
+}  # fmt: skip
+
+
+def small(model=None, **options):
+    torch.manual_seed(3)
+    model = TinyResNet() if model is None else model
+    options = {"search": SMALL, "device": "cpu", "progress": False, **options}
+    return refiner.refine(model, batches(3), batches(2, seed=1), **options)
+
+
+def test_the_whole_method_and_its_folder(tmp_path) -> None:
+    torch.manual_seed(3)
+    model = TinyResNet()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state = torch.get_rng_state()
+    out = tmp_path / "run"
+    result = refiner.refine(
+        model, batches(3), batches(2, seed=1), search=SMALL, train=refiner.TrainConfig(epochs=1),
+        device="cpu", out=out, progress=False,
+    )  # fmt: skip
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert {p.name for p in out.iterdir()} == FILES
+    assert not list(out.rglob("*.partial"))
+
+    x = images(count=4, seed=9)
+    again = refiner.rewrite(TinyResNet(), refiner.Architecture.load(out / "architecture.json"))
+    again.load_state_dict(load_file(out / "refined.safetensors"))
+    with torch.no_grad():
+        expected = result.model(x)
+        assert torch.equal(again.eval()(x), expected)
+        assert torch.allclose(torch.jit.load(out / "refined.ts")(x), expected, atol=1e-5)
+    report = json.loads((out / "report.json").read_text())
+    assert report["vector"] == list(result.architecture.vector)
+    assert report["trained"]["epochs"] == 1
+    assert refiner.measure_cost(result.model, x).macs == report["after"]["macs"]
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3]
+
+
+def test_without_training_the_model_keeps_the_weights_of_the_search() -> None:
+    result = small()
+    x, y = (torch.cat(t) for t in zip(*batches(2, seed=1), strict=True))
+    with torch.no_grad():
+        score = float((result.model(x).argmax(1) == y).float().mean())
+    assert result.report.search_score == pytest.approx(score)
+    assert result.report.trained is None
+
+
+class Stop(Exception):
+    pass
+
+
+class StopAfter:
+    """A listener that breaks off in the given phase."""
+
+    def __init__(self, phase: str, steps: int) -> None:
+        self.phase, self.steps, self.now = phase, steps, ""
+
+    def begin(self, phase, total, done=0):
+        self.now = phase
+
+    def advance(self, steps=1, **values):
+        if self.now == self.phase:
+            self.steps -= 1
+            if self.steps < 0:
+                raise Stop
+
+    def end(self):
+        pass
+
+    def note(self, text):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("phase", "steps"),
+    [("search", 3), ("finalists", 1), ("train baseline", 1), ("train refined", 1)],
+)
+def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path) -> None:
+    options = {"train": refiner.TrainConfig(epochs=2, lr_max=0.05)}
+    whole = small(out=tmp_path / "whole", **options)
+    with pytest.raises(Stop):
+        small(out=tmp_path / "run", progress=StopAfter(phase, steps), **options)
+    result = small(out=tmp_path / "run", resume=True, **options)
+    assert result.architecture == whole.architecture
+    assert result.search == whole.search
+    assert result.report.trained == whole.report.trained
+    pairs = zip(result.model.state_dict().values(), whole.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    metrics = [(tmp_path / d / "metrics.jsonl").read_text() for d in ("whole", "run")]
+    assert metrics[0] == metrics[1]
+
+
+def test_resume_refuses_other_settings_and_missing_checkpoints(tmp_path) -> None:
+    small(out=tmp_path / "run")
+    with pytest.raises(RunError, match="another setting: seed is 0 there and 1 here"):
+        small(out=tmp_path / "run", resume=True, seed=1)
+    (tmp_path / "run" / "checkpoint" / "search.pt").unlink()
+    with pytest.raises(RunError, match="no checkpoint"):
+        small(out=tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        small(out=tmp_path / "run")
+    with pytest.raises(ConfigError, match="out=DIR"):
+        small(resume=True)
+
+
+def test_a_failed_start_leaves_no_folder(tmp_path) -> None:
+    for options in ({"strategy": "no"}, {"candidates": ["no"]}, {"slots": "no"}, {"device": "no"}):
+        with pytest.raises(refiner.RefinerError):
+            small(out=tmp_path / "run", **options)
+    with pytest.raises(refiner.RefinerError):
+        refiner.refine(TinyResNet(in_channels=1), batches(1), batches(1), out=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loader_without_a_validation_part_is_split() -> None:
+    x, y = (torch.cat(t) for t in zip(*batches(5), strict=True))
+    loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
+    result = refiner.refine(TinyResNet(), loader, search=SMALL, device="cpu", progress=False)
+    assert len(result.architecture.vector) == 4
+    with pytest.raises(DataError, match="val_loader"):
+        refiner.refine(TinyResNet(), batches(2), search=SMALL, device="cpu", progress=False)
+
+
+def test_a_task_of_ones_own() -> None:
+    class LeastSquares:
+        metric = "negative error"
+
+        def loss(self, model, batch):
+            return (model(batch[0]).mean(1) - batch[1]).square().mean()
+
+        def measure(self, model, batch):
+            error = (model(batch[0]).mean(1) - batch[1]).square().sum()
+            return torch.stack([error, torch.tensor(float(len(batch[1])))])
+
+        def score(self, sums):
+            return -float(sums[0] / sums[1])
+
+    result = small(task=LeastSquares())
+    assert result.report.metric == "negative error"
+    assert result.report.search_score < 0
+
+
+def test_a_candidate_of_ones_own(monkeypatch) -> None:
+    from refiner import candidates
+
+    monkeypatch.setattr(candidates, "_TABLE", dict(candidates._TABLE))
+    refiner.register_candidate(
+        "mean", lambda conv: torch.nn.Sequential(
+            torch.nn.AvgPool2d(3, conv.stride, 1),
+            torch.nn.Conv2d(conv.in_channels, conv.out_channels, 1),
+        )
+    )  # fmt: skip
+    result = small(candidates=["mean"])
+    assert result.architecture.candidates == (("original", "mean"),) * 4
+
+
+def test_export_of_a_result(tmp_path) -> None:
+    assert small().export(tmp_path / "model.ts") == "script"

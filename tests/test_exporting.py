@@ -1,0 +1,64 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.errors import ConfigError, ModelError
+from refiner.exporting import export
+from refiner.rewriting import rewrite
+from refiner.space import search_space
+
+
+def test_a_file_that_needs_torch_alone(tmp_path) -> None:
+    model, x = TinyResNet(), images(count=2)
+    rewritten = rewrite(model, search_space(model, x).architecture((1, 2, 3, 1)))
+    assert export(rewritten, tmp_path / "m.ts", x) == "script"
+    torch.save(images(count=5, seed=4), tmp_path / "x.pt")
+    code = (
+        "import sys, torch\n"
+        f"x = torch.load(r'{tmp_path}/x.pt', weights_only=True)\n"
+        f"torch.save(torch.jit.load(r'{tmp_path}/m.ts')(x), r'{tmp_path}/y.pt')\n"
+        "assert 'refiner' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=tmp_path)
+    with torch.no_grad():
+        expected = rewritten.eval()(images(count=5, seed=4))
+    assert torch.allclose(torch.load(tmp_path / "y.pt", weights_only=True), expected, atol=1e-5)
+
+
+def test_what_cannot_be_scripted_is_traced(tmp_path) -> None:
+    class Unscriptable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 3)
+
+        def forward(self, *args, **kwargs):
+            return self.conv(args[0])
+
+    assert export(Unscriptable(), tmp_path / "m.ts", images()) == "trace"
+
+
+def test_the_model_keeps_its_mode(tmp_path) -> None:
+    model = TinyResNet().train()
+    export(model, tmp_path / "m.ts", images())
+    assert all(m.training for m in model.modules())
+
+
+def test_what_neither_way_can_hold_is_refused_and_leaves_nothing(tmp_path) -> None:
+    class Restless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, *args):
+            self.calls += 1
+            return args[0] * self.calls
+
+    with pytest.raises(ModelError, match="TorchScript cannot hold this model"):
+        export(Restless(), tmp_path / "m.ts", images())
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ConfigError, match="torchscript"):
+        export(TinyResNet(), tmp_path / "m", images(), format="tflite")

@@ -1,0 +1,62 @@
+import json
+
+import pytest
+from models import TinyResNet, images
+
+from refiner.cost import measure_cost
+from refiner.errors import RunError
+from refiner.report import Report, Trained, change, slot_reports
+from refiner.rewriting import rewrite
+from refiner.space import search_space
+
+
+@pytest.fixture
+def report() -> Report:
+    model, x = TinyResNet(width=4), images()
+    space = search_space(model, x)
+    architecture = space.architecture((1, 0, 0, 2))
+    return Report(
+        vector=architecture.vector,
+        before=measure_cost(model, x),
+        after=measure_cost(rewrite(model, architecture), x),
+        slots=slot_reports(space, architecture),
+        frozen=space.frozen,
+        latency_before=2.0,
+        latency_after=1.0,
+        metric="accuracy",
+        trained=Trained(epochs=3, baseline=0.5, refined=0.75),
+        settings=(("seed", "0"),),
+        notes=("a note",),
+    )
+
+
+def test_json_round_trip(report: Report) -> None:
+    assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
+    with pytest.raises(RunError, match="damaged"):
+        Report.from_json({})
+
+
+def test_slots_add_up_to_the_whole(report: Report) -> None:
+    saved = sum(s.before.macs - s.after.macs for s in report.slots)
+    assert report.before.macs - report.after.macs == saved > 0
+    assert report.slots[0].original == "conv3x3 4->4"
+    assert report.slots[2].original == "conv3x3 4->8 /2"
+    assert report.slots[3].operation == "maxpool3x3"
+
+
+def test_the_page_holds_what_a_person_wants(report: Report) -> None:
+    page = report.to_markdown()
+    for text in (
+        "`1,0,0,2`: 2 of 4 slots replaced",
+        "| accuracy, 3 epochs | 0.5000 | 0.7500 | +0.2500 |",
+        "| latency, batch 1 | 2.00 ms | 1.00 ms | -50.0 % |",
+        "| block1.conv1 | conv3x3 4->4 | depthwise3x3 |",
+        "| stem | stem: reads the model's input |",
+        "native_batch_norm x 6",
+        "- a note",
+    ):
+        assert text in page
+
+
+def test_change() -> None:
+    assert (change(200, 150), change(0, 1)) == ("-25.0 %", "n/a")

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from models import TinyResNet, batches, images
+
+from refiner.devices import Devices
+from refiner.errors import ConfigError, TrainingError
+from refiner.search import Search, SearchConfig, short
+from refiner.space import search_space
+from refiner.strategies import make_strategy
+from refiner.task import Classification
+from refiner.training import TrainConfig
+
+CONFIG = SearchConfig(
+    epochs=3, warmup_epochs=2, tells=2, samples=3, finalists=3, weights=TrainConfig(lr_max=0.05)
+)
+
+
+def make(strategy="controller", config=CONFIG, seed=0, data=None) -> Search:
+    torch.manual_seed(7)
+    model = TinyResNet()
+    space = search_space(model, images())
+    return Search(
+        model, space, make_strategy(strategy, space.candidates, seed), Classification(),
+        data or batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), config=config, seed=seed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["controller", "random"])
+def test_a_search_repeats_and_resumes_to_the_bit(strategy: str, tmp_path) -> None:
+    records: list[list[dict]] = [[], [], []]
+    whole = make(strategy)
+
+    def keep(record: dict) -> None:
+        records[0].append(record)
+        if record["epoch"] in (1, 3):
+            torch.save(whole.state_dict(), tmp_path / f"{record['epoch']}.pt")
+
+    expected = whole.run(on_epoch=keep)
+    again = make(strategy)
+    assert again.run(on_epoch=records[1].append) == expected
+    assert records[1] == records[0]
+    for epoch in (1, 3):
+        resumed, seen = make(strategy), []
+        resumed.load_state_dict(torch.load(tmp_path / f"{epoch}.pt", weights_only=True))
+        assert resumed.run(on_epoch=seen.append) == expected
+        assert seen == records[0][epoch:]
+        weights = resumed.supernet.state_dict()
+        assert all(torch.equal(v, weights[k]) for k, v in whole.supernet.state_dict().items())
+
+
+def test_phases_follow_the_config() -> None:
+    records: list[dict] = []
+    result = make().run(on_epoch=records.append)
+    assert [r["phase"] for r in records] == ["warm-up"] * 2 + ["search"] * 3
+    assert all(len(r["tells"]) == 2 for r in records[2:])
+    assert all(len(t["vectors"]) == len(t["scores"]) == 3 for r in records[2:] for t in r["tells"])
+    assert all(0 <= s <= 1 for r in records[2:] for t in r["tells"] for s in t["scores"])
+    assert [f.score for f in result.finalists] == sorted(
+        (f.score for f in result.finalists), reverse=True
+    )
+    assert result.best == result.finalists[0]
+
+
+def test_the_best_score_is_that_of_the_emitted_model() -> None:
+    search = make()
+    result = search.run()
+    emitted = search.emit(result.best.vector).eval()
+    with torch.no_grad():
+        right = sum(int((emitted(x).argmax(1) == y).sum()) for x, y in batches(3, seed=1))
+    assert result.best.score == pytest.approx(right / 24)
+
+
+def test_without_a_warm_up_the_first_epoch_searches() -> None:
+    records: list[dict] = []
+    make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, finalists=1)).run(
+        on_epoch=records.append
+    )
+    assert [r["phase"] for r in records] == ["search"]
+
+
+def test_the_global_stream_is_left_alone() -> None:
+    search = make()
+    state = torch.get_rng_state()
+    search.run()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_nan_stops_the_search() -> None:
+    data = batches(2)
+    data[1][0][:] = float("nan")
+    with pytest.raises(TrainingError, match="epoch 1"):
+        make(data=data).run()
+
+
+@pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "finalists"])
+def test_settings_out_of_range(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is -1"):
+        SearchConfig(**{field: -1})
+
+
+def test_short_vectors() -> None:
+    assert (short((1, 0, 2)), short((1, 12))) == ("102", "1,12")
