@@ -257,7 +257,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer, whichever click it carries
-            return _fail(f"{error.format_message()} `refine --help` lists what there is.")
+            return _fail(
+                f"{error.format_message().rstrip('.')}. `refine --help` lists what there is."
+            )
         raise
     return result if isinstance(result, int) else 0
 

@@ -1,9 +1,10 @@
 """What a person sees: progress and tables."""
 
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
@@ -23,7 +24,7 @@ class Bars:
             TextColumn("{task.fields[watch]}"),
             console=Console(stderr=True),
         )
-        self.task = None
+        self.task: TaskID | None = None
         self.values: dict[str, Value] = {}
 
     def begin(self, phase: str, total: int, done: int = 0) -> None:
@@ -66,7 +67,7 @@ def listener() -> Bars | PlainLines:
     return Bars() if sys.stderr.isatty() else PlainLines()
 
 
-def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table to stdout; numbers stand to the right."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for i, name in enumerate(head):

@@ -22,9 +22,10 @@ ORIGINAL = "original"
 DEFAULT_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """What the paper's experiments offer, in the order of its indices."""
 
-_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-_MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_AVG_POOL = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_Pools = dict[int, Callable[..., nn.Module]]
+_CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_MAX_POOL: _Pools = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVG_POOL: _Pools = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
@@ -153,7 +154,7 @@ def _pointwise(spec: ConvSpec) -> nn.Module:
     return _CONV[len(spec.kernel_size)](spec.in_channels, spec.out_channels, 1, bias=spec.bias)
 
 
-def _pool(spec: ConvSpec, kernel: int, kind: dict[int, type[nn.Module]]) -> list[nn.Module]:
+def _pool(spec: ConvSpec, kernel: int, kind: _Pools) -> list[nn.Module]:
     """Return a pool, without dilation. As in a conv, an average counts the zeros of the padding."""
     dims = len(spec.kernel_size)
     padding = _padding(spec, kernel, (1,) * dims)
@@ -177,13 +178,11 @@ def _build_depthwise(spec: ConvSpec, *, kernel: int) -> nn.Module:
     return _chain([*depthwise, _pointwise(spec)])
 
 
-def _build_pool(spec: ConvSpec, *, kernel: int, kind: dict[int, type[nn.Module]]) -> nn.Module:
+def _build_pool(spec: ConvSpec, *, kernel: int, kind: _Pools) -> nn.Module:
     return _chain([*_pool(spec, kernel, kind), _pointwise(spec)])
 
 
-def _build_plain_pool(
-    spec: ConvSpec, *, kernel: int, kind: dict[int, type[nn.Module]]
-) -> nn.Module:
+def _build_plain_pool(spec: ConvSpec, *, kernel: int, kind: _Pools) -> nn.Module:
     return _chain(_pool(spec, kernel, kind))
 
 
@@ -206,7 +205,7 @@ for _k in (3, 5):
     register_candidate(f"depthwise{_k}x{_k}", partial(_build_depthwise, kernel=_k))
 for _name, _kind in (("maxpool3x3", _MAX_POOL), ("avgpool3x3", _AVG_POOL)):
     register_candidate(_name, partial(_build_pool, kernel=3, kind=_kind))
-for _name, _kind in (("plain_maxpool3x3", _MAX_POOL), ("plain_avgpool3x3", _AVG_POOL)):
+for _name, _kind in (("maxpool3x3", _MAX_POOL), ("avgpool3x3", _AVG_POOL)):
     register_candidate(
-        _name, partial(_build_plain_pool, kernel=3, kind=_kind), fits=_keeps_channels
+        f"plain_{_name}", partial(_build_plain_pool, kernel=3, kind=_kind), fits=_keeps_channels
     )

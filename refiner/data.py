@@ -203,7 +203,10 @@ def _in_memory(
     keep = _limited(train[1].numpy(), options)
     images, labels = train[0][keep], train[1][keep]
     pixels = images[:: max(1, len(images) // 5000)].float() / 255
-    scale = {"mean": pixels.mean((0, 2, 3)), "std": pixels.std((0, 2, 3)).clamp(min=1e-3)}
+    scale: dict[str, Any] = {
+        "mean": pixels.mean((0, 2, 3)),
+        "std": pixels.std((0, 2, 3)).clamp(min=1e-3),
+    }
     size = options.batch_size
     return Data(
         train=TensorLoader(

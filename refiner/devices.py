@@ -10,8 +10,8 @@ from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
-from refiner.tensor_loader import TensorLoader
 from refiner.errors import ConfigError
+from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16", "fp16")

@@ -55,7 +55,7 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
     if len(labels) != count or count < 2:
         raise DataError("this data set cannot be split. Give val_loader= too.")
     train, val = stratified(labels, VALIDATION_SHARE, derive_seed(seed, "split"))
-    same = {
+    same: dict[str, Any] = {
         "num_workers": loader.num_workers,
         "collate_fn": loader.collate_fn,
         "pin_memory": loader.pin_memory,

@@ -62,7 +62,7 @@ class ModelSpec:
             _load_weights(model, Path(self.weights))
         return model.train()
 
-    def _pretrained(self, takes: Mapping[str, Any]) -> dict[str, Any]:
+    def _pretrained(self, takes: set[str]) -> dict[str, Any]:
         if self.source.startswith("torchvision:"):
             return {"weights": "DEFAULT"}
         if "pretrained" in takes or self.source.startswith("timm:"):

@@ -7,6 +7,7 @@ than the walk passed. The walk passes no conv (identity, pooling, a norm) or, at
 shape of its inputs, one: the projection.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -174,7 +175,8 @@ class _Flow:
         self.convs = [n for n in self.inputs if n.op == "call_module" and is_conv(self.module(n))]
 
     def module(self, node: fx.Node) -> nn.Module:
-        return self.modules[str(node.target)]
+        module: nn.Module = self.modules[str(node.target)]
+        return module
 
     def reaches(self, source: fx.Node, node: fx.Node) -> bool:
         return bool(self.ancestors[node] >> self.index[source] & 1)
@@ -224,11 +226,8 @@ class _Flow:
         return SkipEdge(fork=node.name, join=join.name, convs=convs), (node, join)
 
 
-def _kernel_volume(conv: nn.Module) -> int:
-    volume = 1
-    for k in conv.kernel_size:  # type: ignore[union-attr]
-        volume *= int(k)  # type: ignore[arg-type]
-    return volume
+def _kernel_volume(conv: Any) -> int:
+    return math.prod(conv.kernel_size)
 
 
 def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[str, str]:

@@ -123,7 +123,10 @@ class _Tracer(fx.Tracer):
         return output
 
     def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+        self,
+        root_fn: Any,
+        is_module: bool,
+        concrete_args: Any = None,
     ) -> tuple[Any, list[Any]]:
         """Make placeholders for what the example input names; defaults stay what they are."""
         positional, keyword = _bind(self.root, self.example)
@@ -200,6 +203,7 @@ def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: 
     ):
         return
     for node, in_training in pairs:
+        here: list[Any]
         here, structure = pytree.tree_flatten((tuple(node.args), dict(node.kwargs)))
         there = pytree.tree_leaves((tuple(in_training.args), dict(in_training.kwargs)))
         flags = [
@@ -212,10 +216,10 @@ def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: 
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path = f"{stack[-1][0]}.training" if stack and stack[-1][0] else "training"
         with graph.inserting_before(node):
-            training = graph.get_attr(path)
-            inverse = graph.call_function(operator.not_, (training,))
+            mode = graph.get_attr(path)
+            inverse = graph.call_function(operator.not_, (mode,))
         for i in flags:
-            here[i] = inverse if here[i] else training
+            here[i] = inverse if here[i] is True else mode
         node.args, node.kwargs = pytree.tree_unflatten(here, structure)
         if not inverse.users:
             graph.erase_node(inverse)

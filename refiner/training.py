@@ -114,7 +114,7 @@ class WeightTrainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             before_step(done - 1)
-            loss = checked(lambda batch=batch: self.task.loss(self.placed, batch), batch)
+            loss = checked(self.task.loss, self.placed, batch)
             self.optimizer.zero_grad(set_to_none=True)
             self.devices.accelerator.backward(loss)
             self.devices.accelerator.clip_grad_norm_(self.parameters, self.config.gradient_clip)
@@ -165,10 +165,12 @@ def length(loader: Any) -> int:
         ) from error
 
 
-def checked(compute: Callable[[], torch.Tensor], batch: Any) -> torch.Tensor:
-    """Return ``compute()``; an error of the model on a batch becomes a line for the user."""
+def checked(
+    compute: Callable[[nn.Module, Any], torch.Tensor], module: nn.Module, batch: Any
+) -> torch.Tensor:
+    """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
     try:
-        return compute()
+        return compute(module, batch)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise TrainingError(
@@ -187,7 +189,7 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
     sums: torch.Tensor | None = None
     with torch.no_grad():
         for batch in batches:
-            part = checked(lambda batch=batch: task.measure(module, batch), batch).double()
+            part = checked(task.measure, module, batch).double()
             sums = part if sums is None else sums + part
     if sums is None:
         raise DataError("the validation loader gave no batch. Give it data.")
@@ -224,7 +226,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task) -> None:
     """
     with _norms_in_training(module), torch.no_grad():
         for batch in batches:
-            checked(lambda batch=batch: task.measure(module, batch), batch)
+            checked(task.measure, module, batch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from refiner.recipes.lresnet50e_ir import build_model
 
 from refiner.cost import measure_cost
-from refiner.recipes.lresnet50e_ir import build_model
 from refiner.rewriting import rewrite
 from refiner.space import search_space
 

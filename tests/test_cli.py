@@ -1,0 +1,290 @@
+"""The command: its options, its errors, and a small run end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from refiner.cli.app import app, main
+
+SMALL = ["--warmup-epochs", "1", "--epochs", "1", "--tells", "1", "--samples", "2", "--batch-size",
+         "64", "--limit", "128", "--device", "cpu"]  # fmt: skip
+
+SOURCE = """
+import torch
+from torch import nn
+
+
+def build_model(num_classes=10, width=4):
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, width, 3, 2, 1)
+            self.one = nn.Conv2d(width, width, 3, padding=1)
+            self.norm = nn.BatchNorm2d(width)
+            self.two = nn.Conv2d(width, width, 3, padding=1)
+            self.fc = nn.Linear(width, num_classes)
+
+        def forward(self, x):
+            x = torch.relu(self.stem(x))
+            x = x + torch.relu(self.norm(self.one(x)))
+            x = x + self.two(x)
+            return self.fc(x.mean((2, 3)))
+
+    return Net()
+
+
+def raises():
+    raise RuntimeError("boom\\nsecond line")
+
+
+def text():
+    return "text"
+
+
+def no_conv(num_classes=10):
+    return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
+
+
+def gray():
+    return nn.Sequential(nn.Conv2d(7, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+
+def nan_loaders():
+    images = torch.full((8, 3, 8, 8), float("nan"))
+    return [(images, torch.zeros(8, dtype=torch.long))] * 2, [(images, torch.zeros(8).long())]
+
+
+def wide_loaders():
+    batch = (torch.zeros(8, 5, 8, 8), torch.zeros(8).long())
+    return [batch], [batch]
+"""
+
+
+@pytest.fixture
+def net(tmp_path, monkeypatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(SOURCE)
+    return "net.py:build_model"
+
+
+def options(command: str) -> set[str]:
+    group = typer.main.get_command(app)
+    return {name for p in group.commands[command].params for name in (*p.opts, *p.secondary_opts)}
+
+
+def test_commands_and_options_are_frozen() -> None:
+    common = {"--slots", "--candidates", "--allow-larger", "--model-arg", "--json"}
+    assert set(typer.main.get_command(app).commands) == {
+        "run", "slots", "apply", "report", "export", "recipes",
+    }  # fmt: skip
+    assert options("run") == common | {
+        "model", "--data", "--strategy", "--warmup-epochs", "--epochs", "--train-epochs", "--lr",
+        "--batch-size", "--tells", "--samples", "--limit", "--image-size", "--data-root",
+        "--pretrained", "--weights", "--seed", "--device", "--precision", "--out", "--resume",
+    }  # fmt: skip
+    assert options("slots") == common | {"model", "--input-size"}
+    assert options("apply") == common | {
+        "model", "architecture", "--input-size", "--pretrained", "--weights", "--seed", "--out",
+    }  # fmt: skip
+    assert options("report") == {"folder", "--json"}
+    assert options("export") == {"folder", "--format", "--to"}
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom refiner.cli.app import main\nmain(['--help'])\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "refine MODEL" in done.stdout
+
+
+def test_a_run_and_what_follows_it(net, capsys) -> None:
+    out = Path("run")
+    assert main([net, *SMALL, "--train-epochs", "1", "--out", str(out), "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["trained"]["epochs"] == 1
+    assert "scikit-learn" in captured.err
+    assert "warm-up  2/2" in captured.err
+
+    assert main(["report", str(out)]) == 0
+    assert "accuracy, 1 epochs" in capsys.readouterr().out
+    assert main(["export", str(out), "--to", "copy.ts"]) == 0
+    x = torch.randn(3, 3, 32, 32)
+    one, two = (torch.jit.load(f)(x) for f in ("run/refined.ts", "copy.ts"))
+    assert torch.allclose(one, two, atol=1e-5)
+    capsys.readouterr()
+
+    assert main(["--resume", str(out), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["vector"], again["trained"]) == (report["vector"], report["trained"])
+    assert main(["apply", net, "run/architecture.json", "--input-size", "3,32,32", "--json"]) == 0
+    applied = json.loads(capsys.readouterr().out)
+    assert applied["vector"] == report["vector"]
+    assert applied["after"]["params"] == report["after"]["params"]
+
+
+def test_the_default_folder_is_new_each_time(net) -> None:
+    for _ in range(2):
+        assert main([net, *SMALL, "--train-epochs", "0"]) == 0
+    assert {p.name for p in Path("runs").iterdir()} == {
+        "build_model-digits",
+        "build_model-digits-2",
+    }
+
+
+def test_slots_and_apply(net, capsys) -> None:
+    assert main(["slots", net, "--input-size", "3,16,16", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [s["name"] for s in document["slots"]] == ["one", "two"]
+    assert document["frozen"] == [{"name": "stem", "reason": "stem: reads the model's input"}]
+    assert document["least_macs"] < document["macs"] == document["most_macs"]
+    assert main(["slots", net]) == 0
+    assert "2 slots, 16 architectures" in capsys.readouterr().out
+    assert main(["apply", net, "[1, 2]", "--out", "applied", "--input-size", "3,16,16"]) == 0
+    assert "architecture 1,2" in capsys.readouterr().out
+    assert Path("applied/refined.ts").is_file()
+
+
+def test_model_arguments_reach_the_builder(net, capsys) -> None:
+    assert main(["slots", net, "--model-arg", "width=6", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["slots"][0]["original"] == "conv3x3 6->6"
+
+
+def test_recipes(net, capsys) -> None:
+    assert main(["recipes"]) == 0
+    assert "lresnet50e_ir" in capsys.readouterr().out
+    assert main(["recipes", "copy", "lresnet50e_ir", "mine.py"]) == 0
+    assert Path("mine.py").read_text().startswith('"""LResNet50E-IR')
+    for bad in (
+        ["copy", "lresnet50e_ir", "mine.py"],
+        ["show", "x"],
+        ["eat"],
+        ["copy", "lresnet50e_ir"],
+    ):
+        assert main(["recipes", *bad]) == 2
+
+
+BAD = {
+    "unknown timm name": (["timm:resnet81"], "Did you mean"),
+    "missing file": (["gone.py:build"], "there is no file gone.py"),
+    "missing function": (["net.py:gone"], "has no function 'gone'"),
+    "function that raises": (["net.py:raises"], "boom second line"),
+    "function that returns no module": (["net.py:text"], "not a torch.nn.Module"),
+    "model without convs": (["net.py:no_conv"], "no convs"),
+    "wrong data name": (["NET", "--data", "imagenet"], "Choose digits"),
+    "empty folder": (["NET", "--data", "folder:empty"], "holds no images"),
+    "missing folder": (["NET", "--data", "folder:none"], "there is no folder"),
+    "unknown candidate": (["NET", "--candidates", "conv9x9"], "unknown candidate 'conv9x9'"),
+    "negative epochs": (["NET", "--epochs", "-1"], "epochs is -1"),
+    "negative warm-up": (["NET", "--warmup-epochs", "-3"], "warmup_epochs is -3"),
+    "negative training": (["NET", "--train-epochs", "-3"], "epochs is -3"),
+    "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
+    "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
+    "unknown strategy": (["NET", "--strategy", "bayes"], "controller, random"),
+    "unknown option": (["NET", "--speed", "9"], "--speed"),
+    "text for a number": (["NET", "--epochs", "many"], "valid integer"),
+    "out that holds a run": (["NET", "--out", "taken"], "holds a run already"),
+    "resume without a run": (["--resume", "empty"], "holds no config.json"),
+    "resume without a checkpoint": (["--resume", "fresh"], "no checkpoint"),
+    "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
+    "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
+    "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
+    "no vector": (["apply", "NET", "one,two"], "neither a file"),
+    "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
+    "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
+    "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "2x5x8x8"),
+    "channels that do not fit": (["net.py:gray"], "fails on an input"),
+    "NaN loss": (["NET", "--data", "net.py:nan_loaders", "--out", "nan"], "loss is nan"),
+    "no model": (["--epochs", "1"], "no MODEL"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> None:
+    arguments, message = BAD[case]
+    Path("empty").mkdir()
+    if "taken" in arguments:
+        Path("taken").mkdir()
+        Path("taken/config.json").write_text("{}")
+    if {"fresh", "cut"} & set(arguments):
+        folder = arguments[1]
+        assert main([net, *SMALL, "--train-epochs", "0", "--out", folder]) == 0
+        checkpoint = Path(folder, "checkpoint", "search.pt")
+        if folder == "cut":
+            checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
+        else:
+            checkpoint.unlink()
+    if "arch.json" in arguments:
+        assert main(["apply", net, "1,1", "--out", "other"]) == 0
+        os.replace("other/architecture.json", "arch.json")
+    capsys.readouterr()
+    before = {p for p in Path().rglob("*") if "__pycache__" not in p.parts}
+    assert main([net if a == "NET" else a for a in arguments]) == 2
+    captured = capsys.readouterr()
+    errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in captured.err
+    after = {p for p in Path().rglob("*") if "__pycache__" not in p.parts}
+    assert {p.name for p in after - before} <= (
+        {"nan", "checkpoint", "config.json"} if case == "NaN loss" else set()
+    )
+    assert not list(Path().rglob("*.partial"))
+
+
+def start(net: str, *more: str) -> subprocess.Popen:
+    code = "import sys; from refiner.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        net,
+        *SMALL,
+        "--epochs",
+        "6",
+        "--train-epochs",
+        "0",
+        *more,
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(file: Path, process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if file.exists() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
+    assert main([net, *SMALL, "--epochs", "6", "--train-epochs", "0", "--out", "whole"]) == 0
+    process = start(net, "--out", "killed")
+    wait_for(Path("killed/checkpoint/search.pt"), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not Path("killed/report.json").exists()
+    assert main(["--resume", "killed"]) == 0
+    for name in ("refined.safetensors", "metrics.jsonl", "architecture.json"):
+        assert Path("killed", name).read_bytes() == Path("whole", name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
+    process = start(net, "--out", "stopped")
+    wait_for(Path("stopped/checkpoint/search.pt"), process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert "refine --resume stopped" in err
+    assert "Traceback" not in err
