@@ -125,8 +125,8 @@ class _Tracer(fx.Tracer):
     def create_args_for_root(
         self,
         root_fn: Any,
-        is_module: bool,
-        concrete_args: Any = None,
+        is_module: bool,  # noqa: ARG002
+        concrete_args: Any = None,  # noqa: ARG002
     ) -> tuple[Any, list[Any]]:
         """Make placeholders for what the example input names; defaults stay what they are."""
         positional, keyword = _bind(self.root, self.example)
