@@ -10,7 +10,7 @@ from accelerate.utils import send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
-from refiner.errors import ConfigError
+from refiner.errors import ConfigError, one_line
 from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -40,9 +40,16 @@ class Devices:
             raise ConfigError("there is no CUDA device here. Use --device cpu or auto.")
         # The paths of a supernet leave most parameters without a gradient in each step.
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        return cls(
-            Accelerator(cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[unused])
-        )
+        try:
+            accelerator = Accelerator(
+                cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[unused]
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"this process computes with another device or precision already: {one_line(error, 100)}. "
+                "Start a new one."
+            ) from error
+        return cls(accelerator)
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +69,14 @@ class Devices:
             module = module.to(memory_format=torch.channels_last)
         placed: nn.Module = self.accelerator.prepare_model(module)
         return placed
+
+    def release(self, placed: nn.Module) -> None:
+        """Take back what :meth:`place` did to the module's ``forward`` (mixed precision)."""
+        module = self.accelerator.unwrap_model(placed, keep_fp32_wrapper=False)
+        # accelerate leaves the class's forward behind as an attribute bound to this module, which a
+        # copy of the module would then call.
+        if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
+            del module.__dict__["forward"]
 
     def loader(self, loader: Any) -> Any:
         """Return a loader that gives this process its share of each epoch."""

@@ -284,6 +284,7 @@ def train(
             losses.append(trainer.epoch(train_loader, epoch, progress))
         on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
     score = evaluate(trainer.placed, devices.batches(val_loader), task, devices)
+    devices.release(trainer.placed)
     progress.advance(0, **{task.metric: score})
     progress.end()
     return TrainResult(score=score, losses=tuple(losses))

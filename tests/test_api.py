@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -176,3 +179,25 @@ def test_a_candidate_of_ones_own(monkeypatch) -> None:
 
 def test_export_of_a_result(tmp_path) -> None:
     assert small().export(tmp_path / "model.ts") == "script"
+
+
+def test_mixed_precision_leaves_no_trace_in_the_model(tmp_path) -> None:
+    # In a process of its own: accelerate keeps one precision a process.
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import refiner
+from models import TinyResNet, batches
+search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, finalists=2)
+result = refiner.refine(TinyResNet(), batches(2), batches(1), search=search, precision="bf16",
+                        train=refiner.TrainConfig(epochs=1), device="cpu", progress=False)
+assert "forward" not in vars(result.model)
+assert result.export({str(tmp_path / "model.ts")!r}) == "script"
+try:
+    refiner.refine(TinyResNet(), batches(2), batches(1), device="cpu", precision="no")
+except refiner.RefinerError as error:
+    assert "Start a new one" in str(error)
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
