@@ -114,7 +114,9 @@ def run(
         int, typer.Option(help="of training original and refined model alike; 0 skips it")
     ] = 15,
     lr: Annotated[float, typer.Option(help="largest learning rate, of search and training")] = 0.1,
-    batch_size: Annotated[int, typer.Option(help="images a training batch")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")
+    ] = 64,
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
     samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
     limit: Annotated[
@@ -139,7 +141,8 @@ def run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="go on with the run in this folder, with all its settings", show_default=False
+            help="go on with the run in this folder; its settings hold, other options are ignored",
+            show_default=False,
         ),
     ] = None,
     as_json: Json = False,

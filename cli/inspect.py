@@ -75,8 +75,8 @@ def show_slots(
     )
     reach = 100 * sum(c[0].macs for c in costs) / whole.macs
     print(
-        f"{len(space.slots)} slots, {space.size:,} architectures, {reach:.0f} % of "
-        f"{whole.macs:,} MACs in reach: from {least:,} to {most:,}"
+        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold {reach:.0f} % of "
+        f"{whole.macs:,} MACs; a search can reach from {least:,} to {most:,}"
     )
 
 

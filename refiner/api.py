@@ -246,7 +246,8 @@ def _report(
     one = first_sample(example)
     report = cost_report(model, refined, space, architecture, one, devices=devices)
     shown = {key: settings[key] for key in ("slots", "strategy", "seed", "precision")}
-    shown |= {f"search.{key}": value for key, value in settings["search"].items()}
+    shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
+    shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
     shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
     return replace(
         report,

@@ -87,6 +87,9 @@ def load_data(
     if spec.startswith("folder:"):
         return _folder(Path(spec.removeprefix("folder:")), options)
     if ":" in spec and not spec.endswith(":"):
+        for name, value in (("limit", limit), ("image_size", image_size)):
+            if value is not None:
+                raise ConfigError(f"{name} does not reach loaders of your own. Set it in {spec}.")
         return _user_data(spec)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
 

@@ -31,6 +31,6 @@ class RunError(RefinerError):
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return ``error`` as one line of at most ``limit`` characters, its type's name in front."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
