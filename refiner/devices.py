@@ -19,7 +19,7 @@ PRECISIONS = ("no", "bf16", "fp16")
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """An accelerator and what the loops need of it. The loops hold on N processes."""
+    """An accelerator and what the loops need of it."""
 
     accelerator: Accelerator
 

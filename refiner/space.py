@@ -224,8 +224,8 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen]) -> str:
 def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
     """Return the candidates that every conv of the slot admits, in the order named.
 
-    The parameters are compared over the slot as a whole. A slot whose convs all are of a
-    candidate's own kind is not offered it: that is index 0.
+    The parameters are compared over the slot as a whole. A candidate that does not fit one of the
+    slot's convs, such as that conv's own kind, is not offered.
     """
     found = []
     for name in names:

@@ -88,7 +88,7 @@ class ControllerStrategy:
         self.entropy = float(samples.entropy_M.detach().mean()) / len(vectors[0])
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return the greedy architecture and then samples, the likeliest first."""
+        """Return the greedy architecture and samples, by their likelihood."""
         vectors = {tuple(self.controller.greedy().tolist())}
         for _ in range(8):
             if len(vectors) >= count:
