@@ -14,8 +14,6 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -28,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from refiner.candidates import ORIGINAL, get_candidate
 from refiner.errors import ModelError, one_line
 from refiner.inputs import batch_size, call, call_arguments, describe, to_device_of
+from refiner.modes import mode
 from refiner.randomness import seeded
 from refiner.slots import ConvSpec, Slot
 from refiner.space import SearchSpace, original_parameters
@@ -178,17 +177,6 @@ def _operation_cost(
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
 
 
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
 def measure_latency(
     model: nn.Module, example_input: Any, *, repeats: int = 30, warm_up: int = 5
 ) -> float:
@@ -196,7 +184,7 @@ def measure_latency(
     example = to_device_of(model, example_input)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     times = []
-    with torch.inference_mode(), _eval_mode(model), seeded(0):
+    with torch.inference_mode(), mode(model, training=False), seeded(0):
         for i in range(warm_up + repeats):
             if device.type == "cuda":
                 torch.cuda.synchronize(device)

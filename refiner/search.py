@@ -169,9 +169,7 @@ class Search:
 
     def _strategy_phase(self, progress: Progress) -> list[dict[str, Any]]:
         config = self.config
-        train_batches = list(
-            itertools.islice(self.devices.batches(self.train_loader), config.recalibration_batches)
-        )
+        train_batches = self._recalibration_batches()
         searched = self.epoch - config.warmup_epochs
         val_batches = self._validation_from(searched * config.tells * config.score_batches)
         tells = []
@@ -194,9 +192,17 @@ class Search:
             yield from itertools.islice(self.devices.batches(self.val_loader), skip, None)
             skip = 0
 
-    def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
+    def _recalibration_batches(self) -> list[Any]:
+        batches = self.devices.batches(self.train_loader)
+        return list(itertools.islice(batches, self.config.recalibration_batches))
+
+    def _select(self, vector: Vector, train_batches: list[Any]) -> None:
+        """Make a path the active one, with norm statistics of its own."""
         self.supernet.select(vector)
         recalibrate(self.trainer.placed, train_batches, self.task)
+
+    def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
+        self._select(vector, train_batches)
         return evaluate(self.trainer.placed, val_batches, self.task, self.devices)
 
     def _finish(self, progress: Progress) -> SearchResult:
@@ -204,11 +210,7 @@ class Search:
         progress.begin("finalists", len(finalists))
         scored = []
         with seeded(derive_seed(self.seed, "finish")):
-            train_batches = list(
-                itertools.islice(
-                    self.devices.batches(self.train_loader), self.config.recalibration_batches
-                )
-            )
+            train_batches = self._recalibration_batches()
             for vector in finalists:
                 batches = self.devices.batches(self.val_loader)
                 scored.append(
@@ -216,7 +218,7 @@ class Search:
                 )
                 progress.advance(1, **{self.task.metric: scored[-1].score}, vector=short(vector))
             scored.sort(key=lambda s: -s.score)
-            self._score(scored[0].vector, train_batches, self.devices.batches(self.val_loader))
+            self._select(scored[0].vector, train_batches)  # what emit() then copies
         progress.end()
         return SearchResult(best=scored[0], finalists=tuple(scored))
 

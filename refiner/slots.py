@@ -164,7 +164,8 @@ class _Flow:
             sources = [source for source in node.all_input_nodes if source in self.inputs]
             if carries and (sources or node.op == "placeholder"):
                 self.inputs[node] = sources
-        self.index = {node: i for i, node in enumerate(self.inputs)}
+        self.nodes = list(self.inputs)
+        self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
         """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
         for node, sources in self.inputs.items():
@@ -172,18 +173,21 @@ class _Flow:
             for source in sources:
                 word |= self.ancestors[source]
             self.ancestors[node] = word
-        self.convs = [n for n in self.inputs if n.op == "call_module" and is_conv(self.module(n))]
+        self.convs = [node for node in self.nodes if self.calls_conv(node)]
 
     def module(self, node: fx.Node) -> nn.Module:
         module: nn.Module = self.modules[str(node.target)]
         return module
+
+    def calls_conv(self, node: fx.Node) -> bool:
+        return node.op == "call_module" and is_conv(self.module(node))
 
     def reaches(self, source: fx.Node, node: fx.Node) -> bool:
         return bool(self.ancestors[node] >> self.index[source] & 1)
 
     def between(self, source: fx.Node, node: fx.Node) -> list[fx.Node]:
         """Return the nodes on paths from ``source`` to ``node``, without ``source``."""
-        nodes = list(self.inputs)[self.index[source] + 1 : self.index[node] + 1]
+        nodes = self.nodes[self.index[source] + 1 : self.index[node] + 1]
         return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
 
     def work(self, source: fx.Node, node: fx.Node) -> tuple[int, int]:
@@ -192,7 +196,7 @@ class _Flow:
         largest = 0
         for inner in self.between(source, node):
             depth[inner] = max(depth[s] for s in self.inputs[inner] if s in depth)
-            if inner.op == "call_module" and is_conv(self.module(inner)):
+            if self.calls_conv(inner):
                 depth[inner] += 1
                 largest = max(largest, _kernel_volume(self.module(inner)))
         return depth[node], largest
@@ -211,7 +215,7 @@ class _Flow:
         passed: list[fx.Node] = []
         node = start
         while not any(self.reaches(node, other) for other in others):
-            if node in self.convs:
+            if self.calls_conv(node):
                 if passed or not may_project:
                     return None
                 passed.append(node)

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from refiner.errors import ModelError, one_line
 from refiner.inputs import batch_size, call, call_arguments, describe, tensors_in, to_device_of
+from refiner.modes import mode
 from refiner.randomness import seeded
 
 CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -70,8 +71,14 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
     except Exception as error:
         raise ModelError(f"the model cannot be copied: {one_line(error)}") from error
     example = to_device_of(work, example_input)
-    modes = {module: module.training for module in work.modules()}
-    work.eval()
+    with mode(work, training=False):
+        traced = _faithful_trace(work, example)
+    traced.training = work.training
+    return traced
+
+
+def _faithful_trace(work: nn.Module, example: Any) -> fx.GraphModule:
+    """Trace a model in eval mode, with as many leaves as it takes to repeat the original."""
     runs = _reference_runs(work, example)
     leaves: set[str] = set()
     while True:
@@ -84,12 +91,8 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
         differences = (_differs(work, traced, tracer, run) for run in runs)
         culprit = next((path for path in differences if path is not None), None)
         if culprit is None:
-            break
+            return traced
         _add_leaf(leaves, culprit, work, "its traced form behaves differently")
-    for module, training in modes.items():
-        module.training = training
-    traced.training = work.training
-    return traced
 
 
 class _Tracer(fx.Tracer):
@@ -188,15 +191,11 @@ def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: 
 
     The graph is left as it is where train mode takes another course altogether.
     """
-    modes = {module: module.training for module in work.modules()}
-    work.train()
     try:
-        other = _Tracer(example, frozenset(leaves)).trace(work)
+        with mode(work, training=True):
+            other = _Tracer(example, frozenset(leaves)).trace(work)
     except Exception:
         return
-    finally:
-        for module, training in modes.items():
-            module.training = training
     pairs = list(zip(graph.nodes, other.nodes, strict=False))
     if len(graph.nodes) != len(other.nodes) or any(
         (a.op, a.target, a.name) != (b.op, b.target, b.name) for a, b in pairs
@@ -216,10 +215,10 @@ def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: 
         stack = list((node.meta.get("nn_module_stack") or {}).values())
         path = f"{stack[-1][0]}.training" if stack and stack[-1][0] else "training"
         with graph.inserting_before(node):
-            mode = graph.get_attr(path)
-            inverse = graph.call_function(operator.not_, (mode,))
+            training = graph.get_attr(path)
+            inverse = graph.call_function(operator.not_, (training,))
         for i in flags:
-            here[i] = inverse if here[i] is True else mode
+            here[i] = inverse if here[i] is True else training
         node.args, node.kwargs = pytree.tree_unflatten(here, structure)
         if not inverse.users:
             graph.erase_node(inverse)
@@ -249,18 +248,14 @@ def _graph_module(work: nn.Module, graph: fx.Graph) -> fx.GraphModule:
 @contextmanager
 def _as_found(module: nn.Module, training: bool) -> Iterator[None]:
     """Run inside in the given mode without gradients, seeded; put back buffers and mode after."""
-    modes = {child: child.training for child in module.modules()}
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    module.train(training)
     try:
-        with torch.no_grad(), seeded(_TRACE_SEED):
+        with mode(module, training), torch.no_grad(), seeded(_TRACE_SEED):
             yield
     finally:
         for name, buffer in module.named_buffers():
             if name in buffers:
                 buffer.copy_(buffers[name])
-        for child, mode in modes.items():
-            child.training = mode
 
 
 def _fresh(example: Any) -> Any:
@@ -304,9 +299,9 @@ def _run_original(work: nn.Module, example: Any, training: bool) -> Any:
         try:
             return call(work, _fresh(example))
         except Exception as error:
-            mode = "train" if training else "eval"
+            name = "train" if training else "eval"
             raise ModelError(
-                f"{type(work).__name__} fails on an input of shape {describe(example)} in {mode} "
+                f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
                 f"mode: {one_line(error)}. Give it an input that fits."
             ) from error
 

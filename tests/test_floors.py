@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "randomness", "progress"},
+    {"errors", "randomness", "progress", "modes"},
     {"inputs", "surgery", "split", "tensor_loader"},
     {"tracing"},
     {"slots", "models"},
