@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_model
-
 import refiner
-from refiner.api import cost_report
+from refiner.api import cost_report, write_result
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.errors import ArchitectureError
@@ -122,7 +120,7 @@ def apply_architecture(
     given = Architecture.load(text) if text.endswith(".json") else None
     if given is not None and isinstance(given.model, dict):
         classes = (given.model.get("spec") or {}).get("classes")
-        spec = ModelSpec(**{**asdict(spec), "classes": classes})
+        spec = replace(spec, classes=classes)
     model = spec.build()
     example = random_input(model, input_size)
     space = refiner.search_space(
@@ -134,16 +132,24 @@ def apply_architecture(
     )
     architecture = given if given is not None else space.architecture(_vector(text))
     rewritten = refiner.rewrite(model, architecture, seed=seed)
+    if [s.name for s in architecture.slots] != [s.name for s in space.slots] or (
+        architecture.candidates != space.candidates
+    ):
+        raise ArchitectureError(
+            f"{text} was searched with other slots or candidates. Give the same --slots, "
+            "--candidates and --allow-larger."
+        )
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
     if out is not None:
         folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
-        kept = with_model(architecture, {"spec": spec.to_json()})
-        folder.write_text("architecture.json", kept.to_json())
-        save_model(rewritten, str(out / "refined.safetensors"))
-        refiner.export(rewritten, out / "refined.ts", example)
-        folder.write_json("report.json", report.to_json())
-        folder.write_text("report.md", report.to_markdown())
+        write_result(
+            folder,
+            model=rewritten,
+            architecture=with_model(architecture, {"spec": spec.to_json()}),
+            report=report,
+            example_input=example,
+        )
     if as_json:
         print(json.dumps(report.to_json()))
     else:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,13 @@ class RunOptions:
             warmup_epochs=self.warmup_epochs,
             tells=self.tells,
             samples=self.samples,
-            weights=refiner.TrainConfig(lr_max=self.lr),
+            weights=self._training(0),
         )
-        return search, refiner.TrainConfig(epochs=self.train_epochs, lr_max=self.lr)
+        return search, self._training(self.train_epochs)
+
+    def _training(self, epochs: int) -> refiner.TrainConfig:
+        lr_min = min(refiner.TrainConfig().lr_min, self.lr)
+        return refiner.TrainConfig(epochs=epochs, lr_max=self.lr, lr_min=lr_min)
 
     def model_and_data(self) -> tuple[ModelSpec, Any, Data]:
         """Return the model's spec, the model, and data that fits its channels.
@@ -69,7 +73,8 @@ class RunOptions:
             weights=self.weights,
             seed=self.seed,
         )
-        channels = input_channels(spec.build())
+        plain = replace(spec, pretrained=False, weights=None)
+        channels = input_channels(plain.build())
         data = refiner.load_data(
             self.data,
             batch_size=self.batch_size,
@@ -80,7 +85,7 @@ class RunOptions:
             seed=self.seed,
         )
         if data.classes:
-            spec = ModelSpec(**{**asdict(spec), "classes": len(data.classes)})
+            spec = replace(spec, classes=len(data.classes))
         return spec, spec.build(), data
 
 

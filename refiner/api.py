@@ -143,7 +143,9 @@ def refine(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
     )
     if folder is not None and devices.is_main:
-        write_result(folder, result)
+        write_result(
+            folder, model=refined, architecture=architecture, report=report, example_input=example
+        )
     return result
 
 
@@ -286,13 +288,20 @@ def cost_report(
     )
 
 
-def write_result(folder: RunFolder, result: Result) -> None:
-    """Write what a refinement gave into its folder."""
-    folder.write_text("architecture.json", result.architecture.to_json())
+def write_result(
+    folder: RunFolder,
+    *,
+    model: nn.Module,
+    architecture: Architecture,
+    report: Report,
+    example_input: Any,
+) -> None:
+    """Write a rewritten model, its architecture and its report into a folder."""
+    folder.write_text("architecture.json", architecture.to_json())
     partial = folder.path / "refined.safetensors.partial"
-    save_model(result.model, str(partial))
+    save_model(model, str(partial))
     os.replace(partial, folder.path / "refined.safetensors")
-    way = result.export(folder.path / "refined.ts")
-    report = replace(result.report, notes=(*result.report.notes, f"refined.ts was made by {way}"))
+    way = export(model, folder.path / "refined.ts", example_input)
+    report = replace(report, notes=(*report.notes, f"refined.ts was made by {way}"))
     folder.write_json("report.json", report.to_json())
     folder.write_text("report.md", report.to_markdown())

@@ -1,7 +1,7 @@
 """Data sets by name, as loaders of (images, labels)."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,7 @@ def _folder(path: Path, options: _Options) -> Data:
         )
     part = read_images(files, channels, size), torch.tensor(labels)
     val_part = read_images(val_files, channels, size), torch.tensor(val_labels)
+    options = replace(options, limit=None)  # applied above, before anything was read
     return _in_memory(part, val_part, classes, name, options, pad=max(1, size[0] // 8), flip=True)
 
 

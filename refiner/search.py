@@ -108,6 +108,7 @@ class Search:
         self.space, self.strategy, self.task = space, strategy, task
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
+        length(train_loader), length(val_loader)  # both give batches, or it is said now
         self.supernet = Supernet(model, space, seed=seed)
         self.trainer = WeightTrainer(
             self.supernet, task, devices, self.config.weights, self.config.total_epochs

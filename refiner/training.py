@@ -151,18 +151,24 @@ class WeightTrainer:
 
 
 def length(loader: Any) -> int:
-    """Return the number of batches in a pass over ``loader``.
+    """Return the number of batches in a pass over ``loader``, at least one.
 
     Raises:
-        DataError: the loader has no length.
+        DataError: the loader has no length, or no batch.
     """
     try:
-        return max(1, len(loader))
+        count = len(loader)
     except TypeError as error:
         raise DataError(
             f"the loader of type {type(loader).__name__} has no len(). Give one that knows how many "
             "batches an epoch has."
         ) from error
+    if count == 0:
+        raise DataError(
+            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a smaller "
+            "batch size where it drops a last batch that is not full."
+        )
+    return count
 
 
 def checked(
@@ -184,7 +190,12 @@ def checked(
 
 
 def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
-    """Return the task's score of ``module`` over batches on the device, in eval mode."""
+    """Return the task's score of ``module`` over batches on the device, in eval mode.
+
+    Raises:
+        DataError: there is no batch, or the model fails on one.
+        TrainingError: the score is not finite.
+    """
     module.eval()
     sums: torch.Tensor | None = None
     with torch.no_grad():
@@ -193,7 +204,13 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
             sums = part if sums is None else sums + part
     if sums is None:
         raise DataError("the validation loader gave no batch. Give it data.")
-    return task.score(devices.summed(sums).cpu())
+    score = task.score(devices.summed(sums).cpu())
+    if not math.isfinite(score):
+        raise TrainingError(
+            f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, or lr_max), or let "
+            "the task's score be finite for a bad model."
+        )
+    return score
 
 
 @contextmanager

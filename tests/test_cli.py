@@ -160,6 +160,15 @@ def test_model_arguments_reach_the_builder(net, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["slots"][0]["original"] == "conv3x3 6->6"
 
 
+def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
+    from refiner.models import ModelSpec
+
+    weights = ModelSpec(source="timm:resnet10t", classes=10).build().state_dict()
+    torch.save(weights, "ten.pt")
+    arguments = ["timm:resnet10t", *SMALL, "--weights", "ten.pt", "--lr", "0.00005"]
+    assert main([*arguments, "--train-epochs", "0", "--out", "run"]) == 0
+
+
 def test_recipes(net, capsys) -> None:
     assert main(["recipes"]) == 0
     assert "lresnet50e_ir" in capsys.readouterr().out
@@ -201,6 +210,10 @@ BAD = {
     "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
     "no vector": (["apply", "NET", "one,two"], "neither a file"),
     "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
+    "architecture of other slots": (
+        ["apply", "NET", "arch.json", "--candidates", "maxpool3x3"],
+        "other slots or candidates",
+    ),
     "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
     "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "2x5x8x8"),
     "channels that do not fit": (["net.py:gray"], "fails on an input"),

@@ -49,6 +49,10 @@ def test_limit_takes_its_share_of_each_class_and_the_seed_decides(folder) -> Non
     assert not torch.equal(a.images, b.images)
 
 
+def test_limit_is_applied_once(folder) -> None:
+    assert len(load_data(f"folder:{folder}", limit=3).train.labels) == 4  # 2 of each class
+
+
 def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
     monkeypatch.setattr(module, "_TENSOR_LIMIT", 100)
     data = load_data(f"folder:{folder}", batch_size=4)

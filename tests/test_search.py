@@ -3,7 +3,7 @@ import torch
 from models import TinyResNet, batches, images
 
 from refiner.devices import Devices
-from refiner.errors import ConfigError, TrainingError
+from refiner.errors import ConfigError, DataError, TrainingError
 from refiner.search import Search, SearchConfig, short
 from refiner.space import search_space
 from refiner.strategies import make_strategy
@@ -90,6 +90,27 @@ def test_a_nan_stops_the_search() -> None:
     data[1][0][:] = float("nan")
     with pytest.raises(TrainingError, match="epoch 1"):
         make(data=data).run()
+
+
+def test_an_empty_validation_loader_is_refused_before_anything_is_trained() -> None:
+    search = make()
+    with pytest.raises(DataError, match="gives no batch"):
+        Search(
+            search.supernet.model, search.space, search.strategy, search.task, batches(1), [],
+            devices=search.devices,
+        )  # fmt: skip
+
+
+def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
+    class Endless(Classification):
+        def score(self, sums):
+            return float("-inf")
+
+    search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
+    search.task = Endless()
+    with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
+        search.run()
+    assert search.strategy.metrics() == {}
 
 
 @pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "finalists"])
