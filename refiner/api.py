@@ -12,7 +12,7 @@ from torch import nn
 
 from refiner.cost import measure_cost, measure_latency
 from refiner.devices import Devices
-from refiner.errors import ConfigError, RunError
+from refiner.errors import ConfigError, ModelError, RunError
 from refiner.exporting import export
 from refiner.inputs import batch_size, first_sample
 from refiner.loaders import example_of, split_loader
@@ -118,9 +118,8 @@ def refine(
         model, space, proposer, task, train_batches, val_batches,
         devices=devices, config=search, seed=seed,
     )  # fmt: skip
-    found = searching.run(
-        progress=listener, on_epoch=_keep_search(folder, searching, devices, resume)
-    )
+    keep, save = _keep_search(folder, searching, devices, resume)
+    found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
     architecture = with_model(
         space.architecture(found.best.vector), dict(provenance) if provenance else None
     )
@@ -175,10 +174,10 @@ def _folder(
 
 def _keep_search(
     folder: RunFolder | None, searching: Search, devices: Devices, resume: bool
-) -> Callable[[dict[str, Any]], None]:
-    """Load the search's checkpoint where there is one; return what saves it after each epoch."""
+) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
+    """Load the search's checkpoint where there is one; return what saves an epoch, and the end."""
     if folder is None:
-        return lambda _record: None
+        return lambda _record: None, lambda: None
     if resume:
         state = folder.load_checkpoint("search")
         if state is None:
@@ -194,12 +193,16 @@ def _keep_search(
             ) from error
         folder.forget_after(searching.epoch)
 
+    def save() -> None:
+        if devices.is_main:
+            folder.save_checkpoint("search", searching.state_dict())
+
     def keep(record: dict[str, Any]) -> None:
         if devices.is_main:
             folder.record(record)
-            folder.save_checkpoint("search", searching.state_dict())
+        save()
 
-    return keep
+    return keep, save
 
 
 def _train_both(
@@ -301,7 +304,10 @@ def write_result(
     partial = folder.path / "refined.safetensors.partial"
     save_model(model, str(partial))
     os.replace(partial, folder.path / "refined.safetensors")
-    way = export(model, folder.path / "refined.ts", example_input)
-    report = replace(report, notes=(*report.notes, f"refined.ts was made by {way}"))
+    try:
+        note = f"refined.ts was made by {export(model, folder.path / 'refined.ts', example_input)}"
+    except ModelError as error:  # all else of a long run is worth keeping
+        note = f"refined.ts is missing: {error}"
+    report = replace(report, notes=(*report.notes, note))
     folder.write_json("report.json", report.to_json())
     folder.write_text("report.md", report.to_markdown())

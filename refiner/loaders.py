@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
-from torch.utils.data import DataLoader, RandomSampler, Subset
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
 from refiner.errors import DataError, one_line
 from refiner.randomness import derive_seed, seeded
@@ -51,10 +51,14 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
         count = len(loader.dataset)  # type: ignore[arg-type]
     except TypeError:
         raise DataError("a data set without len() cannot be split. Give val_loader= too.") from None
-    labels = np.asarray(getattr(loader.dataset, "targets", np.zeros(count, dtype=int)))
-    if len(labels) != count or count < 2:
-        raise DataError("this data set cannot be split. Give val_loader= too.")
-    train, val = stratified(labels, VALIDATION_SHARE, derive_seed(seed, "split"))
+    if type(loader.sampler) not in (RandomSampler, SequentialSampler):
+        raise DataError(
+            f"a loader with a {type(loader.sampler).__name__} cannot be split: it chooses samples of "
+            "its own. Give val_loader= too."
+        )
+    train, val = stratified(_labels(loader, count), VALIDATION_SHARE, derive_seed(seed, "split"))
+    if len(val) == 0:
+        raise DataError("this data set has too few samples to be split. Give val_loader= too.")
     same: dict[str, Any] = {
         "num_workers": loader.num_workers,
         "collate_fn": loader.collate_fn,
@@ -72,3 +76,13 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
         ),
         DataLoader(Subset(loader.dataset, val.tolist()), batch_size=loader.batch_size, **same),
     )
+
+
+def _labels(loader: DataLoader[Any], count: int) -> np.ndarray[Any, Any]:
+    """Return the class of each sample, or one class for all where the data set does not tell."""
+    try:
+        labels = np.asarray(getattr(loader.dataset, "targets", None))
+    except ValueError:  # ragged
+        labels = np.empty(0)
+    known = labels.shape == (count,) and np.issubdtype(labels.dtype, np.integer)
+    return labels if known else np.zeros(count, dtype=int)

@@ -115,6 +115,8 @@ class Search:
         )
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
+        self.result: SearchResult | None = None
+        """How the search ended; None before."""
         self.last: dict[str, float | str] = {}
 
     def run(
@@ -122,6 +124,7 @@ class Search:
         *,
         progress: Progress | None = None,
         on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+        on_finish: Callable[[], None] = lambda: None,
     ) -> SearchResult:
         """Run to the end, from wherever the state is.
 
@@ -129,6 +132,7 @@ class Search:
             progress: listener.
             on_epoch: is called after each epoch with a record of it, whose ``tells`` lists the
                 vectors and scores of each; the time to save :meth:`state_dict`.
+            on_finish: is called once the best is known; the last time to save.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -149,7 +153,10 @@ class Search:
             while self.epoch < self.config.total_epochs:
                 on_epoch(self._epoch(self.strategy, progress))
             progress.end()
-        return self._finish(progress)
+        if self.result is None:
+            self.result = self._finish(progress)
+            on_finish()
+        return self.result
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
@@ -233,6 +240,9 @@ class Search:
             "epoch": self.epoch,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
+            "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
+            if self.result
+            else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -241,6 +251,9 @@ class Search:
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
         self.last = dict(self.strategy.metrics())
+        if state["finalists"] is not None:
+            scored = tuple(Scored(vector=tuple(v), score=s) for v, s in state["finalists"])
+            self.result = SearchResult(best=scored[0], finalists=scored)
 
 
 def short(vector: Vector) -> str:

@@ -244,6 +244,10 @@ def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[
     read_elsewhere = {
         str(node.target).rpartition(".")[0] for node in flow.all_nodes if node.op == "get_attr"
     }
+    owners: dict[int, list[str]] = {}
+    for name, module in flow.modules.items():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
     called = {str(node.target): node for node in flow.convs}
     reasons: dict[str, str] = {}
     for name, module in flow.modules.items():
@@ -254,6 +258,8 @@ def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[
             reason = _not_called(flow, name, calls)
         elif len(calls[id(module)]) > 1:
             reason = "called more than once in a forward pass"
+        elif tied := _tied(flow, name, owners):
+            reason = f"shares its weight with {tied}"
         elif name in read_elsewhere:
             reason = "its weight is read outside its own call"
         elif name in projections:
@@ -263,6 +269,13 @@ def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[
         if reason:
             reasons[name] = reason
     return reasons
+
+
+def _tied(flow: _Flow, name: str, owners: dict[int, list[str]]) -> str:
+    """Return another module that holds a parameter of this one, or an empty string."""
+    parameters = flow.modules[name].parameters(recurse=False)
+    others = (owner for p in parameters for owner in owners[id(p)])
+    return next((o for o in others if flow.modules[o] is not flow.modules[name]), "")
 
 
 def _not_called(flow: _Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:

@@ -55,6 +55,22 @@ def test_split_takes_its_share_of_each_class() -> None:
     assert sorted(i // 10 for i in val.dataset.indices) == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("targets", [[f"file{i}" for i in range(20)], [[1], [2, 3]], [{}] * 20])
+def test_targets_that_are_no_classes_do_not_decide_the_split(targets) -> None:
+    data = TensorDataset(torch.zeros(20, 1))
+    data.targets = targets
+    assert len(split_loader(DataLoader(data, batch_size=2), seed=0)[1].dataset) == 4
+
+
+def test_a_loader_that_chooses_its_samples_is_not_split() -> None:
+    from torch.utils.data import SubsetRandomSampler
+
+    with pytest.raises(DataError, match="SubsetRandomSampler"):
+        split_loader(loader(sampler=SubsetRandomSampler(range(10))), seed=0)
+    with pytest.raises(DataError, match="too few"):
+        split_loader(loader(count=1), seed=0)
+
+
 def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(DataError, match="val_loader"):
         split_loader([1, 2], seed=0)

@@ -137,6 +137,14 @@ def test_every_conv_is_a_slot_or_frozen_with_a_reason() -> None:
     }
 
 
+def test_tied_weights_are_frozen() -> None:
+    model = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 4, 4, 3, padding=1) for i in range(4)])
+    model[2].weight = model[1].weight
+    found = table(model, images())
+    assert [s.name for s in found.slots] == ["3"]
+    assert {f.name: f.reason for f in found.frozen}["1"] == "shares its weight with 2"
+
+
 def test_a_conv_inside_a_leaf_says_so() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:
