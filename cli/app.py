@@ -133,7 +133,7 @@ def run(
     weights: Weights = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    precision: Annotated[str, typer.Option(help="no, bf16 or fp16")] = "no",
+    precision: Annotated[str, typer.Option(help="no or bf16")] = "no",
     out: Annotated[
         Path | None,
         typer.Option(help="folder of the run, new; default: runs/NAME", show_default=False),

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from refiner.report import Report
     from refiner.rewriting import rewrite
     from refiner.search import Search, SearchConfig, SearchResult
-    from refiner.slots import ConvSite, ConvSpec, Frozen, SkipEdge, Slot, find_slots
+    from refiner.skips import SkipEdge
+    from refiner.slots import ConvSite, ConvSpec, Frozen, Slot, find_slots
     from refiner.space import Architecture, SearchSpace, search_space
     from refiner.strategy import Strategy
     from refiner.supernet import Supernet
@@ -44,7 +45,7 @@ _HOME = {
     "SearchConfig": "search",
     "SearchResult": "search",
     "SearchSpace": "space",
-    "SkipEdge": "slots",
+    "SkipEdge": "skips",
     "Slot": "slots",
     "Strategy": "strategy",
     "Supernet": "supernet",

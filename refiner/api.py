@@ -22,10 +22,10 @@ from refiner.report import Report, Trained, slot_reports
 from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder
 from refiner.search import Search, SearchConfig, SearchResult
-from refiner.slots import Granularity
-from refiner.space import Architecture, SearchSpace, search_space, with_model
-from refiner.strategies import make_strategy
-from refiner.task import Classification, Task
+from refiner.slots import Granularity, check_granularity
+from refiner.space import Architecture, SearchSpace, candidate_names, search_space, with_model
+from refiner.strategies import check_strategy, make_strategy
+from refiner.task import Classification, Task, check_task
 from refiner.training import TrainConfig, train
 
 
@@ -84,7 +84,7 @@ def refine(
             the search left.
         seed: fixes the run on a CPU to the bit.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: ``no``, ``bf16`` or ``fp16``.
+        precision: ``no`` or ``bf16``.
         out: folder for the run's files; must be new.
         resume: go on with the run in ``out``, which must have been made with the same settings.
         progress: True writes plain lines to stderr, False nothing; or a listener.
@@ -95,7 +95,10 @@ def refine(
     """
     listener = progress if not isinstance(progress, bool) else (Lines() if progress else Silent())
     task, search = task or Classification(), search or SearchConfig()
-    devices = Devices.choose(device, precision)
+    check_task(task)
+    devices = check_settings(slots, candidates, strategy, device, precision)
+    if not devices.is_main:
+        listener = Silent()
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
@@ -113,7 +116,7 @@ def refine(
     }
     proposer = make_strategy(strategy, space.candidates, seed)
     folder = _folder(out, resume, settings, provenance) if devices.is_main or resume else None
-    train_batches, val_batches = devices.loader(loader), devices.loader(val_loader)
+    train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
     searching = Search(
         model, space, proposer, task, train_batches, val_batches,
         devices=devices, config=search, seed=seed,
@@ -146,6 +149,16 @@ def refine(
             folder, model=refined, architecture=architecture, report=report, example_input=example
         )
     return result
+
+
+def check_settings(
+    slots: str, candidates: Sequence[str] | None, strategy: str, device: str, precision: str
+) -> Devices:
+    """Raise a ConfigError for a setting that nothing goes by; return the devices chosen."""
+    check_granularity(slots)
+    candidate_names(candidates)
+    check_strategy(strategy)
+    return Devices.choose(device, precision)
 
 
 def _folder(

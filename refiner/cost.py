@@ -26,11 +26,11 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from refiner.candidates import ORIGINAL, get_candidate
 from refiner.errors import ModelError, one_line
 from refiner.inputs import batch_size, call, call_arguments, describe, to_device_of
+from refiner.layers import is_conv
 from refiner.modes import mode
 from refiner.randomness import seeded
 from refiner.slots import ConvSpec, Slot
 from refiner.space import SearchSpace, original_parameters
-from refiner.tracing import is_conv
 
 _MOVES_DATA = frozenset(
     "view _unsafe_view reshape expand permute transpose t clone detach copy_ alias slice select "

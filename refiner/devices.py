@@ -1,20 +1,27 @@
-"""Where a run computes: device, precision and processes, through accelerate."""
+"""Where a run computes: device, precision and processes, through accelerate.
+
+On several processes each trains on its own share of every epoch with the gradients averaged, and all
+decide alike: strategies are deterministic, and scores and losses are summed over the processes.
+"""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import send_to_device
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from refiner.errors import ConfigError, one_line
 from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = ("no", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +44,16 @@ class Devices:
                 f"unknown precision {precision!r}. Choose one of: {', '.join(PRECISIONS)}."
             )
         if device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("there is no CUDA device here. Use --device cpu or auto.")
-        # The paths of a supernet leave most parameters without a gradient in each step.
-        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+            raise ConfigError("there is no CUDA device here. Use the device cpu or auto.")
         try:
-            accelerator = Accelerator(
-                cpu=device == "cpu", mixed_precision=precision, kwargs_handlers=[unused]
-            )
+            accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         except ValueError as error:
             raise ConfigError(
                 f"this process computes with another device or precision already: {one_line(error, 100)}. "
                 "Start a new one."
             ) from error
+        if accelerator.device.type == "cuda":
+            torch.cuda.init()  # its generators exist from here on, for `seeded` to restore
         return cls(accelerator)
 
     @property
@@ -62,33 +67,52 @@ class Devices:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
 
+    @property
+    def processes(self) -> int:
+        """Number of processes."""
+        return int(self.accelerator.num_processes)
+
     def place(self, module: nn.Module) -> nn.Module:
-        """Return ``module`` on the device, images last on a GPU, wrapped for several processes."""
-        module = module.to(self.device)
-        if self.device.type == "cuda":
-            module = module.to(memory_format=torch.channels_last)
-        placed: nn.Module = self.accelerator.prepare_model(module)
-        return placed
+        """Move ``module`` to the device, images last on a GPU; return what a training step calls.
 
-    def release(self, placed: nn.Module) -> None:
-        """Take back what :meth:`place` did to the module's ``forward`` (mixed precision)."""
-        module = self.accelerator.unwrap_model(placed, keep_fp32_wrapper=False)
-        # accelerate leaves the class's forward behind as an attribute bound to this module, which a
-        # copy of the module would then call.
-        if getattr(module.__dict__.get("forward"), "__func__", None) is type(module).forward:
-            del module.__dict__["forward"]
+        On several processes that is a wrapper which averages gradients; all else calls ``module``.
+        """
+        module.to(self.device)
+        if self.device.type != "cpu":
+            for tensor in (*module.parameters(), *module.buffers()):
+                if tensor.dim() == 4:
+                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+        if self.processes == 1:
+            return module
+        # The paths of a supernet leave most parameters without a gradient in each step.
+        return DistributedDataParallel(module, find_unused_parameters=True)
 
-    def loader(self, loader: Any) -> Any:
-        """Return a loader that gives this process its share of each epoch."""
-        processes = self.accelerator.num_processes
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which the chosen precision holds."""
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
+
+    def loader(self, loader: Any, *, even: bool = True) -> Any:
+        """Return a loader that gives this process its share of each epoch; ``loader`` stays as it is.
+
+        Args:
+            loader: batches.
+            even: give each process equally many, as training needs; validation counts each sample once.
+
+        Raises:
+            ConfigError: there are several processes and the loader cannot be split.
+        """
+        index = self.accelerator.process_index
         if isinstance(loader, TensorLoader):
-            return loader.to(self.device).shard(self.accelerator.process_index, processes)
-        if processes == 1:
+            return loader.to(self.device).shard(index, self.processes)
+        if self.processes == 1:
             return loader
         if isinstance(loader, DataLoader):
-            return self.accelerator.prepare_data_loader(loader)
+            return prepare_data_loader(
+                loader, num_processes=self.processes, process_index=index, even_batches=even
+            )
         raise ConfigError(
-            f"a loader of type {type(loader).__name__} cannot be split over {processes} processes. "
+            f"a loader of type {type(loader).__name__} cannot be split over {self.processes} processes. "
             "Give a torch DataLoader."
         )
 
@@ -101,3 +125,14 @@ class Devices:
         """Return the sum of a tensor over all processes."""
         total: torch.Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return total
+
+    def mean(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over all processes."""
+        return self.summed(tensor) / self.processes
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Give the module's real-valued buffers, norm statistics above all, their mean over all processes."""
+        if self.processes > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.mean(buffer))

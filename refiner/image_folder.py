@@ -25,7 +25,11 @@ def list_images(
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}. Name one with a folder of images a class.")
-    found = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    found = sorted(
+        entry.name
+        for entry in root.iterdir()
+        if entry.is_dir() and entry.name[0] != "." and _images(entry)
+    )
     names = found if classes is None else classes
     unknown = sorted(set(found) - set(names))
     if unknown:
@@ -35,7 +39,7 @@ def list_images(
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        images = sorted(f for f in (root / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+        images = _images(root / name)
         files += images
         labels += [label] * len(images)
     if not files:
@@ -44,6 +48,10 @@ def list_images(
             "with or without PATH/val beside it."
         )
     return files, labels, names
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def common_size(files: list[Path]) -> Size:
@@ -73,7 +81,6 @@ def disk_loader(
         shuffle=train,
         drop_last=train and len(files) >= batch_size,
         num_workers=min(8, torch.get_num_threads()),
-        persistent_workers=True,
     )
 
 
@@ -112,7 +119,7 @@ def _opened(file: Path) -> Any:
 
     try:
         return Image.open(file)
-    except OSError as error:
+    except Exception as error:  # Pillow raises whatever a damaged file leads it to
         raise _unreadable(file) from error
 
 
@@ -121,7 +128,7 @@ def _read(file: Path, channels: int, size: Size) -> np.ndarray[Any, Any]:
     with _opened(file) as image:
         try:
             converted = image.convert("RGB" if channels == 3 else "L")
-        except OSError as error:
+        except Exception as error:
             raise _unreadable(file) from error
         if (converted.height, converted.width) != size:
             converted = converted.resize((size[1], size[0]))

@@ -35,6 +35,15 @@ def example_of(loader: Any) -> Any:
     return pytree.tree_map(lambda v: v[:2] if isinstance(v, torch.Tensor) and v.dim() else v, batch)
 
 
+def generators_of(*loaders: Any) -> list[torch.Generator]:
+    """Return the generators that loaders were given for their order, each once."""
+    holders = [
+        holder for loader in loaders for holder in (loader, getattr(loader, "sampler", None))
+    ]
+    found = [getattr(holder, "generator", None) for holder in holders]
+    return list(dict.fromkeys(g for g in found if isinstance(g, torch.Generator)))
+
+
 def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
     """Return a training and a validation loader over the images of one, a fifth for validation.
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from refiner.errors import ModelError, one_line
+from refiner.layers import CONV_TYPES
 from refiner.randomness import seeded
-from refiner.tracing import CONV_TYPES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Seeded random numbers for code that draws from the global generators, which get theirs back."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -22,12 +22,14 @@ def derive_seed(seed: int, *path: int | str) -> int:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int, generators: Iterable[torch.Generator] = ()) -> Iterator[None]:
     """Seed the global generators of torch, numpy and random inside, and restore them after.
 
     Module constructors, dropout, samplers and augmentations draw from the global generators. In
-    this context they repeat, and the caller's own stream of random numbers is not disturbed.
+    this context they repeat, and the caller's own stream of random numbers is not disturbed. The
+    same holds for ``generators``, such as a loader's own.
     """
+    own = [(generator, generator.get_state()) for generator in generators]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
@@ -36,8 +38,12 @@ def seeded(seed: int) -> Iterator[None]:
             torch.cuda.manual_seed_all(seed)
         np.random.seed(seed & 0xFFFFFFFF)
         random.seed(seed)
+        for generator, _ in own:
+            generator.manual_seed(seed)
         try:
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
+            for generator, state in own:
+                generator.set_state(state)

@@ -5,11 +5,11 @@ import copy
 from torch import nn
 
 from refiner.errors import ArchitectureError
+from refiner.layers import CONV_TYPES
 from refiner.randomness import derive_seed
 from refiner.slots import conv_spec
 from refiner.space import Architecture, build_operation
 from refiner.surgery import replace_modules
-from refiner.tracing import CONV_TYPES
 
 
 def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import nn
 
 from refiner.devices import Devices
 from refiner.errors import ConfigError
+from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
 from refiner.space import SearchSpace, Vector
@@ -108,6 +109,7 @@ class Search:
         self.space, self.strategy, self.task = space, strategy, task
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
+        self.generators = generators_of(train_loader, val_loader)
         length(train_loader), length(val_loader)  # both give batches, or it is said now
         self.supernet = Supernet(model, space, seed=seed)
         self.trainer = WeightTrainer(
@@ -160,7 +162,7 @@ class Search:
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
-        with seeded(derive_seed(self.seed, "epoch", self.epoch)):
+        with seeded(derive_seed(self.seed, "epoch", self.epoch), self.generators):
             paths = strategy.ask(length(self.train_loader))
             loss = self.trainer.epoch(
                 self.train_loader,
@@ -207,17 +209,17 @@ class Search:
     def _select(self, vector: Vector, train_batches: list[Any]) -> None:
         """Make a path the active one, with norm statistics of its own."""
         self.supernet.select(vector)
-        recalibrate(self.trainer.placed, train_batches, self.task)
+        recalibrate(self.supernet, train_batches, self.task, self.devices)
 
     def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
         self._select(vector, train_batches)
-        return evaluate(self.trainer.placed, val_batches, self.task, self.devices)
+        return evaluate(self.supernet, val_batches, self.task, self.devices)
 
     def _finish(self, progress: Progress) -> SearchResult:
         finalists = self.strategy.recommend(self.config.finalists)
         progress.begin("finalists", len(finalists))
         scored = []
-        with seeded(derive_seed(self.seed, "finish")):
+        with seeded(derive_seed(self.seed, "finish"), self.generators):
             train_batches = self._recalibration_batches()
             for vector in finalists:
                 batches = self.devices.batches(self.val_loader)

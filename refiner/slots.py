@@ -1,13 +1,8 @@
-"""Slots: the convs of a traced model that may change, and the skip edges that may not.
+"""Slots: the convs of a traced model that may change, and the frozen ones that may not.
 
-Skip edges are read off the graph, never off names. A *join* is a node that two or more tensors flow
-into (add, concat, mul). Its input ``a`` is a skip edge if, walking back from ``a`` over nodes with a
-single input, one meets a *fork* from which another input of the join is also reached, over more convs
-than the walk passed. The walk passes no conv (identity, pooling, a norm) or, at a join that keeps the
-shape of its inputs, one: the projection.
+The convs on skip edges (see skips.py) are frozen, as are those that no candidate can stand in for.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -15,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 from torch import fx, nn
 
 from refiner.errors import ConfigError
-from refiner.tracing import CONV_TYPES, is_conv, is_norm
+from refiner.layers import CONV_TYPES, is_conv, is_norm
+from refiner.skips import Flow, SkipEdge, kernel_volume
 
 Granularity: TypeAlias = Literal["conv", "block"]
 GRANULARITIES: tuple[Granularity, ...] = ("conv", "block")
@@ -77,16 +73,6 @@ class Frozen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SkipEdge:
-    """A path by which data passes round a block, from node ``fork`` to node ``join``."""
-
-    fork: str
-    join: str
-    convs: tuple[str, ...]
-    """Names of the convs on the path: empty, or the projection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotTable:
     """What :func:`find_slots` found, in the order in which data flows."""
 
@@ -118,6 +104,14 @@ def conv_spec(conv: nn.Module) -> ConvSpec:
     )
 
 
+def check_granularity(granularity: str) -> None:
+    """Raise a ConfigError unless ``granularity`` is one."""
+    if granularity not in GRANULARITIES:
+        raise ConfigError(
+            f"unknown slots {granularity!r}. Choose one of: {', '.join(GRANULARITIES)}."
+        )
+
+
 def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> SlotTable:
     """Find the slots, the frozen convs and the skip edges of a traced model.
 
@@ -129,11 +123,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     Raises:
         ConfigError: an unknown granularity.
     """
-    if granularity not in GRANULARITIES:
-        raise ConfigError(
-            f"unknown slots {granularity!r}. Choose one of: {', '.join(GRANULARITIES)}."
-        )
-    flow = _Flow(traced)
+    check_granularity(granularity)
+    flow = Flow(traced)
     skips = flow.skip_edges()
     reasons = _frozen_reasons(flow, skips)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
@@ -150,91 +141,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     )
 
 
-class _Flow:
-    """The data flow of a graph: which nodes carry data, and who reaches whom."""
-
-    def __init__(self, traced: fx.GraphModule) -> None:
-        self.modules = dict(traced.named_modules(remove_duplicate=False))
-        self.all_nodes = list(traced.graph.nodes)
-        self.inputs: dict[fx.Node, list[fx.Node]] = {}
-        for node in self.all_nodes:
-            carries = node.op == "placeholder" or (
-                node.meta.get("holds_tensor", False) and node.op not in ("get_attr", "output")
-            )
-            sources = [source for source in node.all_input_nodes if source in self.inputs]
-            if carries and (sources or node.op == "placeholder"):
-                self.inputs[node] = sources
-        self.nodes = list(self.inputs)
-        self.index = {node: i for i, node in enumerate(self.nodes)}
-        self.ancestors: dict[fx.Node, int] = {}
-        """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
-        for node, sources in self.inputs.items():
-            word = 1 << self.index[node]
-            for source in sources:
-                word |= self.ancestors[source]
-            self.ancestors[node] = word
-        self.convs = [node for node in self.nodes if self.calls_conv(node)]
-
-    def module(self, node: fx.Node) -> nn.Module:
-        module: nn.Module = self.modules[str(node.target)]
-        return module
-
-    def calls_conv(self, node: fx.Node) -> bool:
-        return node.op == "call_module" and is_conv(self.module(node))
-
-    def reaches(self, source: fx.Node, node: fx.Node) -> bool:
-        return bool(self.ancestors[node] >> self.index[source] & 1)
-
-    def between(self, source: fx.Node, node: fx.Node) -> list[fx.Node]:
-        """Return the nodes on paths from ``source`` to ``node``, without ``source``."""
-        nodes = self.nodes[self.index[source] + 1 : self.index[node] + 1]
-        return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
-
-    def work(self, source: fx.Node, node: fx.Node) -> tuple[int, int]:
-        """Return (most convs on one path, largest kernel volume) between two nodes."""
-        depth = {source: 0}
-        largest = 0
-        for inner in self.between(source, node):
-            depth[inner] = max(depth[s] for s in self.inputs[inner] if s in depth)
-            if self.calls_conv(inner):
-                depth[inner] += 1
-                largest = max(largest, _kernel_volume(self.module(inner)))
-        return depth[node], largest
-
-    def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
-        """Return each skip edge with its fork and join."""
-        joins = [node for node, sources in self.inputs.items() if len(sources) > 1]
-        found = (self._skip_edge(a, join) for join in joins for a in self.inputs[join])
-        return [edge for edge in found if edge is not None]
-
-    def _skip_edge(
-        self, start: fx.Node, join: fx.Node
-    ) -> tuple[SkipEdge, tuple[fx.Node, fx.Node]] | None:
-        others = [source for source in self.inputs[join] if source is not start]
-        may_project = start.meta.get("shape") == join.meta.get("shape")
-        passed: list[fx.Node] = []
-        node = start
-        while not any(self.reaches(node, other) for other in others):
-            if self.calls_conv(node):
-                if passed or not may_project:
-                    return None
-                passed.append(node)
-            if len(self.inputs[node]) != 1:
-                return None
-            node = self.inputs[node][0]
-        own = (len(passed), max((_kernel_volume(self.module(n)) for n in passed), default=0))
-        around = max(self.work(node, other) for other in others if self.reaches(node, other))
-        if around[0] == 0 or around <= own:
-            return None
-        convs = tuple(str(n.target) for n in passed)
-        return SkipEdge(fork=node.name, join=join.name, convs=convs), (node, join)
-
-
-def _kernel_volume(conv: Any) -> int:
-    return math.prod(conv.kernel_size)
-
-
-def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[str, str]:
+def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[str, str]:
     """Return why each conv that cannot be a slot is frozen, by the conv's name."""
     projections = {name: edge for edge, _ in skips for name in edge.convs}
     calls: dict[int, list[fx.Node]] = {}
@@ -271,14 +178,14 @@ def _frozen_reasons(flow: _Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[
     return reasons
 
 
-def _tied(flow: _Flow, name: str, owners: dict[int, list[str]]) -> str:
+def _tied(flow: Flow, name: str, owners: dict[int, list[str]]) -> str:
     """Return another module that holds a parameter of this one, or an empty string."""
     parameters = flow.modules[name].parameters(recurse=False)
     others = (owner for p in parameters for owner in owners[id(p)])
     return next((o for o in others if flow.modules[o] is not flow.modules[name]), "")
 
 
-def _not_called(flow: _Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
+def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         parent = flow.modules.get(".".join(parts[:end]))
@@ -289,14 +196,14 @@ def _not_called(flow: _Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
     return "not called on the example input"
 
 
-def _unfit(flow: _Flow, node: fx.Node) -> str:
+def _unfit(flow: Flow, node: fx.Node) -> str:
     """Return why a conv that is called once, off the skips, is no slot; empty if it is one."""
     conv = flow.module(node)
     if not isinstance(conv, CONV_TYPES):
         return "transposed conv"
     if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
         return "stem: reads the model's input"
-    if _kernel_volume(conv) == 1:
+    if kernel_volume(conv) == 1:
         return "pointwise conv: nothing spatial to replace"
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"
@@ -310,7 +217,7 @@ def _unfit(flow: _Flow, node: fx.Node) -> str:
     return ""
 
 
-def _site(flow: _Flow, node: fx.Node) -> ConvSite:
+def _site(flow: Flow, node: fx.Node) -> ConvSite:
     users = list(node.users)
     norm = None
     if len(users) == 1 and users[0].op == "call_module" and is_norm(flow.module(users[0])):
@@ -328,7 +235,7 @@ def _site(flow: _Flow, node: fx.Node) -> ConvSite:
 
 
 def _blocks(
-    flow: _Flow,
+    flow: Flow,
     skips: list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]],
     sites: list[ConvSite],
 ) -> list[list[ConvSite]]:

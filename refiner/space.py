@@ -14,8 +14,10 @@ from torch import nn
 
 from refiner.candidates import DEFAULT_CANDIDATES, ORIGINAL, get_candidate
 from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
+from refiner.probe import irreplaceable
 from refiner.randomness import seeded
-from refiner.slots import ConvSite, ConvSpec, Frozen, Granularity, SkipEdge, Slot, find_slots
+from refiner.skips import SkipEdge
+from refiner.slots import ConvSite, ConvSpec, Frozen, Granularity, Slot, find_slots
 from refiner.tracing import trace
 
 Vector: TypeAlias = tuple[int, ...]
@@ -156,6 +158,21 @@ def check_vector(
             )
 
 
+def candidate_names(candidates: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of candidates to offer, the paper's four by default.
+
+    Raises:
+        ConfigError: an unknown candidate, or one named twice.
+    """
+    names = tuple(DEFAULT_CANDIDATES if candidates is None else candidates)
+    for name in names:
+        get_candidate(name)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
+    return names
+
+
 def search_space(
     model: nn.Module,
     example_input: Any,
@@ -181,21 +198,26 @@ def search_space(
         ModelError: the model cannot be traced, or has no slot.
         ConfigError: an unknown candidate or granularity.
     """
-    names = tuple(DEFAULT_CANDIDATES if candidates is None else candidates)
-    for name in names:
-        get_candidate(name)
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
+    names = candidate_names(candidates)
     table = find_slots(trace(model, example_input), granularity)
     offered = [(slot, _admissible(slot, names, allow_larger)) for slot in table.slots]
-    kept = [(slot, found) for slot, found in offered if found]
     without = [
         Frozen(name=site.conv, reason="no admissible candidate among " + ", ".join(names))
         for slot, found in offered
         if not found
         for site in slot.sites
     ]
+    fitting = [(slot, found) for slot, found in offered if found]
+    modules = [
+        [name for s in slot.sites for name in (s.conv, s.norm) if name] for slot, _ in fitting
+    ]
+    bound = irreplaceable(model, modules, example_input)
+    without += [
+        Frozen(name=site.conv, reason="the model uses it in other ways than by calling it")
+        for i in bound
+        for site in fitting[i][0].sites
+    ]
+    kept = [pair for i, pair in enumerate(fitting) if i not in bound]
     if not kept:
         raise ModelError(_no_slot(model, [*table.frozen, *without]))
     return SearchSpace(

@@ -13,12 +13,17 @@ STRATEGIES: dict[str, Callable[[Choices, int], Strategy]] = {
 }
 
 
+def check_strategy(name: str) -> None:
+    """Raise a ConfigError unless there is a strategy of that name."""
+    if name not in STRATEGIES:
+        raise ConfigError(f"unknown strategy {name!r}. Choose one of: {', '.join(STRATEGIES)}.")
+
+
 def make_strategy(name: str, choices: Choices, seed: int) -> Strategy:
     """Return the strategy of that name.
 
     Raises:
         ConfigError: there is none.
     """
-    if name not in STRATEGIES:
-        raise ConfigError(f"unknown strategy {name!r}. Choose one of: {', '.join(STRATEGIES)}.")
+    check_strategy(name)
     return STRATEGIES[name](choices, seed)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refiner.errors import DataError
+from refiner.errors import ConfigError, DataError, one_line
 
 
 class Task(Protocol):
@@ -30,6 +30,16 @@ class Task(Protocol):
 
     def score(self, sums: torch.Tensor) -> float:
         """Return the score, higher is better, from the added sums."""
+
+
+def check_task(task: Any) -> None:
+    """Raise a ConfigError unless ``task`` has what a :class:`Task` has."""
+    missing = [n for n in ("loss", "measure", "score") if not callable(getattr(task, n, None))]
+    if not isinstance(getattr(task, "metric", None), str):
+        missing.append("metric")
+    if missing or isinstance(task, type):
+        lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not an object of it"
+        raise ConfigError(f"the task {one_line(task, 60)} {lacks}. See refiner.Task.")
 
 
 class Classification:

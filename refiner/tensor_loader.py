@@ -1,9 +1,12 @@
 """Batches of a small image set that lives as one tensor on the device and is augmented there."""
 
+import copy
 from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+
+from refiner.randomness import derive_seed
 
 
 class TensorLoader:
@@ -41,15 +44,17 @@ class TensorLoader:
         self.rank, self.world = 0, 1
 
     def to(self, device: torch.device) -> "TensorLoader":
-        """Move the image set to ``device``."""
-        self.images, self.labels = self.images.to(device), self.labels.to(device)
-        self.mean, self.std = self.mean.to(device), self.std.to(device)
-        return self
+        """Return a loader of the same images on ``device``."""
+        moved = copy.copy(self)
+        for name in ("images", "labels", "mean", "std"):
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
 
     def shard(self, rank: int, world: int) -> "TensorLoader":
-        """Yield each ``world``-th image from now on, beginning with number ``rank``."""
-        self.rank, self.world = rank, world
-        return self
+        """Return a loader of each ``world``-th image, beginning with number ``rank``."""
+        part = copy.copy(self)
+        part.rank, part.world = rank, world
+        return part
 
     def __len__(self) -> int:
         count = len(self.images) // self.world
@@ -60,10 +65,12 @@ class TensorLoader:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         seed = int(torch.empty((), dtype=torch.int64).random_())
-        generator = torch.Generator().manual_seed(seed)
         order = torch.arange(len(self.images))
         if self.train:
+            # One order for all shards, which are disjoint by it; each augments in its own way.
+            generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(order), generator=generator)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "shard", self.rank))
         order = order[self.rank :: self.world]
         for i in range(len(self)):
             index = order[i * self.batch_size : (i + 1) * self.batch_size].to(self.images.device)

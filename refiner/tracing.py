@@ -13,41 +13,16 @@ in eval or in train mode; those are found by trying.
 import copy
 import inspect
 import operator
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from refiner.errors import ModelError, one_line
-from refiner.inputs import batch_size, call, call_arguments, describe, tensors_in, to_device_of
+from refiner.inputs import call_arguments, to_device_of
+from refiner.layers import holds_conv, is_conv, is_norm
 from refiner.modes import mode
-from refiner.randomness import seeded
-
-CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED_CONV_TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
-_TRACE_SEED = 0
-
-
-def is_conv(module: nn.Module) -> bool:
-    """Return whether ``module`` is a conv of torch or of a subclass, transposed ones included."""
-    return isinstance(module, CONV_TYPES + TRANSPOSED_CONV_TYPES)
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Return whether ``module`` is a norm of torch, a subclass, or named so (FrozenBatchNorm2d)."""
-    if isinstance(module, _NORM_TYPES):
-        return True
-    return "norm" in type(module).__name__.lower() and not holds_conv(module)
-
-
-def holds_conv(module: nn.Module) -> bool:
-    """Return whether ``module`` is a conv or has one below it."""
-    return any(is_conv(child) for child in module.modules())
+from refiner.trace_check import Recorder, Run, as_found, fresh, reference_runs, run_original, same
 
 
 def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
@@ -79,7 +54,7 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
 
 def _faithful_trace(work: nn.Module, example: Any) -> fx.GraphModule:
     """Trace a model in eval mode, with as many leaves as it takes to repeat the original."""
-    runs = _reference_runs(work, example)
+    runs = reference_runs(work, example)
     leaves: set[str] = set()
     while True:
         tracer = _Tracer(example, frozenset(leaves))
@@ -88,7 +63,7 @@ def _faithful_trace(work: nn.Module, example: Any) -> fx.GraphModule:
             continue
         _read_mode_when_run(graph, work, example, leaves)
         traced = _graph_module(work, graph)
-        differences = (_differs(work, traced, tracer, run) for run in runs)
+        differences = (_first_fault(work, traced, tracer, run) for run in runs)
         culprit = next((path for path in differences if path is not None), None)
         if culprit is None:
             return traced
@@ -166,7 +141,7 @@ def _bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any
 
 def _flat(model: nn.Module, example: Any) -> list[Any]:
     """Return fresh copies of the example's values in the order of the graph's placeholders."""
-    positional, keyword = _bind(model, _fresh(example))
+    positional, keyword = _bind(model, fresh(example))
     return [*positional.values(), *keyword.values()]
 
 
@@ -245,117 +220,37 @@ def _graph_module(work: nn.Module, graph: fx.Graph) -> fx.GraphModule:
     return traced
 
 
-@contextmanager
-def _as_found(module: nn.Module, training: bool) -> Iterator[None]:
-    """Run inside in the given mode without gradients, seeded; put back buffers and mode after."""
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
-    try:
-        with mode(module, training), torch.no_grad(), seeded(_TRACE_SEED):
-            yield
-    finally:
-        for name, buffer in module.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
-
-
-def _fresh(example: Any) -> Any:
-    """Return a copy of the example input, since a forward may change its input in place."""
-    return pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, example)
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the original gave for an input in one mode."""
-
-    example: Any
-    training: bool
-    output: Any
-
-
-def _reference_runs(work: nn.Module, example: Any) -> tuple[_Run, _Run]:
-    """Run the original in train and in eval mode; eval comes last, its shapes are those kept.
-
-    A norm over a single value cannot train, so a batch of one is doubled where train mode needs it.
-    """
-    evaluated = _Run(example, False, _run_original(work, example, training=False))
-    try:
-        output = _run_original(work, example, training=True)
-    except ModelError:
-        if batch_size(example) != 1:
-            raise
-        example = pytree.tree_map(_doubled, example)
-        output = _run_original(work, example, training=True)
-    return _Run(example, True, output), evaluated
-
-
-def _doubled(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.dim() and len(value) == 1:
-        return torch.cat([value, value])
-    return value
-
-
-def _run_original(work: nn.Module, example: Any, training: bool) -> Any:
-    with _as_found(work, training):
-        try:
-            return call(work, _fresh(example))
-        except Exception as error:
-            name = "train" if training else "eval"
-            raise ModelError(
-                f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}. Give it an input that fits."
-            ) from error
-
-
-class _Recorder(fx.Interpreter):
-    """Runs the graph, annotates shapes, and keeps the values of chosen nodes as they were made."""
-
-    def __init__(self, traced: fx.GraphModule, keep: frozenset[fx.Node] = frozenset()) -> None:
-        super().__init__(traced)
-        self.keep = keep
-        self.kept: dict[fx.Node, Any] = {}
-        self.running: fx.Node | None = None
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.running = n
-        value = super().run_node(n)
-        n.meta["shape"] = tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        n.meta["holds_tensor"] = bool(tensors_in(value))
-        if n in self.keep:
-            self.kept[n] = _fresh(value)
-        return value
-
-
-def _differs(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: _Run) -> str | None:
+def _first_fault(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: Run) -> str | None:
     """Return None if the trace repeats the original, else the path of the submodule to blame.
 
     The path is empty where the root's own forward is to blame.
     """
-    recorder = _Recorder(traced)
-    with _as_found(traced, run.training):
+    recorder = Recorder(traced)
+    with as_found(traced, run.training):
         try:
             output = recorder.run(*_flat(work, run.example))
         except Exception:
             stack = recorder.running.meta.get("nn_module_stack") if recorder.running else None
             through = {path for path, _ in tracer.traced_through}
             return next((p for p, _ in reversed((stack or {}).values()) if p in through), "")
-    if _same(run.output, output):
+    if same(run.output, output):
         return None
     return _first_difference(work, traced, tracer, run)
 
 
-def _first_difference(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: _Run) -> str:
+def _first_difference(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: Run) -> str:
     """Return the first submodule to end its call with another value traced than untraced."""
     values: list[tuple[str, Any]] = []
     paths = {path for path, _ in tracer.traced_through}
     hooks = [
         module.register_forward_hook(
-            lambda _m, _i, out, path=path: values.append((path, _fresh(out)))
+            lambda _m, _i, out, path=path: values.append((path, fresh(out)))
         )
         for path, module in work.named_modules()
         if path in paths
     ]
     try:
-        _run_original(work, run.example, run.training)
+        run_original(work, run.example, run.training)
     finally:
         for hook in hooks:
             hook.remove()
@@ -365,32 +260,13 @@ def _first_difference(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, 
         for leaf in pytree.tree_leaves(nodes)
         if isinstance(leaf, fx.Node)
     )
-    recorder = _Recorder(traced, wanted)
-    with _as_found(traced, run.training):
+    recorder = Recorder(traced, wanted)
+    with as_found(traced, run.training):
         recorder.run(*_flat(work, run.example))
     for (path, expected), (traced_path, nodes) in zip(values, tracer.traced_through, strict=False):
         got = pytree.tree_map(
             lambda v: recorder.kept.get(v) if isinstance(v, fx.Node) else v, nodes
         )
-        if path != traced_path or not _same(expected, got):
+        if path != traced_path or not same(expected, got):
             return traced_path
     return ""
-
-
-def _same(first: Any, second: Any) -> bool:
-    """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures."""
-    leaves, structure = pytree.tree_flatten(first)
-    others, other_structure = pytree.tree_flatten(second)
-    if structure != other_structure:
-        return False
-    return all(_same_leaf(a, b) for a, b in zip(leaves, others, strict=True))
-
-
-def _same_leaf(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return (
-            first.shape == second.shape
-            and first.dtype == second.dtype
-            and torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True)
-        )
-    return type(first) is type(second)

@@ -1,5 +1,6 @@
 """Train, recalibrate and evaluate a model."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from torch import nn
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError, one_line
 from refiner.inputs import tensors_in
+from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
 from refiner.task import Task
@@ -75,13 +77,11 @@ class WeightTrainer:
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("no parameter of the model takes a gradient. Unfreeze some.")
-        self.optimizer = devices.accelerator.prepare_optimizer(
-            torch.optim.SGD(
-                self.parameters,
-                lr=config.lr_max,
-                momentum=config.momentum,
-                weight_decay=config.weight_decay,
-            )
+        self.optimizer = torch.optim.SGD(
+            self.parameters,
+            lr=config.lr_max,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
         )
 
     def epoch(
@@ -109,15 +109,17 @@ class WeightTrainer:
         steps = length(loader)
         total = torch.zeros((), device=self.devices.device)
         done = 0
-        for done, batch in enumerate(self.devices.batches(loader), start=1):
+        batches = itertools.islice(self.devices.batches(loader), steps)
+        for done, batch in enumerate(batches, start=1):
             rate = sgdr(epoch + (done - 1) / steps, self.epochs, self.config)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             before_step(done - 1)
-            loss = checked(self.task.loss, self.placed, batch)
+            with self.devices.autocast():
+                loss = checked(self.task.loss, self.placed, batch)
             self.optimizer.zero_grad(set_to_none=True)
-            self.devices.accelerator.backward(loss)
-            self.devices.accelerator.clip_grad_norm_(self.parameters, self.config.gradient_clip)
+            self._backward(loss)
+            nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
             self.optimizer.step()
             total += loss.detach()
             if done % _CHECK_EVERY == 0 or done == steps:
@@ -129,14 +131,23 @@ class WeightTrainer:
                 )
         if done == 0:
             raise DataError("the training loader gave no batch. Give it data.")
+        self.devices.average_buffers(self.module)
         return self._finite(total / done, epoch)
 
+    def _backward(self, loss: Any) -> None:
+        if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
+            raise ConfigError(
+                f"{type(self.task).__name__}.loss gives {_kind(loss)}. Return a scalar tensor that "
+                "follows from the model's output."
+            )
+        loss.backward()
+
     def _finite(self, loss: torch.Tensor, epoch: int) -> float:
-        value = float(loss)
+        value = float(self.devices.mean(loss))
         if not math.isfinite(value):
             raise TrainingError(
                 f"the training loss is {value} in epoch {epoch + 1}. Lower the learning rate "
-                "(--lr, or lr_max), and look for such values in the data."
+                "(--lr, lr_max), and look for such values in the data."
             )
         return value
 
@@ -177,7 +188,7 @@ def checked(
     """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
     try:
         return compute(module, batch)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise TrainingError(
                 "the device is out of memory. Use a smaller --batch-size."
@@ -189,6 +200,12 @@ def checked(
         ) from error
 
 
+def _kind(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
 def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
     """Return the task's score of ``module`` over batches on the device, in eval mode.
 
@@ -198,16 +215,21 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
     """
     module.eval()
     sums: torch.Tensor | None = None
-    with torch.no_grad():
+    with torch.no_grad(), devices.autocast():
         for batch in batches:
-            part = checked(task.measure, module, batch).double()
-            sums = part if sums is None else sums + part
+            part = checked(task.measure, module, batch)
+            if not isinstance(part, torch.Tensor) or part.dim() != 1:
+                raise ConfigError(
+                    f"{type(task).__name__}.measure gives {_kind(part)}. Return a one-dimensional "
+                    "tensor of sums over the batch."
+                )
+            sums = part.double() if sums is None else sums + part.double()
     if sums is None:
         raise DataError("the validation loader gave no batch. Give it data.")
     score = task.score(devices.summed(sums).cpu())
     if not math.isfinite(score):
         raise TrainingError(
-            f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, or lr_max), or let "
+            f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, lr_max), or let "
             "the task's score be finite for a bad model."
         )
     return score
@@ -235,15 +257,16 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
             norm.eval()
 
 
-def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task) -> None:
+def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> None:
     """Set the running statistics of the norms to the mean over training batches.
 
     The statistics that a supernet gathers mix those of all its paths, so a path has to gather its
     own before it is scored. Only norms on the path see data; the others are reset.
     """
-    with _norms_in_training(module), torch.no_grad():
+    with _norms_in_training(module), torch.no_grad(), devices.autocast():
         for batch in batches:
             checked(task.measure, module, batch)
+    devices.average_buffers(module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,14 +317,13 @@ def train(
     if state is not None:
         trainer.load_state_dict(state["trainer"])
         first, losses = state["epoch"], list(state["losses"])
-    steps = length(train_loader)
+    steps, generators = length(train_loader), generators_of(train_loader, val_loader)
     progress.begin(name, steps * config.epochs, steps * first)
     for epoch in range(first, config.epochs):
-        with seeded(derive_seed(seed, "train", epoch)):
+        with seeded(derive_seed(seed, "train", epoch), generators):
             losses.append(trainer.epoch(train_loader, epoch, progress))
         on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
-    score = evaluate(trainer.placed, devices.batches(val_loader), task, devices)
-    devices.release(trainer.placed)
+    score = evaluate(model, devices.batches(val_loader), task, devices)
     progress.advance(0, **{task.metric: score})
     progress.end()
     return TrainResult(score=score, losses=tuple(losses))

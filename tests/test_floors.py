@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "randomness", "progress", "modes"},
+    {"errors", "randomness", "progress", "modes", "layers"},
     {"inputs", "surgery", "split", "tensor_loader"},
-    {"tracing"},
-    {"slots", "models"},
+    {"trace_check", "models", "skips"},
+    {"tracing", "probe", "slots"},
     {"candidates", "image_folder", "loaders"},
     {"space", "data", "task"},
     {"cost", "supernet", "rewriting", "controller", "strategy", "devices"},

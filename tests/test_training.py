@@ -111,7 +111,7 @@ def test_recalibration_gives_the_statistics_of_the_batches() -> None:
             assert not module[2].training
             return module(batch[0]).sum()[None]
 
-    recalibrate(model, data, Run())
+    recalibrate(model, data, Run(), Devices.choose("cpu"))
     with torch.no_grad():
         means = torch.stack([model[0](x).mean((0, 2, 3)) for x, _ in data])
         variances = torch.stack([model[0](x).var((0, 2, 3)) for x, _ in data])

@@ -1,0 +1,24 @@
+"""Which modules are convs and norms."""
+
+from torch import nn
+
+CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED_CONV_TYPES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORM_TYPES = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+def is_conv(module: nn.Module) -> bool:
+    """Return whether ``module`` is a conv of torch or of a subclass, transposed ones included."""
+    return isinstance(module, CONV_TYPES + TRANSPOSED_CONV_TYPES)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether ``module`` is a norm of torch, a subclass, or named so (FrozenBatchNorm2d)."""
+    if isinstance(module, _NORM_TYPES):
+        return True
+    return "norm" in type(module).__name__.lower() and not holds_conv(module)
+
+
+def holds_conv(module: nn.Module) -> bool:
+    """Return whether ``module`` is a conv or has one below it."""
+    return any(is_conv(child) for child in module.modules())

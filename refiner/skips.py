@@ -1,0 +1,113 @@
+"""Skip edges: the paths by which data passes round a block, read off the graph, never off names.
+
+A *join* is a node that two or more tensors flow into (add, concat, mul). Its input ``a`` is a skip edge
+if, walking back from ``a`` over nodes with a single input, one meets a *fork* from which another input
+of the join is also reached, over more convs than the walk passed. The walk passes no conv (identity,
+pooling, a norm) or, at a join that keeps the shape of its inputs, one: the projection.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx, nn
+
+from refiner.layers import is_conv
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkipEdge:
+    """A path by which data passes round a block, from node ``fork`` to node ``join``."""
+
+    fork: str
+    join: str
+    convs: tuple[str, ...]
+    """Names of the convs on the path: empty, or the projection."""
+
+
+class Flow:
+    """The data flow of a graph: which nodes carry data, and who reaches whom."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self.modules = dict(traced.named_modules(remove_duplicate=False))
+        self.all_nodes = list(traced.graph.nodes)
+        self.inputs: dict[fx.Node, list[fx.Node]] = {}
+        for node in self.all_nodes:
+            carries = node.op == "placeholder" or (
+                node.meta.get("holds_tensor", False) and node.op not in ("get_attr", "output")
+            )
+            sources = [source for source in node.all_input_nodes if source in self.inputs]
+            if carries and (sources or node.op == "placeholder"):
+                self.inputs[node] = sources
+        self.nodes = list(self.inputs)
+        self.index = {node: i for i, node in enumerate(self.nodes)}
+        self.ancestors: dict[fx.Node, int] = {}
+        """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
+        for node, sources in self.inputs.items():
+            word = 1 << self.index[node]
+            for source in sources:
+                word |= self.ancestors[source]
+            self.ancestors[node] = word
+        self.convs = [node for node in self.nodes if self.calls_conv(node)]
+
+    def module(self, node: fx.Node) -> nn.Module:
+        """Return the module that a node calls."""
+        module: nn.Module = self.modules[str(node.target)]
+        return module
+
+    def calls_conv(self, node: fx.Node) -> bool:
+        """Return whether a node calls a conv."""
+        return node.op == "call_module" and is_conv(self.module(node))
+
+    def reaches(self, source: fx.Node, node: fx.Node) -> bool:
+        """Return whether data flows from ``source`` to ``node``; a node reaches itself."""
+        return bool(self.ancestors[node] >> self.index[source] & 1)
+
+    def between(self, source: fx.Node, node: fx.Node) -> list[fx.Node]:
+        """Return the nodes on paths from ``source`` to ``node``, without ``source``."""
+        nodes = self.nodes[self.index[source] + 1 : self.index[node] + 1]
+        return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
+
+    def work(self, source: fx.Node, node: fx.Node) -> tuple[int, int]:
+        """Return (most convs on one path, largest kernel volume) between two nodes."""
+        depth = {source: 0}
+        largest = 0
+        for inner in self.between(source, node):
+            depth[inner] = max(depth[s] for s in self.inputs[inner] if s in depth)
+            if self.calls_conv(inner):
+                depth[inner] += 1
+                largest = max(largest, kernel_volume(self.module(inner)))
+        return depth[node], largest
+
+    def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
+        """Return each skip edge with its fork and join."""
+        joins = [node for node, sources in self.inputs.items() if len(sources) > 1]
+        found = (self._skip_edge(a, join) for join in joins for a in self.inputs[join])
+        return [edge for edge in found if edge is not None]
+
+    def _skip_edge(
+        self, start: fx.Node, join: fx.Node
+    ) -> tuple[SkipEdge, tuple[fx.Node, fx.Node]] | None:
+        others = [source for source in self.inputs[join] if source is not start]
+        may_project = start.meta.get("shape") == join.meta.get("shape")
+        passed: list[fx.Node] = []
+        node = start
+        while not any(self.reaches(node, other) for other in others):
+            if self.calls_conv(node):
+                if passed or not may_project:
+                    return None
+                passed.append(node)
+            if len(self.inputs[node]) != 1:
+                return None
+            node = self.inputs[node][0]
+        own = (len(passed), max((kernel_volume(self.module(n)) for n in passed), default=0))
+        around = max(self.work(node, other) for other in others if self.reaches(node, other))
+        if around[0] == 0 or around <= own:
+            return None
+        convs = tuple(str(n.target) for n in passed)
+        return SkipEdge(fork=node.name, join=join.name, convs=convs), (node, join)
+
+
+def kernel_volume(conv: Any) -> int:
+    """Return the number of positions in a conv's kernel."""
+    return math.prod(conv.kernel_size)
