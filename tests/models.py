@@ -43,8 +43,8 @@ class TinyResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-def build_tiny(num_classes: int = 10, width: int = 4) -> nn.Module:
-    return TinyResNet(num_classes, width)
+def build_tiny(num_classes: int = 10, width: int = 4, in_channels: int = 3) -> nn.Module:
+    return TinyResNet(num_classes, width, in_channels)
 
 
 class PlainNet(nn.Module):

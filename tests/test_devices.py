@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from models import TinyResNet
@@ -34,3 +39,19 @@ def test_one_process_on_the_cpu() -> None:
 def test_batches_of_mappings_are_moved_too() -> None:
     batch = next(iter(Devices.choose("cpu").batches([{"x": torch.ones(2), "name": "a"}])))
     assert batch["name"] == "a"
+
+
+def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
+    """Shards are uneven here: 13 validation images, 37 and 13 training images."""
+    script = Path(__file__).with_name("two_processes.py")
+    for processes in (1, 2):
+        out = tmp_path / str(processes)
+        out.mkdir()
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        subprocess.run([sys.executable, *launch, script, out], check=True, timeout=120)
+    alone = json.loads((tmp_path / "1" / "0.json").read_text())
+    first, second = (json.loads((tmp_path / "2" / f"{i}.json").read_text()) for i in (0, 1))
+    assert first == second
+    assert (alone["processes"], first["processes"]) == (1, 2)
+    assert first["loader is copied"]
+    assert alone["tensor"] == alone["listed"] == first["tensor"] == first["listed"]

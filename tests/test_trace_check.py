@@ -1,0 +1,37 @@
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.errors import ModelError
+from refiner.trace_check import as_found, reference_runs, same
+
+
+def test_buffers_mode_and_generators_are_put_back() -> None:
+    model = TinyResNet().train()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.manual_seed(5)
+    expected = torch.rand(1, generator=torch.Generator().manual_seed(5))
+    with as_found(model, training=True):
+        model(images())
+        torch.rand(3)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert torch.equal(torch.rand(1), expected)
+    assert model.training
+
+
+def test_a_batch_of_one_is_doubled_where_a_norm_needs_it() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
+    train, evaluated = reference_runs(model, images(1))
+    assert len(train.output) == 2
+    assert len(evaluated.output) == 1
+    with pytest.raises(ModelError, match="1x5x8x8"):
+        reference_runs(model, torch.zeros(1, 5, 8, 8))
+
+
+def test_equality_is_of_structure_shape_type_and_bits() -> None:
+    nan = torch.tensor([float("nan"), 1.0])
+    assert same({"a": nan}, {"a": nan.clone()})
+    assert not same({"a": nan}, (nan,))
+    assert not same(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
+    assert not same(torch.zeros(2), torch.full((2,), 1e-12))

@@ -1,0 +1,66 @@
+"""Run by test_devices.py in two processes: everything that must come out alike in both."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+from models import TinyResNet
+from torch.utils.data import DataLoader, TensorDataset
+
+from refiner.devices import Devices
+from refiner.search import Search, SearchConfig
+from refiner.space import search_space
+from refiner.strategies import make_strategy
+from refiner.task import Classification
+from refiner.tensor_loader import TensorLoader
+from refiner.training import TrainConfig, evaluate, train
+
+
+def tensor_loader(count: int, train: bool) -> TensorLoader:
+    generator = torch.Generator().manual_seed(count)
+    return TensorLoader(
+        torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8),
+        torch.randint(0, 10, (count,), generator=generator),
+        batch_size=4,
+        mean=torch.full((3,), 0.5),
+        std=torch.full((3,), 0.25),
+        train=train,
+        pad=1,
+    )
+
+
+def digest(module: torch.nn.Module) -> str:
+    state = b"".join(v.numpy().tobytes() for v in module.state_dict().values())
+    return hashlib.sha256(state).hexdigest()
+
+
+def main(out: Path) -> None:
+    torch.manual_seed(0)
+    model, task, devices = TinyResNet(), Classification(), Devices.choose("cpu")
+    whole = tensor_loader(13, train=False)
+    listed = DataLoader(TensorDataset(*[torch.cat(t) for t in zip(*whole, strict=True)]), 3)
+    found: dict[str, object] = {"processes": devices.processes, "loader is copied": whole.world == 1}
+    for name, loader in (("tensor", whole), ("listed", listed)):
+        part = devices.loader(loader, even=False)
+        found[name] = evaluate(model, devices.batches(part), task, devices)
+    train_part = devices.loader(tensor_loader(37, train=True))
+    val_part = devices.loader(whole, even=False)
+    space = search_space(model, torch.randn(2, 3, 8, 8))
+    search = Search(
+        model, space, make_strategy("controller", space.candidates, 0), task, train_part, val_part,
+        devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, tells=2, samples=2),
+    )  # fmt: skip
+    best = search.run().best
+    found["search"] = [list(best.vector), best.score, digest(search.supernet)]
+    loader = devices.loader(listed)
+    result = train(
+        model, loader, val_part, task, devices=devices, config=TrainConfig(epochs=1, lr_max=0.01)
+    )
+    found["train"] = [result.score, list(result.losses), digest(model)]
+    (out / f"{devices.accelerator.process_index}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
