@@ -19,8 +19,9 @@ class _DefaultCommand(TyperGroup):
     """A group in which ``refine MODEL`` means ``refine run MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the default command's name in front where none is named."""
-        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+        """Put the default command's name in front where none is named; nothing at all asks for help."""
+        args = args or ["--help"]
+        if args[0] not in self.commands and args[0] not in ("--help", "--version"):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -28,7 +29,6 @@ class _DefaultCommand(TyperGroup):
 app = typer.Typer(
     cls=_DefaultCommand,
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help=(
@@ -91,6 +91,7 @@ def _group(
 
 @app.command(DEFAULT_COMMAND)
 def run(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Argument(
@@ -141,7 +142,7 @@ def run(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="go on with the run in this folder; its settings hold, other options are ignored",
+            help="go on with the run in this folder; its settings hold",
             show_default=False,
         ),
     ] = None,
@@ -151,6 +152,16 @@ def run(
     from .run import RunOptions, resume_run, start_run
 
     if resume is not None:
+        given = [
+            name.replace("_", "-")
+            for name in context.params
+            if name not in ("model", "resume", "as_json")
+            and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+        ]
+        if given:
+            raise RefinerError(
+                f"--{given[0]} cannot change in a run that goes on. Leave it out, or begin a new run."
+            )
         resume_run(resume, model=model, as_json=as_json)
         return
     if model is None:

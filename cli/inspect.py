@@ -11,7 +11,7 @@ from refiner.api import cost_report, write_result
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.errors import ArchitectureError
-from refiner.inputs import first_sample
+from refiner.inputs import first_sample, from_json, to_json
 from refiner.models import ModelSpec
 from refiner.report import change, operation_text
 from refiner.run_folder import RunFolder, check_free
@@ -118,11 +118,13 @@ def apply_architecture(
         weights=weights, seed=seed,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
-    if given is not None and isinstance(given.model, dict):
-        classes = (given.model.get("spec") or {}).get("classes")
-        spec = replace(spec, classes=classes)
+    made = given.model or {} if given is not None else {}
+    spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
     model = spec.build()
-    example = random_input(model, input_size)
+    if input_size is None and "example_input" in made:
+        example = from_json(made["example_input"])
+    else:
+        example = random_input(model, input_size)
     space = refiner.search_space(
         model,
         example,
@@ -146,7 +148,9 @@ def apply_architecture(
         write_result(
             folder,
             model=rewritten,
-            architecture=with_model(architecture, {"spec": spec.to_json()}),
+            architecture=with_model(
+                architecture, {"spec": spec.to_json(), "example_input": to_json(example)}
+            ),
             report=report,
             example_input=example,
         )

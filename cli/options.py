@@ -2,12 +2,31 @@
 
 import ast
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from refiner.errors import ConfigError
 from refiner.models import default_input_size
+
+
+def absolute(source: str) -> str:
+    """Return ``FILE.py:FUNCTION`` or ``folder:PATH`` with the path absolute, anything else as it is."""
+    head, colon, tail = source.rpartition(":")
+    if head.endswith(".py"):
+        return f"{Path(head).resolve()}{colon}{tail}"
+    if source.startswith("folder:"):
+        return f"folder:{Path(source.removeprefix('folder:')).resolve()}"
+    return source
+
+
+def check_new_file(path: Path) -> None:
+    """Raise a ConfigError unless a file can be made at ``path`` that is not there yet."""
+    if path.exists():
+        raise ConfigError(f"{path} is there already. Name another file.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}. Make it, or name another file.")
 
 
 def candidate_list(text: str | None) -> tuple[str, ...] | None:

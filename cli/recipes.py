@@ -5,6 +5,8 @@ from pathlib import Path
 
 from refiner.errors import ConfigError
 
+from .options import check_new_file
+
 HOME = Path(__file__).resolve().parents[1] / "recipes"
 
 
@@ -26,7 +28,6 @@ def recipes(action: str | None, name: str | None, to: Path | None) -> None:
         return
     if to is None:
         raise ConfigError("copy wants a file. Write `refine recipes copy NAME FILE`.")
-    if to.exists():
-        raise ConfigError(f"{to} is there already. Name another file.")
+    check_new_file(to)
     to.write_text(text, encoding="utf-8")
     print(f"{to}: use it as {to}:build_model")

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import refiner
+from refiner.api import check_settings
 from refiner.data import Data
-from refiner.errors import ConfigError, RunError
-from refiner.loaders import example_of
+from refiner.errors import RunError, one_line
+from refiner.inputs import from_json
 from refiner.models import ModelSpec, input_channels
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import Architecture
 
-from .options import candidate_list, model_arguments
+from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import listener, print_report
 
 
@@ -93,6 +94,14 @@ def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
     """Begin a run in a new folder."""
     folder = _free_folder(options) if out is None else out
     check_free(folder)
+    weights = None if options.weights is None else str(Path(options.weights).resolve())
+    options = replace(
+        options,  # as it can be read from any folder, when the run goes on
+        model=absolute(options.model),
+        data=absolute(options.data),
+        data_root=str(Path(options.data_root).resolve()),
+        weights=weights,
+    )
     _run(options, folder, resume=False, as_json=as_json)
 
 
@@ -102,16 +111,20 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(RunOptions)}:
         raise RunError(f"{folder} was not made by this version's command, so it cannot resume it.")
     options = RunOptions(**{**kept, "model_arg": tuple(kept["model_arg"])})
-    if model is not None and model != options.model:
+    if model is not None and absolute(model) != options.model:
         raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
     _run(options, folder, resume=True, as_json=as_json)
 
 
 def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
     search, train = options.configs()
+    candidates = candidate_list(options.candidates)
+    devices = check_settings(
+        options.slots, candidates, options.strategy, options.device, options.precision
+    )
     progress = listener()
     spec, model, data = options.model_and_data()
-    if data.note:
+    if data.note and devices.is_main:
         progress.note(data.note)
     provenance = {"spec": spec.to_json(), "command": asdict(options)}
     try:
@@ -120,7 +133,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             data.train,
             data.val,
             slots=options.slots,  # type: ignore[arg-type]
-            candidates=candidate_list(options.candidates),
+            candidates=candidates,
             allow_larger=options.allow_larger,
             strategy=options.strategy,
             search=search,
@@ -140,12 +153,13 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
         raise
     finally:
         progress.close()
-    _print(result.report, folder, as_json)
+    if devices.is_main:
+        _print(result.report, folder, as_json)
 
 
 def _free_folder(options: RunOptions) -> Path:
     """Return the first of runs/NAME-DATA, runs/NAME-DATA-2, ... that is not there."""
-    name = options.model.rpartition(":")[2] or "model"
+    name = options.model.rpartition(":")[2].replace("/", "-") or "model"
     data = options.data.partition(":")[0].removesuffix(".py")
     base = Path("runs") / f"{name}-{Path(data).name}"
     number = 1
@@ -176,26 +190,24 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     """Build the refined model of a run again and export it."""
     from safetensors.torch import load_model
 
-    run = RunFolder.open(folder)
+    if to is not None:
+        check_new_file(to)
+    RunFolder.open(folder)
     architecture = Architecture.load(folder / "architecture.json")
-    provenance = run.config().get("provenance") or {}
-    if "spec" not in provenance:
+    made = architecture.model or {}
+    if "spec" not in made or "example_input" not in made:
         raise RunError(
-            f"{folder} does not tell how its model was made. Use refiner.rewrite and "
-            "refiner.export in Python."
+            f"{folder} does not tell how its model was made, since Python code made it. Use "
+            "refiner.rewrite and refiner.export there."
         )
-    model = refiner.rewrite(ModelSpec(**provenance["spec"]).build(), architecture)
-    load_model(model, str(folder / "refined.safetensors"))
-    if to is not None and to.exists():
-        raise ConfigError(f"{to} is there already. Name another file.")
+    spec = ModelSpec(**{**made["spec"], "weights": None})
+    model = refiner.rewrite(spec.build(), architecture)
+    try:
+        load_model(model, str(folder / "refined.safetensors"))
+    except Exception as error:
+        raise RunError(
+            f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
+        ) from error
     target = to or folder / "refined.ts"
-    way = refiner.export(model, target, _example(run, provenance), export_format)
+    way = refiner.export(model, target, from_json(made["example_input"]), export_format)
     print(f"{target}: TorchScript, made by {way}")
-
-
-def _example(run: RunFolder, provenance: dict[str, Any]) -> Any:
-    kept = provenance.get("command")
-    if isinstance(kept, dict) and "data" in kept:
-        options = RunOptions(**{**kept, "model_arg": tuple(kept["model_arg"])})
-        return example_of(options.model_and_data()[2].train)
-    raise RunError(f"{run.path} does not tell its data. Use refiner.export in Python.")

@@ -14,7 +14,7 @@ from refiner.cost import measure_cost, measure_latency
 from refiner.devices import Devices
 from refiner.errors import ConfigError, ModelError, RunError
 from refiner.exporting import export
-from refiner.inputs import batch_size, first_sample
+from refiner.inputs import batch_size, first_sample, to_json
 from refiner.loaders import example_of, split_loader
 from refiner.progress import Lines, Progress, Silent
 from refiner.randomness import derive_seed
@@ -26,7 +26,7 @@ from refiner.slots import Granularity, check_granularity
 from refiner.space import Architecture, SearchSpace, candidate_names, search_space, with_model
 from refiner.strategies import check_strategy, make_strategy
 from refiner.task import Classification, Task, check_task
-from refiner.training import TrainConfig, train
+from refiner.training import TrainConfig, length, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,7 @@ def refine(
         "seed": seed,
         "precision": precision,
     }
+    sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
     proposer = make_strategy(strategy, space.candidates, seed)
     folder = _folder(out, resume, settings, provenance) if devices.is_main or resume else None
     train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
@@ -122,10 +123,14 @@ def refine(
         devices=devices, config=search, seed=seed,
     )  # fmt: skip
     keep, save = _keep_search(folder, searching, devices, resume)
-    found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
-    architecture = with_model(
-        space.architecture(found.best.vector), dict(provenance) if provenance else None
-    )
+    try:
+        found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
+    except BaseException:
+        if folder is not None and devices.is_main:
+            folder.drop_if_nothing_is_saved()
+        raise
+    made = {**(provenance or {}), "example_input": to_json(example)}
+    architecture = with_model(space.architecture(found.best.vector), made)
 
     trained = None
     refined = searching.emit(found.best.vector)
@@ -139,7 +144,7 @@ def refine(
     refined = refined.cpu().eval()
     report = _report(
         model, refined, space, architecture, example, found, task,
-        devices=devices, trained=trained, settings=settings,
+        devices=devices, trained=trained, settings=settings | sizes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
@@ -263,7 +268,8 @@ def _report(
 ) -> Report:
     one = first_sample(example)
     report = cost_report(model, refined, space, architecture, one, devices=devices)
-    shown = {key: settings[key] for key in ("slots", "strategy", "seed", "precision")}
+    plain = ("slots", "strategy", "seed", "precision", "training batches", "validation batches")
+    shown = {key: settings[key] for key in plain}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
     shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
     shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
@@ -271,6 +277,7 @@ def _report(
         report,
         metric=task.metric,
         search_score=found.best.score,
+        finalists=tuple((f.vector, f.score) for f in found.finalists),
         trained=trained,
         settings=tuple((key, str(value)) for key, value in shown.items()),
     )

@@ -52,6 +52,32 @@ def first_sample(example: Any) -> Any:
     )
 
 
+def to_json(example: Any) -> Any:
+    """Return the structure, shapes and types of ``example`` as JSON types; what is no data is text."""
+    if isinstance(example, torch.Tensor):
+        return {"shape": list(example.shape), "dtype": str(example.dtype).removeprefix("torch.")}
+    if isinstance(example, Mapping):
+        return {"keywords": {str(key): to_json(value) for key, value in example.items()}}
+    if isinstance(example, tuple | list):
+        return [to_json(value) for value in example]
+    plain = example is None or isinstance(example, bool | int | float | str)
+    return {"value": example if plain else str(example)}
+
+
+def from_json(document: Any) -> Any:
+    """Return an example input such as :func:`to_json` described: random numbers, and zeros for integers."""
+    if isinstance(document, list):
+        return tuple(from_json(item) for item in document)
+    if "keywords" in document:
+        return {key: from_json(value) for key, value in document["keywords"].items()}
+    if "value" in document:
+        return document["value"]
+    dtype = getattr(torch, document["dtype"])
+    if not dtype.is_floating_point:
+        return torch.zeros(document["shape"], dtype=dtype)
+    return torch.randn(document["shape"], generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
 def describe(example: Any) -> str:
     """Return the shapes in ``example``, for messages: ``1x3x32x32``."""
     shapes = ["x".join(map(str, tensor.shape)) or "scalar" for tensor in tensors_in(example)]

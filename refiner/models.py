@@ -1,12 +1,16 @@
 """Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``, ``package:FUNCTION``."""
 
+import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
 import sys
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from torch import nn
 from refiner.errors import ModelError, one_line
 from refiner.layers import CONV_TYPES
 from refiner.randomness import seeded
+from refiner.surgery import replace_modules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +48,7 @@ class ModelSpec:
         """
         builder = _builder(self.source)
         arguments = dict(self.arguments)
-        takes = _parameters(builder)
+        takes = self._takes(builder)
         if self.classes is not None and "num_classes" in takes:
             arguments.setdefault("num_classes", self.classes)
         if self.pretrained:
@@ -62,10 +67,16 @@ class ModelSpec:
             _load_weights(model, Path(self.weights))
         return model.train()
 
+    def _takes(self, builder: Callable[..., Any]) -> set[str]:
+        if self.source.startswith(("timm:", "torchvision:")):
+            return {"num_classes", "pretrained"}
+        try:
+            return set(inspect.signature(builder).parameters)
+        except ValueError:  # written in C
+            return set()
+
     def _pretrained(self, takes: set[str]) -> dict[str, Any]:
-        if self.source.startswith("torchvision:"):
-            return {"weights": "DEFAULT"}
-        if "pretrained" in takes or self.source.startswith("timm:"):
+        if "pretrained" in takes:
             return {"pretrained": True}
         raise ModelError(
             f"{self.source} takes no argument `pretrained`. Give its weights with --weights FILE."
@@ -76,25 +87,38 @@ class ModelSpec:
         return asdict(self)
 
 
-def _parameters(builder: Callable[..., Any]) -> set[str]:
-    if isinstance(builder, _Named):
-        return {"num_classes", "pretrained"}
-    return set(inspect.signature(builder).parameters)
+def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
+    """Return a model of torchvision; with published weights, another number of classes starts anew."""
+    from torchvision.models import get_model_builder, get_model_weights
 
-
-class _Named:
-    """A builder of timm or torchvision."""
-
-    def __init__(self, create: Callable[..., Any], name: str) -> None:
-        self.create = create
-        self.name = name
-
-    def __call__(self, **arguments: Any) -> Any:
-        return self.create(self.name, **arguments)
+    builder = get_model_builder(name)
+    if not pretrained:
+        if "weights_backbone" in inspect.signature(builder).parameters:
+            arguments.setdefault("weights_backbone", None)
+        return builder(**arguments)
+    classes = arguments.pop("num_classes", None)
+    weights: Any = get_model_weights(name).DEFAULT
+    model = builder(weights=weights, **arguments)
+    published = len(weights.meta["categories"])
+    if classes is None or classes == published:
+        return model
+    heads: dict[str, nn.Module] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.out_features == published:
+            heads[path] = nn.Linear(module.in_features, classes, module.bias is not None)
+        elif isinstance(module, nn.Conv2d) and module.out_channels == published:
+            size: Any = module.kernel_size
+            heads[path] = nn.Conv2d(module.in_channels, classes, size, bias=module.bias is not None)
+    replace_modules(model, heads)
+    return model
 
 
 def _builder(source: str) -> Callable[..., Any]:
     head, colon, name = source.rpartition(":")
+    if source.endswith(".py") and Path(source).is_file():
+        raise ModelError(
+            f"{source} names a file alone.{_functions_in(Path(source))} Write {source}:FUNCTION."
+        )
     if not colon or not name:
         raise ModelError(
             f"{source!r} names no model. Write timm:NAME, torchvision:NAME, FILE.py:FUNCTION or "
@@ -103,14 +127,12 @@ def _builder(source: str) -> Callable[..., Any]:
     if head == "timm":
         import timm
 
-        return _Named(timm.create_model, _known(name, timm.list_models(), "timm"))
+        return partial(timm.create_model, _known(name, timm.list_models(), "timm"))
     if head == "torchvision":
         import torchvision
 
-        return _Named(
-            torchvision.models.get_model,
-            _known(name, torchvision.models.list_models(), "torchvision"),
-        )
+        known = torchvision.models.list_models()
+        return partial(_build_torchvision, _known(name, known, "torchvision"))
     return load_function(source, ModelError)
 
 
@@ -122,10 +144,21 @@ def _known(name: str, names: list[str], package: str) -> str:
     raise ModelError(f"{package} has no model {name!r}. {hint}")
 
 
+def _functions_in(path: Path) -> str:
+    """Return which public functions a file defines, for a message; its code is not run."""
+    try:
+        body = ast.parse(path.read_text("utf-8")).body
+    except (SyntaxError, ValueError, OSError):
+        return ""
+    names = [n.name for n in body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
+    return f" It has: {', '.join(names[:8])}." if names else ""
+
+
 def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any]:
     """Return the function that ``FILE.py:FUNCTION`` or ``package.module:FUNCTION`` names.
 
-    This runs the file's code, as its user asked. The file's folder is importable for it.
+    This runs the file's code, as its user asked. As for a script, the file's folder is put on
+    ``sys.path``; relative imports (``from .blocks import Block``) find its neighbours too.
 
     Raises:
         error_type: the file or the function is missing, or importing it raises.
@@ -154,22 +187,26 @@ def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any
 
 
 def _import_file(path: Path) -> Any:
-    name = f"_refiner_user_{path.stem}_{abs(hash(str(path)))}"
+    folder = str(path.parent)
+    package = f"_refiner_user_{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
+    name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
+    if package not in sys.modules:
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = [folder]
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent))
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
-    finally:
-        sys.path.remove(str(path.parent))
     return module
 
 

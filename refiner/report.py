@@ -50,6 +50,8 @@ class Report:
     metric: str = "score"
     search_score: float | None = None
     """Of the architecture in the supernet, on the whole validation part."""
+    finalists: tuple[tuple[tuple[int, ...], float], ...] = ()
+    """(vector, that score) of each architecture that was scored so, best first."""
     trained: Trained | None = None
     settings: tuple[tuple[str, str], ...] = ()
     """What the run was made with, for people."""
@@ -76,9 +78,10 @@ class Report:
             values["frozen"] = tuple(Frozen(**f) for f in values["frozen"])
             values["trained"] = Trained(**values["trained"]) if values["trained"] else None
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
+            values["finalists"] = tuple((tuple(v), score) for v, score in values["finalists"])
             values["settings"] = tuple((k, v) for k, v in values["settings"])
             return cls(**values)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"report.json is damaged: {one_line(error)}") from error
 
     def summary(self) -> list[tuple[str, str, str, str]]:
@@ -101,8 +104,9 @@ class Report:
             )  # fmt: skip
         if self.trained is not None:
             difference = self.trained.refined - self.trained.baseline
+            epochs = "1 epoch" if self.trained.epochs == 1 else f"{self.trained.epochs} epochs"
             rows.append(
-                (f"{self.metric}, {self.trained.epochs} epochs", f"{self.trained.baseline:.4f}",
+                (f"{self.metric} after {epochs}", f"{self.trained.baseline:.4f}",
                  f"{self.trained.refined:.4f}", f"{difference:+.4f}")
             )  # fmt: skip
         return rows
@@ -121,6 +125,17 @@ class Report:
         ]
         if self.search_score is not None:
             lines += [f"In the supernet, this path has {self.metric} {self.search_score:.4f}.", ""]
+        if self.finalists:
+            lines += ["## Finalists", ""]
+            lines += [
+                "Scored in the supernet on the whole validation part; the first was taken.",
+                "",
+            ]
+            lines += _table(
+                ("architecture", self.metric),
+                [(",".join(map(str, v)), f"{score:.4f}") for v, score in self.finalists],
+            )
+            lines += [""]
         lines += ["## Slots", ""]
         lines += _table(
             ("slot", "original", "operation", "MACs", "parameters"),

@@ -4,6 +4,7 @@ config.json  metrics.jsonl  checkpoint/{search,baseline,refined}.pt
 architecture.json  report.json  report.md  refined.ts  refined.safetensors
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ class RunFolder:
         folder = cls(Path(path))
         check_free(folder.path)
         try:
-            (folder.path / "checkpoint").mkdir(parents=True, exist_ok=True)
+            folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made: {one_line(error)}") from error
         folder.write_json("config.json", {"format_version": FORMAT_VERSION, **config})
@@ -51,7 +52,11 @@ class RunFolder:
         folder.config()
         metrics = folder.path / "metrics.jsonl"
         if metrics.is_file():
-            folder.records = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+            try:
+                lines = metrics.read_text("utf-8").splitlines()
+                folder.records = [dict(json.loads(line)) for line in lines]
+            except (OSError, ValueError, TypeError) as error:
+                raise RunError(f"{metrics} is damaged: {one_line(error)}") from error
         return folder
 
     def config(self) -> dict[str, Any]:
@@ -85,7 +90,7 @@ class RunFolder:
         """Write a file of the folder in one piece."""
         partial = self.path / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / name)
+        put_in_place(partial, self.path / name)
 
     def write_json(self, name: str, document: Any) -> None:
         """Write a JSON document of the folder in one piece."""
@@ -104,8 +109,17 @@ class RunFolder:
         """Write a checkpoint in one piece."""
         file = self.path / "checkpoint" / f"{name}.pt"
         partial = file.with_suffix(".partial")
+        file.parent.mkdir(exist_ok=True)
         torch.save(dict(state), partial)
-        os.replace(partial, file)
+        put_in_place(partial, file)
+
+    def drop_if_nothing_is_saved(self) -> None:
+        """Remove the folder of a run that ended before its first checkpoint."""
+        if not (self.path / "checkpoint").exists():
+            for name in ("config.json", "metrics.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                self.path.rmdir()
 
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:
         """Return a checkpoint, on the CPU, or None if there is none.
@@ -126,6 +140,13 @@ class RunFolder:
         if not isinstance(state, dict):
             raise RunError(f"{file} is no checkpoint. Delete it to begin that phase again.")
         return state
+
+
+def put_in_place(partial: Path, file: Path) -> None:
+    """Rename a written file to its name, once its bytes are on the disk."""
+    with partial.open("rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, file)
 
 
 def check_free(path: Path) -> None:

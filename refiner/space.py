@@ -97,7 +97,7 @@ class Architecture:
                 candidates=tuple(tuple(slot["candidates"]) for slot in document["slots"]),
                 model=document["model"],
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ArchitectureError(f"{path} is damaged: {one_line(error)}") from error
 
 

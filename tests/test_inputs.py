@@ -1,7 +1,18 @@
+import json
+
 import torch
 from torch import nn
 
-from refiner.inputs import batch_size, call, call_arguments, describe, first_sample, tensors_in
+from refiner.inputs import (
+    batch_size,
+    call,
+    call_arguments,
+    describe,
+    first_sample,
+    from_json,
+    tensors_in,
+    to_json,
+)
 
 
 def test_tensor_tuple_and_mapping_call_a_model() -> None:
@@ -26,3 +37,13 @@ def test_batch_size_and_first_sample_follow_the_first_tensor() -> None:
 def test_describe_names_shapes() -> None:
     assert describe((torch.zeros(1, 3, 8, 8), torch.zeros(2))) == "1x3x8x8, 2"
     assert describe("text") == "str"
+
+
+def test_a_described_input_comes_back_in_its_form() -> None:
+    example = ({"x": torch.ones(2, 3), "mask": None}, torch.ones(2, dtype=torch.int64), 0.5)
+    again = from_json(json.loads(json.dumps(to_json(example))))
+    assert again[0]["x"].shape == (2, 3)
+    assert again[0]["mask"] is None
+    assert torch.equal(again[1], torch.zeros(2, dtype=torch.int64))
+    assert again[2] == 0.5
+    assert from_json(to_json(torch.ones(1))).shape == (1,)

@@ -119,3 +119,21 @@ def test_weights_that_are_missing_or_hold_code_are_refused(file, tmp_path) -> No
 def test_pretrained_needs_a_builder_that_takes_it(file) -> None:
     with pytest.raises(ModelError, match="--weights"):
         ModelSpec(source=f"{file}:simple", pretrained=True).build()
+
+
+def test_neighbours_of_a_file_are_found_relatively_absolutely_and_late(tmp_path) -> None:
+    (tmp_path / "refiner_blocks_x.py").write_text("WIDTH = 4\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "from .refiner_blocks_x import WIDTH\n"
+        "import refiner_blocks_x as blocks\n"
+        "def build():\n"
+        "    from refiner_blocks_x import WIDTH as late\n"
+        "    return nn.Conv2d(WIDTH, blocks.WIDTH, late)\n"
+    )
+    assert ModelSpec(source=f"{tmp_path}/net.py:build").build().kernel_size == (4, 4)
+
+
+def test_torchvision_segmentation_and_detection_build_without_the_network() -> None:
+    model = ModelSpec(source="torchvision:lraspp_mobilenet_v3_large", classes=3).build()
+    assert model.classifier.high_classifier.out_channels == 3

@@ -48,7 +48,7 @@ def test_the_page_holds_what_a_person_wants(report: Report) -> None:
     page = report.to_markdown()
     for text in (
         "`1,0,0,2`: 2 of 4 slots replaced",
-        "| accuracy, 3 epochs | 0.5000 | 0.7500 | +0.2500 |",
+        "| accuracy after 3 epochs | 0.5000 | 0.7500 | +0.2500 |",
         "| latency, batch 1 | 2.00 ms | 1.00 ms | -50.0 % |",
         "| block1.conv1 | conv3x3 4->4 | depthwise3x3 |",
         "| stem | stem: reads the model's input |",

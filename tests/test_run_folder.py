@@ -57,6 +57,7 @@ def test_a_checkpoint_that_holds_code_is_refused(tmp_path) -> None:
             return (open, (str(tmp_path / "owned"), "w"))
 
     folder = RunFolder.create(tmp_path / "run", {})
+    folder.save_checkpoint("search", {})
     torch.save({"x": Evil()}, folder.path / "checkpoint" / "search.pt")
     with pytest.raises(RunError):
         folder.load_checkpoint("search")

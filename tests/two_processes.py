@@ -41,7 +41,10 @@ def main(out: Path) -> None:
     model, task, devices = TinyResNet(), Classification(), Devices.choose("cpu")
     whole = tensor_loader(13, train=False)
     listed = DataLoader(TensorDataset(*[torch.cat(t) for t in zip(*whole, strict=True)]), 3)
-    found: dict[str, object] = {"processes": devices.processes, "loader is copied": whole.world == 1}
+    found: dict[str, object] = {
+        "processes": devices.processes,
+        "loader is copied": whole.world == 1,
+    }
     for name, loader in (("tensor", whole), ("listed", listed)):
         part = devices.loader(loader, even=False)
         found[name] = evaluate(model, devices.batches(part), task, devices)
