@@ -1,6 +1,5 @@
 """``refiner.refine``: the whole method in one call."""
 
-import copy
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +24,7 @@ from refiner.search import Search, SearchConfig, SearchResult
 from refiner.slots import Granularity, check_granularity
 from refiner.space import Architecture, SearchSpace, candidate_names, search_space, with_model
 from refiner.strategies import check_strategy, make_strategy
+from refiner.surgery import copied
 from refiner.task import Classification, Task, check_task
 from refiner.training import TrainConfig, length, train
 
@@ -238,7 +238,7 @@ def _train_both(
 ) -> Trained:
     """Train the refined model, and a copy of the untouched one, alike."""
     scores = {}
-    for name, network in (("baseline", copy.deepcopy(model)), ("refined", refined)):
+    for name, network in (("baseline", copied(model)), ("refined", refined)):
 
         def keep(state: dict[str, Any], name: str = name) -> None:
             if folder is not None and devices.is_main:
@@ -295,7 +295,7 @@ def cost_report(
     """Return the report of a rewrite alone: costs and latencies, no scores."""
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
     latencies = [
-        measure_latency(copy.deepcopy(network).to(devices.device), example_input)
+        measure_latency(copied(network).to(devices.device), example_input)
         for network in (model, refined)
     ]
     return Report(

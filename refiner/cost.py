@@ -9,7 +9,6 @@ does; where the two differ by more than a thousandth, the cost says so. Operatio
 counts are named in ``uncounted``.
 """
 
-import copy
 import math
 import statistics
 import time
@@ -31,6 +30,7 @@ from refiner.modes import mode
 from refiner.randomness import seeded
 from refiner.slots import ConvSpec, Slot
 from refiner.space import SearchSpace, original_parameters
+from refiner.surgery import copied
 
 _MOVES_DATA = frozenset(
     "view _unsafe_view reshape expand permute transpose t clone detach copy_ alias slice select "
@@ -64,7 +64,7 @@ def measure_cost(model: nn.Module, example_input: Any) -> Cost:
     Raises:
         ModelError: the model does not run on the example input.
     """
-    work = copy.deepcopy(model).eval()
+    work = copied(model).eval()
     example = to_device_of(work, example_input)
     seen = _OperationCounter()
     try:

@@ -1,6 +1,5 @@
 """Export a model to a file that lives without refiner; believed once it has been loaded again."""
 
-import copy
 import os
 import warnings
 from os import PathLike
@@ -13,6 +12,7 @@ from torch import nn
 from refiner.errors import ConfigError, ModelError, one_line
 from refiner.inputs import call, call_arguments, tensors_in
 from refiner.randomness import seeded
+from refiner.surgery import copied
 
 FORMATS = ("torchscript",)
 _TOLERANCE = 1e-5
@@ -36,7 +36,7 @@ def export(
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown export format {format!r}. Choose one of: {', '.join(FORMATS)}.")
-    work = copy.deepcopy(model).cpu().eval()
+    work = copied(model).cpu().eval()
     example = _on_cpu(example_input)
     path = Path(path)
     partial = path.with_name(path.name + ".partial")

@@ -4,7 +4,6 @@ A forward that reads a conv's attributes (``self.conv.stride``), asks for its cl
 more than one tensor works with the original alone; no graph of the data shows that, a run does.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import nn
 
 from refiner.errors import ModelError
 from refiner.inputs import to_device_of
-from refiner.surgery import replace_modules
+from refiner.surgery import copied, replace_modules
 from refiner.trace_check import reference_runs, run_original, same
 
 
@@ -39,10 +38,10 @@ def irreplaceable(model: nn.Module, groups: Sequence[Sequence[str]], example: An
     Raises:
         ModelError: the model rejects the example input.
     """
-    runs = reference_runs(copy.deepcopy(model), to_device_of(model, example))
+    runs = reference_runs(copied(model), to_device_of(model, example))
 
     def same_without(names: Sequence[str]) -> bool:
-        work = copy.deepcopy(model)
+        work = copied(model)
         replace_modules(work, {name: _Shell(work.get_submodule(name)) for name in names})
         try:
             return all(

@@ -1,7 +1,5 @@
 """Rewrite a model to an architecture: a plain new module, no trace of the search in it."""
 
-import copy
-
 from torch import nn
 
 from refiner.errors import ArchitectureError
@@ -9,7 +7,7 @@ from refiner.layers import CONV_TYPES
 from refiner.randomness import derive_seed
 from refiner.slots import conv_spec
 from refiner.space import Architecture, build_operation
-from refiner.surgery import replace_modules
+from refiner.surgery import copied, replace_modules
 
 
 def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:
@@ -27,7 +25,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
     Raises:
         ArchitectureError: the architecture was made for another model.
     """
-    rewritten = copy.deepcopy(model)
+    rewritten = copied(model)
     replacements = {}
     for i, (slot, operation) in enumerate(
         zip(architecture.slots, architecture.operations, strict=True)
@@ -40,7 +38,10 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
                     f"the architecture was made for another model: {type(model).__name__} has no "
                     f"module {site.conv}. Give the model it was made for."
                 ) from None
-            if not isinstance(conv, CONV_TYPES) or conv_spec(conv) != site.spec:
+            if (
+                not isinstance(conv, CONV_TYPES)
+                or conv_spec(conv, site.in_shape, site.out_shape) != site.spec
+            ):
                 raise ArchitectureError(
                     f"the architecture was made for another model: {site.conv} is {conv} in "
                     f"{type(model).__name__}. Give the model it was made for."

@@ -7,6 +7,7 @@ pooling, a norm) or, at a join that keeps the shape of its inputs, one: the proj
 """
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,8 @@ class Flow:
             carries = node.op == "placeholder" or (
                 node.meta.get("holds_tensor", False) and node.op not in ("get_attr", "output")
             )
-            sources = [source for source in node.all_input_nodes if source in self.inputs]
+            seen = dict.fromkeys((*node.all_input_nodes, *node.meta.get("after", ())))
+            sources = [source for source in seen if source in self.inputs]
             if carries and (sources or node.op == "placeholder"):
                 self.inputs[node] = sources
         self.nodes = list(self.inputs)
@@ -48,7 +50,28 @@ class Flow:
             for source in sources:
                 word |= self.ancestors[source]
             self.ancestors[node] = word
+        train = traced.meta.get("train_graph")
+        self.in_training: dict[str, fx.Node] | None = None
+        if train is not None:
+            self.in_training = {str(n.target): n for n in train.nodes if n.op == "call_module"}
+        self.labels: dict[fx.Node, str] = {}
+        """What a person calls a node: the module's name, or ``path:add`` for an operation in one."""
+        seen_labels: Counter[str] = Counter()
+        for node in self.all_nodes:
+            name = _label(node)
+            self.labels[node] = f"{name}_{seen_labels[name]}" if seen_labels[name] else name
+            seen_labels[name] += 1
         self.convs = [node for node in self.nodes if self.calls_conv(node)]
+
+    def trains(self, name: str) -> bool:
+        """Return whether train mode, where it is known, calls the module of that name."""
+        return self.in_training is None or name in self.in_training
+
+    def learns(self, name: str) -> bool:
+        """Return whether, where it is known, the module of that name is called with gradients on."""
+        if self.in_training is None or name not in self.in_training:
+            return True
+        return bool(self.in_training[name].meta["grad"])
 
     def module(self, node: fx.Node) -> nn.Module:
         """Return the module that a node calls."""
@@ -105,7 +128,18 @@ class Flow:
         if around[0] == 0 or around <= own:
             return None
         convs = tuple(str(n.target) for n in passed)
-        return SkipEdge(fork=node.name, join=join.name, convs=convs), (node, join)
+        return SkipEdge(fork=self.labels[node], join=self.labels[join], convs=convs), (node, join)
+
+
+def _label(node: fx.Node) -> str:
+    if node.op == "call_module":
+        return str(node.target)
+    if node.op == "placeholder":
+        return node.name
+    packet = getattr(node.target, "_overloadpacket", node.target)
+    name = getattr(packet, "__name__", str(packet)).rstrip("_")
+    path = node.meta.get("path", "")
+    return f"{path}:{name}" if path else name
 
 
 def kernel_volume(conv: Any) -> int:

@@ -81,11 +81,20 @@ class SlotTable:
     skips: tuple[SkipEdge, ...]
 
 
-def conv_spec(conv: nn.Module) -> ConvSpec:
-    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved."""
+def conv_spec(
+    conv: nn.Module, in_shape: Sequence[int] = (), out_shape: Sequence[int] = ()
+) -> ConvSpec:
+    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved.
+
+    A subclass that pads by itself so that its size stays (timm's Conv2dSame with stride 1) is known by
+    the shapes of its input and output, where they are given.
+    """
     assert isinstance(conv, CONV_TYPES)
     spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-    if conv.padding == "same":
+    keeps_size = bool(in_shape) and tuple(in_shape[2:]) == tuple(out_shape[2:])
+    if conv.padding == "same" or (
+        keeps_size and type(conv) not in CONV_TYPES and set(conv.stride) == {1}
+    ):
         padding = tuple((span // 2, span - span // 2) for span in spans)
     elif conv.padding == "valid":
         padding = tuple((0, 0) for _ in spans)
@@ -130,8 +139,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
         Frozen(name=name, reason=reasons[name])
-        for name, module in traced.named_modules()
-        if is_conv(module) and name in reasons
+        for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
+        if name in reasons
     ]
     groups = [[site] for site in sites] if granularity == "conv" else _blocks(flow, skips, sites)
     return SlotTable(
@@ -156,19 +165,25 @@ def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[s
         for parameter in module.parameters(recurse=False):
             owners.setdefault(id(parameter), []).append(name)
     called = {str(node.target): node for node in flow.convs}
-    reasons: dict[str, str] = {}
+    reasons = _other_convolutions(flow)
     for name, module in flow.modules.items():
         if not is_conv(module):
             continue
         node = called.get(name)
-        if node is None:
+        if name in read_elsewhere:
+            reason = "its weight is read outside its own call"
+        elif node is None:
             reason = _not_called(flow, name, calls)
         elif len(calls[id(module)]) > 1:
             reason = "called more than once in a forward pass"
         elif tied := _tied(flow, name, owners):
             reason = f"shares its weight with {tied}"
-        elif name in read_elsewhere:
-            reason = "its weight is read outside its own call"
+        elif not flow.trains(name):
+            reason = "not called in train mode"
+        elif not flow.learns(name):
+            reason = "called with gradients off"
+        elif not any(p.requires_grad for p in module.parameters()):
+            reason = "its parameters take no gradient"
         elif name in projections:
             reason = f"projection on the skip edge to {projections[name].join}"
         else:
@@ -190,10 +205,28 @@ def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
     for end in range(len(parts) - 1, 0, -1):
         parent = flow.modules.get(".".join(parts[:end]))
         if parent is not None and id(parent) in calls:
-            return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), which is not traced"
+            return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), a conv itself"
     if id(flow.modules[name]) in calls:
         return "shared with another name"
-    return "not called on the example input"
+    return "called in train mode alone" if flow.trains(name) else "not called on the example input"
+
+
+def _other_convolutions(flow: Flow) -> dict[str, str]:
+    """Return why each convolution that runs outside of torch's conv modules stays, by its place."""
+    reasons = {}
+    for node in flow.all_nodes:
+        if not node.meta.get("convolves"):
+            continue
+        if node.op == "call_module":
+            kind = type(flow.module(node)).__name__
+            reasons[str(node.target)] = f"{kind} convolves in its own way"
+        else:
+            owners = {
+                str(a.target).rpartition(".")[0] for a in node.all_input_nodes if a.op == "get_attr"
+            }
+            if not any(is_conv(flow.modules[o]) for o in owners if o in flow.modules):
+                reasons[flow.labels[node]] = "functional convolution"
+    return reasons
 
 
 def _unfit(flow: Flow, node: fx.Node) -> str:
@@ -208,9 +241,9 @@ def _unfit(flow: Flow, node: fx.Node) -> str:
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
-    spec = conv_spec(conv)
-    if in_shape is None or len(in_shape) != len(spec.kernel_size) + 2:
+    if in_shape is None or len(in_shape) != len(conv.kernel_size) + 2:
         return "its input has no batch dimension"
+    spec = conv_spec(conv, in_shape, out_shape)
     expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
     if out_shape != expected:
         return f"{type(conv).__name__} computes its own padding"
@@ -225,12 +258,13 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
         if len(called) == 1 and users[0].args[:1] == (node,):
             norm = str(users[0].target)
+    in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
     return ConvSite(
         conv=str(node.target),
         norm=norm,
-        spec=conv_spec(flow.module(node)),
-        in_shape=flow.inputs[node][0].meta["shape"],
-        out_shape=node.meta["shape"],
+        spec=conv_spec(flow.module(node), in_shape, out_shape),
+        in_shape=in_shape,
+        out_shape=out_shape,
     )
 
 
@@ -242,15 +276,13 @@ def _blocks(
     """Group sites by the smallest residual block that holds them; a site in none stands alone."""
     node_of = {str(node.target): node for node in flow.convs}
     residual = [
-        (set(flow.between(fork, join)), edge)
-        for edge, (fork, join) in skips
+        (set(flow.between(fork, join)), flow.index[join])
+        for _, (fork, join) in skips
         if any(s.meta.get("shape") == join.meta.get("shape") for s in flow.inputs[join])
     ]
     groups: dict[object, list[ConvSite]] = {}
     for site in sites:
-        holders = [
-            (len(nodes), edge.join) for nodes, edge in residual if node_of[site.conv] in nodes
-        ]
+        holders = [(len(nodes), join) for nodes, join in residual if node_of[site.conv] in nodes]
         key: object = min(holders)[1] if holders else (site.conv,)
         groups.setdefault(key, []).append(site)
     return list(groups.values())

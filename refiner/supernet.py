@@ -1,6 +1,5 @@
 """The supernet: the model with a mixed operation in every slot, one path active at a time."""
 
-import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 from refiner.candidates import ORIGINAL
 from refiner.randomness import derive_seed
 from refiner.space import SearchSpace, Vector, build_operation, check_vector
-from refiner.surgery import replace_modules
+from refiner.surgery import copied, replace_modules
 
 
 class MixedOp(nn.Module):
@@ -43,7 +42,7 @@ class Supernet(nn.Module):
 
     def __init__(self, model: nn.Module, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model)
+        self.model = copied(model)
         self.space = space
         self._choices: list[list[MixedOp]] = []
         self._names: dict[str, MixedOp] = {}
@@ -61,7 +60,7 @@ class Supernet(nn.Module):
                 )
                 if site.norm is not None:
                     norm = self.model.get_submodule(site.norm)
-                    mixed[site.norm] = MixedOp([norm, *(copy.deepcopy(norm) for _ in names[1:])])
+                    mixed[site.norm] = MixedOp([norm, *(copied(norm) for _ in names[1:])])
             self._choices.append(list(mixed.values()))
             self._names.update(mixed)
         replace_modules(self.model, self._names)
@@ -90,5 +89,5 @@ class Supernet(nn.Module):
         # chosen is copied along.
         memo: dict[int, Any] = {}
         for mixed in self._names.values():
-            memo[id(mixed)] = copy.deepcopy(mixed.active, memo)
-        return copy.deepcopy(self.model, memo)
+            memo[id(mixed)] = copied(mixed.active, memo)
+        return copied(self.model, memo)

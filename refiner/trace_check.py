@@ -1,16 +1,17 @@
 """Does a trace do what the model does? Both run on the example input, in both modes."""
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.errors import ModelError, one_line
-from refiner.inputs import batch_size, call, describe, tensors_in
+from refiner.inputs import batch_size, call, describe
 from refiner.modes import mode
 from refiner.randomness import seeded
 
@@ -44,20 +45,23 @@ class Run:
     output: Any
 
 
-def reference_runs(work: nn.Module, example: Any) -> tuple[Run, Run]:
-    """Run the original in train and in eval mode; eval comes last, its shapes are those kept.
+def reference_runs(work: nn.Module, example: Any) -> tuple[Run, ...]:
+    """Run the original in eval and in train mode.
 
     A norm over a single value cannot train, so a batch of one is doubled where train mode needs it.
+    A model that fails in train mode all the same (it may want targets) gives the run in eval mode alone.
+
+    Raises:
+        ModelError: the model fails in eval mode.
     """
     evaluated = Run(example, False, run_original(work, example, training=False))
-    try:
-        output = run_original(work, example, training=True)
-    except ModelError:
-        if batch_size(example) != 1:
-            raise
-        example = pytree.tree_map(_doubled, example)
-        output = run_original(work, example, training=True)
-    return Run(example, True, output), evaluated
+    examples = [example]
+    if batch_size(example) == 1:
+        examples.append(pytree.tree_map(_doubled, example))
+    for given in examples:
+        with contextlib.suppress(ModelError):
+            return evaluated, Run(given, True, run_original(work, given, training=True))
+    return (evaluated,)
 
 
 def _doubled(value: Any) -> Any:
@@ -83,28 +87,39 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
             ) from error
 
 
-class Recorder(fx.Interpreter):
-    """Runs the graph, annotates shapes, and keeps the values of chosen nodes as they were made."""
+def check_repeats(work: nn.Module, run: Run) -> None:
+    """Raise a ModelError that names the first module to give something else when all is run again."""
 
-    def __init__(self, traced: fx.GraphModule, keep: frozenset[fx.Node] = frozenset()) -> None:
-        super().__init__(traced)
-        self.keep = keep
-        self.kept: dict[fx.Node, Any] = {}
-        self.running: fx.Node | None = None
+    def outputs() -> list[tuple[str, Any]]:
+        seen: list[tuple[str, Any]] = []
+        hooks = [
+            module.register_forward_hook(lambda _m, _i, out, n=name: seen.append((n, fresh(out))))
+            for name, module in work.named_modules()
+        ]
+        try:
+            run_original(work, run.example, run.training)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
 
-    def run_node(self, n: fx.Node) -> Any:
-        """Run a node, note what it gave."""
-        self.running = n
-        value = super().run_node(n)
-        n.meta["shape"] = tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        n.meta["holds_tensor"] = bool(tensors_in(value))
-        if n in self.keep:
-            self.kept[n] = fresh(value)
-        return value
+    for (name, first), (_, second) in zip(outputs(), outputs(), strict=False):
+        if not same(first, second):
+            what = (
+                f"module {name} ({type(work.get_submodule(name)).__name__})" if name else "itself"
+            )
+            raise ModelError(
+                f"{type(work).__name__} cannot be refined: {what} gives something else when it is run "
+                "again on the same input under the same seed. Let it keep no state between calls but "
+                "in buffers, and draw random numbers from the global generators alone."
+            )
 
 
 def same(first: Any, second: Any) -> bool:
-    """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures."""
+    """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures.
+
+    Tensors on the meta device have no values to compare.
+    """
     leaves, structure = pytree.tree_flatten(first)
     others, other_structure = pytree.tree_flatten(second)
     if structure != other_structure:
@@ -117,6 +132,6 @@ def _same_leaf(first: Any, second: Any) -> bool:
         return (
             first.shape == second.shape
             and first.dtype == second.dtype
-            and torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True)
+            and (first.is_meta or torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True))
         )
     return type(first) is type(second)

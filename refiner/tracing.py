@@ -1,122 +1,123 @@
 """Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
 
-What is traced through takes the mode with it: each module is traced in eval and in train mode, and
-where the two graphs differ in a flag alone (``F.dropout(x, training=self.training)``), the flag is read
-from the module when the graph runs. fx alone would freeze it.
-
-The leaves of a trace are (1) every conv and norm, whatever its class, (2) every submodule without a
-conv, so that dropout, drop-path and attention keep their own train and eval behaviour, and (3) every
-submodule whose forward cannot be traced, or whose traced form behaves differently from the original
-in eval or in train mode; those are found by trying.
+The model is run in eval and in train mode, and each run is recorded (see recording.py). A leaf, which
+is one node, is (1) every conv and norm, whatever its class, and (2) every submodule without a conv, so
+that dropout, drop-path and attention keep their own train and eval behaviour. All else is recorded
+operation by operation. What the graph does not tell, such as a branch that depends on the data, is as
+it was in the run on the example input.
 """
 
-import copy
 import inspect
-import operator
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import fx, nn
-from torch.utils import _pytree as pytree
 
-from refiner.errors import ModelError, one_line
+from refiner.errors import ModelError
 from refiner.inputs import call_arguments, to_device_of
 from refiner.layers import holds_conv, is_conv, is_norm
-from refiner.modes import mode
-from refiner.trace_check import Recorder, Run, as_found, fresh, reference_runs, run_original, same
+from refiner.recording import Recorder
+from refiner.surgery import copied
+from refiner.trace_check import Run, as_found, check_repeats, fresh, reference_runs, same
+
+_CONSTANT = "_constant"
 
 
 def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
-    """Trace ``model`` and check that the trace does what the model does.
+    """Record what ``model`` does with an example input, and check that the graph does the same.
 
-    Every node of the returned graph carries ``meta["shape"]``, the shape of its output as a tuple of
-    ints (None where the output is no tensor), and ``meta["holds_tensor"]``. The module tree below
-    the graph module, and so each name of a parameter or buffer, is that of the model.
+    The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of eval
+    mode, and ``meta["train_graph"]`` the other, None where the model fails in train mode on this input.
+    Their nodes carry what recording.py tells. The module tree below, and so each name of a parameter or
+    buffer, is that of the model.
 
     Args:
-        model: any module; it is copied, never changed.
+        model: any module; it is copied, never changed. It may live on the meta device.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments. Arguments
-            of ``forward`` that it does not name are bound to their defaults.
+            of ``forward`` that it does not name keep their defaults.
 
     Raises:
-        ModelError: the model rejects the example input, cannot be copied, or its own forward (the
-            root's, not that of a submodule) cannot be traced.
+        ModelError: the model cannot be copied, rejects the example input, or gives something else when
+            it is run again under the same seed.
     """
-    try:
-        work = copy.deepcopy(model)
-    except Exception as error:
-        raise ModelError(f"the model cannot be copied: {one_line(error)}") from error
+    work = copied(model)
     example = to_device_of(work, example_input)
-    with mode(work, training=False):
-        traced = _faithful_trace(work, example)
-    traced.training = work.training
+    names = {id(module) for module in work.modules()}
+    runs = reference_runs(work, example)
+    grown = [name for name, module in work.named_modules() if id(module) not in names]
+    if grown:
+        raise ModelError(
+            f"{type(work).__name__} makes the module {grown[0]} when it is called. Run it once before "
+            "it is given to refiner, so that all its modules are there."
+        )
+    traced = _with_graphs(work, runs)
+    for run in runs:
+        if run.training and traced.meta["train_graph"] is None:
+            continue
+        with as_found(traced, run.training):
+            positional, keyword = _bind(work, fresh(run.example))
+            again = traced(*positional.values(), *keyword.values())
+        if not same(run.output, again):
+            check_repeats(work, run)
+            raise ModelError(
+                f"{type(work).__name__} cannot be traced: its recorded run gives something else. It may "
+                "keep state between calls that is in no buffer."
+            )
     return traced
 
 
-def _faithful_trace(work: nn.Module, example: Any) -> fx.GraphModule:
-    """Trace a model in eval mode, with as many leaves as it takes to repeat the original."""
-    runs = reference_runs(work, example)
-    leaves: set[str] = set()
-    while True:
-        tracer = _Tracer(example, frozenset(leaves))
-        graph = _trace_once(tracer, work, leaves)
-        if graph is None:
-            continue
-        _read_mode_when_run(graph, work, example, leaves)
-        traced = _graph_module(work, graph)
-        differences = (_first_fault(work, traced, tracer, run) for run in runs)
-        culprit = next((path for path in differences if path is not None), None)
-        if culprit is None:
-            return traced
-        _add_leaf(leaves, culprit, work, "its traced form behaves differently")
-
-
-class _Tracer(fx.Tracer):
-    """fx's tracer with refiner's leaves; it remembers where it failed and what it traced through."""
-
-    def __init__(self, example: Any, leaves: frozenset[str]) -> None:
-        super().__init__(param_shapes_constant=True)
-        self.example = example
-        self.leaves = leaves
-        self.failed: str | None = None
-        self.traced_through: list[tuple[str, Any]] = []
-        """(module path, its output with nodes for proxies), in the order in which calls ended."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return is_conv(m) or is_norm(m) or module_qualified_name in self.leaves or not holds_conv(m)
-
-    def call_module(
-        self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        path = self.path_of_module(m)
-        leaf = self.is_leaf_module(m, path)
+def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
+    """Return a module over ``work``'s own tree that runs the recorded graph of its mode."""
+    by_mode = {}
+    for run in runs:
         try:
-            output = super().call_module(m, forward, args, kwargs)
+            recorder = _record(work, run)
         except Exception:
-            if self.failed is None:
-                self.failed = path
-            raise
-        if not leaf:
-            nodes = pytree.tree_map(lambda v: v.node if isinstance(v, fx.Proxy) else v, output)
-            self.traced_through.append((path, nodes))
-        return output
+            if not run.training:
+                raise
+            continue  # with gradients, which the reference ran without, it fails in train mode
+        module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
+        for kind in ("_parameters", "_buffers", "_modules"):
+            getattr(module, kind).update(getattr(work, kind))
+        for name, value in recorder.constants.items():
+            object.__setattr__(module, name, value)  # in no state dict
+        module.graph = recorder.graph
+        by_mode[run.training] = module
+    traced, train = by_mode[False], by_mode.get(True)
+    traced.training = work.training
+    traced.meta["train_graph"] = train.graph if train is not None else None
+    if train is not None:
+        vars(traced).update({k: v for k, v in vars(train).items() if k.startswith(_CONSTANT)})
+        _choose_by_mode(type(traced), type(traced).forward, type(train).forward)
+    return traced
 
-    def create_args_for_root(
-        self,
-        root_fn: Any,
-        is_module: bool,  # noqa: ARG002
-        concrete_args: Any = None,  # noqa: ARG002
-    ) -> tuple[Any, list[Any]]:
-        """Make placeholders for what the example input names; defaults stay what they are."""
-        positional, keyword = _bind(self.root, self.example)
-        proxies = [
-            self.create_proxy("placeholder", name, (), {}) for name in (*positional, *keyword)
-        ]
 
-        def forward(root: nn.Module, *given: fx.Proxy) -> Any:
-            count = len(positional)
-            return root_fn(root, *given[:count], **dict(zip(keyword, given[count:], strict=True)))
+def _choose_by_mode(own: Any, evaluate: Callable[..., Any], train: Callable[..., Any]) -> None:
+    """Let a GraphModule's class, which it has for itself, run the code of its mode."""
 
-        return forward, [self.root, *proxies]
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return (train if self.training else evaluate)(self, *args, **kwargs)
+
+    own.forward = forward
+
+
+def _record(work: nn.Module, run: Run) -> Recorder:
+    with as_found(work, run.training), torch.set_grad_enabled(run.training):
+        positional, keyword = _bind(work, fresh(run.example))
+        prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
+        recorder = Recorder(work, _leaf_of(work), {**positional, **keyword}, prefix)
+        with recorder:
+            output = work(*positional.values(), **keyword)
+        recorder.finish(output)
+    return recorder
+
+
+def _leaf_of(work: nn.Module) -> Callable[[nn.Module], bool]:
+    def leaf(module: nn.Module) -> bool:
+        return module is not work and (is_conv(module) or is_norm(module) or not holds_conv(module))
+
+    return leaf
 
 
 def _bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -137,136 +138,3 @@ def _bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any
         if i > 0
     }
     return positional, bound.kwargs
-
-
-def _flat(model: nn.Module, example: Any) -> list[Any]:
-    """Return fresh copies of the example's values in the order of the graph's placeholders."""
-    positional, keyword = _bind(model, fresh(example))
-    return [*positional.values(), *keyword.values()]
-
-
-def _trace_once(tracer: _Tracer, work: nn.Module, leaves: set[str]) -> fx.Graph | None:
-    """Return the graph, or None after adding the submodule that failed to ``leaves``."""
-    try:
-        return tracer.trace(work)
-    except ModelError:
-        raise
-    except Exception as error:
-        if tracer.failed is None:
-            raise ModelError(
-                f"{type(work).__name__}.forward cannot be traced: {one_line(error)}. "
-                "Move the part that depends on the data into a submodule."
-            ) from error
-        _add_leaf(leaves, tracer.failed, work, one_line(error))
-        return None
-
-
-def _read_mode_when_run(graph: fx.Graph, work: nn.Module, example: Any, leaves: set[str]) -> None:
-    """Replace the flags of an eval graph that follow ``self.training`` by reads of it.
-
-    The graph is left as it is where train mode takes another course altogether.
-    """
-    try:
-        with mode(work, training=True):
-            other = _Tracer(example, frozenset(leaves)).trace(work)
-    except Exception:
-        return
-    pairs = list(zip(graph.nodes, other.nodes, strict=False))
-    if len(graph.nodes) != len(other.nodes) or any(
-        (a.op, a.target, a.name) != (b.op, b.target, b.name) for a, b in pairs
-    ):
-        return
-    for node, in_training in pairs:
-        here: list[Any]
-        here, structure = pytree.tree_flatten((tuple(node.args), dict(node.kwargs)))
-        there = pytree.tree_leaves((tuple(in_training.args), dict(in_training.kwargs)))
-        flags = [
-            i
-            for i, (a, b) in enumerate(zip(here, there, strict=False))
-            if type(a) is bool and type(b) is bool and a is not b
-        ]
-        if not flags:
-            continue
-        stack = list((node.meta.get("nn_module_stack") or {}).values())
-        path = f"{stack[-1][0]}.training" if stack and stack[-1][0] else "training"
-        with graph.inserting_before(node):
-            training = graph.get_attr(path)
-            inverse = graph.call_function(operator.not_, (training,))
-        for i in flags:
-            here[i] = inverse if here[i] is True else training
-        node.args, node.kwargs = pytree.tree_unflatten(here, structure)
-        if not inverse.users:
-            graph.erase_node(inverse)
-
-
-def _add_leaf(leaves: set[str], path: str, work: nn.Module, reason: str) -> None:
-    if path == "" or path in leaves:
-        raise ModelError(
-            f"{type(work).__name__}.forward cannot be traced faithfully: {reason}. "
-            "Move the part that depends on the data or on the mode into a submodule."
-        )
-    leaves.add(path)
-
-
-def _graph_module(work: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-    """Return a GraphModule over ``work``'s own module tree, unused modules and buffers included."""
-    traced = fx.GraphModule(work, graph, type(work).__name__)
-    for kind in ("_parameters", "_buffers", "_modules"):
-        table = getattr(traced, kind)
-        extra = {name: value for name, value in table.items() if name not in getattr(work, kind)}
-        table.clear()
-        table.update(getattr(work, kind))
-        table.update(extra)
-    return traced
-
-
-def _first_fault(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: Run) -> str | None:
-    """Return None if the trace repeats the original, else the path of the submodule to blame.
-
-    The path is empty where the root's own forward is to blame.
-    """
-    recorder = Recorder(traced)
-    with as_found(traced, run.training):
-        try:
-            output = recorder.run(*_flat(work, run.example))
-        except Exception:
-            stack = recorder.running.meta.get("nn_module_stack") if recorder.running else None
-            through = {path for path, _ in tracer.traced_through}
-            return next((p for p, _ in reversed((stack or {}).values()) if p in through), "")
-    if same(run.output, output):
-        return None
-    return _first_difference(work, traced, tracer, run)
-
-
-def _first_difference(work: nn.Module, traced: fx.GraphModule, tracer: _Tracer, run: Run) -> str:
-    """Return the first submodule to end its call with another value traced than untraced."""
-    values: list[tuple[str, Any]] = []
-    paths = {path for path, _ in tracer.traced_through}
-    hooks = [
-        module.register_forward_hook(
-            lambda _m, _i, out, path=path: values.append((path, fresh(out)))
-        )
-        for path, module in work.named_modules()
-        if path in paths
-    ]
-    try:
-        run_original(work, run.example, run.training)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    wanted = frozenset(
-        leaf
-        for _, nodes in tracer.traced_through
-        for leaf in pytree.tree_leaves(nodes)
-        if isinstance(leaf, fx.Node)
-    )
-    recorder = Recorder(traced, wanted)
-    with as_found(traced, run.training):
-        recorder.run(*_flat(work, run.example))
-    for (path, expected), (traced_path, nodes) in zip(values, tracer.traced_through, strict=False):
-        got = pytree.tree_map(
-            lambda v: recorder.kept.get(v) if isinstance(v, fx.Node) else v, nodes
-        )
-        if path != traced_path or not same(expected, got):
-            return traced_path
-    return ""

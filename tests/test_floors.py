@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "randomness", "progress", "modes", "layers"},
     {"inputs", "surgery", "split", "tensor_loader"},
-    {"trace_check", "models", "skips"},
+    {"trace_check", "recording", "models", "skips"},
     {"tracing", "probe", "slots"},
     {"candidates", "image_folder", "loaders"},
     {"space", "data", "task"},

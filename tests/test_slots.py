@@ -145,23 +145,85 @@ def test_tied_weights_are_frozen() -> None:
     assert {f.name: f.reason for f in found.frozen}["1"] == "shares its weight with 2"
 
 
-def test_a_conv_inside_a_leaf_says_so() -> None:
+def test_convolutions_that_are_no_conv_modules_are_told() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            return torch.nn.functional.conv2d(x, self.kernel, padding=1)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.own = nn.Conv2d(3, 4, 3), Own()
+            self.kernel = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            return torch.nn.functional.conv2d(self.own(self.stem(x)), self.kernel)
+
+    assert {f.name: f.reason for f in table(Outer(), images()).frozen} == {
+        "stem": "stem: reads the model's input",
+        "own": "Own convolves in its own way",
+        "convolution": "functional convolution",
+    }
+
+
+def test_a_conv_of_one_mode_alone_is_frozen() -> None:
+    class Modes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.aux, self.late = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+        def forward(self, x):
+            x = self.stem(x)
+            return (x, self.aux(x)) if self.training else self.late(x)
+
+    assert {f.name: f.reason for f in table(Modes(), images()).frozen} == {
+        "stem": "stem: reads the model's input",
+        "aux": "called in train mode alone",
+        "late": "not called in train mode",
+    }
+
+
+def test_a_branch_that_depends_on_the_data_is_as_on_the_example() -> None:
     class Branching(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.conv = nn.Conv2d(4, 4, 3, padding=1)
 
         def forward(self, x):
-            return self.conv(x) if x.sum() > 0 else x
+            return self.conv(x) if x.sum() > -1e9 else x
 
     found = table(nn.Sequential(nn.Conv2d(3, 4, 3), Branching(), nn.Conv2d(4, 4, 3)), images())
-    assert found.frozen[1].reason == "inside 1 (Branching), which is not traced"
+    assert [s.name for s in found.slots] == ["1.conv", "2"]
+
+
+def test_writes_into_memory_carry_data() -> None:
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.left, self.last = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+        def forward(self, x):
+            out = torch.zeros(len(x), 6, *x.shape[2:])
+            x = self.stem(x)
+            out[:, :3] = self.left(x)
+            out[:, 3:] = x
+            return self.last(out[:, :3] + out[:, 3:])
+
+    found = table(Writes(), images())
+    assert [s.name for s in found.slots] == ["left", "last"]
 
 
 def test_conv_that_pads_by_itself_is_frozen() -> None:
     model = timm.create_model("tf_mobilenetv3_small_minimal_100")
-    frozen = {f.reason for f in table(model, images(size=64)).frozen}
-    assert "Conv2dSame computes its own padding" in frozen
+    found = table(model, images(size=64))
+    assert "Conv2dSame computes its own padding" in {f.reason for f in found.frozen}
+    sites = [s.sites[0] for s in found.slots]
+    kept = [s for s in sites if type(model.get_submodule(s.conv)).__name__ == "Conv2dSame"]
+    assert all(s.spec.stride == (1, 1) and s.spec.padding == ((1, 1), (1, 1)) for s in kept)
 
 
 def test_same_padding_is_resolved() -> None:

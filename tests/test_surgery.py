@@ -1,7 +1,11 @@
+import warnings
+
 import pytest
+import torch
 from torch import nn
 
-from refiner.surgery import replace_modules
+from refiner.errors import ModelError
+from refiner.surgery import copied, replace_modules
 
 
 def test_a_module_under_two_names_is_replaced_under_both() -> None:
@@ -23,3 +27,25 @@ def test_two_modules_may_change_places() -> None:
 def test_a_missing_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError):
         replace_modules(nn.Sequential(), {"0": nn.ReLU()})
+
+
+def test_weight_norm_of_either_kind_and_spectral_norm_are_copied_whole() -> None:
+    for wrap in (
+        torch.nn.utils.weight_norm,
+        torch.nn.utils.parametrizations.weight_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+    ):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = nn.Sequential(wrap(nn.Conv2d(3, 4, 3))).eval()
+        x = torch.ones(1, 3, 8, 8)
+        twin = copied(model)
+        assert torch.equal(twin(x), model(x))
+        for parameter in twin.parameters():
+            parameter.data.zero_()
+        assert model(x).abs().sum() > 0
+
+
+def test_a_lazy_model_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"0\.weight has no shape yet"):
+        copied(nn.Sequential(nn.LazyConv2d(3, 3)))

@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.errors import ModelError
-from refiner.trace_check import as_found, reference_runs, same
+from refiner.trace_check import as_found, check_repeats, reference_runs, same
 
 
 def test_buffers_mode_and_generators_are_put_back() -> None:
@@ -22,11 +22,35 @@ def test_buffers_mode_and_generators_are_put_back() -> None:
 
 def test_a_batch_of_one_is_doubled_where_a_norm_needs_it() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
-    train, evaluated = reference_runs(model, images(1))
+    evaluated, train = reference_runs(model, images(1))
     assert len(train.output) == 2
     assert len(evaluated.output) == 1
     with pytest.raises(ModelError, match="1x5x8x8"):
         reference_runs(model, torch.zeros(1, 5, 8, 8))
+
+
+def test_a_model_that_only_trains_with_targets_is_run_in_eval_mode_alone() -> None:
+    class Wants(nn.Module):
+        def forward(self, x: torch.Tensor, targets: object = None) -> torch.Tensor:
+            assert targets is not None or not self.training
+            return x
+
+    assert [run.training for run in reference_runs(Wants(), images())] == [False]
+
+
+def test_the_module_that_does_not_repeat_is_named() -> None:
+    class Counts(nn.Module):
+        calls = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return x * self.calls
+
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), Counts(), nn.ReLU())
+    run = reference_runs(model, images())[0]
+    with pytest.raises(ModelError, match=r"module 1 \(Counts\) gives something else"):
+        check_repeats(model, run)
+    check_repeats(TinyResNet(), reference_runs(TinyResNet(), images())[0])
 
 
 def test_equality_is_of_structure_shape_type_and_bits() -> None:
