@@ -103,6 +103,10 @@ def run(
         str,
         typer.Option(help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"),
     ] = "digits",
+    task: Annotated[
+        str,
+        typer.Option(help="classification, segmentation, regression, or FILE.py:FUNCTION"),
+    ] = "classification",
     slots: Slots = "conv",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
@@ -167,7 +171,7 @@ def run(
     if model is None:
         raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
     options = RunOptions(
-        model=model, data=data, slots=slots, candidates=candidates, allow_larger=allow_larger,
+        model=model, data=data, task=task, slots=slots, candidates=candidates, allow_larger=allow_larger,
         strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
         lr=lr, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),

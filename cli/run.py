@@ -9,12 +9,13 @@ from typing import Any
 import refiner
 from refiner.api import check_settings
 from refiner.data import Data
-from refiner.errors import RunError, one_line
+from refiner.errors import ConfigError, RunError, one_line
 from refiner.inputs import from_json
-from refiner.models import ModelSpec, input_channels
+from refiner.models import ModelSpec, input_channels, load_function
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import Architecture
+from refiner.task import check_task, make_task
 
 from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import listener, print_report
@@ -26,6 +27,7 @@ class RunOptions:
 
     model: str
     data: str
+    task: str
     slots: str
     candidates: str | None
     allow_larger: bool
@@ -99,6 +101,7 @@ def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
         options,  # as it can be read from any folder, when the run goes on
         model=absolute(options.model),
         data=absolute(options.data),
+        task=absolute(options.task),
         data_root=str(Path(options.data_root).resolve()),
         weights=weights,
     )
@@ -122,6 +125,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
     devices = check_settings(
         options.slots, candidates, options.strategy, options.device, options.precision
     )
+    task = _task(options.task)
     progress = listener()
     spec, model, data = options.model_and_data()
     if data.note and devices.is_main:
@@ -132,6 +136,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             model,
             data.train,
             data.val,
+            task=task,
             slots=options.slots,  # type: ignore[arg-type]
             candidates=candidates,
             allow_larger=options.allow_larger,
@@ -155,6 +160,20 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
         progress.close()
     if devices.is_main:
         _print(result.report, folder, as_json)
+
+
+def _task(name: str) -> refiner.Task | str:
+    """Return a shipped task's name, or the task that a function of the user's returns."""
+    if ":" not in name:
+        make_task(name)
+        return name
+    function = load_function(name, ConfigError)
+    try:
+        task: refiner.Task = function()
+    except Exception as error:
+        raise ConfigError(f"{name} raised {one_line(error)}") from error
+    check_task(task)
+    return task
 
 
 def _free_folder(options: RunOptions) -> Path:

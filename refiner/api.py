@@ -25,7 +25,7 @@ from refiner.slots import Granularity, check_granularity
 from refiner.space import Architecture, SearchSpace, candidate_names, search_space, with_model
 from refiner.strategies import check_strategy, make_strategy
 from refiner.surgery import copied
-from refiner.task import Classification, Task, check_task
+from refiner.task import Task, check_task, make_task
 from refiner.training import TrainConfig, length, train
 
 
@@ -50,7 +50,7 @@ def refine(
     loader: Any,
     val_loader: Any = None,
     *,
-    task: Task | None = None,
+    task: Task | str = "classification",
     example_input: Any = None,
     slots: Granularity = "conv",
     candidates: Sequence[str] | None = None,
@@ -72,7 +72,7 @@ def refine(
         model: any conv model; never changed.
         loader: training batches, of known number: a DataLoader, or any iterable with ``len()``.
         val_loader: validation batches. Without it, a fifth of the training images is split off.
-        task: what a batch means; classification by default.
+        task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         slots: ``conv`` or ``block``.
         candidates: names; the paper's four by default.
@@ -94,7 +94,8 @@ def refine(
         RefinerError: something that the caller gave does not work; the message tells the next step.
     """
     listener = progress if not isinstance(progress, bool) else (Lines() if progress else Silent())
-    task, search = task or Classification(), search or SearchConfig()
+    search = search or SearchConfig()
+    task = make_task(task) if isinstance(task, str) else task
     check_task(task)
     devices = check_settings(slots, candidates, strategy, device, precision)
     if not devices.is_main:

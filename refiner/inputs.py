@@ -1,11 +1,17 @@
-"""Example inputs: a tensor, a tuple of them, or a dict of them, and how a model is called."""
+"""What goes into a model: example inputs, the inputs of a batch, and how a model is called with them.
 
-from collections.abc import Mapping
+A tensor is the one argument, a tuple holds positional arguments and a mapping keyword arguments. A list
+in an argument's place is a batch of samples, as in torchvision's detection models.
+"""
+
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
+
+from refiner.errors import DataError
 
 ExampleInput: TypeAlias = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 """One tensor, a tuple of positional arguments, or a mapping of keyword arguments."""
@@ -14,13 +20,13 @@ ExampleInput: TypeAlias = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 def call_arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and the keyword arguments with which ``example`` calls a model.
 
-    A mapping is keyword arguments, a tuple or list is positional ones, and anything else is the
-    single positional argument.
+    A mapping is keyword arguments, a tuple is positional ones, and anything else is the single
+    positional argument.
     """
     if isinstance(example, Mapping):
         return (), dict(example)
-    if isinstance(example, tuple | list):
-        return tuple(example), {}
+    if isinstance(example, tuple):
+        return example, {}
     return (example,), {}
 
 
@@ -35,21 +41,70 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
+TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+
+
+def inputs_and_target(batch: Any) -> tuple[Any, Any]:
+    """Return what a batch gives the model, and what it compares the output with.
+
+    A batch is a pair of them, or a mapping in which one of :data:`TARGET_KEYS` names the target. Of the
+    rest of a mapping, one value is the one argument, several are keyword arguments.
+
+    Raises:
+        DataError: the batch is neither.
+    """
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[0], batch[1]
+    if isinstance(batch, Mapping):
+        key = next((key for key in TARGET_KEYS if key in batch), None)
+        if key is not None and len(batch) > 1:
+            rest = {name: value for name, value in batch.items() if name != key}
+            return (next(iter(rest.values())) if len(rest) == 1 else rest), batch[key]
+        kind = f"a mapping of {', '.join(map(str, batch))}"
+    else:
+        kind = f"a {type(batch).__name__}"
+        kind += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+    raise DataError(
+        f"inputs and target of a batch cannot be told apart: the loader gives {kind}. Give pairs, or "
+        f"mappings with a key such as {TARGET_KEYS[0]!r}, or pass a task and an example_input of your own."
+    )
+
+
 def batch_size(example: Any) -> int:
-    """Return the leading dimension of the first tensor in ``example``, or 1 if it has none."""
-    for tensor in tensors_in(example):
-        if tensor.dim():
-            return int(tensor.shape[0])
+    """Return the number of samples: of the first tensor with dimensions, or list, or 1 without any."""
+    args, kwargs = call_arguments(example)
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, list) and value:
+            return len(value)
+        for tensor in tensors_in(value):
+            if tensor.dim():
+                return int(tensor.shape[0])
     return 1
+
+
+def of_each_batch(example: Any, change: Callable[[Any], Any]) -> Any:
+    """Return ``example`` with each tensor and each list that has its batch size changed."""
+    size = batch_size(example)
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == size:
+            return change(value)
+        return pytree.tree_map(
+            lambda v: (
+                change(v) if isinstance(v, torch.Tensor) and v.dim() and len(v) == size else v
+            ),
+            value,
+        )
+
+    args, kwargs = call_arguments(example)
+    if isinstance(example, Mapping):
+        return {name: changed(value) for name, value in kwargs.items()}
+    return tuple(map(changed, args)) if isinstance(example, tuple) else changed(example)
 
 
 def first_sample(example: Any) -> Any:
     """Return ``example`` cut to its first sample: what has its batch size is cut to one."""
-    size = batch_size(example)
-    return pytree.tree_map(
-        lambda v: v[:1] if isinstance(v, torch.Tensor) and v.dim() and len(v) == size else v,
-        example,
-    )
+    return of_each_batch(example, lambda batch: batch[:1])
 
 
 def to_json(example: Any) -> Any:
@@ -58,8 +113,10 @@ def to_json(example: Any) -> Any:
         return {"shape": list(example.shape), "dtype": str(example.dtype).removeprefix("torch.")}
     if isinstance(example, Mapping):
         return {"keywords": {str(key): to_json(value) for key, value in example.items()}}
-    if isinstance(example, tuple | list):
+    if isinstance(example, tuple):
         return [to_json(value) for value in example]
+    if isinstance(example, list):
+        return {"samples": [to_json(value) for value in example]}
     plain = example is None or isinstance(example, bool | int | float | str)
     return {"value": example if plain else str(example)}
 
@@ -68,6 +125,8 @@ def from_json(document: Any) -> Any:
     """Return an example input such as :func:`to_json` described: random numbers, and zeros for integers."""
     if isinstance(document, list):
         return tuple(from_json(item) for item in document)
+    if "samples" in document:
+        return [from_json(item) for item in document["samples"]]
     if "keywords" in document:
         return {key: from_json(value) for key, value in document["keywords"].items()}
     if "value" in document:

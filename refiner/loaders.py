@@ -1,14 +1,13 @@
 """What is asked of any loader: an example input, and a validation part where there is none."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
 from refiner.errors import DataError, one_line
+from refiner.inputs import inputs_and_target, of_each_batch
 from refiner.randomness import derive_seed, seeded
 from refiner.split import stratified
 
@@ -17,6 +16,8 @@ VALIDATION_SHARE = 0.2
 
 def example_of(loader: Any) -> Any:
     """Return two samples of the inputs in the loader's first batch, as an example input.
+
+    A list of inputs, as torch's collating makes of a tuple, is taken for positional arguments.
 
     Raises:
         DataError: the loader gives nothing, or batches whose inputs cannot be told.
@@ -28,11 +29,14 @@ def example_of(loader: Any) -> Any:
             raise DataError(f"the training loader raised {one_line(error)}") from error
     if batch is None:
         raise DataError("the training loader gave no batch. Give it data.")
-    if isinstance(batch, tuple | list) and batch:
-        batch = batch[0]
-    elif isinstance(batch, Mapping):
-        raise DataError("the loader gives mappings, so pass example_input= as the model takes it.")
-    return pytree.tree_map(lambda v: v[:2] if isinstance(v, torch.Tensor) and v.dim() else v, batch)
+    if isinstance(batch, torch.Tensor):
+        return batch[:2]
+    if isinstance(batch, tuple | list) and len(batch) != 2:
+        inputs = batch[0] if batch else batch  # of a task of the user's own
+    else:
+        inputs = inputs_and_target(batch)[0]
+    inputs = tuple(inputs) if isinstance(inputs, list) else inputs
+    return of_each_batch(inputs, lambda values: values[:2])
 
 
 def generators_of(*loaders: Any) -> list[torch.Generator]:

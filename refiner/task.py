@@ -3,6 +3,8 @@
 A task of your own is a class with one attribute and three methods; it inherits from nothing.
 """
 
+import math
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.errors import ConfigError, DataError, one_line
+from refiner.inputs import call, inputs_and_target
 
 
 class Task(Protocol):
@@ -43,7 +46,7 @@ def check_task(task: Any) -> None:
 
 
 class Classification:
-    """Cross entropy and top-1 accuracy for batches of (images, labels)."""
+    """Cross entropy and top-1 accuracy, for outputs N x C (or several, the main one first) and labels N."""
 
     metric = "accuracy"
 
@@ -51,15 +54,19 @@ class Classification:
         self.label_smoothing = label_smoothing
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the mean cross entropy of a batch."""
-        images, labels = _pair(batch)
-        logits = _logits(model(images), labels)
+        """Return the mean cross entropy of a batch; that of further outputs counts 0.4 (Inception's value)."""
+        inputs, labels = inputs_and_target(batch)
+        outputs = [_logits(output, labels) for output in _outputs(call(model, _arguments(inputs)))]
+        return _with_auxiliary([self._cross_entropy(logits, labels) for logits in outputs])
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
     def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return (number correct, number of images)."""
-        images, labels = _pair(batch)
-        correct = (_logits(model(images), labels).argmax(dim=1) == labels).sum()
+        inputs, labels = inputs_and_target(batch)
+        logits = _logits(_outputs(call(model, _arguments(inputs)))[0], labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
         return torch.stack([correct, torch.full_like(correct, len(labels))])
 
     def score(self, sums: torch.Tensor) -> float:
@@ -67,20 +74,144 @@ class Classification:
         return float(sums[0] / sums[1])
 
 
-def _pair(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[0], batch[1]
-    raise DataError(
-        f"classification wants batches of (images, labels), the loader gives {type(batch).__name__}. "
-        "Pass a task of your own, see refiner.Task."
-    )
+class Segmentation:
+    """Cross entropy and mean intersection over union, for outputs N x C x H x W and labels N x H x W.
+
+    Where the output is smaller or larger than the labels it is resized, bilinearly.
+
+    Args:
+        ignore_index: label of pixels that count for nothing; 255 is that of Pascal VOC and Cityscapes.
+    """
+
+    metric = "mean IoU"
+
+    def __init__(self, *, ignore_index: int = 255) -> None:
+        self.ignore_index = ignore_index
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean cross entropy of the pixels; that of further outputs counts 0.4."""
+        inputs, labels = inputs_and_target(batch)
+        outputs = [_pixel_logits(o, labels) for o in _outputs(call(model, _arguments(inputs)))]
+        return _with_auxiliary(
+            [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in outputs]
+        )
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the confusion matrix, flat: C x C counts of (label, prediction)."""
+        inputs, labels = inputs_and_target(batch)
+        logits = _pixel_logits(_outputs(call(model, _arguments(inputs)))[0], labels)
+        classes = logits.shape[1]
+        known = labels != self.ignore_index
+        cells = labels[known] * classes + logits.argmax(dim=1)[known]
+        return torch.bincount(cells, minlength=classes * classes)
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return the mean over the classes that occur of intersection over union, 0 to 1."""
+        classes = math.isqrt(len(sums))
+        confusion = sums.reshape(classes, classes)
+        hit = confusion.diagonal()
+        union = confusion.sum(0) + confusion.sum(1) - hit
+        return float((hit / union)[union > 0].mean())
+
+
+class Regression:
+    """Mean squared error and R2, the share of the targets' variance that is explained."""
+
+    metric = "R2"
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean squared error of a batch."""
+        output, target = self._pair(model, batch)
+        return F.mse_loss(output.float(), target.float())
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return (number of targets, their sum, the sum of their squares, the sum of squared errors)."""
+        output, target = self._pair(model, batch)
+        target = target.double()
+        error = (output.double() - target).square().sum()
+        count = torch.full_like(error, target.numel())
+        return torch.stack([count, target.sum(), target.square().sum(), error])
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return 1 - (sum of squared errors) / (sum of squared deviations from the mean); 1 is best."""
+        count, total, squares, error = map(float, sums)
+        return 1 - error / max(squares - total * total / count, 1e-12)
+
+    def _pair(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, target = inputs_and_target(batch)
+        output = _outputs(call(model, _arguments(inputs)))[0]
+        if isinstance(output, torch.Tensor) and output.shape == (*target.shape, 1):
+            output = output.squeeze(-1)
+        if not isinstance(output, torch.Tensor) or output.shape != target.shape:
+            raise _unfit(
+                "regression", f"an output of the targets' shape {tuple(target.shape)}", output
+            )
+        return output, target
+
+
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "regression": Regression,
+}
+
+
+def make_task(name: str) -> Task:
+    """Return the shipped task of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}.")
+    return TASKS[name]()
+
+
+def _arguments(inputs: Any) -> Any:
+    """Return the inputs of a batch as a model is called with them; collating makes lists of tuples."""
+    return tuple(inputs) if isinstance(inputs, list) else inputs
+
+
+def _outputs(output: Any) -> list[Any]:
+    """Return the main output of a model and further ones of the same kind (auxiliary heads)."""
+    if isinstance(output, Mapping):  # torchvision's segmentation, and mappings of transformers
+        output = list(output.values())
+    if isinstance(output, tuple | list) and output:
+        return [output[0], *(o for o in output[1:] if _alike(o, output[0]))]
+    return [output]
+
+
+def _alike(first: Any, second: Any) -> bool:
+    tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+    return tensors and first.dim() == second.dim() and first.shape[:2] == second.shape[:2]
+
+
+def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([losses[0], *(0.4 * loss for loss in losses[1:])]).sum()
 
 
 def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise DataError(
-            f"classification wants an output of shape (batch, classes), the model gives {shape}. "
-            "Pass a task of your own, see refiner.Task."
-        )
+        raise _unfit("classification", "an output of shape (batch, classes)", output)
     return output
+
+
+def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor) or output.dim() != 4 or labels.dim() != 3:
+        raise _unfit(
+            "segmentation",
+            f"labels (batch, height, width), here {tuple(labels.shape)}, and an output of shape "
+            "(batch, classes, height, width)",
+            output,
+        )
+    if output.shape[2:] != labels.shape[1:]:
+        output = F.interpolate(output, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    return output
+
+
+def _unfit(task: str, wanted: str, output: Any) -> DataError:
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    return DataError(
+        f"{task} wants {wanted}, the model gives {shape}. Pass another task, or one of your own "
+        "(see refiner.Task)."
+    )

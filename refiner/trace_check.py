@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.errors import ModelError, one_line
-from refiner.inputs import batch_size, call, describe
+from refiner.inputs import batch_size, call, describe, of_each_batch
 from refiner.modes import mode
 from refiner.randomness import seeded
 
@@ -57,17 +57,15 @@ def reference_runs(work: nn.Module, example: Any) -> tuple[Run, ...]:
     evaluated = Run(example, False, run_original(work, example, training=False))
     examples = [example]
     if batch_size(example) == 1:
-        examples.append(pytree.tree_map(_doubled, example))
+        examples.append(of_each_batch(example, _doubled))
     for given in examples:
         with contextlib.suppress(ModelError):
             return evaluated, Run(given, True, run_original(work, given, training=True))
     return (evaluated,)
 
 
-def _doubled(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.dim() and len(value) == 1:
-        return torch.cat([value, value])
-    return value
+def _doubled(batch: Any) -> Any:
+    return torch.cat([batch, batch]) if isinstance(batch, torch.Tensor) else batch * 2
 
 
 def run_original(work: nn.Module, example: Any, training: bool) -> Any:

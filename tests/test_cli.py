@@ -85,7 +85,7 @@ def test_commands_and_options_are_frozen() -> None:
         "run", "slots", "apply", "report", "export", "recipes",
     }  # fmt: skip
     assert options("run") == common | {
-        "model", "--data", "--strategy", "--warmup-epochs", "--epochs", "--train-epochs", "--lr",
+        "model", "--data", "--task", "--strategy", "--warmup-epochs", "--epochs", "--train-epochs", "--lr",
         "--batch-size", "--tells", "--samples", "--limit", "--image-size", "--data-root",
         "--pretrained", "--weights", "--seed", "--device", "--precision", "--out", "--resume",
     }  # fmt: skip
@@ -207,6 +207,7 @@ BAD = {
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
     "unknown strategy": (["NET", "--strategy", "bayes"], "controller, random"),
+    "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
     "out that holds a run": (["NET", "--out", "taken"], "holds a run already"),

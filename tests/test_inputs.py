@@ -47,3 +47,15 @@ def test_a_described_input_comes_back_in_its_form() -> None:
     assert torch.equal(again[1], torch.zeros(2, dtype=torch.int64))
     assert again[2] == 0.5
     assert from_json(to_json(torch.ones(1))).shape == (1,)
+
+
+def test_lists_are_batches_of_samples() -> None:
+    images, targets = [torch.ones(3, 8, 9), torch.ones(3, 7, 7)], [{"n": torch.ones(1)}] * 2
+    example = (images, targets)
+    assert batch_size(example) == 2
+    first = first_sample(example)
+    assert [len(part) for part in first] == [1, 1]
+    assert first[0][0].shape == (3, 8, 9)
+    assert call_arguments(images) == ((images,), {})
+    again = from_json(json.loads(json.dumps(to_json(example))))
+    assert [len(part) for part in again] == [2, 2]

@@ -17,6 +17,11 @@ def loader(count: int = 20, **options) -> DataLoader:
 def test_example_is_two_samples_of_the_inputs() -> None:
     assert torch.equal(example_of(loader()), torch.tensor([[0.0], [1.0]]))
     assert torch.equal(example_of([torch.ones(3, 2)]), torch.ones(2, 2))
+    mapping = {"a": torch.ones(3), "b": torch.zeros(3), "y": torch.ones(3)}
+    assert {k: len(v) for k, v in example_of([mapping]).items()} == {"a": 2, "b": 2}
+    two = example_of([[[torch.ones(3), torch.zeros(3)], torch.ones(3)]])
+    assert isinstance(two, tuple)
+    assert [len(v) for v in two] == [2, 2]
 
 
 def test_example_does_not_disturb_the_global_stream() -> None:
