@@ -4,6 +4,7 @@ A tensor is the one argument, a tuple holds positional arguments and a mapping k
 in an argument's place is a batch of samples, as in torchvision's detection models.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from refiner.errors import DataError
+from refiner.errors import DataError, ModelError
 
 ExampleInput: TypeAlias = torch.Tensor | tuple[Any, ...] | Mapping[str, Any]
 """One tensor, a tuple of positional arguments, or a mapping of keyword arguments."""
@@ -28,6 +29,30 @@ def call_arguments(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if isinstance(example, tuple):
         return example, {}
     return (example,), {}
+
+
+def bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the positional and the keyword arguments of ``forward``, by parameter name, in order.
+
+    Raises:
+        ModelError: ``forward`` does not take them.
+    """
+    args, kwargs = call_arguments(example)
+    signature = inspect.signature(type(model).forward)
+    try:
+        bound = signature.bind(model, *args, **kwargs)
+    except TypeError as error:
+        raise ModelError(
+            f"the example input does not fit {type(model).__name__}.forward: {error}"
+        ) from error
+    names = list(signature.parameters)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    positional = {
+        f"arg_{i}" if variadic or i >= len(names) else names[i]: value
+        for i, value in enumerate(bound.args)
+        if i > 0
+    }
+    return positional, bound.kwargs
 
 
 def call(model: nn.Module, example: Any) -> Any:

@@ -193,7 +193,8 @@ def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
 def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
         raise _unfit("classification", "an output of shape (batch, classes)", output)
-    return output
+    logits: torch.Tensor = output
+    return logits
 
 
 def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
@@ -204,9 +205,10 @@ def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
             "(batch, classes, height, width)",
             output,
         )
-    if output.shape[2:] != labels.shape[1:]:
-        output = F.interpolate(output, size=labels.shape[1:], mode="bilinear", align_corners=False)
-    return output
+    logits: torch.Tensor = output
+    if logits.shape[2:] == labels.shape[1:]:
+        return logits
+    return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
 
 
 def _unfit(task: str, wanted: str, output: Any) -> DataError:

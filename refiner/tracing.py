@@ -7,7 +7,6 @@ operation by operation. What the graph does not tell, such as a branch that depe
 it was in the run on the example input.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from refiner.errors import ModelError
-from refiner.inputs import call_arguments, to_device_of
+from refiner.inputs import bind, to_device_of
 from refiner.layers import holds_conv, is_conv, is_norm
 from refiner.recording import Recorder
 from refiner.surgery import copied
@@ -56,7 +55,7 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
         if run.training and traced.meta["train_graph"] is None:
             continue
         with as_found(traced, run.training):
-            positional, keyword = _bind(work, fresh(run.example))
+            positional, keyword = bind(work, fresh(run.example))
             again = traced(*positional.values(), *keyword.values())
         if not same(run.output, again):
             check_repeats(work, run)
@@ -104,7 +103,7 @@ def _choose_by_mode(own: Any, evaluate: Callable[..., Any], train: Callable[...,
 
 def _record(work: nn.Module, run: Run) -> Recorder:
     with as_found(work, run.training), torch.set_grad_enabled(run.training):
-        positional, keyword = _bind(work, fresh(run.example))
+        positional, keyword = bind(work, fresh(run.example))
         prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
         recorder = Recorder(work, _leaf_of(work), {**positional, **keyword}, prefix)
         with recorder:
@@ -118,23 +117,3 @@ def _leaf_of(work: nn.Module) -> Callable[[nn.Module], bool]:
         return module is not work and (is_conv(module) or is_norm(module) or not holds_conv(module))
 
     return leaf
-
-
-def _bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the positional and the keyword arguments of ``forward``, by parameter name, in order."""
-    args, kwargs = call_arguments(example)
-    signature = inspect.signature(type(model).forward)
-    try:
-        bound = signature.bind(model, *args, **kwargs)
-    except TypeError as error:
-        raise ModelError(
-            f"the example input does not fit {type(model).__name__}.forward: {error}"
-        ) from error
-    names = list(signature.parameters)
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
-    positional = {
-        f"arg_{i}" if variadic or i >= len(names) else names[i]: value
-        for i, value in enumerate(bound.args)
-        if i > 0
-    }
-    return positional, bound.kwargs
