@@ -141,7 +141,7 @@ def run(
     precision: Annotated[str, typer.Option(help="no or bf16")] = "no",
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of the run, new; default: runs/NAME", show_default=False),
+        typer.Option(help="folder of the run, new; default: runs/MODEL-DATA", show_default=False),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -240,9 +240,12 @@ def report_command(
 @app.command("export")
 def export_command(
     folder: Annotated[Path, typer.Argument(help="a run's folder")],
-    export_format: Annotated[str, typer.Option("--format", help="torchscript")] = "torchscript",
+    export_format: Annotated[
+        str, typer.Option("--format", help="torchscript, python, onnx or pt2")
+    ] = "torchscript",
     to: Annotated[
-        Path | None, typer.Option(help="file; default: refined.ts in DIR", show_default=False)
+        Path | None,
+        typer.Option(help="file, or folder for python; default: in DIR", show_default=False),
     ] = None,
 ) -> None:
     """Export the refined model of a run."""
@@ -270,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = call(args=arguments, prog_name="refine", standalone_mode=False)
     except RefinerError as error:
         return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error}. Name a place that can be read and written.")
     except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         return _STOPPED

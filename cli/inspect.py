@@ -10,14 +10,14 @@ import refiner
 from refiner.api import cost_report, write_result
 from refiner.cost import slot_costs
 from refiner.devices import Devices
-from refiner.errors import ArchitectureError
+from refiner.errors import ArchitectureError, ConfigError
 from refiner.inputs import first_sample, from_json, to_json
 from refiner.models import ModelSpec
 from refiner.report import change, operation_text
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import Architecture, SearchSpace, with_model
 
-from .options import candidate_list, model_arguments, random_input
+from .options import absolute, candidate_list, model_arguments, random_input
 from .screen import print_report, print_table
 
 
@@ -114,10 +114,14 @@ def apply_architecture(
     if out is not None:
         check_free(out)
     spec = ModelSpec(
-        source=source, arguments=model_arguments(model_arg), pretrained=pretrained,
+        source=absolute(source), arguments=model_arguments(model_arg), pretrained=pretrained,
         weights=weights, seed=seed,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
+    if given is not None and (slots != "conv" or candidates is not None or allow_larger):
+        raise ConfigError(
+            f"{text} holds its slots and candidates. Leave --slots, --candidates and --allow-larger out."
+        )
     made = given.model or {} if given is not None else {}
     spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
     model = spec.build()
@@ -125,22 +129,20 @@ def apply_architecture(
         example = from_json(made["example_input"])
     else:
         example = random_input(model, input_size)
-    space = refiner.search_space(
-        model,
-        example,
-        granularity=slots,  # type: ignore[arg-type]
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
-    architecture = given if given is not None else space.architecture(_vector(text))
-    rewritten = refiner.rewrite(model, architecture, seed=seed)
-    if [s.name for s in architecture.slots] != [s.name for s in space.slots] or (
-        architecture.candidates != space.candidates
-    ):
-        raise ArchitectureError(
-            f"{text} was searched with other slots or candidates. Give the same --slots, "
-            "--candidates and --allow-larger."
+    if given is not None:
+        architecture = given
+        rewritten = refiner.rewrite(model, given, seed=seed)
+        space = SearchSpace.of(given, refiner.find_slots(refiner.trace(model, example)).frozen)
+    else:
+        space = refiner.search_space(
+            model,
+            example,
+            granularity=slots,  # type: ignore[arg-type]
+            candidates=candidate_list(candidates),
+            allow_larger=allow_larger,
         )
+        architecture = space.architecture(_vector(text))
+        rewritten = refiner.rewrite(model, architecture, seed=seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
     if out is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from refiner.errors import ConfigError
+from refiner.errors import ConfigError, one_line
 from refiner.models import default_input_size
 
 
@@ -67,4 +67,7 @@ def random_input(model: torch.nn.Module, size: str | None) -> torch.Tensor:
             raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
         if min(shape) < 1:
             raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
-    return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    try:
+        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    except RuntimeError as error:
+        raise ConfigError(f"--input-size {size!r} is too large: {one_line(error, 100)}") from error

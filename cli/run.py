@@ -10,15 +10,23 @@ import refiner
 from refiner.api import check_settings
 from refiner.data import Data
 from refiner.errors import ConfigError, RunError, one_line
+from refiner.exporting import FORMATS
 from refiner.inputs import from_json
 from refiner.models import ModelSpec, input_channels, load_function
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
-from refiner.space import Architecture
+from refiner.space import Architecture, candidate_names
 from refiner.task import check_task, make_task
 
 from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import listener, print_report
+
+_EXPORTS = {
+    "torchscript": "refined.ts",
+    "python": "refined_python",
+    "onnx": "refined.onnx",
+    "pt2": "refined.pt2",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +84,11 @@ class RunOptions:
             weights=self.weights,
             seed=self.seed,
         )
-        plain = replace(spec, pretrained=False, weights=None)
+        plain = replace(spec, pretrained=False, weights=None, classes=2)
         channels = input_channels(plain.build())
+        candidate_names(
+            candidate_list(self.candidates)
+        )  # before data is read; the file may register
         data = refiner.load_data(
             self.data,
             batch_size=self.batch_size,
@@ -121,10 +132,7 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
 
 def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
     search, train = options.configs()
-    candidates = candidate_list(options.candidates)
-    devices = check_settings(
-        options.slots, candidates, options.strategy, options.device, options.precision
-    )
+    devices = check_settings(options.slots, options.strategy, options.device, options.precision)
     task = _task(options.task)
     progress = listener()
     spec, model, data = options.model_and_data()
@@ -138,7 +146,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             data.val,
             task=task,
             slots=options.slots,  # type: ignore[arg-type]
-            candidates=candidates,
+            candidates=candidate_list(options.candidates),
             allow_larger=options.allow_larger,
             strategy=options.strategy,
             search=search,
@@ -192,7 +200,8 @@ def _print(report: Report, folder: Path, as_json: bool) -> None:
         print(json.dumps({"folder": str(folder), **report.to_json()}))
     else:
         print_report(report)
-        print(f"\n{folder}: architecture.json report.md refined.ts refined.safetensors")
+        files = sorted(path.name for path in folder.iterdir() if path.is_file())
+        print(f"\n{folder}: {' '.join(files)}")
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
@@ -209,6 +218,8 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     """Build the refined model of a run again and export it."""
     from safetensors.torch import load_model
 
+    if export_format not in FORMATS:
+        raise ConfigError(f"unknown format {export_format!r}. Choose one of: {', '.join(FORMATS)}.")
     if to is not None:
         check_new_file(to)
     RunFolder.open(folder)
@@ -227,6 +238,6 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
         raise RunError(
             f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
         ) from error
-    target = to or folder / "refined.ts"
-    way = refiner.export(model, target, from_json(made["example_input"]), export_format)
-    print(f"{target}: TorchScript, made by {way}")
+    target = to or folder / _EXPORTS[export_format]
+    how = refiner.export(model, target, from_json(made["example_input"]), export_format)
+    print(f"{target}: {how}")

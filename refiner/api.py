@@ -13,6 +13,7 @@ from refiner.cost import measure_cost, measure_latency
 from refiner.devices import Devices
 from refiner.errors import ConfigError, ModelError, RunError
 from refiner.exporting import export
+from refiner.files import put_in_place
 from refiner.inputs import batch_size, first_sample, to_json
 from refiner.loaders import example_of, split_loader
 from refiner.progress import Lines, Progress, Silent
@@ -71,7 +72,8 @@ def refine(
     Args:
         model: any conv model; never changed.
         loader: training batches, of known number: a DataLoader, or any iterable with ``len()``.
-        val_loader: validation batches. Without it, a fifth of the training images is split off.
+        val_loader: validation batches. Without it, a fifth of the training samples is split off, which
+            are then augmented as the data set augments.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         slots: ``conv`` or ``block``.
@@ -97,7 +99,8 @@ def refine(
     search = search or SearchConfig()
     task = make_task(task) if isinstance(task, str) else task
     check_task(task)
-    devices = check_settings(slots, candidates, strategy, device, precision)
+    devices = check_settings(slots, strategy, device, precision)
+    candidate_names(candidates)
     if not devices.is_main:
         listener = Silent()
     if val_loader is None:
@@ -118,13 +121,13 @@ def refine(
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
     proposer = make_strategy(strategy, space.candidates, seed)
     folder = _folder(out, resume, settings, provenance) if devices.is_main or resume else None
-    train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
-    searching = Search(
-        model, space, proposer, task, train_batches, val_batches,
-        devices=devices, config=search, seed=seed,
-    )  # fmt: skip
-    keep, save = _keep_search(folder, searching, devices, resume)
     try:
+        train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
+        searching = Search(
+            model, space, proposer, task, train_batches, val_batches,
+            devices=devices, config=search, seed=seed,
+        )  # fmt: skip
+        keep, save = _keep_search(folder, searching, devices, resume)
         found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
     except BaseException:
         if folder is not None and devices.is_main:
@@ -157,12 +160,9 @@ def refine(
     return result
 
 
-def check_settings(
-    slots: str, candidates: Sequence[str] | None, strategy: str, device: str, precision: str
-) -> Devices:
+def check_settings(slots: str, strategy: str, device: str, precision: str) -> Devices:
     """Raise a ConfigError for a setting that nothing goes by; return the devices chosen."""
     check_granularity(slots)
-    candidate_names(candidates)
     check_strategy(strategy)
     return Devices.choose(device, precision)
 
@@ -324,9 +324,9 @@ def write_result(
     folder.write_text("architecture.json", architecture.to_json())
     partial = folder.path / "refined.safetensors.partial"
     save_model(model, str(partial))
-    os.replace(partial, folder.path / "refined.safetensors")
+    put_in_place(partial, folder.path / "refined.safetensors")
     try:
-        note = f"refined.ts was made by {export(model, folder.path / 'refined.ts', example_input)}"
+        note = f"refined.ts: {export(model, folder.path / 'refined.ts', example_input)}"
     except ModelError as error:  # all else of a long run is worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))

@@ -151,19 +151,24 @@ def _folder(path: Path, options: _Options) -> Data:
             raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
     keep = _limited(np.array(labels), options)
     files, labels = [files[i] for i in keep], [labels[i] for i in keep]
-    size = (options.image_size,) * 2 if options.image_size else common_size(files[:64])
+    size = (options.image_size,) * 2 if options.image_size else common_size(files)
+    pad = max(1, size[0] // 8)
     channels, name = options.channels, f"folder:{path}"
     if (len(files) + len(val_files)) * channels * size[0] * size[1] > _TENSOR_LIMIT:
+        scale = _scale(read_images(files[:: max(1, len(files) // 1000)], channels, size))
+        batch, many = options.batch_size, max(256, options.batch_size)
         return Data(
-            train=disk_loader(files, labels, channels, size, options.batch_size, train=True),
-            val=disk_loader(val_files, val_labels, channels, size, options.batch_size, train=False),
+            train=disk_loader(files, labels, channels, size, batch, train=True, pad=pad, **scale),
+            val=disk_loader(
+                val_files, val_labels, channels, size, many, train=False, pad=pad, **scale
+            ),
             name=name,
             classes=tuple(classes),
         )
     part = read_images(files, channels, size), torch.tensor(labels)
     val_part = read_images(val_files, channels, size), torch.tensor(val_labels)
     options = replace(options, limit=None)  # applied above, before anything was read
-    return _in_memory(part, val_part, classes, name, options, pad=max(1, size[0] // 8), flip=True)
+    return _in_memory(part, val_part, classes, name, options, pad=pad, flip=True)
 
 
 def _user_data(spec: str) -> Data:
@@ -193,6 +198,12 @@ def _limited(labels: np.ndarray[Any, Any], options: _Options) -> np.ndarray[Any,
     return stratified(labels, share, derive_seed(options.seed, "limit"))[1]
 
 
+def _scale(images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
+    pixels = images.float() / 255
+    return {"mean": pixels.mean((0, 2, 3)), "std": pixels.std((0, 2, 3)).clamp(min=1e-3)}
+
+
 def _in_memory(
     train: _Part,
     val: _Part,
@@ -206,11 +217,7 @@ def _in_memory(
 ) -> Data:
     keep = _limited(train[1].numpy(), options)
     images, labels = train[0][keep], train[1][keep]
-    pixels = images[:: max(1, len(images) // 5000)].float() / 255
-    scale: dict[str, Any] = {
-        "mean": pixels.mean((0, 2, 3)),
-        "std": pixels.std((0, 2, 3)).clamp(min=1e-3),
-    }
+    scale = _scale(images[:: max(1, len(images) // 5000)])
     size = options.batch_size
     return Data(
         train=TensorLoader(

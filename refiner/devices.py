@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.data_loader import prepare_data_loader
+from accelerate.data_loader import BatchSamplerShard
 from accelerate.utils import send_to_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from refiner.errors import ConfigError, one_line
+from refiner.loaders import rebuilt
 from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -105,12 +106,16 @@ class Devices:
         index = self.accelerator.process_index
         if isinstance(loader, TensorLoader):
             return loader.to(self.device).shard(index, self.processes)
+        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            if self.processes > 1:
+                part = BatchSamplerShard(
+                    loader.batch_sampler, self.processes, index, even_batches=even
+                )
+                return rebuilt(loader, loader.dataset, batch_sampler=part)
+            if loader.persistent_workers:
+                return rebuilt(loader, loader.dataset, batch_sampler=loader.batch_sampler)
         if self.processes == 1:
             return loader
-        if isinstance(loader, DataLoader):
-            return prepare_data_loader(
-                loader, num_processes=self.processes, process_index=index, even_batches=even
-            )
         raise ConfigError(
             f"a loader of type {type(loader).__name__} cannot be split over {self.processes} processes. "
             "Give a torch DataLoader."

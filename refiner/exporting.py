@@ -1,21 +1,35 @@
-"""Export a model to a file that lives without refiner; believed once it has been loaded again."""
+"""Export a model to a form that lives without refiner; believed once it has been loaded again.
 
+What each form is, how it was made and whether it takes any batch size is returned as one line. Batches
+are left open where the model allows it.
+"""
+
+import contextlib
+import importlib.util
+import io
 import os
+import shutil
 import warnings
+from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from refiner.errors import ConfigError, ModelError, one_line
-from refiner.inputs import call, call_arguments, tensors_in
+from refiner.files import put_in_place
+from refiner.inputs import batch_size, call, call_arguments, of_each_batch, tensors_in
+from refiner.python_source import python_source
 from refiner.randomness import seeded
 from refiner.surgery import copied
 
-FORMATS = ("torchscript",)
 _TOLERANCE = 1e-5
+_ONNX_TOLERANCE = 1e-3
+"""onnxruntime fuses operations and sums in another order."""
 
 
 def export(
@@ -24,46 +38,114 @@ def export(
     example_input: Any,
     format: str = "torchscript",  # noqa: A002
 ) -> str:
-    """Write ``model`` in eval mode to ``path``, and return how: ``script`` or ``trace``.
+    """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
-    TorchScript is made by ``torch.jit.script``, which keeps control flow and takes any batch size,
-    or where the model's code cannot be scripted by ``torch.jit.trace`` on the example input. The
-    file is loaded again and its outputs compared with the model's.
+    - ``torchscript``: by ``torch.jit.script``, which keeps control flow, or where the model's code
+      cannot be scripted by ``torch.jit.trace``.
+    - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
+    - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
+    - ``pt2``: ``torch.export``.
 
     Raises:
-        ConfigError: an unknown format.
-        ModelError: neither works, or the loaded file gives other outputs.
+        ConfigError: an unknown format, or a package that it needs is not installed.
+        ModelError: the model cannot be held in it, or the loaded file gives other outputs.
+        OSError: ``path`` cannot be written.
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown export format {format!r}. Choose one of: {', '.join(FORMATS)}.")
     work = copied(model).cpu().eval()
-    example = _on_cpu(example_input)
+    example = pytree.tree_map(lambda v: v.cpu() if hasattr(v, "cpu") else v, example_input)
+    if batch_size(example) == 1:  # a size of one is taken for a constant
+        example = of_each_batch(example, _doubled)
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    errors = []
+    _remove(partial)
     try:
-        for way in ("script", "trace"):
-            try:
-                _save(work, partial, example, way)
-                _compare(work, partial, example)
-            except Exception as error:
-                errors.append(f"{way}: {one_line(error, 150)}")
-                continue
+        with _quiet():
+            how = _WRITERS[format](work, partial, example)
+        if partial.is_dir() and path.is_dir():
+            for file in partial.iterdir():
+                os.replace(file, path / file.name)
+        elif partial.is_dir():
             os.replace(partial, path)
-            return way
+        else:
+            put_in_place(partial, path)
     finally:
-        partial.unlink(missing_ok=True)
-    raise ModelError(f"TorchScript cannot hold this model: {'; '.join(errors)}")
+        _remove(partial)
+    return how
 
 
-def _on_cpu(example: Any) -> Any:
-    return torch.utils._pytree.tree_map(lambda v: v.cpu() if hasattr(v, "cpu") else v, example)
+def _doubled(batch: Any) -> Any:
+    return torch.cat([batch, batch]) if isinstance(batch, torch.Tensor) else batch * 2
 
 
-def _save(model: nn.Module, path: Path, example: Any, way: str) -> None:
-    args, kwargs = call_arguments(example)
-    with torch.no_grad(), seeded(0), warnings.catch_warnings():
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn of their own future, and talk; neither is the user's business."""
+    with (
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
+        yield
+
+
+def _attempts(format_name: str, attempts: dict[str, Callable[[], str]]) -> str:
+    """Return what the first attempt that works returns."""
+    errors = []
+    for name, attempt in attempts.items():
+        try:
+            with seeded(0):
+                return attempt()
+        except OSError:
+            raise
+        except Exception as error:
+            errors.append(f"{name}: {one_line(error, 150)}")
+    raise ModelError(f"{format_name} cannot hold this model: {'; '.join(errors)}")
+
+
+def _compare(
+    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
+) -> None:
+    """Raise an AssertionError unless ``run`` gives what the model gives."""
+    with seeded(0):
+        expected = tensors_in(call(model, example))
+    with seeded(0):
+        got = tensors_in(run(example))
+    assert len(expected) == len(got), f"{len(got)} outputs instead of {len(expected)}"
+    for a, b in zip(expected, got, strict=True):
+        torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _batch_note(
+    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
+) -> str:
+    """Return whether ``run`` takes another batch size than the example's, in words."""
+    size = batch_size(example)
+    larger = of_each_batch(
+        example,
+        lambda v: torch.cat([v, v[:1]]) if isinstance(v, torch.Tensor) else [*v, v[0]],
+    )
+    try:
+        _compare(model, run, larger, tolerance)
+    except Exception:
+        return f"batches of {size} alone"
+    return "any batch size"
+
+
+def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
+    args, kwargs = call_arguments(example)
+
+    def attempt(way: str) -> str:
         if way == "script":
             scripted = torch.jit.script(model)
         elif kwargs:
@@ -71,15 +153,128 @@ def _save(model: nn.Module, path: Path, example: Any, way: str) -> None:
         else:
             scripted = torch.jit.trace(model, args)
         torch.jit.save(scripted, str(path))
-
-
-def _compare(model: nn.Module, path: Path, example: Any) -> None:
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
         loaded = torch.jit.load(str(path))
-        with seeded(0):
-            expected = tensors_in(call(model, example))
-        with seeded(0):
-            got = tensors_in(call(loaded, example))
-    for a, b in zip(expected, got, strict=True):
-        torch.testing.assert_close(a, b, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+        _compare(model, lambda x: call(loaded, x), example)
+        note = _batch_note(model, lambda x: call(loaded, x), example)
+        return f"TorchScript, made by {way}, {note}"
+
+    ways = ("script", "trace")
+    return _attempts("TorchScript", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+
+
+def _write_python(model: nn.Module, path: Path, example: Any) -> str:
+    def attempt() -> str:
+        source = python_source(model, example, type(model).__name__)
+        path.mkdir()
+        (path / "model.py").write_text(source.code, encoding="utf-8")
+        weights = {k: v.detach().clone().contiguous() for k, v in source.weights.items()}
+        save_file(weights, path / "model.safetensors")
+        spec = importlib.util.spec_from_file_location("_refiner_exported", path / "model.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        loaded = module.load()
+        _compare(model, lambda x: call(loaded, x), example)
+        note = f"batches of {batch_size(example)} alone"
+        if source.any_batch:
+            note = _batch_note(model, lambda x: call(loaded, x), example)
+        shutil.rmtree(path / "__pycache__", ignore_errors=True)
+        return f"plain PyTorch, {note}"
+
+    return _attempts("plain PyTorch", {"recorded": attempt})
+
+
+def _dynamic_shapes(example: Any) -> tuple[Any, Any]:
+    """Return for each positional and keyword argument which dimension is the batch."""
+    size, auto = batch_size(example), torch.export.Dim.AUTO
+    args, kwargs = call_arguments(example)
+
+    def of(value: Any) -> Any:
+        return pytree.tree_map(
+            lambda v: (
+                {0: auto} if isinstance(v, torch.Tensor) and v.dim() and len(v) == size else None
+            ),
+            value,
+        )
+
+    return tuple(map(of, args)), {key: of(value) for key, value in kwargs.items()}
+
+
+def _program(model: nn.Module, example: Any, dynamic: bool) -> Any:
+    args, kwargs = call_arguments(example)
+    shapes: Any = None
+    if dynamic:
+        positional, keyword = _dynamic_shapes(example)
+        shapes = keyword if kwargs else positional
+    return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def _write_pt2(model: nn.Module, path: Path, example: Any) -> str:
+    def attempt(dynamic: bool) -> str:
+        file = path.with_name(path.name + ".pt2")  # torch insists on the suffix
+        try:
+            torch.export.save(_program(model, example, dynamic), file)
+            loaded = torch.export.load(file).module()
+            _compare(model, lambda x: call(loaded, x), example)
+            note = _batch_note(model, lambda x: call(loaded, x), example)
+            os.replace(file, path)
+        finally:
+            _remove(file)
+        return f"torch.export, {note}"
+
+    return _attempts(
+        "torch.export",
+        {"any batch size": lambda: attempt(True), "fixed batch size": lambda: attempt(False)},
+    )
+
+
+def _write_onnx(model: nn.Module, path: Path, example: Any) -> str:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"ONNX wants the package {error.name}. Install it: pip install 'refiner[onnx]'."
+        ) from error
+    args, kwargs = call_arguments(example)
+
+    def attempt(way: str) -> str:
+        if way == "fixed batch size":
+            torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, external_data=False)
+        elif way == "torch.export":
+            program = _program(model, example, dynamic=True)
+            torch.onnx.export(program, (), path, dynamo=True, external_data=False)
+        else:
+            names = [f"input_{i}" for i in range(len(tensors_in(example)))]
+            torch.onnx.export(
+                model, (*args, kwargs) if kwargs else args, path, dynamo=False,
+                input_names=names, dynamic_axes={name: {0: "batch"} for name in names},
+            )  # fmt: skip
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        names = [entry.name for entry in session.get_inputs()]
+
+        def run(given: Any) -> list[torch.Tensor]:
+            arrays = [tensor.numpy() for tensor in tensors_in(given)]
+            return [
+                torch.from_numpy(a)
+                for a in session.run(None, dict(zip(names, arrays, strict=True)))
+            ]
+
+        _compare(model, run, example, _ONNX_TOLERANCE)
+        opset = max(o.version for o in onnx.load(str(path)).opset_import if o.domain == "")
+        note = _batch_note(model, run, example, _ONNX_TOLERANCE)
+        return f"ONNX opset {opset}, made by {way}, {note}"
+
+    ways = ("torch.export", "fixed batch size", "TorchScript")
+    return _attempts("ONNX", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+
+
+_WRITERS: dict[str, Callable[[nn.Module, Path, Any], str]] = {
+    "torchscript": _write_torchscript,
+    "python": _write_python,
+    "onnx": _write_onnx,
+    "pt2": _write_pt2,
+}
+FORMATS = tuple(_WRITERS)

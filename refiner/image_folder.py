@@ -1,5 +1,6 @@
 """A folder of images, one folder a class: as tensors where small, else read from disk."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,9 @@ def _images(folder: Path) -> list[Path]:
 
 
 def common_size(files: list[Path]) -> Size:
-    """Return the size that all of some images share, or 224 x 224."""
+    """Return the size that images share, or 224 x 224; of many, a thousand are looked at."""
     sizes = set()
-    for file in files:
+    for file in files[:: max(1, len(files) // 1000)]:
         with _opened(file) as image:
             sizes.add((image.height, image.width))
     return sizes.pop() if len(sizes) == 1 else (224, 224)
@@ -72,15 +73,24 @@ def read_images(files: list[Path], channels: int, size: Size) -> torch.Tensor:
 
 
 def disk_loader(
-    files: list[Path], labels: list[int], channels: int, size: Size, batch_size: int, *, train: bool
+    files: list[Path],
+    labels: list[int],
+    channels: int,
+    size: Size,
+    batch_size: int,
+    *,
+    mean: torch.Tensor,
+    std: torch.Tensor,
+    train: bool,
+    pad: int,
 ) -> DataLoader[Any]:
     """Return a loader that reads images as they are needed, shuffled and augmented in training."""
     return DataLoader(
-        _DiskImages(files, labels, channels, size, train),
+        _DiskImages(files, labels, channels, size, mean, std, pad if train else None),
         batch_size=batch_size,
         shuffle=train,
         drop_last=train and len(files) >= batch_size,
-        num_workers=min(8, torch.get_num_threads()),
+        num_workers=min(8, os.cpu_count() or 1),
     )
 
 
@@ -88,17 +98,24 @@ class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
     """Images that are read from disk one at a time."""
 
     def __init__(
-        self, files: list[Path], labels: list[int], channels: int, size: Size, train: bool
+        self,
+        files: list[Path],
+        labels: list[int],
+        channels: int,
+        size: Size,
+        mean: torch.Tensor,
+        std: torch.Tensor,
+        pad: int | None,
     ) -> None:
         from torchvision.transforms import v2
 
         self.files, self.labels, self.channels, self.size = files, labels, channels, size
         steps: list[Callable[..., Any]] = [
             v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize([0.5] * channels, [0.25] * channels),
+            v2.Normalize(mean.tolist(), std.tolist()),
         ]
-        if train:
-            steps = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=size[0] // 8), *steps]
+        if pad is not None:
+            steps += [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=pad)]
         self.transform = v2.Compose(steps)
 
     def __len__(self) -> int:
@@ -123,11 +140,23 @@ def _opened(file: Path) -> Any:
         raise _unreadable(file) from error
 
 
+def _eight_bits(image: Any) -> Any:
+    """Return a 16-bit image with 8 bits; Pillow itself would cut off all that is above 255."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):
+        return image
+    values = np.asarray(image).astype(np.float64)
+    if image.mode != "I" or values.max() > 255:
+        values = values / 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
+
+
 def _read(file: Path, channels: int, size: Size) -> np.ndarray[Any, Any]:
     """Return an image as uint8, H x W x C."""
     with _opened(file) as image:
         try:
-            converted = image.convert("RGB" if channels == 3 else "L")
+            converted = _eight_bits(image).convert("RGB" if channels == 3 else "L")
         except Exception as error:
             raise _unreadable(file) from error
         if (converted.height, converted.width) != size:

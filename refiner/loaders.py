@@ -22,7 +22,7 @@ def example_of(loader: Any) -> Any:
     Raises:
         DataError: the loader gives nothing, or batches whose inputs cannot be told.
     """
-    with seeded(0):
+    with seeded(0, generators_of(loader)):
         try:
             batch = next(iter(loader), None)
         except Exception as error:
@@ -41,11 +41,34 @@ def example_of(loader: Any) -> Any:
 
 def generators_of(*loaders: Any) -> list[torch.Generator]:
     """Return the generators that loaders were given for their order, each once."""
-    holders = [
-        holder for loader in loaders for holder in (loader, getattr(loader, "sampler", None))
-    ]
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list(dict.fromkeys(g for g in found if isinstance(g, torch.Generator)))
+    found: dict[torch.Generator, None] = {}
+    holders = list(loaders)
+    for holder in holders:  # grows
+        generator = getattr(holder, "generator", None)
+        if isinstance(generator, torch.Generator):
+            found[generator] = None
+        inner = (getattr(holder, name, None) for name in ("sampler", "batch_sampler"))
+        holders += [held for held in inner if held is not None]
+    return list(found)
+
+
+def rebuilt(loader: DataLoader[Any], dataset: Any, **batches: Any) -> DataLoader[Any]:
+    """Return a loader of ``dataset`` with the settings of ``loader``, batched as told.
+
+    Workers do not outlive an epoch, since each epoch seeds its own.
+    """
+    return DataLoader(
+        dataset,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        prefetch_factor=loader.prefetch_factor,
+        generator=loader.generator,
+        **batches,
+    )
 
 
 def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
@@ -72,22 +95,15 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
     train, val = stratified(_labels(loader, count), VALIDATION_SHARE, derive_seed(seed, "split"))
     if len(val) == 0:
         raise DataError("this data set has too few samples to be split. Give val_loader= too.")
-    same: dict[str, Any] = {
-        "num_workers": loader.num_workers,
-        "collate_fn": loader.collate_fn,
-        "pin_memory": loader.pin_memory,
-        "worker_init_fn": loader.worker_init_fn,
-    }
-    shuffle = isinstance(loader.sampler, RandomSampler)
     return (
-        DataLoader(
+        rebuilt(
+            loader,
             Subset(loader.dataset, train.tolist()),
             batch_size=loader.batch_size,
-            shuffle=shuffle,
+            shuffle=isinstance(loader.sampler, RandomSampler),
             drop_last=loader.drop_last,
-            **same,
         ),
-        DataLoader(Subset(loader.dataset, val.tolist()), batch_size=loader.batch_size, **same),
+        rebuilt(loader, Subset(loader.dataset, val.tolist()), batch_size=loader.batch_size),
     )
 
 

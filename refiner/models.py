@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -114,7 +115,10 @@ def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any)
 
 
 def _builder(source: str) -> Callable[..., Any]:
-    head, colon, name = source.rpartition(":")
+    if source.startswith(("timm:", "torchvision:")):
+        head, colon, name = source.partition(":")  # hf-hub:NAME has a colon too
+    else:
+        head, colon, name = source.rpartition(":")
     if source.endswith(".py") and Path(source).is_file():
         raise ModelError(
             f"{source} names a file alone.{_functions_in(Path(source))} Write {source}:FUNCTION."
@@ -171,6 +175,8 @@ def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any
                 raise error_type(f"there is no file {head}. Name an existing FILE.py:FUNCTION.")
             module = _import_file(path.resolve())
         else:
+            if "" not in sys.path and os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())  # as `python -m` does
             module = importlib.import_module(head)
     except error_type:
         raise
@@ -189,7 +195,9 @@ def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any
 def _import_file(path: Path) -> Any:
     folder = str(path.parent)
     package = f"_refiner_user_{hashlib.sha256(folder.encode()).hexdigest()[:12]}"
-    name = f"{package}.{path.stem}"
+    name = path.stem  # so that neighbours, and worker processes, import the same module
+    if _is_taken(name, path):
+        name = f"{package}.{path.stem}"
     if name in sys.modules:
         return sys.modules[name]
     if package not in sys.modules:
@@ -199,6 +207,7 @@ def _import_file(path: Path) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    module.__package__ = package
     sys.modules[name] = module
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -208,6 +217,17 @@ def _import_file(path: Path) -> Any:
         del sys.modules[name]
         raise
     return module
+
+
+def _is_taken(name: str, path: Path) -> bool:
+    """Return whether importing ``name`` gives something else than the file at ``path``."""
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__file__", None) != str(path)
+    try:
+        found = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # no name of a module at all
+        return True
+    return found is not None and found.origin != str(path)
 
 
 def _load_weights(model: nn.Module, path: Path) -> None:

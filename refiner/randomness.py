@@ -29,6 +29,7 @@ def seeded(seed: int, generators: Iterable[torch.Generator] = ()) -> Iterator[No
     this context they repeat, and the caller's own stream of random numbers is not disturbed. The
     same holds for ``generators``, such as a loader's own.
     """
+    seed %= 2**63
     own = [(generator, generator.get_state()) for generator in generators]
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from refiner.errors import RunError, one_line
+from refiner.files import put_in_place, write_text
 
 FORMAT_VERSION = 1
 
@@ -88,9 +89,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the folder in one piece."""
-        partial = self.path / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        put_in_place(partial, self.path / name)
+        write_text(self.path / name, text)
 
     def write_json(self, name: str, document: Any) -> None:
         """Write a JSON document of the folder in one piece."""
@@ -134,19 +133,18 @@ class RunFolder:
             state = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # torch's reader raises whatever the damage leads it to
             raise RunError(
-                f"{file} is cut off or no checkpoint ({one_line(error, 120)}). "
-                "Delete it to begin that phase again."
+                f"{file} is cut off or no checkpoint ({one_line(error, 120)}). {_without(name)}"
             ) from error
         if not isinstance(state, dict):
-            raise RunError(f"{file} is no checkpoint. Delete it to begin that phase again.")
+            raise RunError(f"{file} is no checkpoint. {_without(name)}")
         return state
 
 
-def put_in_place(partial: Path, file: Path) -> None:
-    """Rename a written file to its name, once its bytes are on the disk."""
-    with partial.open("rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, file)
+def _without(checkpoint: str) -> str:
+    """Return what to do without a checkpoint."""
+    if checkpoint == "search":
+        return "Begin a new run."
+    return f"Delete it to train the {checkpoint} network again."
 
 
 def check_free(path: Path) -> None:

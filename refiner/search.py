@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from refiner.devices import Devices
-from refiner.errors import ConfigError
+from refiner.errors import ConfigError, DataError
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
@@ -112,8 +112,10 @@ class Search:
         self.generators = generators_of(train_loader, val_loader)
         length(train_loader), length(val_loader)  # both give batches, or it is said now
         self.supernet = Supernet(model, space, seed=seed)
+        # Tasks see the user's own class, with its methods, around the mixed operations.
+        self.network = self.supernet.model
         self.trainer = WeightTrainer(
-            self.supernet, task, devices, self.config.weights, self.config.total_epochs
+            self.network, task, devices, self.config.weights, self.config.total_epochs
         )
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
@@ -199,7 +201,11 @@ class Search:
         """Yield validation batches for ever, round and round, from a position in the round."""
         skip = position % length(self.val_loader)
         while True:
-            yield from itertools.islice(self.devices.batches(self.val_loader), skip, None)
+            batch = None
+            for batch in itertools.islice(self.devices.batches(self.val_loader), skip, None):
+                yield batch
+            if batch is None and skip == 0:
+                raise DataError("the validation loader gave no batch. Give it data for each pass.")
             skip = 0
 
     def _recalibration_batches(self) -> list[Any]:
@@ -209,11 +215,11 @@ class Search:
     def _select(self, vector: Vector, train_batches: list[Any]) -> None:
         """Make a path the active one, with norm statistics of its own."""
         self.supernet.select(vector)
-        recalibrate(self.supernet, train_batches, self.task, self.devices)
+        recalibrate(self.network, train_batches, self.task, self.devices)
 
     def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
         self._select(vector, train_batches)
-        return evaluate(self.supernet, val_batches, self.task, self.devices)
+        return evaluate(self.network, val_batches, self.task, self.devices)
 
     def _finish(self, progress: Progress) -> SearchResult:
         finalists = self.strategy.recommend(self.config.finalists)

@@ -14,6 +14,7 @@ from torch import nn
 
 from refiner.candidates import DEFAULT_CANDIDATES, ORIGINAL, get_candidate
 from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
+from refiner.files import write_text
 from refiner.probe import irreplaceable
 from refiner.randomness import seeded
 from refiner.skips import SkipEdge
@@ -47,7 +48,7 @@ class Architecture:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the architecture as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        write_text(Path(path), self.to_json())
 
     def to_json(self) -> str:
         """Return the architecture as JSON text."""
@@ -131,6 +132,18 @@ class SearchSpace:
     def size(self) -> int:
         """Number of architectures."""
         return math.prod(len(names) for names in self.candidates)
+
+    @classmethod
+    def of(cls, architecture: Architecture, frozen: Sequence[Frozen] = ()) -> "SearchSpace":
+        """Return the space that an architecture is a point of, as far as its file tells."""
+        one_each = all(len(slot.sites) == 1 for slot in architecture.slots)
+        return cls(
+            slots=architecture.slots,
+            candidates=architecture.candidates,
+            frozen=tuple(frozen),
+            skips=(),
+            granularity="conv" if one_each else "block",
+        )
 
     def architecture(self, vector: Sequence[int]) -> Architecture:
         """Return the architecture of ``vector``.

@@ -22,7 +22,10 @@ class Task(Protocol):
     """Name of the score, for people."""
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the scalar training loss of a batch."""
+        """Return the scalar training loss of a batch.
+
+        ``model`` is of the user's class. On several processes it is a wrapper that can only be called.
+        """
 
     def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return a one-dimensional tensor of sums over the batch, from which the score follows.

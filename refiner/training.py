@@ -48,6 +48,11 @@ class TrainConfig:
                 f"the learning rates are {self.lr_max} down to {self.lr_min}. "
                 "Give a positive one, and a least one that is not above it."
             )
+        for name in ("momentum", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
+        if self.gradient_clip <= 0:
+            raise ConfigError(f"gradient_clip is {self.gradient_clip}. Give more than 0.")
 
 
 def sgdr(epoch: float, epochs: int, config: TrainConfig) -> float:
@@ -323,7 +328,8 @@ def train(
         with seeded(derive_seed(seed, "train", epoch), generators):
             losses.append(trainer.epoch(train_loader, epoch, progress))
         on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
-    score = evaluate(model, devices.batches(val_loader), task, devices)
+    with seeded(derive_seed(seed, "train", "score"), generators):
+        score = evaluate(model, devices.batches(val_loader), task, devices)
     progress.advance(0, **{task.metric: score})
     progress.end()
     return TrainResult(score=score, losses=tuple(losses))

@@ -203,7 +203,7 @@ def test_a_candidate_of_ones_own(monkeypatch) -> None:
 
 
 def test_export_of_a_result(tmp_path) -> None:
-    assert small().export(tmp_path / "model.ts") == "script"
+    assert small().export(tmp_path / "model.ts") == "TorchScript, made by script, any batch size"
 
 
 def test_mixed_precision_leaves_no_trace_in_the_model(tmp_path) -> None:
@@ -217,7 +217,7 @@ search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, fin
 result = refiner.refine(TinyResNet(), batches(2), batches(1), search=search, precision="bf16",
                         train=refiner.TrainConfig(epochs=1), device="cpu", progress=False)
 assert "forward" not in vars(result.model)
-assert result.export({str(tmp_path / "model.ts")!r}) == "script"
+assert result.export({str(tmp_path / "model.ts")!r}) == "TorchScript, made by script, any batch size"
 try:
     refiner.refine(TinyResNet(), batches(2), batches(1), device="cpu", precision="no")
 except refiner.RefinerError as error:

@@ -54,4 +54,6 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert first == second
     assert (alone["processes"], first["processes"]) == (1, 2)
     assert first["loader is copied"]
+    assert first["orders repeat"]
+    assert first["sampler is as it was"]
     assert alone["tensor"] == alone["listed"] == first["tensor"] == first["listed"]

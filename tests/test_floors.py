@@ -7,10 +7,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "randomness", "progress", "modes", "layers"},
+    {"errors", "randomness", "progress", "modes", "layers", "files"},
     {"inputs", "surgery", "split", "tensor_loader"},
     {"trace_check", "recording", "models", "skips"},
-    {"tracing", "probe", "slots"},
+    {"tracing", "probe", "slots", "python_source"},
     {"candidates", "image_folder", "loaders"},
     {"space", "data", "task"},
     {"cost", "supernet", "rewriting", "controller", "strategy", "devices"},

@@ -10,6 +10,7 @@ from models import TinyResNet
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.devices import Devices
+from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
@@ -40,7 +41,8 @@ def main(out: Path) -> None:
     torch.manual_seed(0)
     model, task, devices = TinyResNet(), Classification(), Devices.choose("cpu")
     whole = tensor_loader(13, train=False)
-    listed = DataLoader(TensorDataset(*[torch.cat(t) for t in zip(*whole, strict=True)]), 3)
+    images, labels = (torch.cat(t) for t in zip(*whole, strict=True))
+    listed = DataLoader(TensorDataset(images, labels), 3)
     found: dict[str, object] = {
         "processes": devices.processes,
         "loader is copied": whole.world == 1,
@@ -57,7 +59,14 @@ def main(out: Path) -> None:
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]
-    loader = devices.loader(listed)
+    shuffled = DataLoader(listed.dataset, 3, shuffle=True)
+    loader = devices.loader(shuffled)
+    seen = []
+    for seed in (0, 0, 1):
+        with seeded(seed):
+            seen.append([int(i) for _, labels in loader for i in labels])
+    found["orders repeat"] = seen[0] == seen[1] != seen[2]
+    found["sampler is as it was"] = shuffled.sampler.generator is None
     result = train(
         model, loader, val_part, task, devices=devices, config=TrainConfig(epochs=1, lr_max=0.01)
     )
