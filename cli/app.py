@@ -1,5 +1,6 @@
 """The command's surface: options and help. What needs torch is imported when a command runs."""
 
+import difflib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ class _DefaultCommand(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command's name in front where none is named; nothing at all asks for help."""
         args = args or ["--help"]
+        near = difflib.get_close_matches(args[0], list(self.commands), n=1, cutoff=0.7)
+        if near and ":" not in args[0] and args[0] not in self.commands:
+            raise RefinerError(f"unknown command {args[0]!r}. Did you mean {near[0]}?")
         if args[0] not in self.commands and args[0] not in ("--help", "--version"):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
@@ -125,7 +129,10 @@ def run(
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
     samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
     limit: Annotated[
-        int | None, typer.Option(help="use so many training images", show_default=False)
+        int | None,
+        typer.Option(
+            help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
+        ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="resize images to this", show_default=False)
@@ -280,8 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer, whichever click it carries
+            command = getattr(getattr(error, "ctx", None), "command_path", "refine")
+            command = command.replace("refine run", "refine MODEL")
             return _fail(
-                f"{error.format_message().rstrip('.')}. `refine --help` lists what there is."
+                f"{error.format_message().rstrip('.')}. `{command} --help` lists what there is."
             )
         raise
     return result if isinstance(result, int) else 0

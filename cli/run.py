@@ -123,7 +123,10 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     """Go on with a run, with the settings that its folder keeps."""
     kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
     if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(RunOptions)}:
-        raise RunError(f"{folder} was not made by this version's command, so it cannot resume it.")
+        raise RunError(
+            f"{folder} holds no run that `refine MODEL` of this version began, so it cannot go on. A run "
+            "of refiner.refine in Python goes on with resume=True there."
+        )
     options = RunOptions(**{**kept, "model_arg": tuple(kept["model_arg"])})
     if model is not None and absolute(model) != options.model:
         raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")

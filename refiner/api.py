@@ -97,6 +97,9 @@ def refine(
     """
     listener = progress if not isinstance(progress, bool) else (Lines() if progress else Silent())
     search = search or SearchConfig()
+    for given, kind in ((search, SearchConfig), (train, TrainConfig)):
+        if given is not None and not isinstance(given, kind):
+            raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
     task = make_task(task) if isinstance(task, str) else task
     check_task(task)
     devices = check_settings(slots, strategy, device, precision)
@@ -128,10 +131,12 @@ def refine(
             devices=devices, config=search, seed=seed,
         )  # fmt: skip
         keep, save = _keep_search(folder, searching, devices, resume)
+        if not resume:
+            save()  # a run that is killed in its first epoch can go on, too
         found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
-    except BaseException:
+    except Exception:
         if folder is not None and devices.is_main:
-            folder.drop_if_nothing_is_saved()
+            folder.drop_if_nothing_is_done()
         raise
     made = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), made)
@@ -202,7 +207,7 @@ def _keep_search(
         if state is None:
             raise RunError(
                 f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
-                "Begin a new run."
+                "Delete it and begin a new run."
             )
         try:
             searching.load_state_dict(state)

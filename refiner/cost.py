@@ -50,8 +50,8 @@ class Cost:
     """Multiply-accumulates of one forward pass of one sample, by torch's counter."""
     params: int
     """Number of parameters, each shared one once."""
-    thop_macs: int = field(default=0, compare=False)
-    """The same by thop; 0 where it could not run."""
+    thop_macs: int | None = field(default=None, compare=False)
+    """The same by thop; None where it was not run, or could not."""
     uncounted: tuple[str, ...] = field(default=(), compare=False)
     """Operations that ran and that no counter counts, with how often: ``relu_ x 17``."""
     notes: tuple[str, ...] = field(default=(), compare=False)
@@ -105,7 +105,7 @@ class _OperationCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _thop_macs(model: nn.Module, example: Any) -> tuple[int, tuple[str, ...]]:
+def _thop_macs(model: nn.Module, example: Any) -> tuple[int | None, tuple[str, ...]]:
     """Return thop's count of a model that may be spoilt, and notes if thop could not run."""
     import thop
     from thop.vision.basic_hooks import zero_ops
@@ -130,7 +130,7 @@ def _thop_macs(model: nn.Module, example: Any) -> tuple[int, tuple[str, ...]]:
                 wrapped, (*args, *kwargs.values()), custom_ops=custom, verbose=False
             )
     except Exception as error:
-        return 0, (f"thop could not count this model ({one_line(error, 120)})",)
+        return None, (f"thop could not count this model ({one_line(error, 120)})",)
     return round(macs / batch_size(example)), ()
 
 

@@ -119,9 +119,12 @@ def _cifar(name: str, root: Path, options: _Options) -> Data:
     kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
         name
     ]
+    missing = not root.exists()
     try:
         data = kind(str(root), train=True, download=True)
     except Exception as error:
+        if missing and root.is_dir() and not any(root.iterdir()):
+            root.rmdir()  # torchvision made it
         raise DataError(
             f"{name} is not in {root} and cannot be downloaded ({one_line(error, 100)}). "
             f"Put the archive {kind.filename} into {root}, or use folder:PATH."
@@ -139,6 +142,8 @@ def _cifar(name: str, root: Path, options: _Options) -> Data:
 def _folder(path: Path, options: _Options) -> Data:
     train_root = path / "train" if (path / "train").is_dir() else path
     files, labels, classes = list_images(train_root)
+    if len(classes) < 2:
+        raise DataError(f"{train_root} holds images of one class alone. Add another to tell apart.")
     if (path / "val").is_dir():
         val_files, val_labels, _ = list_images(path / "val", classes)
     else:
@@ -198,7 +203,7 @@ def _limited(labels: np.ndarray[Any, Any], options: _Options) -> np.ndarray[Any,
     return stratified(labels, share, derive_seed(options.seed, "limit"))[1]
 
 
-def _scale(images: torch.Tensor) -> dict[str, torch.Tensor]:
+def _scale(images: torch.Tensor) -> dict[str, Any]:
     """Return mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
     pixels = images.float() / 255
     return {"mean": pixels.mean((0, 2, 3)), "std": pixels.std((0, 2, 3)).clamp(min=1e-3)}

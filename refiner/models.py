@@ -58,7 +58,9 @@ class ModelSpec:
             try:
                 model = builder(**arguments)
             except Exception as error:
-                raise ModelError(f"{self.source} cannot be built: {one_line(error)}") from error
+                raise ModelError(
+                    f"{self.source} cannot be built: {one_line(error)}.{self._advice(error)}"
+                ) from error
         if not isinstance(model, nn.Module):
             raise ModelError(
                 f"{self.source} returned {type(model).__name__}, not a torch.nn.Module. "
@@ -67,6 +69,11 @@ class ModelSpec:
         if self.weights is not None:
             _load_weights(model, Path(self.weights))
         return model.train()
+
+    def _advice(self, error: Exception) -> str:
+        if isinstance(error, TypeError):
+            return " --model-arg NAME=VALUE gives it an argument."
+        return " Without a network, give --weights FILE." if self.pretrained else ""
 
     def _takes(self, builder: Callable[..., Any]) -> set[str]:
         if self.source.startswith(("timm:", "torchvision:")):
@@ -186,8 +193,14 @@ def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any
         raise error_type(f"{head} fails when it is imported: {one_line(error)}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        public = [n for n, v in vars(module).items() if inspect.isfunction(v) and n[0] != "_"]
+        public = [
+            n
+            for n, v in vars(module).items()
+            if inspect.isfunction(v) and n[0] != "_" and v.__module__ == module.__name__
+        ]
         near = f" It has: {', '.join(public[:8])}." if public else ""
+        close = difflib.get_close_matches(name, public, n=1)
+        near = f" Did you mean {close[0]}?" if close else near
         raise error_type(f"{head} has no function {name!r}.{near}")
     return function  # type: ignore[no-any-return]
 
@@ -243,7 +256,10 @@ def _load_weights(model: nn.Module, path: Path) -> None:
             state = state.get("state_dict", state.get("model", state))
         model.load_state_dict(state)
     except Exception as error:
-        raise ModelError(f"the weights of {path} cannot be loaded: {one_line(error)}") from error
+        raise ModelError(
+            f"the weights of {path} cannot be loaded: {one_line(error, 150)}. Name a file of weights "
+            "of this model as it comes, not rewritten."
+        ) from error
 
 
 def input_channels(model: nn.Module) -> int:

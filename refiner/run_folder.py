@@ -112,12 +112,14 @@ class RunFolder:
         torch.save(dict(state), partial)
         put_in_place(partial, file)
 
-    def drop_if_nothing_is_saved(self) -> None:
-        """Remove the folder of a run that ended before its first checkpoint."""
-        if not (self.path / "checkpoint").exists():
-            for name in ("config.json", "metrics.jsonl"):
+    def drop_if_nothing_is_done(self) -> None:
+        """Remove the folder of a run that ended before its first epoch did."""
+        if not self.records:
+            for name in ("config.json", "checkpoint/search.pt"):
                 (self.path / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody else's files are in it
+                (self.path / "checkpoint").rmdir()
+            with contextlib.suppress(OSError):
                 self.path.rmdir()
 
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:
@@ -151,6 +153,7 @@ def check_free(path: Path) -> None:
     """Raise a RunError if something is at ``path`` that a new run would write over."""
     if path.is_dir() and any(path.iterdir()):
         kind = "a run" if (path / "config.json").exists() else "files"
-        raise RunError(f"{path} holds {kind} already. Name another --out, or --resume {path}.")
+        resume = f", or --resume {path}" if (path / "checkpoint" / "search.pt").exists() else ""
+        raise RunError(f"{path} holds {kind} already. Name another --out{resume}.")
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file. Name a folder that is not there yet.")

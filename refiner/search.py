@@ -24,7 +24,14 @@ from refiner.strategy import Strategy
 from refiner.strategy_random import RandomStrategy
 from refiner.supernet import Supernet
 from refiner.task import Task
-from refiner.training import TrainConfig, WeightTrainer, evaluate, length, recalibrate
+from refiner.training import (
+    TrainConfig,
+    WeightTrainer,
+    evaluate,
+    length,
+    recalibrate,
+    rehearse,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +124,8 @@ class Search:
         self.trainer = WeightTrainer(
             self.network, task, devices, self.config.weights, self.config.total_epochs
         )
+        with seeded(derive_seed(seed, "rehearsal"), self.generators):
+            rehearse(self.network, val_loader, task, devices)
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
@@ -234,6 +243,8 @@ class Search:
                 )
                 progress.advance(1, **{self.task.metric: scored[-1].score}, vector=short(vector))
             scored.sort(key=lambda s: -s.score)
+            best = scored[0]
+            progress.advance(0, **{self.task.metric: best.score}, vector=short(best.vector))
             self._select(scored[0].vector, train_batches)  # what emit() then copies
         progress.end()
         return SearchResult(best=scored[0], finalists=tuple(scored))
@@ -265,5 +276,6 @@ class Search:
 
 
 def short(vector: Vector) -> str:
-    """Return a vector as digits, for a line of progress: ``1002``; commas from index 10 on."""
-    return ("" if max(vector, default=0) < 10 else ",").join(map(str, vector))
+    """Return a vector for a line of progress: ``1,0,0,2``, its middle left out where it is long."""
+    text = ",".join(map(str, vector))
+    return text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}"

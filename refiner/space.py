@@ -99,7 +99,9 @@ class Architecture:
                 model=document["model"],
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ArchitectureError(f"{path} is damaged: {one_line(error)}") from error
+            raise ArchitectureError(
+                f"{path} is no architecture, or damaged: {one_line(error)}. Name an architecture.json."
+            ) from error
 
 
 def _site(document: dict[str, Any]) -> ConvSite:

@@ -1,9 +1,11 @@
 """Does a trace do what the model does? Both run on the example input, in both modes."""
 
 import contextlib
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,8 +83,17 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}. Give it an input that fits."
+                f"mode: {one_line(error)}{_place(error)}. Give it an input that fits, or mend it."
             ) from error
+
+
+def _place(error: Exception) -> str:
+    """Return where in the model's own code an error came from: `` (net.py, line 12)``."""
+    torch_home = str(Path(torch.__file__).parent)
+    here = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((torch_home, here))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
 
 
 def check_repeats(work: nn.Module, run: Run) -> None:

@@ -211,6 +211,33 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
+def _measured(task: Task, module: nn.Module, batch: Any) -> torch.Tensor:
+    part = checked(task.measure, module, batch)
+    if not isinstance(part, torch.Tensor) or part.dim() != 1:
+        raise ConfigError(
+            f"{type(task).__name__}.measure gives {_kind(part)}. Return a one-dimensional tensor of "
+            "sums over the batch."
+        )
+    return part
+
+
+def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> None:
+    """Let a task score one batch, so that its mistakes are told before anything is trained.
+
+    Raises:
+        ConfigError: ``measure`` or ``score`` gives something else than they should.
+        DataError: there is no batch, or the model fails on it.
+    """
+    module.eval()
+    with torch.no_grad(), devices.autocast():
+        batch = next(iter(devices.batches(loader)), None)
+        if batch is None:
+            raise DataError("the validation loader gave no batch. Give it data.")
+        score = task.score(_measured(task, module, batch).double().cpu())
+    if not isinstance(score, float | int):
+        raise ConfigError(f"{type(task).__name__}.score gives {_kind(score)}. Return a float.")
+
+
 def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
     """Return the task's score of ``module`` over batches on the device, in eval mode.
 
@@ -222,13 +249,8 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
     sums: torch.Tensor | None = None
     with torch.no_grad(), devices.autocast():
         for batch in batches:
-            part = checked(task.measure, module, batch)
-            if not isinstance(part, torch.Tensor) or part.dim() != 1:
-                raise ConfigError(
-                    f"{type(task).__name__}.measure gives {_kind(part)}. Return a one-dimensional "
-                    "tensor of sums over the batch."
-                )
-            sums = part.double() if sums is None else sums + part.double()
+            part = _measured(task, module, batch).double()
+            sums = part if sums is None else sums + part
     if sums is None:
         raise DataError("the validation loader gave no batch. Give it data.")
     score = task.score(devices.summed(sums).cpu())

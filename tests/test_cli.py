@@ -48,12 +48,16 @@ def text():
     return "text"
 
 
+def wants(depth, num_classes):
+    return build_model(num_classes)
+
+
 def no_conv(num_classes=10):
     return nn.Sequential(nn.Flatten(), nn.Linear(3072, num_classes))
 
 
 def gray():
-    return nn.Sequential(nn.Conv2d(7, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+    return nn.Sequential(nn.Conv2d(7, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(3136, 10))
 
 
 def nan_loaders():
@@ -218,10 +222,20 @@ BAD = {
     "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
     "no vector": (["apply", "NET", "one,two"], "neither a file"),
     "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
-    "architecture of other slots": (
+    "candidates beside a file that has them": (
         ["apply", "NET", "arch.json", "--candidates", "maxpool3x3"],
-        "other slots or candidates",
+        "holds its slots and candidates",
     ),
+    "mistyped command": (["slot", "NET"], "Did you mean slots"),
+    "unknown format": (["export", "fresh", "--format", "coreml"], "torchscript, python, onnx, pt2"),
+    "place that cannot be written": (
+        ["recipes", "copy", "lresnet50e_ir", "/proc/x.py"],
+        "/proc/x.py",
+    ),
+    "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
+    "mistyped function": (["net.py:buildmodel"], "Did you mean build_model?"),
+    "builder with an argument of its own": (["net.py:wants"], "--model-arg NAME=VALUE"),
+    "one class": (["NET", "--data", "folder:single"], "one class alone"),
     "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
     "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "2x5x8x8"),
     "channels that do not fit": (["net.py:gray"], "fails on an input"),
@@ -238,6 +252,8 @@ BAD = {
 def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> None:
     arguments, message = BAD[case]
     Path("empty").mkdir()
+    Path("single/a").mkdir(parents=True)
+    Path("single/a/x.png").touch()
     if "taken" in arguments:
         Path("taken").mkdir()
         Path("taken/config.json").write_text("{}")
@@ -292,7 +308,7 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
     assert main([net, *SMALL, "--epochs", "6", "--train-epochs", "0", "--out", "whole"]) == 0
     process = start(net, "--out", "killed")
-    wait_for(Path("killed/checkpoint/search.pt"), process)
+    wait_for(Path("killed/metrics.jsonl"), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not Path("killed/report.json").exists()

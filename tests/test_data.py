@@ -58,7 +58,11 @@ def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
     data = load_data(f"folder:{folder}", batch_size=4)
     assert not isinstance(data.train, TensorLoader)
     x, y = next(iter(data.val))
-    assert (x.shape, y.tolist()) == ((4, 3, 8, 8), [0, 0, 0, 1])
+    assert (x.shape, y.tolist()) == ((6, 3, 8, 8), [0, 0, 0, 1, 1, 1])
+    monkeypatch.undo()
+    whole = load_data(f"folder:{folder}", batch_size=4)
+    same, _ = next(iter(whole.val))
+    assert torch.allclose(x, same, atol=1e-5)  # normalised alike
 
 
 def test_user_function(tmp_path) -> None:

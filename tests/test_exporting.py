@@ -15,7 +15,7 @@ from refiner.space import search_space
 def test_a_file_that_needs_torch_alone(tmp_path) -> None:
     model, x = TinyResNet(), images(count=2)
     rewritten = rewrite(model, search_space(model, x).architecture((1, 2, 3, 1)))
-    assert export(rewritten, tmp_path / "m.ts", x) == "script"
+    assert export(rewritten, tmp_path / "m.ts", x) == "TorchScript, made by script, any batch size"
     torch.save(images(count=5, seed=4), tmp_path / "x.pt")
     code = (
         "import sys, torch\n"
@@ -38,7 +38,10 @@ def test_what_cannot_be_scripted_is_traced(tmp_path) -> None:
         def forward(self, *args, **kwargs):
             return self.conv(args[0])
 
-    assert export(Unscriptable(), tmp_path / "m.ts", images()) == "trace"
+    assert (
+        export(Unscriptable(), tmp_path / "m.ts", images())
+        == "TorchScript, made by trace, any batch size"
+    )
 
 
 def test_the_model_keeps_its_mode(tmp_path) -> None:
@@ -62,3 +65,43 @@ def test_what_neither_way_can_hold_is_refused_and_leaves_nothing(tmp_path) -> No
     assert not list(tmp_path.iterdir())
     with pytest.raises(ConfigError, match="torchscript"):
         export(TinyResNet(), tmp_path / "m", images(), format="tflite")
+
+
+@pytest.mark.parametrize("form", ["python", "onnx", "pt2"])
+def test_the_other_forms_take_any_batch_and_leave_no_partial_file(form, tmp_path) -> None:
+    how = export(TinyResNet(), tmp_path / "out", images(), form)
+    assert "any batch size" in how
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_batch_of_one_is_no_constant(tmp_path) -> None:
+    assert "any batch size" in export(TinyResNet(), tmp_path / "out.pt2", images(1), "pt2")
+
+
+def test_pt2_of_a_mapping(tmp_path) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, left, right):
+            return self.conv(left) - right.mean()
+
+    for form in ("pt2", "onnx", "python", "torchscript"):
+        how = export(Two(), tmp_path / form, {"right": images(seed=1), "left": images()}, form)
+        assert "any batch size" in how, form
+
+
+def test_what_no_exporter_takes_is_refused_and_leaves_nothing(tmp_path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return {"x": self.conv(x), "odd": object()}
+
+    for form in ("python", "pt2"):
+        with pytest.raises(ModelError, match="cannot hold this model"):
+            export(Odd(), tmp_path / "out", images(), form)
+    assert not list(tmp_path.iterdir())

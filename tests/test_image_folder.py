@@ -51,7 +51,29 @@ def test_an_unreadable_image_is_named(tmp_path) -> None:
 def test_the_disk_loader_reads_what_the_tensors_hold(tmp_path) -> None:
     for i in range(4):
         write(tmp_path / f"{i}.png", size=(8, 8), value=51 * i)
-    loader = disk_loader(sorted(tmp_path.glob("*.png")), [0, 1, 2, 3], 3, (8, 8), 4, train=False)
+    files, half, quarter = (
+        sorted(tmp_path.glob("*.png")),
+        torch.tensor([0.5] * 3),
+        torch.tensor([0.25] * 3),
+    )
+    loader = disk_loader(
+        files, [0, 1, 2, 3], 3, (8, 8), 4, train=False, mean=half, std=quarter, pad=1
+    )
     x, y = next(iter(loader))
     assert y.tolist() == [0, 1, 2, 3]
     assert torch.allclose(x[:, 0, 0, 0], (torch.arange(4) * 0.2 - 0.5) / 0.25, atol=1e-6)
+
+
+def test_sixteen_bits_become_eight_by_scaling(tmp_path) -> None:
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    pixels = read_images([tmp_path / "deep.png"], 1, (8, 8)).flatten()
+    assert pixels.tolist() == [round(v / 257) for v in ramp.flatten().tolist()]
+
+
+def test_hidden_and_empty_folders_are_no_classes(tmp_path) -> None:
+    for name in (".cache", "a", "empty"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "a" / "x.png", size=(8, 8), value=0)
+    write(tmp_path / ".cache" / "x.png", size=(8, 8), value=0)
+    assert list_images(tmp_path)[2] == ["a"]

@@ -120,4 +120,5 @@ def test_settings_out_of_range(field: str) -> None:
 
 
 def test_short_vectors() -> None:
-    assert (short((1, 0, 2)), short((1, 12))) == ("102", "1,12")
+    assert short((1, 0, 12)) == "1,0,12"
+    assert short((1,) * 30) == "1,1,1,1,1,1,1,1,1,...,1,1,1,1,1,1,1,1,1"
