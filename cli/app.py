@@ -196,14 +196,18 @@ def slots_command(
     allow_larger: AllowLarger = False,
     input_size: InputSize = None,
     model_arg: ModelArg = None,
+    graph: Annotated[
+        Path | None,
+        typer.Option(help="draw the network into this SVG file", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show MODEL's slots, their candidates and costs, and every frozen conv; trains nothing."""
+    """Show MODEL's slots, their candidates and costs, every frozen conv and skip edge; trains nothing."""
     from .inspect import show_slots
 
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, model_arg=model_arg or (), as_json=as_json,
+        input_size=input_size, model_arg=model_arg or (), graph=graph, as_json=as_json,
     )  # fmt: skip
 
 

@@ -10,14 +10,16 @@ import refiner
 from refiner.api import cost_report, write_result
 from refiner.cost import slot_costs
 from refiner.devices import Devices
+from refiner.drawing import network_svg
 from refiner.errors import ArchitectureError, ConfigError
-from refiner.inputs import first_sample, from_json, to_json
+from refiner.files import write_text
+from refiner.inputs import describe, first_sample, from_json, to_json
 from refiner.models import ModelSpec
-from refiner.report import change, operation_text
+from refiner.report import change
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import Architecture, SearchSpace, with_model
 
-from .options import absolute, candidate_list, model_arguments, random_input
+from .options import absolute, candidate_list, check_new_file, model_arguments, random_input
 from .screen import print_report, print_table
 
 
@@ -29,9 +31,12 @@ def show_slots(
     allow_larger: bool,
     input_size: str | None,
     model_arg: Sequence[str],
+    graph: Path | None,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, and the frozen convs."""
+    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges."""
+    if graph is not None:
+        check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = random_input(model, input_size)
     space = refiner.search_space(
@@ -41,6 +46,8 @@ def show_slots(
         candidates=candidate_list(candidates),
         allow_larger=allow_larger,
     )
+    if graph is not None:
+        write_text(graph, network_svg(refiner.trace(model, example), space))
     whole = refiner.measure_cost(model, first_sample(example))
     costs = slot_costs(space)
     least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
@@ -55,22 +62,13 @@ def show_slots(
         }  # fmt: skip
         print(json.dumps(document))
         return
-    rows = []
-    for slot, names, options in zip(space.slots, space.candidates, costs, strict=True):
-        offered = "  ".join(
-            f"{i} {name} {change(options[0].macs, option.macs)}"
-            for i, (name, option) in enumerate(zip(names, options, strict=True))
-            if i
-        )
-        rows.append((slot.name, operation_text(slot), f"{options[0].macs:,}", offered))
-    print_table(f"slots of {source}", ("slot", "0 original", "MACs", "candidates"), rows)
+    _print_slots(space, f"slots of {source} on an input of {describe(example)}")
     if space.frozen:
-        print_table("frozen convs", ("conv", "reason"), [(f.name, f.reason) for f in space.frozen])
-    print_table(
-        "skip edges",
-        ("from", "to", "projection"),
-        [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips],
-    )
+        rows = [(f.name, f.reason) for f in space.frozen]
+        print_table("frozen convs", ("conv", "reason"), rows, left=2)
+    if space.skips:
+        skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
+        print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
     reach = 100 * sum(c[0].macs for c in costs) / whole.macs
     print(
         f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold {reach:.0f} % of "
@@ -78,11 +76,28 @@ def show_slots(
     )
 
 
+def _print_slots(space: SearchSpace, title: str) -> None:
+    """Print a row a candidate; the first of a slot tells where it is and what it was."""
+    rows = []
+    for slot, names, options in zip(space.slots, space.candidates, slot_costs(space), strict=True):
+        sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
+        shape = " -> ".join(dict.fromkeys("x".join(map(str, size)) for size in sizes))
+        for i, (name, option) in enumerate(zip(names, options, strict=True)):
+            macs, params = f"{option.macs:,}", f"{option.params:,}"
+            if i == 0:
+                rows.append((slot.name, shape, f"0 {slot}", macs, "", params))
+            else:
+                less = change(options[0].macs, option.macs)
+                rows.append(("", "", f"{i} {name}", macs, less, params))
+    head = ("slot", "shape", "operation", "MACs", "change", "parameters")
+    print_table(title, head, rows, left=3)
+
+
 def _slot_documents(space: SearchSpace) -> list[dict[str, Any]]:
     return [
         {
             "name": slot.name,
-            "original": operation_text(slot),
+            "original": str(slot),
             "convs": [site.conv for site in slot.sites],
             "in_shape": list(slot.sites[0].in_shape[1:]),
             "out_shape": list(slot.sites[-1].out_shape[1:]),

@@ -67,11 +67,13 @@ def listener() -> Bars | PlainLines:
     return Bars() if sys.stderr.isatty() else PlainLines()
 
 
-def print_table(title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table to stdout; numbers stand to the right."""
+def print_table(
+    title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, left: int = 1
+) -> None:
+    """Print a table to stdout; the first ``left`` columns are text, the numbers after them stand right."""
     table = Table(title=title, title_justify="left", header_style="bold")
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if i < left else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -6,7 +6,7 @@ from typing import Any
 
 from refiner.cost import Cost, slot_costs
 from refiner.errors import RunError, one_line
-from refiner.slots import ConvSpec, Frozen, Slot
+from refiner.slots import Frozen
 from refiner.space import Architecture, SearchSpace
 
 FORMAT_VERSION = 1
@@ -176,26 +176,12 @@ def change(before: float, after: float) -> str:
     return f"{100 * (after / before - 1):+.1f} %" if before else "n/a"
 
 
-def operation_text(slot: Slot) -> str:
-    """Return what a slot held as it came: ``conv3x3 64->128 /2``, one a conv."""
-    return ", ".join(_spec_text(site.spec) for site in slot.sites)
-
-
-def _spec_text(spec: ConvSpec) -> str:
-    text = f"conv{'x'.join(map(str, spec.kernel_size))} {spec.in_channels}->{spec.out_channels}"
-    if any(s != 1 for s in spec.stride):
-        text += f" /{max(spec.stride)}"
-    if any(d != 1 for d in spec.dilation):
-        text += f" dilation {max(spec.dilation)}"
-    return text + (f" groups {spec.groups}" if spec.groups != 1 else "")
-
-
 def slot_reports(space: SearchSpace, architecture: Architecture) -> tuple[SlotReport, ...]:
     """Return the report of each slot of an architecture."""
     return tuple(
         SlotReport(
             name=slot.name,
-            original=operation_text(slot),
+            original=str(slot),
             operation=operation,
             before=costs[0],
             after=costs[index],

@@ -32,6 +32,15 @@ class ConvSpec:
     bias: bool
     padding_mode: str
 
+    def __str__(self) -> str:
+        """Return ``conv3x3 64->128 /2``: kernel, channels, and what is not 1 of stride, dilation, groups."""
+        text = f"conv{'x'.join(map(str, self.kernel_size))} {self.in_channels}->{self.out_channels}"
+        if any(s != 1 for s in self.stride):
+            text += f" /{max(self.stride)}"
+        if any(d != 1 for d in self.dilation):
+            text += f" dilation {max(self.dilation)}"
+        return text + (f" groups {self.groups}" if self.groups != 1 else "")
+
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the spatial output size for a spatial input size."""
         return tuple(
@@ -62,6 +71,10 @@ class Slot:
 
     name: str
     sites: tuple[ConvSite, ...]
+
+    def __str__(self) -> str:
+        """Return what it held as the model came: one operation a conv."""
+        return ", ".join(str(site.spec) for site in self.sites)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,7 +93,7 @@ def test_commands_and_options_are_frozen() -> None:
         "--batch-size", "--tells", "--samples", "--limit", "--image-size", "--data-root",
         "--pretrained", "--weights", "--seed", "--device", "--precision", "--out", "--resume",
     }  # fmt: skip
-    assert options("slots") == common | {"model", "--input-size"}
+    assert options("slots") == common | {"model", "--input-size", "--graph"}
     assert options("apply") == common | {
         "model", "architecture", "--input-size", "--pretrained", "--weights", "--seed", "--out",
     }  # fmt: skip
@@ -153,7 +153,12 @@ def test_slots_and_apply(net, capsys) -> None:
     assert document["frozen"] == [{"name": "stem", "reason": "stem: reads the model's input"}]
     assert document["least_macs"] < document["macs"] == document["most_macs"]
     assert main(["slots", net]) == 0
-    assert "2 slots, 16 architectures" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 slots, 16 architectures" in shown
+    assert "skip edges, which stay" in shown
+    assert main(["slots", net, "--graph", "net.svg"]) == 0
+    assert Path("net.svg").read_text().startswith("<svg")
+    capsys.readouterr()
     assert main(["apply", net, "[1, 2]", "--out", "applied", "--input-size", "3,16,16"]) == 0
     assert "architecture 1,2" in capsys.readouterr().out
     assert {p.name for p in Path("applied").iterdir()} == {

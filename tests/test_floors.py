@@ -13,7 +13,7 @@ FLOORS = [
     {"tracing", "probe", "slots", "python_source"},
     {"candidates", "image_folder", "loaders"},
     {"space", "data", "task"},
-    {"cost", "supernet", "rewriting", "controller", "strategy", "devices"},
+    {"cost", "supernet", "rewriting", "controller", "strategy", "devices", "drawing"},
     {"strategy_controller", "strategy_random"},
     {"strategies", "training"},
     {"search", "report", "exporting", "run_folder"},
