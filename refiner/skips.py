@@ -42,6 +42,7 @@ class Flow:
             if carries and (sources or node.op == "placeholder"):
                 self.inputs[node] = sources
         self.nodes = list(self.inputs)
+        self._work: dict[fx.Node, dict[fx.Node, tuple[int, int]]] = {}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
         """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
@@ -91,16 +92,19 @@ class Flow:
         nodes = self.nodes[self.index[source] + 1 : self.index[node] + 1]
         return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
 
-    def work(self, source: fx.Node, node: fx.Node) -> tuple[int, int]:
-        """Return (most convs on one path, largest kernel volume) between two nodes."""
-        depth = {source: 0}
-        largest = 0
-        for inner in self.between(source, node):
-            depth[inner] = max(depth[s] for s in self.inputs[inner] if s in depth)
-            if self.calls_conv(inner):
-                depth[inner] += 1
-                largest = max(largest, kernel_volume(self.module(inner)))
-        return depth[node], largest
+    def work(self, source: fx.Node) -> dict[fx.Node, tuple[int, int]]:
+        """Return (most convs on one path, largest kernel volume) from ``source`` to each node it reaches."""
+        if source not in self._work:
+            found = {source: (0, 0)}
+            for node in self.nodes[self.index[source] + 1 :]:
+                before = [found[s] for s in self.inputs[node] if s in found]
+                if before:
+                    depth, largest = (max(values) for values in zip(*before, strict=True))
+                    if self.calls_conv(node):
+                        depth, largest = depth + 1, max(largest, kernel_volume(self.module(node)))
+                    found[node] = depth, largest
+            self._work[source] = found
+        return self._work[source]
 
     def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
         """Return each skip edge with its fork and join."""
@@ -124,7 +128,8 @@ class Flow:
                 return None
             node = self.inputs[node][0]
         own = (len(passed), max((kernel_volume(self.module(n)) for n in passed), default=0))
-        around = max(self.work(node, other) for other in others if self.reaches(node, other))
+        work = self.work(node)
+        around = max(work[other] for other in others if other in work)
         if around[0] == 0 or around <= own:
             return None
         convs = tuple(str(n.target) for n in passed)

@@ -43,6 +43,8 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
     work = copied(model)
     example = to_device_of(work, example_input)
     names = {id(module) for module in work.modules()}
+    if any(parameter.is_meta for parameter in work.parameters()):  # there is nothing to compare
+        return _with_graphs(work, (Run(example, False, None), Run(example, True, None)))
     runs = reference_runs(work, example)
     grown = [name for name, module in work.named_modules() if id(module) not in names]
     if grown:
