@@ -14,6 +14,7 @@ node, every other operation of aten is one. Each node carries
 """
 
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -54,6 +55,8 @@ class Recorder(TorchDispatchMode):
         self.graph = fx.Graph()
         self.constants: dict[str, Any] = {}
         """Values that came from outside the run, by the name of the attribute that holds each."""
+        self.opened: set[int] = set()
+        """Leaves that called a conv of the model, by ``id``: they should be none."""
         self._root, self._leaf, self._prefix = root, leaf, prefix
         self._paths = {id(m): name for name, m in root.named_modules()}
         self._stored = {
@@ -128,6 +131,8 @@ class Recorder(TorchDispatchMode):
         path = self._paths.get(id(module), "")
         if self._in_leaf is not None:
             self._depth += self._in_leaf[0] is module
+            if is_conv(module) and not is_conv(self._in_leaf[0]) and id(module) in self._paths:
+                self.opened.add(id(self._in_leaf[0]))
         elif id(module) in self._paths and self._leaf(module):
             arguments = self._argument(args), self._argument(kwargs)
             node = self.graph.create_node("call_module", path, *arguments)
@@ -150,6 +155,9 @@ class Recorder(TorchDispatchMode):
             if self._depth == 0:
                 node = self._in_leaf[1]
                 self._in_leaf = None
+                if output is None and sys.exc_info()[0] is not None and not node.users:
+                    self.graph.erase_node(node)  # it raised, and the model may go on
+                    return
                 self._annotated(node, output)
                 self._make_known(node, output)
 

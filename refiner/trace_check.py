@@ -78,13 +78,19 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
     """
     with as_found(work, training):
         try:
-            return call(work, fresh(example))
+            output = call(work, fresh(example))
         except Exception as error:
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
                 f"mode: {one_line(error)}{_place(error)}. Give it an input that fits, or mend it."
             ) from error
+    if isinstance(output, Iterator):
+        raise ModelError(
+            f"{type(work).__name__} returns a {type(output).__name__}, which has not run yet. Return a "
+            "list or a tuple."
+        )
+    return output
 
 
 def _place(error: Exception) -> str:

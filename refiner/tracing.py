@@ -104,18 +104,21 @@ def _choose_by_mode(own: Any, evaluate: Callable[..., Any], train: Callable[...,
 
 
 def _record(work: nn.Module, run: Run) -> Recorder:
-    with as_found(work, run.training), torch.set_grad_enabled(run.training):
-        positional, keyword = bind(work, fresh(run.example))
-        prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
-        recorder = Recorder(work, _leaf_of(work), {**positional, **keyword}, prefix)
-        with recorder:
-            output = work(*positional.values(), **keyword)
-        recorder.finish(output)
-    return recorder
+    opened: set[int] = set()
 
-
-def _leaf_of(work: nn.Module) -> Callable[[nn.Module], bool]:
     def leaf(module: nn.Module) -> bool:
-        return module is not work and (is_conv(module) or is_norm(module) or not holds_conv(module))
+        if module is work or id(module) in opened:
+            return False
+        return is_conv(module) or is_norm(module) or not holds_conv(module)
 
-    return leaf
+    prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
+    while True:
+        with as_found(work, run.training), torch.set_grad_enabled(run.training):
+            positional, keyword = bind(work, fresh(run.example))
+            recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
+            with recorder:
+                output = work(*positional.values(), **keyword)
+        if recorder.opened <= opened:
+            recorder.finish(output)
+            return recorder
+        opened |= recorder.opened  # a module without convs that calls those of others

@@ -153,3 +153,29 @@ def run_seeded(model: nn.Module, x: torch.Tensor, training: bool) -> torch.Tenso
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(0)
         return model(x)
+
+
+class UNet(nn.Module):
+    """Two levels down and up; each level up joins what went down."""
+
+    def __init__(self, num_classes: int = 2, width: int = 4) -> None:
+        super().__init__()
+        self.down1, self.down2 = self._level(3, width), self._level(width, 2 * width)
+        self.bottom = self._level(2 * width, 4 * width)
+        self.up2, self.up1 = self._level(6 * width, 2 * width), self._level(3 * width, width)
+        self.pool, self.up = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
+        self.head = nn.Conv2d(width, num_classes, 1)
+
+    @staticmethod
+    def _level(in_channels: int, channels: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU(),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        one = self.down1(x)
+        two = self.down2(self.pool(one))
+        x = self.up(self.bottom(self.pool(two)))
+        x = self.up(self.up2(torch.cat([x, two], 1)))
+        return self.head(self.up1(torch.cat([x, one], 1)))

@@ -1,0 +1,203 @@
+"""Models that do what tools like this one stumble over: refined, or refused with the reason."""
+
+import copy
+
+import pytest
+import torch
+from models import images, run_seeded
+from torch import nn
+
+import refiner
+from refiner.errors import ModelError
+
+
+def conv(out: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(3, out, 3, padding=1)
+
+
+class Hostile(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = conv(), conv(), conv()
+
+
+class Branches(Hostile):
+    def forward(self, x):
+        x = self.stem(x)
+        x = self.one(x) if x.sum() > 0 else self.one(-x)
+        return self.two(x)
+
+
+class Loops(Hostile):
+    def forward(self, x):
+        x = self.stem(x)
+        rows = []
+        for image in self.two(self.one(x)):
+            rows += [image.mean(0)] * len(image)
+        return torch.stack(rows)
+
+
+class Keywords(Hostile):
+    def forward(self, x):
+        return self.two(self.one(input=self.stem(input=x)))
+
+
+class WithoutGradient(Hostile):
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.one(self.stem(x))
+        return self.two(x)
+
+
+class Counts(Hostile):
+    calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen = [x.shape]
+        return self.two(self.one(self.stem(x)))
+
+
+class Catches(Hostile):
+    def forward(self, x):
+        x = self.stem(x)
+        try:
+            x = self.one(x[:, :2])
+        except RuntimeError:
+            x = self.one(x)
+        return self.two(x)
+
+
+class Recursive(Hostile):
+    """Calls a module that calls back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = Back()
+
+    def forward(self, x, depth=0):
+        if depth == 2:
+            return self.one(x)
+        return self.two(self.back(self.stem(x) if depth == 0 else x, self, depth + 1))
+
+
+class Back(nn.Module):
+    def forward(self, x, caller, depth):
+        return caller.forward(torch.relu(x), depth)
+
+
+class WeightNormed(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.utils.weight_norm(self.one)
+        self.two = nn.utils.parametrizations.weight_norm(self.two)
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x)))
+
+
+class Frozen(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one.requires_grad_(False)
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x)))
+
+
+class Three(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = (nn.Conv3d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x[:, :, None].repeat(1, 1, 4, 1, 1))))
+
+
+class Line(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = (
+            nn.Conv1d(3, 3, 3, padding=2, dilation=2) for _ in range(3)
+        )
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x.flatten(2))))
+
+
+BOTH, LAST = ["one", "two"], ["two"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "slots"),
+    [
+        (Branches, BOTH), (Loops, BOTH), (Keywords, LAST), (WithoutGradient, LAST), (Counts, BOTH),
+        (Catches, BOTH), (Recursive, ["one"]), (WeightNormed, BOTH), (Frozen, LAST), (Three, BOTH),
+        (Line, BOTH),
+    ],
+)  # fmt: skip
+def test_refined_and_never_wrong(kind: type[nn.Module], slots: list[str]) -> None:
+    torch.manual_seed(0)
+    model, x = kind(), images()
+    space = refiner.search_space(model, x)
+    assert [slot.name for slot in space.slots] == slots
+    supernet = refiner.Supernet(model, space)
+    plain = refiner.rewrite(model, space.architecture((0,) * len(slots)))
+    for mode in (False, True, False):
+        expected = run_seeded(copy.deepcopy(model) if kind is Counts else model, x, mode)
+        assert torch.equal(expected, run_seeded(supernet, x, mode))
+        assert torch.equal(expected, run_seeded(plain, x, mode))
+    other = refiner.rewrite(model, space.architecture((1,) * len(slots))).train()
+    assert other(x).shape == expected.shape
+    other(x).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in other.parameters() if p.grad is not None)
+
+
+class Generates(Hostile):
+    def forward(self, x):
+        return (layer(x) for layer in (self.stem, self.one))
+
+
+class Grows(Hostile):
+    def forward(self, x):
+        if not hasattr(self, "late"):
+            self.late = conv()
+        return self.late(self.one(self.stem(x)))
+
+
+class Drifts(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drift = Drift()
+
+    def forward(self, x):
+        return self.two(self.drift(self.one(self.stem(x))))
+
+
+class Drift(nn.Module):
+    scale = 1.0
+
+    def forward(self, x):
+        self.scale *= 0.5
+        return x * self.scale
+
+
+class Raises(Hostile):
+    def forward(self, x):
+        raise KeyError("gone")
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (Generates, "Generates returns a generator"),
+        (Grows, "Grows makes the module late when it is called"),
+        (Drifts, r"module drift \(Drift\) gives something else"),
+        (Raises, r"KeyError: 'gone' \(test_hostile.py, line \d+\)"),
+        (lambda: nn.Sequential(conv(), nn.LazyConv2d(3, 3)), r"1\.weight has no shape yet"),
+    ],
+)
+def test_refused_by_name(kind, message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        refiner.search_space(kind(), images())
+    assert "\n" not in str(caught.value)
