@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import TinyResNet, batches, images
+from models import TinyResNet, UNet, batches, images
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -226,3 +226,99 @@ else:
     raise AssertionError
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def shapes(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images with a bright square each, and which pixels it covers."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 3, 16, 16, generator=generator) * 0.3
+    y = torch.zeros(count, 16, 16, dtype=torch.int64)
+    for i, (top, left) in enumerate(torch.randint(0, 10, (count, 2), generator=generator).tolist()):
+        y[i, top : top + 6, left : left + 6] = 1
+        x[i, :, top : top + 6, left : left + 6] += 1
+    return x, y
+
+
+def test_segmentation_end_to_end(tmp_path) -> None:
+    train, val = shapes(64, 0), shapes(32, 1)
+    loader = DataLoader(TensorDataset(*train), 16, shuffle=True)
+    result = refiner.refine(
+        UNet(width=8), loader, [val], task="segmentation", search=SMALL, device="cpu", progress=False,
+        train=refiner.TrainConfig(epochs=15, lr_max=0.1), out=tmp_path / "run",
+    )  # fmt: skip
+    assert result.report.metric == "mean IoU"
+    assert len(result.architecture.vector) == 9
+    assert result.report.trained.refined > 0.6
+    assert result.model(val[0]).shape == (32, 2, 16, 16)
+
+
+def test_regression_with_two_inputs_in_mappings() -> None:
+    class Two(TinyResNet):
+        def __init__(self) -> None:
+            super().__init__(num_classes=1)
+
+        def forward(self, image, scale):
+            return super().forward(image) * scale[:, None]
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 3, 8, 8, generator=generator)
+    scale = torch.rand(64, generator=generator) + 0.5
+    y = x.mean((1, 2, 3)) * scale * 10
+    data = [
+        {"image": x[i : i + 16], "scale": scale[i : i + 16], "target": y[i : i + 16]}
+        for i in range(0, 64, 16)
+    ]
+    result = refiner.refine(
+        Two(), data, data, task="regression", search=SMALL, device="cpu", progress=False,
+        train=refiner.TrainConfig(epochs=6, lr_max=0.05),
+    )  # fmt: skip
+    assert result.report.metric == "R2"
+    assert result.report.trained.baseline > 0.3
+    assert set(result.example_input) == {"image", "scale"}
+
+
+def test_a_batch_object_with_its_own_task() -> None:
+    class Batch:
+        def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+            self.x, self.y = x, y
+
+        def to(self, device, non_blocking=False):
+            return Batch(self.x.to(device), self.y.to(device))
+
+    class Ours:
+        metric = "hits"
+
+        def loss(self, model, batch):
+            return torch.nn.functional.cross_entropy(model(batch.x), batch.y)
+
+        def measure(self, model, batch):
+            hits = (model(batch.x).argmax(1) == batch.y).sum()
+            return torch.stack([hits, torch.tensor(len(batch.y))])
+
+        def score(self, sums):
+            return float(sums[0] / sums[1])
+
+    data = [Batch(*pair) for pair in batches(2)]
+    result = refiner.refine(
+        TinyResNet(), data, data, task=Ours(), example_input=images(), search=SMALL, device="cpu",
+        progress=False,
+    )  # fmt: skip
+    assert result.report.metric == "hits"
+
+
+def test_a_task_is_rehearsed_before_anything_is_trained(tmp_path) -> None:
+    class Wrong:
+        metric = "wrong"
+
+        def loss(self, model, batch):
+            raise AssertionError("trained before the rehearsal")
+
+        def measure(self, model, batch):
+            return 0.5
+
+        def score(self, sums):
+            return 0.5
+
+    with pytest.raises(ConfigError, match=r"Wrong\.measure gives a float"):
+        small(task=Wrong(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
