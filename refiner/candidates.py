@@ -159,6 +159,8 @@ def _pool(spec: ConvSpec, kernel: int, kind: _Pools) -> list[nn.Module]:
     dims = len(spec.kernel_size)
     padding = _padding(spec, kernel, (1,) * dims)
     own = spec.padding_mode == "zeros" and all(p <= kernel // 2 for pair in padding for p in pair)
+    if kind is _AVG_POOL and dims == 3:
+        own = False  # AvgPool3d refuses inputs smaller than its kernel, its own padding left aside
     return _with_padding(spec, padding, own, partial(kind[dims], kernel, stride=spec.stride))
 
 

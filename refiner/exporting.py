@@ -163,9 +163,9 @@ def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
 
 
 def _write_python(model: nn.Module, path: Path, example: Any) -> str:
-    def attempt() -> str:
-        source = python_source(model, example, type(model).__name__)
-        path.mkdir()
+    def attempt(methods: bool) -> str:
+        source = python_source(model, example, type(model).__name__, methods=methods)
+        path.mkdir(exist_ok=True)
         (path / "model.py").write_text(source.code, encoding="utf-8")
         weights = {k: v.detach().clone().contiguous() for k, v in source.weights.items()}
         save_file(weights, path / "model.safetensors")
@@ -182,7 +182,11 @@ def _write_python(model: nn.Module, path: Path, example: Any) -> str:
         shutil.rmtree(path / "__pycache__", ignore_errors=True)
         return f"plain PyTorch, {note}"
 
-    return _attempts("plain PyTorch", {"recorded": attempt})
+    ways = {"with methods": True, "operation by operation": False}
+    return _attempts(
+        "plain PyTorch",
+        {way: lambda m=m: attempt(m) for way, m in ways.items()},  # type: ignore[misc]
+    )
 
 
 def _dynamic_shapes(example: Any) -> tuple[Any, Any]:

@@ -84,8 +84,17 @@ class PythonSource:
     """Whether the code takes any batch size."""
 
 
-def python_source(model: nn.Module, example: Any, title: str) -> PythonSource:
+def python_source(
+    model: nn.Module, example: Any, title: str, *, methods: bool = True
+) -> PythonSource:
     """Return ``model``, in eval mode on the CPU, as plain PyTorch.
+
+    Args:
+        model: what to write.
+        example: an example input.
+        title: of the file.
+        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its name;
+            a few methods mean something else, which only a run tells.
 
     Raises:
         ModelError: it holds or gives something that cannot be written down.
@@ -98,7 +107,7 @@ def python_source(model: nn.Module, example: Any, title: str) -> PythonSource:
     if batch_size(larger) == size + 1:
         with contextlib.suppress(Exception):  # the model may take this batch size alone
             counted, any_batch = _follow_the_batch(graph, _recorded(model, larger)[0], size)
-    writer = _Writer(model, constants, counted if any_batch else {})
+    writer = _Writer(model, constants, counted if any_batch else {}, methods)
     body = writer.forward(graph)
     init = writer.init()
     batch = "" if any_batch else f", for a batch of {size}"
@@ -238,6 +247,7 @@ class _Writer:
     model: nn.Module
     constants: Mapping[str, Any]
     counted: Mapping[tuple[int, tuple[Any, ...]], int]
+    methods: bool
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
     """Line of __init__ that makes an attribute, by the attribute's name."""
@@ -296,7 +306,7 @@ class _Writer:
             self.variables[node] = name
             lines.append(f"{name} = {text}")
         inputs = [str(node.target) for node in nodes.values() if node.op == "placeholder"]
-        setting = [f"device = {self.first}.device"] if self.uses_device else []
+        setting = ["device = next(self.parameters()).device"] if self.uses_device else []
         setting += [f"n = {self.first}.shape[0]"] if self.counted else []
         head = f"    def forward(self, {', '.join(inputs)}):"
         body = [f"        {line}" if line else "" for line in [*setting, *lines]]
@@ -317,7 +327,7 @@ class _Writer:
         if name in _OPERATORS and len(args) == 2 and not kwargs:
             return f"{args[0]} {_OPERATORS[name]} {args[1]}"
         on_tensor = bool(node.args) and isinstance(node.args[0], fx.Node)
-        if on_tensor and name[0] != "_" and hasattr(torch.Tensor, name):
+        if on_tensor and self.methods and name[0] != "_" and hasattr(torch.Tensor, name):
             return f"{args[0]}.{name}({', '.join([*args[1:], *kwargs])})"
         if name == "cat":
             return f"torch.cat({joined})"
@@ -342,8 +352,6 @@ class _Writer:
             items = [self._text(v, i, (*place, k)) for k, v in enumerate(parts)]
             return f"slice({', '.join(items)})"
         if isinstance(value, torch.device):
-            if not self.first:
-                return repr(value)
             self.uses_device = True
             return "device"
         if isinstance(value, float) and value in (float("inf"), float("-inf")):

@@ -113,3 +113,10 @@ def test_register_your_own(monkeypatch) -> None:
 def test_unknown_candidate_names_the_known() -> None:
     with pytest.raises(ConfigError, match="depthwise3x3"):
         get_candidate("conv9x9")
+
+
+def test_three_dimensions_and_inputs_smaller_than_the_kernel() -> None:
+    spec = conv_spec(nn.Conv3d(4, 6, 3, padding=1))
+    x = torch.randn(2, 4, 2, 5, 5)
+    for name in ("depthwise3x3", "maxpool3x3", "avgpool3x3"):
+        assert get_candidate(name).build(spec)(x).shape == (2, 6, 2, 5, 5), name
