@@ -22,20 +22,26 @@ _SEED = 0
 
 @contextmanager
 def as_found(module: nn.Module, training: bool) -> Iterator[None]:
-    """Run inside in the given mode without gradients, seeded; put back buffers and mode after."""
+    """Run inside in the given mode, seeded; put back buffers and mode after.
+
+    Gradients are on in train mode alone, as in training: some operations go another way with them.
+    """
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
-        with mode(module, training), torch.no_grad(), seeded(_SEED):
+        with mode(module, training), torch.set_grad_enabled(training), seeded(_SEED):
             yield
     finally:
-        for name, buffer in module.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                if name in buffers:
+                    buffer.copy_(buffers[name])
 
 
 def fresh(example: Any) -> Any:
     """Return a copy of the example input, since a forward may change its input in place."""
-    return pytree.tree_map(lambda v: v.clone() if isinstance(v, torch.Tensor) else v, example)
+    return pytree.tree_map(
+        lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v, example
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
             f"{type(work).__name__} returns a {type(output).__name__}, which has not run yet. Return a "
             "list or a tuple."
         )
-    return output
+    return pytree.tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, output)
 
 
 def _place(error: Exception) -> str:

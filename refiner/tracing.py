@@ -10,7 +10,6 @@ it was in the run on the example input.
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from refiner.errors import ModelError
@@ -77,7 +76,7 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
         except Exception:
             if not run.training:
                 raise
-            continue  # with gradients, which the reference ran without, it fails in train mode
+            continue  # it fails in train mode, on the meta device say
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
         for kind in ("_parameters", "_buffers", "_modules"):
             getattr(module, kind).update(getattr(work, kind))
@@ -113,7 +112,7 @@ def _record(work: nn.Module, run: Run) -> Recorder:
 
     prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
     while True:
-        with as_found(work, run.training), torch.set_grad_enabled(run.training):
+        with as_found(work, run.training):
             positional, keyword = bind(work, fresh(run.example))
             recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
             with recorder:
