@@ -21,7 +21,7 @@ from torch import nn
 
 import refiner
 from refiner.candidates import _build_conv
-from refiner.slots import ConvSpec
+from refiner.conv_spec import ConvSpec
 from refiner.strategy_random import RandomStrategy
 
 CASES = (0, 2, 6)

@@ -8,6 +8,7 @@ from typing import Any
 
 import refiner
 from refiner.api import cost_report, write_result
+from refiner.architecture import Architecture, with_model
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.drawing import network_svg
@@ -17,7 +18,7 @@ from refiner.inputs import describe, first_sample, from_json, to_json
 from refiner.models import ModelSpec
 from refiner.report import change
 from refiner.run_folder import RunFolder, check_free
-from refiner.space import Architecture, SearchSpace, with_model
+from refiner.space import SearchSpace
 
 from .options import absolute, candidate_list, check_new_file, model_arguments, random_input
 from .screen import print_report, print_table

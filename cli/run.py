@@ -8,6 +8,7 @@ from typing import Any
 
 import refiner
 from refiner.api import check_settings
+from refiner.architecture import Architecture
 from refiner.data import Data
 from refiner.errors import ConfigError, RunError, one_line
 from refiner.exporting import FORMATS
@@ -15,7 +16,7 @@ from refiner.inputs import from_json
 from refiner.models import ModelSpec, input_channels, load_function
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
-from refiner.space import Architecture, candidate_names
+from refiner.space import candidate_names
 from refiner.task import check_task, make_task
 
 from .options import absolute, candidate_list, check_new_file, model_arguments

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refiner.api import Result, refine
+    from refiner.architecture import Architecture
     from refiner.candidates import Candidate, register_candidate
+    from refiner.conv_spec import ConvSpec
     from refiner.cost import Cost, measure_cost, measure_latency
     from refiner.data import Data, load_data
     from refiner.errors import RefinerError
@@ -18,33 +20,35 @@ if TYPE_CHECKING:
     from refiner.rewriting import rewrite
     from refiner.search import Search, SearchConfig, SearchResult
     from refiner.skips import SkipEdge
-    from refiner.slots import ConvSite, ConvSpec, Frozen, Slot, find_slots
-    from refiner.space import Architecture, SearchSpace, search_space
+    from refiner.slots import ConvSite, Frozen, Slot, find_slots
+    from refiner.space import SearchSpace, search_space
     from refiner.strategy import Strategy
     from refiner.supernet import Supernet
-    from refiner.task import Classification, Task
+    from refiner.task import Classification, Regression, Segmentation, Task
     from refiner.tracing import trace
     from refiner.training import TrainConfig, train
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Architecture": "space",
+    "Architecture": "architecture",
     "Candidate": "candidates",
     "Classification": "task",
     "ConvSite": "slots",
-    "ConvSpec": "slots",
+    "ConvSpec": "conv_spec",
     "Cost": "cost",
     "Data": "data",
     "Frozen": "slots",
     "ModelSpec": "models",
     "RefinerError": "errors",
+    "Regression": "task",
     "Report": "report",
     "Result": "api",
     "Search": "search",
     "SearchConfig": "search",
     "SearchResult": "search",
     "SearchSpace": "space",
+    "Segmentation": "task",
     "SkipEdge": "skips",
     "Slot": "slots",
     "Strategy": "strategy",
@@ -76,12 +80,14 @@ __all__ = [
     "Frozen",
     "ModelSpec",
     "RefinerError",
+    "Regression",
     "Report",
     "Result",
     "Search",
     "SearchConfig",
     "SearchResult",
     "SearchSpace",
+    "Segmentation",
     "SkipEdge",
     "Slot",
     "Strategy",

@@ -9,9 +9,11 @@ from typing import Any
 from safetensors.torch import save_model
 from torch import nn
 
+from refiner.architecture import Architecture, with_model
 from refiner.cost import measure_cost, measure_latency
 from refiner.devices import Devices
 from refiner.errors import ConfigError, ModelError, RunError
+from refiner.evaluation import length
 from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import batch_size, first_sample, to_json
@@ -23,11 +25,11 @@ from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder
 from refiner.search import Search, SearchConfig, SearchResult
 from refiner.slots import Granularity, check_granularity
-from refiner.space import Architecture, SearchSpace, candidate_names, search_space, with_model
+from refiner.space import SearchSpace, candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
 from refiner.surgery import copied
 from refiner.task import Task, check_task, make_task
-from refiner.training import TrainConfig, length, train
+from refiner.training import TrainConfig, train
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refiner.conv_spec import ConvSpec
 from refiner.errors import ConfigError
-from refiner.slots import ConvSpec
 
 ORIGINAL = "original"
 """Name of index 0 of every slot: the operation as it came."""

@@ -23,12 +23,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from refiner.candidates import ORIGINAL, get_candidate
+from refiner.conv_spec import ConvSpec
 from refiner.errors import ModelError, one_line
 from refiner.inputs import batch_size, call, call_arguments, describe, to_device_of
 from refiner.layers import is_conv
 from refiner.modes import mode
 from refiner.randomness import seeded
-from refiner.slots import ConvSpec, Slot
+from refiner.slots import Slot
 from refiner.space import SearchSpace, original_parameters
 from refiner.surgery import copied
 

@@ -6,12 +6,8 @@ differ in nothing else. Branches that depend on the data are as on the example i
 """
 
 import contextlib
-import inspect
-import keyword
-import operator
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,11 +15,10 @@ from torch import fx, nn
 
 from refiner.errors import ModelError
 from refiner.inputs import batch_size, bind, of_each_batch
+from refiner.python_writer import Writer, layer_arguments
 from refiner.recording import Recorder
 from refiner.trace_check import as_found, fresh
 
-_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
-_PER_DIMENSION = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
 _HEAD = '''"""{title}
 
 Plain PyTorch, made by refiner; it needs torch alone. It is the network in eval mode{batch}.
@@ -107,7 +102,7 @@ def python_source(
     if batch_size(larger) == size + 1:
         with contextlib.suppress(Exception):  # the model may take this batch size alone
             counted, any_batch = _follow_the_batch(graph, _recorded(model, larger)[0], size)
-    writer = _Writer(model, constants, counted if any_batch else {}, methods)
+    writer = Writer(model, constants, counted if any_batch else {}, methods)
     body = writer.forward(graph)
     init = writer.init()
     batch = "" if any_batch else f", for a batch of {size}"
@@ -120,7 +115,7 @@ def _one_more(batch: Any) -> Any:
 
 
 def _recorded(model: nn.Module, example: Any) -> tuple[fx.Graph, dict[str, Any]]:
-    layers = {id(m) for m in model.modules() if m is not model and _arguments_of(m) is not None}
+    layers = {id(m) for m in model.modules() if m is not model and layer_arguments(m) is not None}
     with as_found(model, training=False):
         positional, keywords = bind(model, fresh(example))
         inputs = {**positional, **keywords}
@@ -177,19 +172,6 @@ def _follow_the_batch(
     return counted, True
 
 
-def _needed(graph: fx.Graph) -> dict[int, fx.Node]:
-    """Return the nodes that the output needs, or that write into memory, by their number."""
-    needed: dict[int, fx.Node] = {}
-    wanted: set[fx.Node] = set()
-    for i, node in reversed(list(enumerate(graph.nodes))):
-        schema = getattr(node.target, "_schema", None)
-        writes = node.op == "call_module" or (schema is not None and schema.is_mutable)
-        if node in wanted or writes or node.op in ("placeholder", "output"):
-            needed[i] = node
-            wanted.update(node.all_input_nodes)
-    return dict(reversed(needed.items()))
-
-
 def _leaves(value: Any, place: tuple[Any, ...] = ()) -> Iterable[tuple[tuple[Any, ...], Any]]:
     if isinstance(value, list | tuple):
         for i, item in enumerate(value):
@@ -201,198 +183,3 @@ def _leaves(value: Any, place: tuple[Any, ...] = ()) -> Iterable[tuple[tuple[Any
         yield from _leaves([value.start, value.stop, value.step], place)
     else:
         yield place, value
-
-
-def _arguments_of(module: nn.Module) -> dict[str, Any] | None:
-    """Return the constructor arguments of a layer of torch.nn, or None where it cannot be made anew."""
-    kind = type(module)
-    if (
-        not kind.__module__.startswith("torch.nn.modules.")
-        or any(True for _ in module.children())
-        or "forward" in vars(module)
-        or module._forward_hooks
-        or module._forward_pre_hooks
-    ):
-        return None
-    arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name in ("self", "device", "dtype"):
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(
-            module, name
-        ):
-            return None  # nn.Identity is one: its call leaves nothing to write down
-        value = getattr(module, name)
-        if name == "bias" and (value is None or isinstance(value, torch.Tensor)):
-            value = value is not None
-        if name in _PER_DIMENSION and isinstance(value, tuple) and len(set(value)) == 1:
-            value = value[0]
-        if value != parameter.default or parameter.default is parameter.empty:
-            arguments[name] = value
-    if not all(_literal(value) for value in arguments.values()):
-        return None
-    return arguments
-
-
-def _literal(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_literal, value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-@dataclass(slots=True)
-class _Writer:
-    """Writes the class, from a graph; names are given as they are met."""
-
-    model: nn.Module
-    constants: Mapping[str, Any]
-    counted: Mapping[tuple[int, tuple[Any, ...]], int]
-    methods: bool
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
-    """Line of __init__ that makes an attribute, by the attribute's name."""
-    names: dict[str, str] = field(default_factory=dict)
-    """Attribute by the path of the module or tensor in the model."""
-    variables: dict[fx.Node, str] = field(default_factory=dict)
-    first: str = ""
-    """The first input that is a tensor."""
-    uses_device: bool = False
-
-    def init(self) -> str:
-        """Return the class up to the end of ``__init__``."""
-        lines = ["class Model(nn.Module):", "    def __init__(self):", "        super().__init__()"]
-        return "\n".join(lines + [f"        {line}" for line in self.made.values()]) + "\n"
-
-    def forward(self, graph: fx.Graph) -> str:
-        """Return ``forward``. A variable's name is taken again once nothing reads it."""
-        nodes = _needed(graph)
-        last = {source: i for i, node in nodes.items() for source in node.all_input_nodes}
-        lines: list[str] = []
-        free: list[str] = []
-        part, used = "", 0
-        for i, node in nodes.items():
-            if node.op == "placeholder":
-                self.variables[node] = str(node.target)
-                if node.meta["shape"] is not None and not self.first:
-                    self.first = str(node.target)
-                continue
-            if node.op == "get_attr":
-                self.variables[node] = self._stored(str(node.target))
-                continue
-            if node.op == "output":
-                lines.append(f"return {self._text(node.args[0], i, (0, 0))}")
-                continue
-            path = str(node.meta["path"])
-            path = path.rpartition(".")[0] if node.op == "call_module" else path
-            here = ".".join(path.split(".")[:2])
-            if here != part:
-                part = here
-                lines += ["", f"# {part}"] if part else [""]
-            text = self._call(node, i)
-            dying = [
-                self.variables[source]
-                for source in dict.fromkeys(node.all_input_nodes)
-                if last[source] == i and source.op != "get_attr"
-            ]
-            if node not in last:  # what it writes into memory is all that counts
-                lines.append(text)
-                free += dying
-                continue
-            if not dying and not free:
-                used += 1
-                free.append(f"x{used}")
-            name, *rest = dying if dying else [free.pop()]
-            free += rest
-            self.variables[node] = name
-            lines.append(f"{name} = {text}")
-        inputs = [str(node.target) for node in nodes.values() if node.op == "placeholder"]
-        setting = ["device = next(self.parameters()).device"] if self.uses_device else []
-        setting += [f"n = {self.first}.shape[0]"] if self.counted else []
-        head = f"    def forward(self, {', '.join(inputs)}):"
-        body = [f"        {line}" if line else "" for line in [*setting, *lines]]
-        return "\n".join([head, *body]) + "\n"
-
-    def _call(self, node: fx.Node, i: int) -> str:
-        args = [self._text(a, i, (0, k)) for k, a in enumerate(node.args)]
-        kwargs = [f"{key}={self._text(v, i, (1, key))}" for key, v in node.kwargs.items()]
-        joined = ", ".join([*args, *kwargs])
-        if node.op == "call_module":
-            return f"self.{self._layer(str(node.target))}({joined})"
-        if node.target is operator.getitem:
-            return f"{args[0]}[{args[1]}]"
-        packet = getattr(node.target, "_overloadpacket", None)
-        if packet is None:
-            raise ModelError(f"{node.target} cannot be written as plain PyTorch")
-        name = packet.__name__
-        if name in _OPERATORS and len(args) == 2 and not kwargs:
-            return f"{args[0]} {_OPERATORS[name]} {args[1]}"
-        on_tensor = bool(node.args) and isinstance(node.args[0], fx.Node)
-        if on_tensor and self.methods and name[0] != "_" and hasattr(torch.Tensor, name):
-            return f"{args[0]}.{name}({', '.join([*args[1:], *kwargs])})"
-        if name == "cat":
-            return f"torch.cat({joined})"
-        return f"torch.ops.{node.target}({joined})"
-
-    def _text(self, value: Any, i: int, place: tuple[Any, ...]) -> str:
-        if isinstance(value, fx.Node):
-            return self.variables[value]
-        if (i, place) in self.counted:
-            times = self.counted[i, place]
-            return "n" if times == 1 else f"{times} * n"
-        if isinstance(value, list | tuple):
-            items = [self._text(v, i, (*place, k)) for k, v in enumerate(value)]
-            if isinstance(value, list):
-                return f"[{', '.join(items)}]"
-            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-        if isinstance(value, dict):
-            items = [f"{k!r}: {self._text(v, i, (*place, k))}" for k, v in value.items()]
-            return f"{{{', '.join(items)}}}"
-        if isinstance(value, slice):
-            parts = (value.start, value.stop, value.step)
-            items = [self._text(v, i, (*place, k)) for k, v in enumerate(parts)]
-            return f"slice({', '.join(items)})"
-        if isinstance(value, torch.device):
-            self.uses_device = True
-            return "device"
-        if isinstance(value, float) and value in (float("inf"), float("-inf")):
-            return f'float("{value}")'
-        if isinstance(value, float) and value != value:
-            return 'float("nan")'
-        return repr(value)
-
-    def _layer(self, path: str) -> str:
-        if path not in self.names:
-            module = self.model.get_submodule(path)
-            self.names[path] = name = self._new_name(path)
-            arguments = _arguments_of(module)
-            assert arguments is not None
-            text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            self.made[name] = f"self.{name} = nn.{type(module).__name__}({text})"
-            for key, tensor in module.state_dict().items():
-                self.weights[f"{name}.{key}"] = tensor
-        return self.names[path]
-
-    def _stored(self, path: str) -> str:
-        if path not in self.names:
-            tensor = self.constants.get(path)
-            if tensor is None:
-                owner, _, key = path.rpartition(".")
-                tensor = getattr(self.model.get_submodule(owner), key)
-            if not isinstance(tensor, torch.Tensor):
-                raise ModelError(f"a {type(tensor).__name__} cannot be written as plain PyTorch")
-            self.names[path] = name = self._new_name(path.removeprefix("_"))
-            empty = f"torch.empty({list(tensor.shape)}, dtype={tensor.dtype})"
-            if isinstance(tensor, nn.Parameter):
-                self.made[name] = f"self.{name} = nn.Parameter({empty})"
-            else:
-                self.made[name] = f'self.register_buffer("{name}", {empty})'
-            self.weights[name] = tensor.detach()
-        return f"self.{self.names[path]}"
-
-    def _new_name(self, path: str) -> str:
-        name = re.sub(r"\W", "_", path)
-        if name[:1].isdigit() or keyword.iskeyword(name) or hasattr(nn.Module, name):
-            name = f"layer_{name}"
-        while name in self.made:
-            name += "_"
-        return name

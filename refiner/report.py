@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from refiner.architecture import Architecture
 from refiner.cost import Cost, slot_costs
 from refiner.errors import RunError, one_line
 from refiner.slots import Frozen
-from refiner.space import Architecture, SearchSpace
+from refiner.space import SearchSpace
 
 FORMAT_VERSION = 1
 

@@ -2,11 +2,12 @@
 
 from torch import nn
 
+from refiner.architecture import Architecture
+from refiner.conv_spec import conv_spec
 from refiner.errors import ArchitectureError
 from refiner.layers import CONV_TYPES
 from refiner.randomness import derive_seed
-from refiner.slots import conv_spec
-from refiner.space import Architecture, build_operation
+from refiner.space import build_operation
 from refiner.surgery import copied, replace_modules
 
 

@@ -14,24 +14,19 @@ from typing import Any
 
 from torch import nn
 
+from refiner.architecture import Vector
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError
+from refiner.evaluation import evaluate, length, recalibrate, rehearse
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
-from refiner.space import SearchSpace, Vector
+from refiner.space import SearchSpace
 from refiner.strategy import Strategy
 from refiner.strategy_random import RandomStrategy
 from refiner.supernet import Supernet
 from refiner.task import Task
-from refiner.training import (
-    TrainConfig,
-    WeightTrainer,
-    evaluate,
-    length,
-    recalibrate,
-    rehearse,
-)
+from refiner.training import TrainConfig, WeightTrainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,48 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from torch import fx, nn
+from torch import fx
 
+from refiner.conv_spec import ConvSpec, conv_spec
 from refiner.errors import ConfigError
 from refiner.layers import CONV_TYPES, is_conv, is_norm
 from refiner.skips import Flow, SkipEdge, kernel_volume
 
 Granularity: TypeAlias = Literal["conv", "block"]
 GRANULARITIES: tuple[Granularity, ...] = ("conv", "block")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConvSpec:
-    """The hyperparameters of a conv over ``len(kernel_size)`` spatial dimensions."""
-
-    in_channels: int
-    out_channels: int
-    kernel_size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    """(before, after) of each spatial dimension."""
-    dilation: tuple[int, ...]
-    groups: int
-    bias: bool
-    padding_mode: str
-
-    def __str__(self) -> str:
-        """Return ``conv3x3 64->128 /2``: kernel, channels, and what is not 1 of stride, dilation, groups."""
-        text = f"conv{'x'.join(map(str, self.kernel_size))} {self.in_channels}->{self.out_channels}"
-        if any(s != 1 for s in self.stride):
-            text += f" /{max(self.stride)}"
-        if any(d != 1 for d in self.dilation):
-            text += f" dilation {max(self.dilation)}"
-        return text + (f" groups {self.groups}" if self.groups != 1 else "")
-
-    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Return the spatial output size for a spatial input size."""
-        return tuple(
-            (n + before + after - d * (k - 1) - 1) // s + 1
-            for n, (before, after), d, k, s in zip(
-                size, self.padding, self.dilation, self.kernel_size, self.stride, strict=True
-            )
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,38 +59,6 @@ class SlotTable:
     slots: tuple[Slot, ...]
     frozen: tuple[Frozen, ...]
     skips: tuple[SkipEdge, ...]
-
-
-def conv_spec(
-    conv: nn.Module, in_shape: Sequence[int] = (), out_shape: Sequence[int] = ()
-) -> ConvSpec:
-    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved.
-
-    A subclass that pads by itself so that its size stays (timm's Conv2dSame with stride 1) is known by
-    the shapes of its input and output, where they are given.
-    """
-    assert isinstance(conv, CONV_TYPES)
-    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
-    keeps_size = bool(in_shape) and tuple(in_shape[2:]) == tuple(out_shape[2:])
-    if conv.padding == "same" or (
-        keeps_size and type(conv) not in CONV_TYPES and set(conv.stride) == {1}
-    ):
-        padding = tuple((span // 2, span - span // 2) for span in spans)
-    elif conv.padding == "valid":
-        padding = tuple((0, 0) for _ in spans)
-    else:
-        padding = tuple((int(p), int(p)) for p in conv.padding)
-    return ConvSpec(
-        in_channels=conv.in_channels,
-        out_channels=conv.out_channels,
-        kernel_size=tuple(conv.kernel_size),
-        stride=tuple(conv.stride),
-        padding=padding,
-        dilation=tuple(conv.dilation),
-        groups=conv.groups,
-        bias=conv.bias is not None,
-        padding_mode=conv.padding_mode,
-    )
 
 
 def check_granularity(granularity: str) -> None:

@@ -7,7 +7,7 @@ the same one side by side agree, and its whole state can be saved.
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from refiner.space import Vector
+from refiner.architecture import Vector
 
 Choices = Sequence[Sequence[str]]
 """Names of the candidates of each slot."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from refiner.architecture import Vector
 from refiner.controller import Controller
 from refiner.randomness import derive_seed
-from refiner.space import Vector
 from refiner.strategy import Choices
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from refiner.architecture import Vector
 from refiner.randomness import derive_seed
-from refiner.space import Vector
 from refiner.strategy import Choices
 
 

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from refiner.architecture import Vector, check_vector
 from refiner.candidates import ORIGINAL
 from refiner.randomness import derive_seed
-from refiner.space import SearchSpace, Vector, build_operation, check_vector
+from refiner.space import SearchSpace, build_operation
 from refiner.surgery import copied, replace_modules
 
 

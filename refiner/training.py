@@ -2,8 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from torch import nn
 
 from refiner.devices import Devices
-from refiner.errors import ConfigError, DataError, TrainingError, one_line
-from refiner.inputs import tensors_in
+from refiner.errors import ConfigError, DataError, TrainingError
+from refiner.evaluation import checked, evaluate, kind, length
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
@@ -142,7 +141,7 @@ class WeightTrainer:
     def _backward(self, loss: Any) -> None:
         if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
             raise ConfigError(
-                f"{type(self.task).__name__}.loss gives {_kind(loss)}. Return a scalar tensor that "
+                f"{type(self.task).__name__}.loss gives {kind(loss)}. Return a scalar tensor that "
                 "follows from the model's output."
             )
         loss.backward()
@@ -164,136 +163,6 @@ class WeightTrainer:
         """Take over a saved state."""
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-def length(loader: Any) -> int:
-    """Return the number of batches in a pass over ``loader``, at least one.
-
-    Raises:
-        DataError: the loader has no length, or no batch.
-    """
-    try:
-        count = len(loader)
-    except TypeError as error:
-        raise DataError(
-            f"the loader of type {type(loader).__name__} has no len(). Give one that knows how many "
-            "batches an epoch has."
-        ) from error
-    if count == 0:
-        raise DataError(
-            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a smaller "
-            "batch size where it drops a last batch that is not full."
-        )
-    return count
-
-
-def checked(
-    compute: Callable[[nn.Module, Any], torch.Tensor], module: nn.Module, batch: Any
-) -> torch.Tensor:
-    """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
-    try:
-        return compute(module, batch)
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise TrainingError(
-                "the device is out of memory. Use a smaller --batch-size."
-            ) from error
-        shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors_in(batch)[:3])
-        raise DataError(
-            f"the model fails on a batch of the loader ({shapes or type(batch).__name__}): "
-            f"{one_line(error)}. Give images that fit the model, and labels within its classes."
-        ) from error
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, torch.Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    return f"a {type(value).__name__}"
-
-
-def _measured(task: Task, module: nn.Module, batch: Any) -> torch.Tensor:
-    part = checked(task.measure, module, batch)
-    if not isinstance(part, torch.Tensor) or part.dim() != 1:
-        raise ConfigError(
-            f"{type(task).__name__}.measure gives {_kind(part)}. Return a one-dimensional tensor of "
-            "sums over the batch."
-        )
-    return part
-
-
-def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> None:
-    """Let a task score one batch, so that its mistakes are told before anything is trained.
-
-    Raises:
-        ConfigError: ``measure`` or ``score`` gives something else than they should.
-        DataError: there is no batch, or the model fails on it.
-    """
-    module.eval()
-    with torch.no_grad(), devices.autocast():
-        batch = next(iter(devices.batches(loader)), None)
-        if batch is None:
-            raise DataError("the validation loader gave no batch. Give it data.")
-        score = task.score(_measured(task, module, batch).double().cpu())
-    if not isinstance(score, float | int):
-        raise ConfigError(f"{type(task).__name__}.score gives {_kind(score)}. Return a float.")
-
-
-def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
-    """Return the task's score of ``module`` over batches on the device, in eval mode.
-
-    Raises:
-        DataError: there is no batch, or the model fails on one.
-        TrainingError: the score is not finite.
-    """
-    module.eval()
-    sums: torch.Tensor | None = None
-    with torch.no_grad(), devices.autocast():
-        for batch in batches:
-            part = _measured(task, module, batch).double()
-            sums = part if sums is None else sums + part
-    if sums is None:
-        raise DataError("the validation loader gave no batch. Give it data.")
-    score = task.score(devices.summed(sums).cpu())
-    if not math.isfinite(score):
-        raise TrainingError(
-            f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, lr_max), or let "
-            "the task's score be finite for a bad model."
-        )
-    return score
-
-
-@contextmanager
-def _norms_in_training(module: nn.Module) -> Iterator[None]:
-    """Everything in eval but the norms with running statistics, which average what they see."""
-    module.eval()
-    norms = [
-        child
-        for child in module.modules()
-        if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats
-    ]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-            norm.eval()
-
-
-def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> None:
-    """Set the running statistics of the norms to the mean over training batches.
-
-    The statistics that a supernet gathers mix those of all its paths, so a path has to gather its
-    own before it is scored. Only norms on the path see data; the others are reset.
-    """
-    with _norms_in_training(module), torch.no_grad(), devices.autocast():
-        for batch in batches:
-            checked(task.measure, module, batch)
-    devices.average_buffers(module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ from torch import nn
 
 from refiner import candidates as module
 from refiner.candidates import Pad, candidate_names, get_candidate, register_candidate
+from refiner.conv_spec import conv_spec
 from refiner.errors import ConfigError
-from refiner.slots import conv_spec
 
 BUILT_IN = candidate_names()
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from models import PlainNet, RandomNet, TinyResNet, images, run_seeded
 from torch import nn
 
+from refiner.architecture import Architecture
 from refiner.errors import ArchitectureError, ModelError
 from refiner.rewriting import rewrite
-from refiner.space import Architecture, search_space
+from refiner.space import search_space
 
 
 def zero(space) -> Architecture:

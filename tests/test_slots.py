@@ -5,7 +5,7 @@ from models import PlainNet, TinyResNet, images
 from torch import nn
 
 from refiner.errors import ConfigError
-from refiner.slots import conv_spec, find_slots
+from refiner.slots import find_slots
 from refiner.tracing import trace
 
 
@@ -224,11 +224,6 @@ def test_conv_that_pads_by_itself_is_frozen() -> None:
     sites = [s.sites[0] for s in found.slots]
     kept = [s for s in sites if type(model.get_submodule(s.conv)).__name__ == "Conv2dSame"]
     assert all(s.spec.stride == (1, 1) and s.spec.padding == ((1, 1), (1, 1)) for s in kept)
-
-
-def test_same_padding_is_resolved() -> None:
-    assert conv_spec(nn.Conv2d(1, 1, (2, 3), padding="same")).padding == ((0, 1), (1, 1))
-    assert conv_spec(nn.Conv1d(1, 1, 3, padding="valid")).padding == ((0, 0),)
 
 
 def test_unknown_granularity() -> None:

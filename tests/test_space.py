@@ -1,12 +1,10 @@
-import json
-
 import pytest
 from models import TinyResNet, images
 from torch import nn
 
-from refiner.errors import ArchitectureError, ConfigError, ModelError
-from refiner.slots import conv_spec
-from refiner.space import Architecture, original_parameters, search_space
+from refiner.conv_spec import conv_spec
+from refiner.errors import ConfigError, ModelError
+from refiner.space import original_parameters, search_space
 
 PAPER = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 
@@ -62,43 +60,6 @@ def test_unknown_or_repeated_candidates() -> None:
         search_space(TinyResNet(), images(), candidates=["conv7x7"])
     with pytest.raises(ConfigError, match="named twice"):
         search_space(TinyResNet(), images(), candidates=["maxpool3x3", "maxpool3x3"])
-
-
-@pytest.mark.parametrize(
-    ("vector", "message"),
-    [
-        ((0, 0), "has 2 numbers"),
-        ((0, 0, 0, 4), "no candidate 4"),
-        ((0, -1, 0, 0), "no candidate -1"),
-    ],
-)
-def test_a_vector_that_does_not_fit_is_refused(space, vector, message) -> None:
-    with pytest.raises(ArchitectureError, match=message):
-        space.architecture(vector)
-
-
-def test_json_round_trip(space, tmp_path) -> None:
-    architecture = space.architecture((1, 0, 2, 3))
-    architecture.save(tmp_path / "a.json")
-    loaded = Architecture.load(tmp_path / "a.json")
-    assert loaded == architecture
-    assert loaded.operations == ("depthwise3x3", "original", "maxpool3x3", "avgpool3x3")
-
-
-def test_damaged_architecture_files_are_one_line(space, tmp_path) -> None:
-    path = tmp_path / "a.json"
-    with pytest.raises(ArchitectureError, match="no file"):
-        Architecture.load(path)
-    for text in ("{", "[]", '{"format_version": 99}', '{"format_version": 1}'):
-        path.write_text(text)
-        with pytest.raises(ArchitectureError) as caught:
-            Architecture.load(path)
-        assert "\n" not in str(caught.value)
-    document = json.loads(space.architecture((0,) * 4).to_json())
-    document["vector"] = [0, 0, 0, 9]
-    path.write_text(json.dumps(document))
-    with pytest.raises(ArchitectureError, match="no candidate 9"):
-        Architecture.load(path)
 
 
 def test_parameters_of_an_original_by_hand() -> None:

@@ -1,15 +1,13 @@
 import copy
-import math
 
 import pytest
 import torch
 from models import TinyResNet, batches
-from torch import nn
 
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
 from refiner.task import Classification
-from refiner.training import TrainConfig, evaluate, recalibrate, sgdr, train
+from refiner.training import TrainConfig, sgdr, train
 
 CPU = Devices.choose("cpu")
 
@@ -90,32 +88,3 @@ def test_a_model_without_trainable_parameters() -> None:
     model = TinyResNet().requires_grad_(False)
     with pytest.raises(ConfigError, match="Unfreeze"):
         train(model, batches(1), batches(1), Classification(), devices=CPU)
-
-
-def test_evaluate_is_the_score_over_all_batches_in_eval_mode() -> None:
-    model, data = TinyResNet().train(), batches(3, batch=5)
-    score = evaluate(model, data, Classification(), CPU)
-    with torch.no_grad():
-        right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in data)
-    assert score == pytest.approx(right / 15)
-    assert not any(p.grad is not None for p in model.parameters())
-
-
-def test_recalibration_gives_the_statistics_of_the_batches() -> None:
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.9))
-    model[1].running_mean += 100
-    data = batches(3)
-
-    class Run(Classification):
-        def measure(self, module, batch):
-            assert not module[2].training
-            return module(batch[0]).sum()[None]
-
-    recalibrate(model, data, Run(), Devices.choose("cpu"))
-    with torch.no_grad():
-        means = torch.stack([model[0](x).mean((0, 2, 3)) for x, _ in data])
-        variances = torch.stack([model[0](x).var((0, 2, 3)) for x, _ in data])
-    assert torch.allclose(model[1].running_mean, means.mean(0), atol=1e-5)
-    assert torch.allclose(model[1].running_var, variances.mean(0), atol=1e-5)
-    assert model[1].momentum == 0.1
-    assert math.isclose(int(model[1].num_batches_tracked), 3)

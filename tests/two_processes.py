@@ -10,13 +10,14 @@ from models import TinyResNet
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.devices import Devices
+from refiner.evaluation import evaluate
 from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
 from refiner.task import Classification
 from refiner.tensor_loader import TensorLoader
-from refiner.training import TrainConfig, evaluate, train
+from refiner.training import TrainConfig, train
 
 
 def tensor_loader(count: int, train: bool) -> TensorLoader:
