@@ -26,15 +26,18 @@ def as_found(module: nn.Module, training: bool) -> Iterator[None]:
 
     Gradients are on in train mode alone, as in training: some operations go another way with them.
     """
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    tables = [(child._buffers, dict(child._buffers)) for child in module.modules()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
     try:
         with mode(module, training), torch.set_grad_enabled(training), seeded(_SEED):
             yield
     finally:
+        for table, before in tables:  # a forward may put another tensor in a buffer's place
+            table.clear()
+            table.update(before)
         with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                if name in buffers:
-                    buffer.copy_(buffers[name])
+            for buffer, value in values:
+                buffer.copy_(value)
 
 
 def fresh(example: Any) -> Any:

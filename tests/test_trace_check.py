@@ -20,6 +20,23 @@ def test_buffers_mode_and_generators_are_put_back() -> None:
     assert model.training
 
 
+def test_a_buffer_that_a_forward_replaces_comes_back() -> None:
+    class Caches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("grid", torch.zeros(1), persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(self.grid) != x.shape[-1]:
+                self.grid = torch.arange(float(x.shape[-1]))
+            return x + self.grid
+
+    model = Caches()
+    runs = reference_runs(model, images())
+    assert same(runs[0].output, runs[1].output)
+    assert torch.equal(model.grid, torch.zeros(1))
+
+
 def test_a_batch_of_one_is_doubled_where_a_norm_needs_it() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten())
     evaluated, train = reference_runs(model, images(1))
