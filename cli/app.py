@@ -74,7 +74,8 @@ Weights = Annotated[
 InputSize = Annotated[
     str | None,
     typer.Option(
-        help="C,H,W of one input; default: the model's own, else C,224,224", show_default=False
+        help="C,H,W (or C,L or C,T,H,W) of one input; default: the model's own, else C,224,224",
+        show_default=False,
     ),
 ]
 Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]

@@ -56,13 +56,13 @@ def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def random_input(model: torch.nn.Module, size: str | None) -> torch.Tensor:
-    """Return two random samples of the given ``C,H,W``, or of the model's own input size."""
+    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
+    shape: tuple[int, ...]
     if size is None:
         shape = default_input_size(model)
     else:
         try:
-            channels, height, width = (int(part) for part in size.split(","))
-            shape = (channels, height, width)
+            shape = tuple(int(part) for part in size.split(","))
         except ValueError:
             raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
         if min(shape) < 1:

@@ -334,7 +334,7 @@ def write_result(
     put_in_place(partial, folder.path / "refined.safetensors")
     try:
         note = f"refined.ts: {export(model, folder.path / 'refined.ts', example_input)}"
-    except ModelError as error:  # all else of a long run is worth keeping
+    except (ModelError, OSError) as error:  # all else of a long run is worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
     folder.write_json("report.json", report.to_json())

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from refiner.layers import CONV_TYPES
+from refiner.randomness import seeded
+from refiner.surgery import copied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +75,43 @@ def conv_spec(
         bias=conv.bias is not None,
         padding_mode=conv.padding_mode,
     )
+
+
+def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> bool:
+    """Return whether a subclass does what a conv of ``spec`` does, with whatever weight it computes.
+
+    It has to be affine in its input, and an output may read the window that ``spec`` gives it, no more.
+    On the meta device this cannot be told, and is taken for granted.
+    """
+    if any(p.is_meta for p in conv.parameters()):
+        return True
+    work = copied(conv).eval()
+    generator = torch.Generator().manual_seed(0)
+    like = next(conv.parameters())
+    shape = (2, *in_shape[1:])
+    x = torch.randn(shape, generator=generator).to(like)
+    first, second = x[:1].clone().requires_grad_(), x[1:]
+    with torch.enable_grad(), seeded(0):
+        try:
+            none, one, two, both = (work(v) for v in (0 * second, first, second, first + second))
+        except Exception:
+            return False
+        middle = tuple(n // 2 for n in one.shape[2:])
+        centre = one[(0, slice(None), *middle)].sum()
+        gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+            centre, first, allow_unused=True
+        )
+    scale = both.abs().max().clamp(min=1e-6)
+    if bool((both - one - two + none).abs().max() > 1e-2 * scale):
+        return False
+    read = gradients[0]
+    if read is None:
+        return True
+    for axis, place in enumerate(middle):
+        others = [d for d in range(read.dim()) if d != axis + 2]
+        touched = read.abs().amax(others).nonzero().flatten()
+        start = place * spec.stride[axis] - spec.padding[axis][0]
+        end = start + spec.dilation[axis] * (spec.kernel_size[axis] - 1)
+        if len(touched) and (touched.min() < start or touched.max() > end):
+            return False
+    return True

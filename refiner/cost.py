@@ -25,13 +25,13 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from refiner.candidates import ORIGINAL, get_candidate
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ModelError, one_line
-from refiner.inputs import batch_size, call, call_arguments, describe, to_device_of
+from refiner.inputs import batch_size, call, call_arguments, describe, fresh, to_device_of
 from refiner.layers import is_conv
-from refiner.modes import mode
 from refiner.randomness import seeded
 from refiner.slots import Slot
 from refiner.space import SearchSpace, original_parameters
 from refiner.surgery import copied
+from refiner.trace_check import as_found
 
 _MOVES_DATA = frozenset(
     "view _unsafe_view reshape expand permute transpose t clone detach copy_ alias slice select "
@@ -70,7 +70,7 @@ def measure_cost(model: nn.Module, example_input: Any) -> Cost:
     seen = _OperationCounter()
     try:
         with torch.no_grad(), seeded(0), FlopCounterMode(display=False) as counter, seen:
-            call(work, example)
+            call(work, fresh(example))
     except Exception as error:
         raise ModelError(
             f"{type(model).__name__} fails on an input of shape {describe(example)}: "
@@ -185,12 +185,13 @@ def measure_latency(
     example = to_device_of(model, example_input)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     times = []
-    with torch.inference_mode(), mode(model, training=False), seeded(0):
+    with as_found(model, training=False), torch.inference_mode():
         for i in range(warm_up + repeats):
+            given = fresh(example)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             start = time.perf_counter()
-            call(model, example)
+            call(model, given)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if i >= warm_up:

@@ -22,7 +22,16 @@ from torch.utils import _pytree as pytree
 
 from refiner.errors import ConfigError, ModelError, one_line
 from refiner.files import put_in_place
-from refiner.inputs import batch_size, call, call_arguments, of_each_batch, tensors_in
+from refiner.inputs import (
+    batch_size,
+    call,
+    call_arguments,
+    contents,
+    doubled,
+    fresh,
+    one_more,
+    tensors_in,
+)
 from refiner.python_source import python_source
 from refiner.randomness import seeded
 from refiner.surgery import copied
@@ -53,10 +62,12 @@ def export(
     """
     if format not in FORMATS:
         raise ConfigError(f"unknown export format {format!r}. Choose one of: {', '.join(FORMATS)}.")
+    if format == "pt2" and not str(path).endswith(".pt2"):
+        raise ConfigError(f"torch.export.load wants a name that ends in .pt2, {path} does not.")
     work = copied(model).cpu().eval()
     example = pytree.tree_map(lambda v: v.cpu() if hasattr(v, "cpu") else v, example_input)
     if batch_size(example) == 1:  # a size of one is taken for a constant
-        example = of_each_batch(example, _doubled)
+        example = doubled(example)
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     _remove(partial)
@@ -73,10 +84,6 @@ def export(
     finally:
         _remove(partial)
     return how
-
-
-def _doubled(batch: Any) -> Any:
-    return torch.cat([batch, batch]) if isinstance(batch, torch.Tensor) else batch * 2
 
 
 def _remove(path: Path) -> None:
@@ -106,9 +113,9 @@ def _attempts(format_name: str, attempts: dict[str, Callable[[], str]]) -> str:
         try:
             with seeded(0):
                 return attempt()
-        except OSError:
-            raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's trouble; torch raises OSError for want of a source file, too
             errors.append(f"{name}: {one_line(error, 150)}")
     raise ModelError(f"{format_name} cannot hold this model: {'; '.join(errors)}")
 
@@ -116,29 +123,43 @@ def _attempts(format_name: str, attempts: dict[str, Callable[[], str]]) -> str:
 def _compare(
     model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
 ) -> None:
-    """Raise an AssertionError unless ``run`` gives what the model gives."""
-    with seeded(0):
-        expected = tensors_in(call(model, example))
-    with seeded(0):
-        got = tensors_in(run(example))
-    assert len(expected) == len(got), f"{len(got)} outputs instead of {len(expected)}"
-    for a, b in zip(expected, got, strict=True):
-        torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance, equal_nan=True)
+    """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other values."""
+    for given in (example, _varied(example)):
+        with seeded(0):
+            expected = _tensors_of(call(model, fresh(given)))
+        with seeded(0):
+            got = _tensors_of(run(fresh(given)))
+        assert expected, "the output holds no tensor to compare"
+        assert len(expected) == len(got), f"{len(got)} outputs instead of {len(expected)}"
+        for a, b in zip(expected, got, strict=True):
+            torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _tensors_of(output: Any) -> list[torch.Tensor]:
+    return [part for _, part in contents(output) if isinstance(part, torch.Tensor)]
+
+
+def _varied(example: Any) -> Any:
+    """Return an example of the same kind with other values, which a branch or a constant may be about."""
+    return pytree.tree_map(
+        lambda v: (
+            v.flip(tuple(range(v.dim()))) * (0.7 if v.is_floating_point() else 1)
+            if isinstance(v, torch.Tensor)
+            else v
+        ),
+        example,
+    )
 
 
 def _batch_note(
     model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
 ) -> str:
-    """Return whether ``run`` takes another batch size than the example's, in words."""
-    size = batch_size(example)
-    larger = of_each_batch(
-        example,
-        lambda v: torch.cat([v, v[:1]]) if isinstance(v, torch.Tensor) else [*v, v[0]],
-    )
+    """Return whether ``run`` takes other batch sizes than the example's, in words."""
     try:
-        _compare(model, run, larger, tolerance)
+        for other in (one_more(example), one_more(doubled(doubled(example)))):
+            _compare(model, run, other, tolerance)
     except Exception:
-        return f"batches of {size} alone"
+        return f"batches of {batch_size(example)} alone"
     return "any batch size"
 
 

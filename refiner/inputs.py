@@ -5,7 +5,8 @@ in an argument's place is a batch of samples, as in torchvision's detection mode
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -38,9 +39,9 @@ def bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]
         ModelError: ``forward`` does not take them.
     """
     args, kwargs = call_arguments(example)
-    signature = inspect.signature(type(model).forward)
+    signature = inspect.signature(model.forward)
     try:
-        bound = signature.bind(model, *args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise ModelError(
             f"the example input does not fit {type(model).__name__}.forward: {error}"
@@ -50,7 +51,6 @@ def bind(model: nn.Module, example: Any) -> tuple[dict[str, Any], dict[str, Any]
     positional = {
         f"arg_{i}" if variadic or i >= len(names) else names[i]: value
         for i, value in enumerate(bound.args)
-        if i > 0
     }
     return positional, bound.kwargs
 
@@ -127,6 +127,27 @@ def of_each_batch(example: Any, change: Callable[[Any], Any]) -> Any:
     return tuple(map(changed, args)) if isinstance(example, tuple) else changed(example)
 
 
+def doubled(example: Any) -> Any:
+    """Return ``example`` with each of its samples twice."""
+    return of_each_batch(
+        example, lambda v: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v * 2
+    )
+
+
+def one_more(example: Any) -> Any:
+    """Return ``example`` with its first sample once more."""
+    return of_each_batch(
+        example, lambda v: torch.cat([v, v[:1]]) if isinstance(v, torch.Tensor) else [*v, v[0]]
+    )
+
+
+def fresh(example: Any) -> Any:
+    """Return a copy of ``example``, since a forward may change its input in place."""
+    return pytree.tree_map(
+        lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v, example
+    )
+
+
 def first_sample(example: Any) -> Any:
     """Return ``example`` cut to its first sample: what has its batch size is cut to one."""
     return of_each_batch(example, lambda batch: batch[:1])
@@ -160,6 +181,36 @@ def from_json(document: Any) -> Any:
     if not dtype.is_floating_point:
         return torch.zeros(document["shape"], dtype=dtype)
     return torch.randn(document["shape"], generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+PLAIN_TYPES = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,
+               torch.memory_format, type(Ellipsis))  # fmt: skip
+_DEPTH = 4
+"""How deep is looked into objects of the model's own."""
+
+
+def contents(value: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield what is in a value, each part with the steps (how, key) that lead to it.
+
+    Parts are tensors, plain values, and objects of the model's own, before what is in them.
+    """
+    if isinstance(value, (torch.Tensor, *PLAIN_TYPES)) or len(steps) > _DEPTH:
+        yield steps, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from contents(item, (*steps, (operator.getitem, i)))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from contents(item, (*steps, (operator.getitem, key)))
+    else:
+        yield steps, value
+        if (
+            hasattr(value, "__dict__")
+            and not isinstance(value, nn.Module | type)
+            and not callable(value)
+        ):
+            for name, item in vars(value).items():
+                yield from contents(item, (*steps, (getattr, name)))
 
 
 def describe(example: Any) -> str:

@@ -50,6 +50,13 @@ def irreplaceable(model: nn.Module, groups: Sequence[Sequence[str]], example: An
         except ModelError:
             return False
 
-    if same_without([name for names in groups for name in names]):
-        return []
-    return [i for i, names in enumerate(groups) if not same_without(names)]
+    def bound(numbers: range) -> list[int]:
+        """Return those that are to blame, by halves, since they are few."""
+        if not numbers or same_without([name for i in numbers for name in groups[i]]):
+            return []
+        if len(numbers) == 1:
+            return list(numbers)
+        half = len(numbers) // 2
+        return [*bound(numbers[:half]), *bound(numbers[half:])]
+
+    return bound(range(len(groups)))

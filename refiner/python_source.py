@@ -14,10 +14,10 @@ import torch
 from torch import fx, nn
 
 from refiner.errors import ModelError
-from refiner.inputs import batch_size, bind, of_each_batch
+from refiner.inputs import batch_size, bind, fresh, one_more
 from refiner.python_writer import Writer, layer_arguments
 from refiner.recording import Recorder
-from refiner.trace_check import as_found, fresh
+from refiner.trace_check import as_found
 
 _HEAD = '''"""{title}
 
@@ -97,7 +97,7 @@ def python_source(
     graph, constants = _recorded(model, example)
     counted: dict[tuple[int, tuple[Any, ...]], int] = {}
     size = batch_size(example)
-    larger = of_each_batch(example, _one_more)
+    larger = one_more(example)
     any_batch = False
     if batch_size(larger) == size + 1:
         with contextlib.suppress(Exception):  # the model may take this batch size alone
@@ -108,10 +108,6 @@ def python_source(
     batch = "" if any_batch else f", for a batch of {size}"
     code = _HEAD.format(title=title, batch=batch) + "\n" + init + "\n" + body + _LOAD
     return PythonSource(code=code, weights=writer.weights, any_batch=any_batch)
-
-
-def _one_more(batch: Any) -> Any:
-    return torch.cat([batch, batch[:1]]) if isinstance(batch, torch.Tensor) else [*batch, batch[0]]
 
 
 def _recorded(model: nn.Module, example: Any) -> tuple[fx.Graph, dict[str, Any]]:
@@ -130,7 +126,9 @@ def _plain(output: Any) -> Any:
     if isinstance(output, torch.Tensor):
         return output
     if isinstance(output, Mapping):
-        return {str(key): _plain(value) for key, value in output.items()}
+        if all(isinstance(key, str) for key in output):
+            return {key: _plain(value) for key, value in output.items()}
+        raise ModelError("an output with keys that are no text cannot be written as plain PyTorch")
     if isinstance(output, list):
         return [_plain(value) for value in output]
     if isinstance(output, tuple):

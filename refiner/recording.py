@@ -10,10 +10,11 @@ node, every other operation of aten is one. Each node carries
 - ``meta["path"]``: name of the module in whose forward it happened;
 - ``meta["after"]``: nodes whose writes into the memory of its inputs it sees;
 - ``meta["convolves"]``: whether a convolution ran that is not of a conv module;
-- ``meta["grad"]``: whether gradients were on.
+- ``meta["grad"]``: whether gradients were on;
+- ``meta["autocast"]``: what of torch's autocast was on, a dtype by device type.
 """
 
-import operator
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -25,13 +26,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from refiner.inputs import tensors_in
+from refiner.inputs import PLAIN_TYPES, contents, tensors_in
 from refiner.layers import is_conv
-
-_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,
-          torch.memory_format, type(Ellipsis))  # fmt: skip
-_DEPTH = 4
-"""How deep tensors are looked for inside objects of the model's own."""
 
 
 class Recorder(TorchDispatchMode):
@@ -75,7 +71,7 @@ class Recorder(TorchDispatchMode):
         self._after: set[fx.Node] = set()
         self._hooks: list[Any] = []
         for name, value in inputs.items():
-            node = self._annotated(self.graph.placeholder(name), value)
+            node = self._annotated(self.graph.placeholder(re.sub(r"\W|^(?=\d)", "_", name)), value)
             self._make_known(node, value)
 
     def __enter__(self) -> Any:
@@ -136,9 +132,8 @@ class Recorder(TorchDispatchMode):
         elif id(module) in self._paths and self._leaf(module):
             arguments = self._argument(args), self._argument(kwargs)
             node = self.graph.create_node("call_module", path, *arguments)
-            node.meta.update(
-                path=path, after=self._after, convolves=False, grad=torch.is_grad_enabled()
-            )
+            node.meta.update(path=path, after=self._after, convolves=False)
+            node.meta.update(grad=torch.is_grad_enabled(), autocast=_autocast())
             self._order[node] = len(self._order)
             self._after = set()
             self._in_leaf, self._depth = (module, node), 1
@@ -196,7 +191,7 @@ class Recorder(TorchDispatchMode):
             return self._tensor(value)
         if isinstance(value, torch.Size):
             return tuple(value)
-        if isinstance(value, _PLAIN):
+        if isinstance(value, PLAIN_TYPES):
             return value
         if type(value) in (list, tuple):
             return type(value)(self._argument(item) for item in value)
@@ -254,6 +249,14 @@ class Recorder(TorchDispatchMode):
         return self._annotated(node, value)
 
 
+def _autocast() -> dict[str, torch.dtype]:
+    return {
+        kind: torch.get_autocast_dtype(kind)
+        for kind in ("cpu", "cuda")
+        if torch.is_autocast_enabled(kind)
+    }
+
+
 def _memory(tensor: torch.Tensor) -> int:
     """Return a number for the memory that a tensor lives in."""
     try:
@@ -280,24 +283,9 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[t
     return written
 
 
-def _parts(value: Any, steps: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield the tensors and objects inside a value, each with the steps that lead to it."""
-    if isinstance(value, torch.Tensor):
-        yield steps, value
-    elif isinstance(value, _PLAIN) or len(steps) > _DEPTH:
-        return
-    elif isinstance(value, list | tuple):
-        for i, item in enumerate(value):
-            yield from _parts(item, (*steps, (operator.getitem, i)))
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if isinstance(key, _PLAIN):
-                yield from _parts(item, (*steps, (operator.getitem, key)))
-    elif (
-        hasattr(value, "__dict__")
-        and not isinstance(value, nn.Module | type)
-        and not callable(value)
-    ):
-        yield steps, value
-        for name, item in vars(value).items():
-            yield from _parts(item, (*steps, (getattr, name)))
+def _parts(value: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield the tensors and the model's own objects inside a value, each with the steps to it."""
+    for steps, part in contents(value):
+        plain = isinstance(part, PLAIN_TYPES) or callable(part)
+        if not plain and all(isinstance(key, PLAIN_TYPES) for _, key in steps):
+            yield steps, part

@@ -1,9 +1,10 @@
 """Skip edges: the paths by which data passes round a block, read off the graph, never off names.
 
 A *join* is a node that two or more tensors flow into (add, concat, mul). Its input ``a`` is a skip edge
-if, walking back from ``a`` over nodes with a single input, one meets a *fork* from which another input
-of the join is also reached, over more convs than the walk passed. The walk passes no conv (identity,
-pooling, a norm) or, at a join that keeps the shape of its inputs, one: the projection.
+if, walking back from ``a``, one meets a *fork* from which another input of the join is also reached, over
+more convs than the walk passed. The walk passes no conv (identity, pooling, a norm) or, at a join that
+keeps the shape of its inputs, one: the projection. Where data parts and meets again on the way (a gate,
+a swish written out), the walk goes to where it parted, unless a spatial conv lies between.
 """
 
 import math
@@ -29,9 +30,9 @@ class SkipEdge:
 class Flow:
     """The data flow of a graph: which nodes carry data, and who reaches whom."""
 
-    def __init__(self, traced: fx.GraphModule) -> None:
+    def __init__(self, traced: fx.GraphModule, graph: fx.Graph | None = None) -> None:
         self.modules = dict(traced.named_modules(remove_duplicate=False))
-        self.all_nodes = list(traced.graph.nodes)
+        self.all_nodes = list((graph or traced.graph).nodes)
         self.inputs: dict[fx.Node, list[fx.Node]] = {}
         for node in self.all_nodes:
             carries = node.op == "placeholder" or (
@@ -42,6 +43,7 @@ class Flow:
             if carries and (sources or node.op == "placeholder"):
                 self.inputs[node] = sources
         self.nodes = list(self.inputs)
+        self._dominators: dict[fx.Node, fx.Node | None] = {}
         self._work: dict[fx.Node, dict[fx.Node, tuple[int, int]]] = {}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
@@ -63,6 +65,7 @@ class Flow:
             self.labels[node] = f"{name}_{seen_labels[name]}" if seen_labels[name] else name
             seen_labels[name] += 1
         self.convs = [node for node in self.nodes if self.calls_conv(node)]
+        self.conv_bits = sum(1 << self.index[node] for node in self.convs)
 
     def trains(self, name: str) -> bool:
         """Return whether train mode, where it is known, calls the module of that name."""
@@ -92,6 +95,30 @@ class Flow:
         nodes = self.nodes[self.index[source] + 1 : self.index[node] + 1]
         return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
 
+    def dominator(self, node: fx.Node) -> fx.Node | None:
+        """Return the last node that all data on the way to ``node`` passes, None if there is none."""
+        if not self._dominators:
+            depth: dict[fx.Node | None, int] = {None: 0}
+            for here, sources in self.inputs.items():
+                found: fx.Node | None = sources[0] if sources else None
+                for other in sources[1:]:
+                    found = self._common(found, other, depth)
+                self._dominators[here] = found
+                depth[here] = depth[found] + 1
+        return self._dominators[node]
+
+    def _common(
+        self, first: fx.Node | None, second: fx.Node | None, depth: dict[fx.Node | None, int]
+    ) -> fx.Node | None:
+        """Return the nearest node that dominates both, by the depth of each in the tree."""
+        while first is not second:
+            if first is not None and depth[first] >= depth[second]:
+                first = self._dominators[first]
+            else:
+                assert second is not None
+                second = self._dominators[second]
+        return first
+
     def work(self, source: fx.Node) -> dict[fx.Node, tuple[int, int]]:
         """Return (most convs on one path, largest kernel volume) from ``source`` to each node it reaches."""
         if source not in self._work:
@@ -115,7 +142,11 @@ class Flow:
     def _skip_edge(
         self, start: fx.Node, join: fx.Node
     ) -> tuple[SkipEdge, tuple[fx.Node, fx.Node]] | None:
-        others = [source for source in self.inputs[join] if source is not start]
+        others = [
+            source
+            for source in self.inputs[join]
+            if source is not start and self.ancestors[source] & self.conv_bits
+        ]
         may_project = start.meta.get("shape") == join.meta.get("shape")
         passed: list[fx.Node] = []
         node = start
@@ -124,9 +155,16 @@ class Flow:
                 if passed or not may_project:
                     return None
                 passed.append(node)
-            if len(self.inputs[node]) != 1:
+            if not self.inputs[node]:
                 return None
-            node = self.inputs[node][0]
+            before = self.dominator(node)
+            if before is None or any(
+                kernel_volume(self.module(n)) > 1
+                for n in self.between(before, node)
+                if n is not node and self.calls_conv(n)
+            ):
+                return None
+            node = before
         own = (len(passed), max((kernel_volume(self.module(n)) for n in passed), default=0))
         work = self.work(node)
         around = max(work[other] for other in others if other in work)

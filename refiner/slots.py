@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from torch import fx
+from torch import fx, nn
 
-from refiner.conv_spec import ConvSpec, conv_spec
+from refiner.conv_spec import ConvSpec, conv_spec, is_plain_conv
 from refiner.errors import ConfigError
 from refiner.layers import CONV_TYPES, is_conv, is_norm
 from refiner.skips import Flow, SkipEdge, kernel_volume
@@ -84,6 +84,11 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     flow = Flow(traced)
     skips = flow.skip_edges()
     reasons = _frozen_reasons(flow, skips)
+    if traced.meta["train_graph"] is not None:  # train mode may go other ways
+        training = Flow(traced, traced.meta["train_graph"])
+        in_training = training.skip_edges()
+        for name, reason in _frozen_reasons(training, in_training).items():
+            reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
         Frozen(name=name, reason=reasons[name])
@@ -132,6 +137,8 @@ def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[s
             reason = "called with gradients off"
         elif not any(p.requires_grad for p in module.parameters()):
             reason = "its parameters take no gradient"
+        elif _has_hooks(module):
+            reason = "has hooks, which a replacement would lose"
         elif name in projections:
             reason = f"projection on the skip edge to {projections[name].join}"
         else:
@@ -139,6 +146,17 @@ def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[s
         if reason:
             reasons[name] = reason
     return reasons
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Return whether a module has hooks other than those by which torch computes its weight."""
+    before = [h for h in module._forward_pre_hooks.values() if not _computes_weight(h)]
+    backward = (*module._backward_hooks.values(), *module._backward_pre_hooks.values())
+    return bool(before or backward or module._forward_hooks)
+
+
+def _computes_weight(hook: object) -> bool:
+    return type(hook).__module__.startswith("torch.nn.utils")
 
 
 def _tied(flow: Flow, name: str, owners: dict[int, list[str]]) -> str:
@@ -155,7 +173,9 @@ def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
         if parent is not None and id(parent) in calls:
             return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), a conv itself"
     if id(flow.modules[name]) in calls:
-        return "shared with another name"
+        if any(m is flow.modules[name] and n != name for n, m in flow.modules.items()):
+            return "shared with another name"
+        return "reads nothing that comes from the model's input"
     return "called in train mode alone" if flow.trains(name) else "not called on the example input"
 
 
@@ -192,9 +212,13 @@ def _unfit(flow: Flow, node: fx.Node) -> str:
     if in_shape is None or len(in_shape) != len(conv.kernel_size) + 2:
         return "its input has no batch dimension"
     spec = conv_spec(conv, in_shape, out_shape)
+    if conv.weight.dtype.is_complex:
+        return "its numbers are complex"
     expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
     if out_shape != expected:
         return f"{type(conv).__name__} computes its own padding"
+    if type(conv) not in CONV_TYPES and not is_plain_conv(conv, spec, in_shape):
+        return f"{type(conv).__name__} computes more than a conv"
     return ""
 
 
@@ -204,7 +228,7 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
     if len(users) == 1 and users[0].op == "call_module" and is_norm(flow.module(users[0])):
         module = flow.module(users[0])
         called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
-        if len(called) == 1 and users[0].args[:1] == (node,):
+        if len(called) == 1 and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
     return ConvSite(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -111,6 +111,14 @@ def search_space(
         [name for s in slot.sites for name in (s.conv, s.norm) if name] for slot, _ in fitting
     ]
     bound = irreplaceable(model, modules, example_input)
+    if bound:  # it may be the norm alone that the model reads; then candidates share it
+        convs = [[site.conv for site in fitting[i][0].sites] for i in bound]
+        still = {bound[i] for i in irreplaceable(model, convs, example_input)}
+        for i in set(bound) - still:
+            slot, found = fitting[i]
+            sites = tuple(replace(site, norm=None) for site in slot.sites)
+            fitting[i] = replace(slot, sites=sites), found
+        bound = sorted(still)
     without += [
         Frozen(name=site.conv, reason="the model uses it in other ways than by calling it")
         for i in bound

@@ -26,6 +26,15 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
         raise ModelError(
             f"{lazy[0]} has no shape yet. Run the model once, then give it to refiner."
         )
+    owners: dict[int, str] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.is_meta and parameter.layout is torch.strided:
+            memory = parameter.untyped_storage()._cdata
+            if parameter.numel() and owners.setdefault(memory, name) != name:
+                raise ModelError(
+                    f"{name} and {owners[memory]} are two parameters in the same memory, which no copy "
+                    "keeps. Assign the Parameter itself to tie them."
+                )
     memo = {} if memo is None else memo
     memo |= {
         id(value): value.detach().clone()

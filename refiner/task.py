@@ -105,6 +105,11 @@ class Segmentation:
         logits = _pixel_logits(_outputs(call(model, _arguments(inputs)))[0], labels)
         classes = logits.shape[1]
         known = labels != self.ignore_index
+        if bool((labels[known] >= classes).any()):
+            raise DataError(
+                f"there is a label {int(labels[known].max())}, but the model has {classes} classes. Give "
+                f"numbers below that, or {self.ignore_index} for pixels to ignore."
+            )
         cells = labels[known] * classes + logits.argmax(dim=1)[known]
         return torch.bincount(cells, minlength=classes * classes)
 
@@ -196,6 +201,11 @@ def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
 def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
         raise _unfit("classification", "an output of shape (batch, classes)", output)
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise DataError(
+            f"classification wants one integer label a sample, the loader gives {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Give class numbers."
+        )
     logits: torch.Tensor = output
     return logits
 

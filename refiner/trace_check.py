@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.errors import ModelError, one_line
-from refiner.inputs import batch_size, call, describe, of_each_batch
+from refiner.inputs import PLAIN_TYPES, batch_size, call, contents, describe, doubled, fresh
 from refiner.modes import mode
 from refiner.randomness import seeded
 
@@ -27,7 +27,7 @@ def as_found(module: nn.Module, training: bool) -> Iterator[None]:
     Gradients are on in train mode alone, as in training: some operations go another way with them.
     """
     tables = [(child._buffers, dict(child._buffers)) for child in module.modules()]
-    values = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
     try:
         with mode(module, training), torch.set_grad_enabled(training), seeded(_SEED):
             yield
@@ -37,14 +37,10 @@ def as_found(module: nn.Module, training: bool) -> Iterator[None]:
             table.update(before)
         with torch.no_grad():
             for buffer, value in values:
-                buffer.copy_(value)
-
-
-def fresh(example: Any) -> Any:
-    """Return a copy of the example input, since a forward may change its input in place."""
-    return pytree.tree_map(
-        lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v, example
-    )
+                with contextlib.suppress(
+                    RuntimeError
+                ):  # expanded: nothing can have written into it
+                    buffer.copy_(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +64,11 @@ def reference_runs(work: nn.Module, example: Any) -> tuple[Run, ...]:
     evaluated = Run(example, False, run_original(work, example, training=False))
     examples = [example]
     if batch_size(example) == 1:
-        examples.append(of_each_batch(example, _doubled))
+        examples.append(doubled(example))
     for given in examples:
         with contextlib.suppress(ModelError):
             return evaluated, Run(given, True, run_original(work, given, training=True))
     return (evaluated,)
-
-
-def _doubled(batch: Any) -> Any:
-    return torch.cat([batch, batch]) if isinstance(batch, torch.Tensor) else batch * 2
 
 
 def run_original(work: nn.Module, example: Any, training: bool) -> Any:
@@ -144,18 +136,23 @@ def same(first: Any, second: Any) -> bool:
 
     Tensors on the meta device have no values to compare.
     """
-    leaves, structure = pytree.tree_flatten(first)
-    others, other_structure = pytree.tree_flatten(second)
-    if structure != other_structure:
+    if pytree.tree_structure(first) != pytree.tree_structure(second):
         return False
-    return all(_same_leaf(a, b) for a, b in zip(leaves, others, strict=True))
+    ours, theirs = list(contents(first)), list(contents(second))
+    return len(ours) == len(theirs) and all(
+        steps == others and _same_part(a, b)
+        for (steps, a), (others, b) in zip(ours, theirs, strict=True)
+    )
 
 
-def _same_leaf(first: Any, second: Any) -> bool:
+def _same_part(first: Any, second: Any) -> bool:
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return (
             first.shape == second.shape
             and first.dtype == second.dtype
             and (first.is_meta or torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True))
         )
+    if isinstance(first, PLAIN_TYPES):
+        both_nan = first != first and second != second
+        return type(first) is type(second) and (first == second or both_nan)
     return type(first) is type(second)

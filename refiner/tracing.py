@@ -7,17 +7,18 @@ operation by operation. What the graph does not tell, such as a branch that depe
 it was in the run on the example input.
 """
 
-from collections.abc import Callable
+import contextlib
 from typing import Any
 
+import torch
 from torch import fx, nn
 
-from refiner.errors import ModelError
-from refiner.inputs import bind, to_device_of
+from refiner.errors import ModelError, one_line
+from refiner.inputs import bind, fresh, to_device_of
 from refiner.layers import holds_conv, is_conv, is_norm
 from refiner.recording import Recorder
 from refiner.surgery import copied
-from refiner.trace_check import Run, as_found, check_repeats, fresh, reference_runs, same
+from refiner.trace_check import Run, as_found, check_repeats, reference_runs, same
 
 _CONSTANT = "_constant"
 
@@ -39,6 +40,8 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
         ModelError: the model cannot be copied, rejects the example input, or gives something else when
             it is run again under the same seed.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the model is TorchScript already. Give the module it was made from.")
     work = copied(model)
     example = to_device_of(work, example_input)
     names = {id(module) for module in work.modules()}
@@ -55,14 +58,19 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
     for run in runs:
         if run.training and traced.meta["train_graph"] is None:
             continue
+        again: Any = None
+        trouble = "gives something else"
         with as_found(traced, run.training):
             positional, keyword = bind(work, fresh(run.example))
-            again = traced(*positional.values(), *keyword.values())
+            try:
+                again = traced(*positional.values(), *keyword.values())
+            except Exception as error:
+                trouble = f"fails ({one_line(error, 150)})"
         if not same(run.output, again):
             check_repeats(work, run)
             raise ModelError(
-                f"{type(work).__name__} cannot be traced: its recorded run gives something else. It may "
-                "keep state between calls that is in no buffer."
+                f"{type(work).__name__} cannot be traced: its recorded run {trouble}. It may call a "
+                "module with other parameters than its own, or keep state that is in no buffer."
             )
     return traced
 
@@ -89,15 +97,30 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
     traced.meta["train_graph"] = train.graph if train is not None else None
     if train is not None:
         vars(traced).update({k: v for k, v in vars(train).items() if k.startswith(_CONSTANT)})
-        _choose_by_mode(type(traced), type(traced).forward, type(train).forward)
+    _replay_by_mode(type(traced))
     return traced
 
 
-def _choose_by_mode(own: Any, evaluate: Callable[..., Any], train: Callable[..., Any]) -> None:
-    """Let a GraphModule's class, which it has for itself, run the code of its mode."""
+class _Replay(fx.Interpreter):
+    """Runs a recorded graph; leaf modules are called as they were, gradients off or under autocast."""
 
-    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        return (train if self.training else evaluate)(self, *args, **kwargs)
+    def run_node(self, n: fx.Node) -> Any:
+        with contextlib.ExitStack() as stack:
+            if self.module.training and not n.meta.get("grad", True):
+                stack.enter_context(torch.no_grad())
+            for kind, dtype in n.meta.get("autocast", {}).items():
+                stack.enter_context(torch.autocast(kind, dtype=dtype))
+            return super().run_node(n)
+
+
+def _replay_by_mode(own: Any) -> None:
+    """Let a GraphModule's class, which it has for itself, run the graph of its mode."""
+
+    def forward(self: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+        graph = (self.meta["train_graph"] if self.training else None) or self.graph
+        names = [n.target for n in graph.nodes if n.op == "placeholder"]
+        given = [*args, *(kwargs[name] for name in names[len(args) :] if name in kwargs)]
+        return _Replay(self, graph=graph).run(*given)
 
     own.forward = forward
 

@@ -69,9 +69,45 @@ def test_what_neither_way_can_hold_is_refused_and_leaves_nothing(tmp_path) -> No
 
 @pytest.mark.parametrize("form", ["python", "onnx", "pt2"])
 def test_the_other_forms_take_any_batch_and_leave_no_partial_file(form, tmp_path) -> None:
-    how = export(TinyResNet(), tmp_path / "out", images(), form)
+    how = export(TinyResNet(), tmp_path / f"out.{form}", images(), form)
     assert "any batch size" in how
-    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert [p.name for p in tmp_path.iterdir()] == [f"out.{form}"]
+
+
+def test_pt2_wants_its_suffix(tmp_path) -> None:
+    with pytest.raises(ConfigError, match=r"ends in \.pt2"):
+        export(TinyResNet(), tmp_path / "out", images(), "pt2")
+
+
+def test_what_holds_for_the_example_alone_is_refused_or_said(tmp_path) -> None:
+    class Baked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            y = self.conv(x) * float(x.max())
+            return y * 2 if len(x) > 3 else y
+
+    with pytest.raises(ModelError, match="not close"):
+        export(Baked(), tmp_path / "out", images(), "python")
+    assert "any batch size" in export(Baked(), tmp_path / "out.ts", images(), "torchscript")
+
+
+def test_the_callers_input_and_model_stay_as_they_are(tmp_path) -> None:
+    class Doubles(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x.mul_(2))
+
+    x = images()
+    before = x.clone()
+    for form in ("torchscript", "python"):
+        export(Doubles(), tmp_path / form, x, form)
+    assert torch.equal(x, before)
 
 
 def test_a_batch_of_one_is_no_constant(tmp_path) -> None:
@@ -88,7 +124,9 @@ def test_pt2_of_a_mapping(tmp_path) -> None:
             return self.conv(left) - right.mean()
 
     for form in ("pt2", "onnx", "python", "torchscript"):
-        how = export(Two(), tmp_path / form, {"right": images(seed=1), "left": images()}, form)
+        how = export(
+            Two(), tmp_path / f"out.{form}", {"right": images(seed=1), "left": images()}, form
+        )
         assert "any batch size" in how, form
 
 
@@ -103,5 +141,5 @@ def test_what_no_exporter_takes_is_refused_and_leaves_nothing(tmp_path) -> None:
 
     for form in ("python", "pt2"):
         with pytest.raises(ModelError, match="cannot hold this model"):
-            export(Odd(), tmp_path / "out", images(), form)
+            export(Odd(), tmp_path / "out.pt2", images(), form)
     assert not list(tmp_path.iterdir())

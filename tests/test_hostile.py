@@ -1,6 +1,7 @@
 """Models that do what tools like this one stumble over: refined, or refused with the reason."""
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -125,6 +126,114 @@ class Line(Hostile):
         return self.two(self.one(self.stem(x.flatten(2))))
 
 
+class Hooked(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one.register_forward_hook(lambda _m, _i, out: out * 0)
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x)))
+
+
+class Buffers(Hostile):
+    """An expanded buffer, and a queue that grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("wide", torch.ones(1).expand(4))
+        self.register_buffer("queue", torch.zeros(0, 3))
+
+    def forward(self, x):
+        x = self.two(self.one(self.stem(x)))
+        if self.training:
+            self.queue = torch.cat([self.queue, x.mean((2, 3)).detach()])[-8:]
+        return x * self.wide.mean()
+
+
+class Clamps(Hostile):
+    def forward(self, x):
+        with torch.no_grad():
+            self.two.weight.clamp_(-0.1, 0.1)
+        return self.two(self.one(self.stem(x)))
+
+
+class Autocasts(Hostile):
+    def forward(self, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.two(self.one(self.stem(x))).float()
+
+
+class ReadsNorm(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        return self.two(self.norm(self.one(self.stem(x)))) + self.norm.eps
+
+
+class Gated(Hostile):
+    """A projection whose output is gated: by itself, and through pointwise convs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        skip = self.one(x)
+        skip = skip * torch.sigmoid(skip)
+        skip = skip * torch.sigmoid(self.gate(skip.mean((2, 3), keepdim=True)))
+        return self.three(torch.relu(self.two(x))) + skip
+
+    @property
+    def three(self):
+        return self.last
+
+
+class GatedProjection(Gated):
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = conv()
+
+
+class TrainsOtherwise(GatedProjection):
+    def forward(self, x):
+        x = self.stem(x)
+        if self.training:
+            return self.one(x) + self.last(self.two(x))
+        return self.last(self.two(self.one(x)))
+
+
+class Causal(nn.Conv1d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (2, 0)))
+
+
+class Causals(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = Causal(3, 3, 3)
+        self.stem, self.two = (nn.Conv1d(3, 3, 3, padding=1) for _ in range(2))
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x.flatten(2))))
+
+
+class ReluConv(nn.Conv2d):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+class Relus(Hostile):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = ReluConv(3, 3, 3, padding=1)
+
+    def forward(self, x):
+        return self.two(self.one(self.stem(x)))
+
+
 BOTH, LAST = ["one", "two"], ["two"]
 
 
@@ -133,7 +242,9 @@ BOTH, LAST = ["one", "two"], ["two"]
     [
         (Branches, BOTH), (Loops, BOTH), (Keywords, LAST), (WithoutGradient, LAST), (Counts, BOTH),
         (Catches, BOTH), (Recursive, ["one"]), (WeightNormed, BOTH), (Frozen, LAST), (Three, BOTH),
-        (Line, BOTH),
+        (Line, BOTH), (Hooked, LAST), (Buffers, BOTH), (Clamps, ["one"]), (Autocasts, BOTH),
+        (ReadsNorm, BOTH), (GatedProjection, ["two", "last"]), (TrainsOtherwise, ["two", "last"]),
+        (Causals, LAST), (Relus, LAST),
     ],
 )  # fmt: skip
 def test_refined_and_never_wrong(kind: type[nn.Module], slots: list[str]) -> None:
@@ -148,7 +259,7 @@ def test_refined_and_never_wrong(kind: type[nn.Module], slots: list[str]) -> Non
         assert torch.equal(expected, run_seeded(supernet, x, mode))
         assert torch.equal(expected, run_seeded(plain, x, mode))
     other = refiner.rewrite(model, space.architecture((1,) * len(slots))).train()
-    assert other(x).shape == expected.shape
+    assert other(x.clone()).shape == expected.shape
     other(x).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in other.parameters() if p.grad is not None)
 
@@ -182,6 +293,21 @@ class Drift(nn.Module):
         return x * self.scale
 
 
+@dataclass
+class Answer:
+    value: torch.Tensor
+
+
+class DriftsInside(Hostile):
+    """Keeps state, and gives it inside an object of its own."""
+
+    calls = 0.0
+
+    def forward(self, x):
+        self.calls += 1
+        return Answer(self.two(self.one(self.stem(x))) * self.calls)
+
+
 class Raises(Hostile):
     def forward(self, x):
         raise KeyError("gone")
@@ -193,6 +319,8 @@ class Raises(Hostile):
         (Generates, "Generates returns a generator"),
         (Grows, "Grows makes the module late when it is called"),
         (Drifts, r"module drift \(Drift\) gives something else"),
+        (DriftsInside, "itself gives something else"),
+        (lambda: torch.jit.script(nn.Sequential(conv(), conv())), "TorchScript already"),
         (Raises, r"KeyError: 'gone' \(test_hostile.py, line \d+\)"),
         (lambda: nn.Sequential(conv(), nn.LazyConv2d(3, 3)), r"1\.weight has no shape yet"),
     ],
