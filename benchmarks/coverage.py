@@ -226,7 +226,7 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
     for form in FORMATS:
         try:
             with time_limit(SECONDS):
-                record["exports"][form] = export(final, folder / form, given, form)
+                record["exports"][form] = export(final, folder / f"out.{form}", given, form)
         except Exception as error:
             record["exports"][form] = f"FAIL {reason(error)}"
     record["peak_mib"] = peak_mib()
