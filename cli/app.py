@@ -78,6 +78,14 @@ InputSize = Annotated[
         show_default=False,
     ),
 ]
+ExampleData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="take the input from this data set, as for `refine MODEL`",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for machines")]
 Out = Annotated[
@@ -196,6 +204,7 @@ def slots_command(
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
     input_size: InputSize = None,
+    data: ExampleData = None,
     model_arg: ModelArg = None,
     graph: Annotated[
         Path | None,
@@ -208,7 +217,7 @@ def slots_command(
 
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, model_arg=model_arg or (), graph=graph, as_json=as_json,
+        input_size=input_size, data=data, model_arg=model_arg or (), graph=graph, as_json=as_json,
     )  # fmt: skip
 
 
@@ -222,6 +231,7 @@ def apply_command(
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
     input_size: InputSize = None,
+    data: ExampleData = None,
     model_arg: ModelArg = None,
     pretrained: Pretrained = False,
     weights: Weights = None,
@@ -234,7 +244,7 @@ def apply_command(
 
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, model_arg=model_arg or (), pretrained=pretrained,
+        input_size=input_size, data=data, model_arg=model_arg or (), pretrained=pretrained,
         weights=None if weights is None else str(weights), seed=seed, out=out, as_json=as_json,
     )  # fmt: skip
 

@@ -20,7 +20,7 @@ from refiner.report import change
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import SearchSpace
 
-from .options import absolute, candidate_list, check_new_file, model_arguments, random_input
+from .options import absolute, candidate_list, check_new_file, example_input, model_arguments
 from .screen import print_report, print_table
 
 
@@ -31,6 +31,7 @@ def show_slots(
     candidates: str | None,
     allow_larger: bool,
     input_size: str | None,
+    data: str | None,
     model_arg: Sequence[str],
     graph: Path | None,
     as_json: bool,
@@ -39,7 +40,7 @@ def show_slots(
     if graph is not None:
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
-    example = random_input(model, input_size)
+    example = example_input(model, input_size, data)
     space = refiner.search_space(
         model,
         example,
@@ -55,7 +56,7 @@ def show_slots(
     most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
     if as_json:
         document = {
-            "model": source, "input": list(example.shape[1:]), "macs": whole.macs,
+            "model": source, "input": describe(example), "macs": whole.macs,
             "params": whole.params, "least_macs": least, "most_macs": most,
             "macs_in_slots": sum(c[0].macs for c in costs), "architectures": space.size,
             "slots": _slot_documents(space), "frozen": [asdict(f) for f in space.frozen],
@@ -119,6 +120,7 @@ def apply_architecture(
     candidates: str | None,
     allow_larger: bool,
     input_size: str | None,
+    data: str | None,
     model_arg: Sequence[str],
     pretrained: bool,
     weights: str | None,
@@ -141,10 +143,10 @@ def apply_architecture(
     made = given.model or {} if given is not None else {}
     spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
     model = spec.build()
-    if input_size is None and "example_input" in made:
+    if input_size is None and data is None and "example_input" in made:
         example = from_json(made["example_input"])
     else:
-        example = random_input(model, input_size)
+        example = example_input(model, input_size, data)
     if given is not None:
         architecture = given
         rewritten = refiner.rewrite(model, given, seed=seed)

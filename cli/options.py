@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from refiner.data import load_data
 from refiner.errors import ConfigError, one_line
-from refiner.models import default_input_size
+from refiner.loaders import example_of
+from refiner.models import default_input_size, input_channels
 
 
 def absolute(source: str) -> str:
@@ -53,6 +55,15 @@ def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             arguments[key] = value
     return arguments
+
+
+def example_input(model: torch.nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:
+    """Return two samples: of a data set, or random ones of the given or the model's own size."""
+    if data is None:
+        return random_input(model, size)
+    if size is not None:
+        raise ConfigError("--input-size and --data both tell the input's size. Give one.")
+    return example_of(load_data(data, channels=input_channels(model), seed=seed).train)
 
 
 def random_input(model: torch.nn.Module, size: str | None) -> torch.Tensor:

@@ -89,7 +89,10 @@ def load_data(
     if ":" in spec and not spec.endswith(":"):
         for name, value in (("limit", limit), ("image_size", image_size)):
             if value is not None:
-                raise ConfigError(f"{name} does not reach loaders of your own. Set it in {spec}.")
+                option = "--" + name.replace("_", "-")
+                raise ConfigError(
+                    f"{option} does not reach loaders of your own. Leave it out; {spec} decides."
+                )
         return _user_data(spec)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
 
@@ -105,7 +108,7 @@ def _digits(options: _Options) -> Data:
     pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     images = pixels.round().to(torch.uint8).repeat(1, options.channels, 1, 1)
     note = (
-        "digits: 1,797 real images of handwritten digits that ship with scikit-learn, enlarged from "
+        "digits: 1,797 real images of handwritten digits that ship with scikit-learn, resized from "
         f"8x8 to {size}x{size}. They show that all works; they are too easy to rank architectures."
     )
     parts = _split(images, torch.from_numpy(digits.target).long(), options.seed)

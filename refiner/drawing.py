@@ -2,7 +2,7 @@
 
 Only inputs, convs, joins that several of them reach, and the output are drawn; what lies between, such
 as norms and activations, belongs to the edge. Data flows down. Skip edges are dashed and bulge to the
-side.
+side. Convs that the example does not reach stand below, alone.
 """
 
 from collections.abc import Iterable
@@ -45,9 +45,16 @@ def network_svg(traced: fx.GraphModule, space: SearchSpace) -> str:
     )
     boxes[output] = _Box("end", ("output",), "output")
     edges += [(node, output) for node in last]
+    shown = {flow.labels[node] for node in drawn}
+    unseen = [f for f in space.frozen if f.name not in shown]
     skip_edges = set(_skip_edges(flow, drawn))
     _place(boxes, edges)
-    return _document(boxes, edges, skip_edges)
+    below = max(box.layer for box in boxes.values()) + 1
+    rest = [
+        _Box("frozen", (f.name, f.reason), f"{f.name}: {f.reason}", layer=below + i)
+        for i, f in enumerate(unseen)
+    ]
+    return _document(boxes, rest, edges, skip_edges)
 
 
 def _at(flow: Flow, drawn: dict[fx.Node, None], node: fx.Node) -> list[fx.Node]:
@@ -129,6 +136,7 @@ def _place(boxes: dict[fx.Node, _Box], edges: Iterable[tuple[fx.Node, fx.Node]])
 
 def _document(
     boxes: dict[fx.Node, _Box],
+    rest: list[_Box],
     edges: list[tuple[fx.Node, fx.Node]],
     skips: set[tuple[fx.Node, fx.Node]],
 ) -> str:
@@ -136,7 +144,7 @@ def _document(
     right = max(box.column for box in boxes.values())
     bulge = max((_bulge(boxes[a], boxes[b]) for a, b in skips), default=0)
     width = max(480, (right - left + 1) * (_WIDTH + _GAP_X) + 2 * _MARGIN + bulge)
-    layers = max(box.layer for box in boxes.values()) + 1
+    layers = max(box.layer for box in (*boxes.values(), *rest)) + 1
     height = layers * (_HEIGHT + _GAP_Y) + 2 * _MARGIN + 30
 
     def centre(box: _Box) -> tuple[float, float]:
@@ -165,7 +173,7 @@ def _document(
             f'stroke="{_SKIP}" stroke-width="2" stroke-dasharray="6 4"' if skip else 'stroke="#555"'
         )
         lines.append(f'<path d="{path}" fill="none" {style} marker-end="url(#tip)"/>')
-    for box in boxes.values():
+    for box in (*boxes.values(), *rest):
         x, y = centre(box)
         half = _half(box)
         lines.append(

@@ -12,6 +12,7 @@ from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError, one_line
 from refiner.inputs import tensors_in
 from refiner.task import Task
+from refiner.trace_check import place_of
 
 
 def length(loader: Any) -> int:
@@ -49,7 +50,8 @@ def checked(
         shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors_in(batch)[:3])
         raise DataError(
             f"the model fails on a batch of the loader ({shapes or type(batch).__name__}): "
-            f"{one_line(error)}. Give images that fit the model, and labels within its classes."
+            f"{one_line(error)}{place_of(error)}. Give inputs that fit the model, labels within its classes, "
+            "and a task that reads such batches."
         ) from error
 
 

@@ -35,6 +35,7 @@ from refiner.inputs import (
 from refiner.python_source import python_source
 from refiner.randomness import seeded
 from refiner.surgery import copied
+from refiner.tracing import trace
 
 _TOLERANCE = 1e-5
 _ONNX_TOLERANCE = 1e-3
@@ -74,6 +75,8 @@ def export(
     try:
         with _quiet():
             how = _WRITERS[format](work, partial, example)
+            if " by script" not in how and _reads_values(work, example):
+                how += "; what depends on the input's values is as on the example"
         if partial.is_dir() and path.is_dir():
             for file in partial.iterdir():
                 os.replace(file, path / file.name)
@@ -84,6 +87,13 @@ def export(
     finally:
         _remove(partial)
     return how
+
+
+def _reads_values(model: nn.Module, example: Any) -> bool:
+    try:
+        return bool(trace(model, example).meta["reads_values"])
+    except ModelError:
+        return False
 
 
 def _remove(path: Path) -> None:
@@ -117,7 +127,10 @@ def _attempts(format_name: str, attempts: dict[str, Callable[[], str]]) -> str:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's trouble; torch raises OSError for want of a source file, too
             errors.append(f"{name}: {one_line(error, 150)}")
-    raise ModelError(f"{format_name} cannot hold this model: {'; '.join(errors)}")
+    raise ModelError(
+        f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another format; "
+        "torchscript, where it is scripted, keeps what depends on the data."
+    )
 
 
 def _compare(

@@ -66,7 +66,7 @@ def tensors_in(value: Any) -> list[torch.Tensor]:
     return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
-TARGET_KEYS = ("labels", "label", "targets", "target", "y")
+TARGET_KEYS = ("labels", "label", "targets", "target", "mask", "masks", "y")
 
 
 def inputs_and_target(batch: Any) -> tuple[Any, Any]:
@@ -91,7 +91,8 @@ def inputs_and_target(batch: Any) -> tuple[Any, Any]:
         kind += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
     raise DataError(
         f"inputs and target of a batch cannot be told apart: the loader gives {kind}. Give pairs, or "
-        f"mappings with a key such as {TARGET_KEYS[0]!r}, or pass a task and an example_input of your own."
+        f"mappings with one of the keys {', '.join(TARGET_KEYS)} (all else goes to the model), or pass a "
+        "task and an example_input of your own."
     )
 
 

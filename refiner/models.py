@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import pickle
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -253,12 +254,19 @@ def _load_weights(model: nn.Module, path: Path) -> None:
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state.get("model", state))
+            inner = (state[k] for k in ("state_dict", "model_state_dict", "model") if k in state)
+            state = next(inner, state)
+        if all(key.startswith("module.") for key in state):  # of DataParallel
+            state = {key.removeprefix("module."): value for key, value in state.items()}
         model.load_state_dict(state)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is no file of weights alone. Save them with torch.save(model.state_dict(), FILE)."
+        ) from error
     except Exception as error:
         raise ModelError(
-            f"the weights of {path} cannot be loaded: {one_line(error, 150)}. Name a file of weights "
-            "of this model as it comes, not rewritten."
+            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of weights "
+            "of this model as it comes (not rewritten), with this number of classes."
         ) from error
 
 

@@ -29,6 +29,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from refiner.inputs import PLAIN_TYPES, contents, tensors_in
 from refiner.layers import is_conv
 
+_READS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero, torch.ops.aten.equal}
+
 
 class Recorder(TorchDispatchMode):
     """Writes down what runs inside its context.
@@ -51,6 +53,8 @@ class Recorder(TorchDispatchMode):
         self.graph = fx.Graph()
         self.constants: dict[str, Any] = {}
         """Values that came from outside the run, by the name of the attribute that holds each."""
+        self.read: list[fx.Node] = []
+        """Nodes of which the model asked for a number."""
         self.opened: set[int] = set()
         """Leaves that called a conv of the model, by ``id``: they should be none."""
         self._root, self._leaf, self._prefix = root, leaf, prefix
@@ -99,6 +103,8 @@ class Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         written = _written(func, args, kwargs)
+        if func._overloadpacket in _READS:
+            self._note_read(args)
         if self._in_leaf is not None:
             module, node = self._in_leaf
             output = func(*args, **kwargs)
@@ -122,6 +128,24 @@ class Recorder(TorchDispatchMode):
         for tensor in written:
             self._writers[_memory(tensor)] = (StorageWeakRef(tensor.untyped_storage()), node)
         return output
+
+    def _note_read(self, args: tuple[Any, ...]) -> None:
+        if self._in_leaf is not None:
+            self.read.append(self._in_leaf[1])
+        else:
+            self.read += [n for n in map(self._nodes.get, tensors_in(args)) if n is not None]
+
+    def reads_values(self) -> bool:
+        """Return whether the run asked for numbers that follow from its inputs, as a branch does."""
+        waiting, seen = list(self.read), set()
+        while waiting:
+            node = waiting.pop()
+            if node.op == "placeholder":
+                return True
+            if node not in seen:
+                seen.add(node)
+                waiting += node.all_input_nodes
+        return False
 
     def _begin(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         path = self._paths.get(id(module), "")

@@ -93,10 +93,11 @@ class Report:
             ("parameters", f"{self.before.params:,}", f"{self.after.params:,}",
              change(self.before.params, self.after.params)),
         ]  # fmt: skip
-        if self.before.thop_macs and self.after.thop_macs:
+        ours, refined = self.before, self.after
+        if _agrees(ours) and _agrees(refined):  # else a note tells the difference
             rows.append(
-                ("MACs by thop", f"{self.before.thop_macs:,}", f"{self.after.thop_macs:,}",
-                 change(self.before.thop_macs, self.after.thop_macs))
+                ("MACs by thop", f"{ours.thop_macs:,}", f"{refined.thop_macs:,}",
+                 change(ours.thop_macs or 0, refined.thop_macs or 0))
             )  # fmt: skip
         if self.latency_before is not None and self.latency_after is not None:
             rows.append(
@@ -159,6 +160,11 @@ class Report:
         if self.settings:
             lines += ["", "## Settings", "", *_table(("setting", "value"), self.settings)]
         return "\n".join(lines) + "\n"
+
+
+def _agrees(cost: Cost) -> bool:
+    """Return whether thop counts what torch counts, to a thousandth."""
+    return cost.thop_macs is not None and abs(cost.thop_macs - cost.macs) <= cost.macs / 1000
 
 
 def _cost(document: dict[str, Any]) -> Cost:

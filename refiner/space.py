@@ -146,7 +146,7 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen]) -> str:
     listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
     return (
         f"none of the {len(frozen)} convs of {name} can change: {listed}. "
-        "Name other candidates, or allow larger ones."
+        "Name other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
 
 

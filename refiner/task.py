@@ -211,10 +211,15 @@ def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
 
 
 def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor) or output.dim() != 4 or labels.dim() != 3:
+    if (
+        not isinstance(output, torch.Tensor)
+        or output.dim() != 4
+        or labels.dim() != 3
+        or (labels.is_floating_point())
+    ):
         raise _unfit(
             "segmentation",
-            f"labels (batch, height, width), here {tuple(labels.shape)}, and an output of shape "
+            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, and an output of shape "
             "(batch, classes, height, width)",
             output,
         )

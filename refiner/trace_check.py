@@ -84,7 +84,7 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{_place(error)}. Give it an input that fits, or mend it."
+                f"mode: {one_line(error)}{place_of(error)}. Give it an input that fits, or mend it."
             ) from error
     if isinstance(output, Iterator):
         raise ModelError(
@@ -94,7 +94,7 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
     return pytree.tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, output)
 
 
-def _place(error: Exception) -> str:
+def place_of(error: Exception) -> str:
     """Return where in the model's own code an error came from: `` (net.py, line 12)``."""
     torch_home = str(Path(torch.__file__).parent)
     here = str(Path(__file__).parent)

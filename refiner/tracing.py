@@ -28,6 +28,8 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
 
     The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of eval
     mode, and ``meta["train_graph"]`` the other, None where the model fails in train mode on this input.
+    ``meta["reads_values"]`` tells whether the run asked for numbers that follow from the input, so that
+    other values may lead it another way.
     Their nodes carry what recording.py tells. The module tree below, and so each name of a parameter or
     buffer, is that of the model.
 
@@ -86,11 +88,14 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
                 raise
             continue  # it fails in train mode, on the meta device say
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
+        module.graph = (
+            recorder.graph
+        )  # before there are submodules, one of which may be named graph
         for kind in ("_parameters", "_buffers", "_modules"):
             getattr(module, kind).update(getattr(work, kind))
         for name, value in recorder.constants.items():
             object.__setattr__(module, name, value)  # in no state dict
-        module.graph = recorder.graph
+        module.meta["reads_values"] = recorder.reads_values()
         by_mode[run.training] = module
     traced, train = by_mode[False], by_mode.get(True)
     traced.training = work.training
@@ -103,6 +108,16 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
 
 class _Replay(fx.Interpreter):
     """Runs a recorded graph; leaf modules are called as they were, gradients off or under autocast."""
+
+    def fetch_attr(self, target: str) -> Any:
+        holder: Any = self.module
+        for name in target.split(
+            "."
+        ):  # a submodule may have the name of an attribute of GraphModule
+            tables = (holder._modules, holder._parameters, holder._buffers)
+            table = next((t for t in tables if name in t), None)
+            holder = getattr(holder, name) if table is None else table[name]
+        return holder
 
     def run_node(self, n: fx.Node) -> Any:
         with contextlib.ExitStack() as stack:

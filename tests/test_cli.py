@@ -93,9 +93,9 @@ def test_commands_and_options_are_frozen() -> None:
         "--batch-size", "--tells", "--samples", "--limit", "--image-size", "--data-root",
         "--pretrained", "--weights", "--seed", "--device", "--precision", "--out", "--resume",
     }  # fmt: skip
-    assert options("slots") == common | {"model", "--input-size", "--graph"}
+    assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
     assert options("apply") == common | {
-        "model", "architecture", "--input-size", "--pretrained", "--weights", "--seed", "--out",
+        "model", "architecture", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
     assert options("export") == {"folder", "--format", "--to"}
@@ -156,6 +156,8 @@ def test_slots_and_apply(net, capsys) -> None:
     shown = capsys.readouterr().out
     assert "2 slots, 16 architectures" in shown
     assert "skip edges, which stay" in shown
+    assert main(["slots", net, "--data", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input"] == "2x3x32x32"
     assert main(["slots", net, "--graph", "net.svg"]) == 0
     assert Path("net.svg").read_text().startswith("<svg")
     capsys.readouterr()

@@ -38,3 +38,13 @@ def test_every_conv_is_drawn_once_in_nets_of_other_shapes() -> None:
         svg = drawn(model, images(size=64))
         convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
         assert len(titles(svg, "#cfe3ff")) + len(titles(svg, "#e4e4e4")) == len(convs)
+
+
+def test_convs_that_the_example_does_not_reach_are_drawn_below() -> None:
+    class Unused(TinyResNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spare = nn.Conv2d(3, 3, 3)
+
+    found = titles(drawn(Unused(), images()), "#e4e4e4")
+    assert found[-1] == "spare: not called on the example input"

@@ -91,6 +91,16 @@ def test_what_holds_for_the_example_alone_is_refused_or_said(tmp_path) -> None:
 
     with pytest.raises(ModelError, match="not close"):
         export(Baked(), tmp_path / "out", images(), "python")
+
+    class Branches(Baked):
+        def forward(self, x):
+            y = self.conv(x)
+            return y * 2 if x.sum() > 1e6 else y
+
+    note = "what depends on the input's values is as on the example"
+    assert note in export(Branches(), tmp_path / "branch", images(), "python")
+    assert note not in export(Branches(), tmp_path / "branch.ts", images(), "torchscript")
+    assert note not in export(TinyResNet(), tmp_path / "plain", images(), "python")
     assert "any batch size" in export(Baked(), tmp_path / "out.ts", images(), "torchscript")
 
 

@@ -234,6 +234,17 @@ class Relus(Hostile):
         return self.two(self.one(self.stem(x)))
 
 
+class Names(Hostile):
+    """Submodules with the names of attributes of a GraphModule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph, self.meta, self.code, self._graph = (conv() for _ in range(4))
+
+    def forward(self, x):
+        return self._graph(self.code(self.meta(self.graph(self.stem(x)))))
+
+
 BOTH, LAST = ["one", "two"], ["two"]
 
 
@@ -244,7 +255,7 @@ BOTH, LAST = ["one", "two"], ["two"]
         (Catches, BOTH), (Recursive, ["one"]), (WeightNormed, BOTH), (Frozen, LAST), (Three, BOTH),
         (Line, BOTH), (Hooked, LAST), (Buffers, BOTH), (Clamps, ["one"]), (Autocasts, BOTH),
         (ReadsNorm, BOTH), (GatedProjection, ["two", "last"]), (TrainsOtherwise, ["two", "last"]),
-        (Causals, LAST), (Relus, LAST),
+        (Causals, LAST), (Relus, LAST), (Names, ["graph", "meta", "code", "_graph"]),
     ],
 )  # fmt: skip
 def test_refined_and_never_wrong(kind: type[nn.Module], slots: list[str]) -> None:

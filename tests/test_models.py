@@ -110,7 +110,7 @@ def test_weights_that_are_missing_or_hold_code_are_refused(file, tmp_path) -> No
 
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": Evil()}, path)
-    for weights, message in ((tmp_path / "none.pt", "no file"), (path, "cannot be loaded")):
+    for weights, message in ((tmp_path / "none.pt", "no file"), (path, "no file of weights alone")):
         with pytest.raises(ModelError, match=message):
             ModelSpec(source=f"{file}:simple", weights=str(weights)).build()
     assert not (tmp_path / "owned").exists()
@@ -137,3 +137,12 @@ def test_neighbours_of_a_file_are_found_relatively_absolutely_and_late(tmp_path)
 def test_torchvision_segmentation_and_detection_build_without_the_network() -> None:
     model = ModelSpec(source="torchvision:lraspp_mobilenet_v3_large", classes=3).build()
     assert model.classifier.high_classifier.out_channels == 3
+
+
+def test_checkpoints_of_training_scripts_are_read(tmp_path) -> None:
+    model = ModelSpec(source="timm:resnet10t", classes=10).build()
+    state = {f"module.{k}": v for k, v in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "ck.pt")
+    spec = ModelSpec(source="timm:resnet10t", classes=10, weights=str(tmp_path / "ck.pt"), seed=5)
+    again = spec.build().state_dict()
+    assert all(torch.equal(v, again[k]) for k, v in model.state_dict().items())

@@ -93,7 +93,7 @@ def test_segmentation_outputs_of_another_size_and_in_mappings() -> None:
     assert task.score(task.measure(Half(), (logits, labels)).double()) == 1
     alone = task.loss(nn.Identity(), (logits, labels))
     assert float(task.loss(Half(), (logits, labels))) == pytest.approx(1.4 * float(alone))
-    with pytest.raises(DataError, match="segmentation wants labels"):
+    with pytest.raises(DataError, match="segmentation wants integer labels"):
         task.loss(nn.Identity(), (logits, LABELS))
 
 
