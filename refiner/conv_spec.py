@@ -77,6 +77,12 @@ def conv_spec(
     )
 
 
+def _enough(size: int, kernel: int, dilation: int, stride: int) -> int:
+    """Return a size, no larger than ``size`` and alike modulo the stride, that holds whole windows."""
+    wanted = 3 * dilation * (kernel - 1) + 2 * stride + 1
+    return min(size, wanted + (size - wanted) % stride)
+
+
 def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> bool:
     """Return whether a subclass does what a conv of ``spec`` does, with whatever weight it computes.
 
@@ -88,7 +94,11 @@ def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> b
     work = copied(conv).eval()
     generator = torch.Generator().manual_seed(0)
     like = next(conv.parameters())
-    shape = (2, *in_shape[1:])
+    shape = (
+        2,
+        in_shape[1],
+        *map(_enough, in_shape[2:], spec.kernel_size, spec.dilation, spec.stride),
+    )
     x = torch.randn(shape, generator=generator).to(like)
     first, second = x[:1].clone().requires_grad_(), x[1:]
     with torch.enable_grad(), seeded(0):
