@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import refiner
-from refiner.api import cost_report, write_result
 from refiner.architecture import Architecture, with_model
 from refiner.cost import slot_costs
 from refiner.devices import Devices
@@ -17,6 +16,7 @@ from refiner.files import write_text
 from refiner.inputs import describe, first_sample, from_json, to_json
 from refiner.models import ModelSpec
 from refiner.report import change
+from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import SearchSpace
 

@@ -13,11 +13,12 @@ from refiner.data import Data
 from refiner.errors import ConfigError, RunError, one_line
 from refiner.exporting import FORMATS
 from refiner.inputs import from_json
-from refiner.models import ModelSpec, input_channels, load_function
+from refiner.models import ModelSpec, input_channels
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import candidate_names
 from refiner.task import check_task, make_task
+from refiner.user_code import load_function
 
 from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import listener, print_report

@@ -3,29 +3,27 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from safetensors.torch import save_model
 from torch import nn
 
 from refiner.architecture import Architecture, with_model
-from refiner.cost import measure_cost, measure_latency
 from refiner.devices import Devices
-from refiner.errors import ConfigError, ModelError, RunError
+from refiner.errors import ConfigError, RunError
 from refiner.evaluation import length
 from refiner.exporting import export
-from refiner.files import put_in_place
-from refiner.inputs import batch_size, first_sample, to_json
+from refiner.inputs import to_json
 from refiner.loaders import example_of, split_loader
 from refiner.progress import Lines, Progress, Silent
 from refiner.randomness import derive_seed
-from refiner.report import Report, Trained, slot_reports
+from refiner.report import Report, Trained
+from refiner.result import full_report, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder
 from refiner.search import Search, SearchConfig, SearchResult
 from refiner.slots import Granularity, check_granularity
-from refiner.space import SearchSpace, candidate_names, search_space
+from refiner.space import candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
 from refiner.surgery import copied
 from refiner.task import Task, check_task, make_task
@@ -153,7 +151,7 @@ def refine(
             devices=devices, config=train, seed=seed, progress=listener, folder=folder,
         )  # fmt: skip
     refined = refined.cpu().eval()
-    report = _report(
+    report = full_report(
         model, refined, space, architecture, example, found, task,
         devices=devices, trained=trained, settings=settings | sizes,
     )  # fmt: skip
@@ -259,83 +257,3 @@ def _train_both(
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,
         ).score  # fmt: skip
     return Trained(epochs=config.epochs, baseline=scores["baseline"], refined=scores["refined"])
-
-
-def _report(
-    model: nn.Module,
-    refined: nn.Module,
-    space: SearchSpace,
-    architecture: Architecture,
-    example: Any,
-    found: SearchResult,
-    task: Task,
-    *,
-    devices: Devices,
-    trained: Trained | None,
-    settings: Mapping[str, Any],
-) -> Report:
-    one = first_sample(example)
-    report = cost_report(model, refined, space, architecture, one, devices=devices)
-    plain = ("slots", "strategy", "seed", "precision", "training batches", "validation batches")
-    shown = {key: settings[key] for key in plain}
-    shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
-    shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
-    shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
-    return replace(
-        report,
-        metric=task.metric,
-        search_score=found.best.score,
-        finalists=tuple((f.vector, f.score) for f in found.finalists),
-        trained=trained,
-        settings=tuple((key, str(value)) for key, value in shown.items()),
-    )
-
-
-def cost_report(
-    model: nn.Module,
-    refined: nn.Module,
-    space: SearchSpace,
-    architecture: Architecture,
-    example_input: Any,
-    *,
-    devices: Devices,
-) -> Report:
-    """Return the report of a rewrite alone: costs and latencies, no scores."""
-    before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
-    latencies = [
-        measure_latency(copied(network).to(devices.device), example_input)
-        for network in (model, refined)
-    ]
-    return Report(
-        vector=architecture.vector,
-        before=before,
-        after=after,
-        slots=slot_reports(space, architecture),
-        frozen=space.frozen,
-        latency_before=latencies[0],
-        latency_after=latencies[1],
-        latency_batch=batch_size(example_input),
-        notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
-    )
-
-
-def write_result(
-    folder: RunFolder,
-    *,
-    model: nn.Module,
-    architecture: Architecture,
-    report: Report,
-    example_input: Any,
-) -> None:
-    """Write a rewritten model, its architecture and its report into a folder."""
-    folder.write_text("architecture.json", architecture.to_json())
-    partial = folder.path / "refined.safetensors.partial"
-    save_model(model, str(partial))
-    put_in_place(partial, folder.path / "refined.safetensors")
-    try:
-        note = f"refined.ts: {export(model, folder.path / 'refined.ts', example_input)}"
-    except (ModelError, OSError) as error:  # all else of a long run is worth keeping
-        note = f"refined.ts is missing: {error}"
-    report = replace(report, notes=(*report.notes, note))
-    folder.write_json("report.json", report.to_json())
-    folder.write_text("report.md", report.to_markdown())

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from refiner.errors import ConfigError, DataError, one_line
 from refiner.image_folder import common_size, disk_loader, list_images, read_images
 from refiner.loaders import VALIDATION_SHARE
-from refiner.models import load_function
 from refiner.randomness import derive_seed
 from refiner.split import stratified
 from refiner.tensor_loader import TensorLoader
+from refiner.user_code import load_function
 
 DATA_FORMS = "digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"
 _TENSOR_LIMIT = 2 * 2**30

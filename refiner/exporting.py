@@ -20,24 +20,20 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from refiner.errors import ConfigError, ModelError, one_line
+from refiner.errors import ConfigError, ModelError
+from refiner.export_check import attempts_in_turn, batch_note, compare
 from refiner.files import put_in_place
 from refiner.inputs import (
     batch_size,
     call,
     call_arguments,
-    contents,
     doubled,
-    fresh,
-    one_more,
     tensors_in,
 )
 from refiner.python_source import python_source
-from refiner.randomness import seeded
 from refiner.surgery import copied
 from refiner.tracing import trace
 
-_TOLERANCE = 1e-5
 _ONNX_TOLERANCE = 1e-3
 """onnxruntime fuses operations and sums in another order."""
 
@@ -116,66 +112,6 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _attempts(format_name: str, attempts: dict[str, Callable[[], str]]) -> str:
-    """Return what the first attempt that works returns."""
-    errors = []
-    for name, attempt in attempts.items():
-        try:
-            with seeded(0):
-                return attempt()
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's trouble; torch raises OSError for want of a source file, too
-            errors.append(f"{name}: {one_line(error, 150)}")
-    raise ModelError(
-        f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another format; "
-        "torchscript, where it is scripted, keeps what depends on the data."
-    )
-
-
-def _compare(
-    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
-) -> None:
-    """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other values."""
-    for given in (example, _varied(example)):
-        with seeded(0):
-            expected = _tensors_of(call(model, fresh(given)))
-        with seeded(0):
-            got = _tensors_of(run(fresh(given)))
-        assert expected, "the output holds no tensor to compare"
-        assert len(expected) == len(got), f"{len(got)} outputs instead of {len(expected)}"
-        for a, b in zip(expected, got, strict=True):
-            torch.testing.assert_close(b, a, rtol=tolerance, atol=tolerance, equal_nan=True)
-
-
-def _tensors_of(output: Any) -> list[torch.Tensor]:
-    return [part for _, part in contents(output) if isinstance(part, torch.Tensor)]
-
-
-def _varied(example: Any) -> Any:
-    """Return an example of the same kind with other values, which a branch or a constant may be about."""
-    return pytree.tree_map(
-        lambda v: (
-            v.flip(tuple(range(v.dim()))) * (0.7 if v.is_floating_point() else 1)
-            if isinstance(v, torch.Tensor)
-            else v
-        ),
-        example,
-    )
-
-
-def _batch_note(
-    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = _TOLERANCE
-) -> str:
-    """Return whether ``run`` takes other batch sizes than the example's, in words."""
-    try:
-        for other in (one_more(example), one_more(doubled(doubled(example)))):
-            _compare(model, run, other, tolerance)
-    except Exception:
-        return f"batches of {batch_size(example)} alone"
-    return "any batch size"
-
-
 def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
     args, kwargs = call_arguments(example)
 
@@ -188,12 +124,12 @@ def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
             scripted = torch.jit.trace(model, args)
         torch.jit.save(scripted, str(path))
         loaded = torch.jit.load(str(path))
-        _compare(model, lambda x: call(loaded, x), example)
-        note = _batch_note(model, lambda x: call(loaded, x), example)
+        compare(model, lambda x: call(loaded, x), example)
+        note = batch_note(model, lambda x: call(loaded, x), example)
         return f"TorchScript, made by {way}, {note}"
 
     ways = ("script", "trace")
-    return _attempts("TorchScript", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+    return attempts_in_turn("TorchScript", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
 
 
 def _write_python(model: nn.Module, path: Path, example: Any) -> str:
@@ -209,15 +145,15 @@ def _write_python(model: nn.Module, path: Path, example: Any) -> str:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         loaded = module.load()
-        _compare(model, lambda x: call(loaded, x), example)
+        compare(model, lambda x: call(loaded, x), example)
         note = f"batches of {batch_size(example)} alone"
         if source.any_batch:
-            note = _batch_note(model, lambda x: call(loaded, x), example)
+            note = batch_note(model, lambda x: call(loaded, x), example)
         shutil.rmtree(path / "__pycache__", ignore_errors=True)
         return f"plain PyTorch, {note}"
 
     ways = {"with methods": True, "operation by operation": False}
-    return _attempts(
+    return attempts_in_turn(
         "plain PyTorch",
         {way: lambda m=m: attempt(m) for way, m in ways.items()},  # type: ignore[misc]
     )
@@ -254,14 +190,14 @@ def _write_pt2(model: nn.Module, path: Path, example: Any) -> str:
         try:
             torch.export.save(_program(model, example, dynamic), file)
             loaded = torch.export.load(file).module()
-            _compare(model, lambda x: call(loaded, x), example)
-            note = _batch_note(model, lambda x: call(loaded, x), example)
+            compare(model, lambda x: call(loaded, x), example)
+            note = batch_note(model, lambda x: call(loaded, x), example)
             os.replace(file, path)
         finally:
             _remove(file)
         return f"torch.export, {note}"
 
-    return _attempts(
+    return attempts_in_turn(
         "torch.export",
         {"any batch size": lambda: attempt(True), "fixed batch size": lambda: attempt(False)},
     )
@@ -300,13 +236,13 @@ def _write_onnx(model: nn.Module, path: Path, example: Any) -> str:
                 for a in session.run(None, dict(zip(names, arrays, strict=True)))
             ]
 
-        _compare(model, run, example, _ONNX_TOLERANCE)
+        compare(model, run, example, _ONNX_TOLERANCE)
         opset = max(o.version for o in onnx.load(str(path)).opset_import if o.domain == "")
-        note = _batch_note(model, run, example, _ONNX_TOLERANCE)
+        note = batch_note(model, run, example, _ONNX_TOLERANCE)
         return f"ONNX opset {opset}, made by {way}, {note}"
 
     ways = ("torch.export", "fixed batch size", "TorchScript")
-    return _attempts("ONNX", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+    return attempts_in_turn("ONNX", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
 
 
 _WRITERS: dict[str, Callable[[nn.Module, Path, Any], str]] = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner.errors import ConfigError, DataError, ModelError, RunError
+from refiner.errors import ConfigError, DataError, RunError
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
@@ -124,18 +124,6 @@ def test_the_winner_is_chosen_once_and_kept(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(refiner.Search, "_finish", again)
     result = small(resume=True, **options)
     assert result.search.best == result.search.finalists[0]
-
-
-def test_a_model_that_cannot_be_exported_keeps_its_report(tmp_path, monkeypatch) -> None:
-    from refiner import api
-
-    def fail(*_args):
-        raise ModelError("TorchScript cannot hold this model")
-
-    monkeypatch.setattr(api, "export", fail)
-    small(out=tmp_path / "run")
-    notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
-    assert notes == ["refined.ts is missing: TorchScript cannot hold this model"]
 
 
 def test_resume_refuses_other_settings_and_missing_checkpoints(tmp_path) -> None:

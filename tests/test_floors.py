@@ -8,8 +8,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "randomness", "progress", "modes", "layers", "files"},
-    {"inputs", "surgery", "split", "tensor_loader"},
-    {"trace_check", "recording", "models", "skips", "conv_spec", "python_writer", "task"},
+    {"inputs", "surgery", "split", "tensor_loader", "user_code"},
+    {
+        "trace_check",
+        "recording",
+        "models",
+        "skips",
+        "conv_spec",
+        "python_writer",
+        "task",
+        "export_check",
+    },
     {"tracing", "probe", "slots", "python_source", "candidates", "image_folder", "loaders"},
     {"architecture", "data"},
     {"space"},
@@ -18,6 +27,7 @@ FLOORS = [
     {"strategies", "evaluation"},
     {"training"},
     {"search", "report", "exporting", "run_folder"},
+    {"result"},
     {"api"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}

@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from refiner.errors import ModelError
-from refiner.models import ModelSpec, default_input_size, input_channels
+from refiner.models import ModelSpec, input_channels
 
 SOURCE = """
 import helper
@@ -59,11 +59,6 @@ def test_a_file_with_a_neighbour_and_arguments(file) -> None:
     assert ModelSpec(source=f"{file}:simple", classes=5).build().out_channels == 2
 
 
-def test_a_function_of_a_package() -> None:
-    spec = ModelSpec(source="refiner.recipes.lresnet50e_ir:build_model")
-    assert default_input_size(spec.build()) == (3, 112, 112)
-
-
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -81,14 +76,6 @@ def test_what_does_not_work_is_one_line(source: str, message: str, file) -> None
     with pytest.raises(ModelError, match=message) as caught:
         ModelSpec(source=source.format(file=file)).build()
     assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_fails_on_import_is_not_half_loaded(tmp_path) -> None:
-    path = tmp_path / "bad.py"
-    path.write_text("x = 1 / 0\n")
-    for _ in range(2):
-        with pytest.raises(ModelError, match="ZeroDivisionError"):
-            ModelSpec(source=f"{path}:build").build()
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
@@ -119,19 +106,6 @@ def test_weights_that_are_missing_or_hold_code_are_refused(file, tmp_path) -> No
 def test_pretrained_needs_a_builder_that_takes_it(file) -> None:
     with pytest.raises(ModelError, match="--weights"):
         ModelSpec(source=f"{file}:simple", pretrained=True).build()
-
-
-def test_neighbours_of_a_file_are_found_relatively_absolutely_and_late(tmp_path) -> None:
-    (tmp_path / "refiner_blocks_x.py").write_text("WIDTH = 4\n")
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "from .refiner_blocks_x import WIDTH\n"
-        "import refiner_blocks_x as blocks\n"
-        "def build():\n"
-        "    from refiner_blocks_x import WIDTH as late\n"
-        "    return nn.Conv2d(WIDTH, blocks.WIDTH, late)\n"
-    )
-    assert ModelSpec(source=f"{tmp_path}/net.py:build").build().kernel_size == (4, 4)
 
 
 def test_torchvision_segmentation_and_detection_build_without_the_network() -> None:

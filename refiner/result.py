@@ -1,0 +1,103 @@
+"""What a refinement leaves: the report of costs and scores, and the files of the rewritten model."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from safetensors.torch import save_model
+from torch import nn
+
+from refiner.architecture import Architecture
+from refiner.cost import measure_cost, measure_latency
+from refiner.devices import Devices
+from refiner.errors import ModelError
+from refiner.exporting import export
+from refiner.files import put_in_place
+from refiner.inputs import batch_size, first_sample
+from refiner.report import Report, Trained, slot_reports
+from refiner.run_folder import RunFolder
+from refiner.search import SearchResult
+from refiner.space import SearchSpace
+from refiner.surgery import copied
+from refiner.task import Task
+
+
+def full_report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example: Any,
+    found: SearchResult,
+    task: Task,
+    *,
+    devices: Devices,
+    trained: Trained | None,
+    settings: Mapping[str, Any],
+) -> Report:
+    """Return the report of a run: costs, latencies, finalists, scores and settings."""
+    one = first_sample(example)
+    report = cost_report(model, refined, space, architecture, one, devices=devices)
+    plain = ("slots", "strategy", "seed", "precision", "training batches", "validation batches")
+    shown = {key: settings[key] for key in plain}
+    shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
+    shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
+    shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
+    return replace(
+        report,
+        metric=task.metric,
+        search_score=found.best.score,
+        finalists=tuple((f.vector, f.score) for f in found.finalists),
+        trained=trained,
+        settings=tuple((key, str(value)) for key, value in shown.items()),
+    )
+
+
+def cost_report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example_input: Any,
+    *,
+    devices: Devices,
+) -> Report:
+    """Return the report of a rewrite alone: costs and latencies, no scores."""
+    before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
+    latencies = [
+        measure_latency(copied(network).to(devices.device), example_input)
+        for network in (model, refined)
+    ]
+    return Report(
+        vector=architecture.vector,
+        before=before,
+        after=after,
+        slots=slot_reports(space, architecture),
+        frozen=space.frozen,
+        latency_before=latencies[0],
+        latency_after=latencies[1],
+        latency_batch=batch_size(example_input),
+        notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
+    )
+
+
+def write_result(
+    folder: RunFolder,
+    *,
+    model: nn.Module,
+    architecture: Architecture,
+    report: Report,
+    example_input: Any,
+) -> None:
+    """Write a rewritten model, its architecture and its report into a folder."""
+    folder.write_text("architecture.json", architecture.to_json())
+    partial = folder.path / "refined.safetensors.partial"
+    save_model(model, str(partial))
+    put_in_place(partial, folder.path / "refined.safetensors")
+    try:
+        note = f"refined.ts: {export(model, folder.path / 'refined.ts', example_input)}"
+    except (ModelError, OSError) as error:  # all else of a long run is worth keeping
+        note = f"refined.ts is missing: {error}"
+    report = replace(report, notes=(*report.notes, note))
+    folder.write_json("report.json", report.to_json())
+    folder.write_text("report.md", report.to_markdown())

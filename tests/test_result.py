@@ -1,0 +1,50 @@
+import json
+
+from models import TinyResNet, images
+
+import refiner
+from refiner.devices import Devices
+from refiner.errors import ModelError
+from refiner.result import cost_report, write_result
+from refiner.run_folder import RunFolder
+
+FILES = {"config.json", "architecture.json", "report.json", "report.md", "refined.ts",
+         "refined.safetensors"}  # fmt: skip
+
+
+def written(folder) -> None:
+    model, x = TinyResNet(), images()
+    space = refiner.search_space(model, x)
+    architecture = space.architecture((1, 2, 3, 0))
+    rewritten = refiner.rewrite(model, architecture)
+    report = cost_report(
+        model, rewritten, space, architecture, x[:1], devices=Devices.choose("cpu")
+    )
+    assert report.after == refiner.measure_cost(rewritten, x)
+    assert report.latency_batch == 1
+    write_result(
+        RunFolder.create(folder, {}), model=rewritten, architecture=architecture, report=report,
+        example_input=x,
+    )  # fmt: skip
+
+
+def test_a_rewrite_alone_has_costs_and_files(tmp_path) -> None:
+    written(tmp_path / "run")
+    assert {p.name for p in (tmp_path / "run").iterdir()} == FILES
+    notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
+    assert notes == ["refined.ts: TorchScript, made by script, any batch size"]
+
+
+def test_a_model_that_cannot_be_exported_keeps_its_report(tmp_path, monkeypatch) -> None:
+    from refiner import result
+
+    for trouble in (ModelError("TorchScript cannot hold this model"), OSError(28, "No space left")):
+
+        def fail(*_args, trouble=trouble):
+            raise trouble
+
+        monkeypatch.setattr(result, "export", fail)
+        folder = tmp_path / type(trouble).__name__
+        written(folder)
+        notes = json.loads((folder / "report.json").read_text())["notes"]
+        assert notes == [f"refined.ts is missing: {trouble}"]
