@@ -44,7 +44,7 @@ class Flow:
                 self.inputs[node] = sources
         self.nodes = list(self.inputs)
         self._dominators: dict[fx.Node, fx.Node | None] = {}
-        self._work: dict[fx.Node, dict[fx.Node, tuple[int, int]]] = {}
+        self._work: dict[fx.Node, tuple[dict[fx.Node, tuple[int, int]], int]] = {}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
         """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
@@ -119,19 +119,21 @@ class Flow:
                 second = self._dominators[second]
         return first
 
-    def work(self, source: fx.Node) -> dict[fx.Node, tuple[int, int]]:
-        """Return (most convs on one path, largest kernel volume) from ``source`` to each node it reaches."""
-        if source not in self._work:
-            found = {source: (0, 0)}
-            for node in self.nodes[self.index[source] + 1 :]:
-                before = [found[s] for s in self.inputs[node] if s in found]
-                if before:
-                    depth, largest = (max(values) for values in zip(*before, strict=True))
-                    if self.calls_conv(node):
-                        depth, largest = depth + 1, max(largest, kernel_volume(self.module(node)))
-                    found[node] = depth, largest
-            self._work[source] = found
-        return self._work[source]
+    def work(self, source: fx.Node, last: fx.Node) -> dict[fx.Node, tuple[int, int]]:
+        """Return (most convs on one path, largest kernel volume) from ``source`` to what it reaches.
+
+        The nodes up to ``last`` are looked at, and what was found for an earlier one is kept.
+        """
+        found, seen = self._work.get(source, ({source: (0, 0)}, self.index[source] + 1))
+        for node in self.nodes[seen : self.index[last] + 1]:
+            before = [found[s] for s in self.inputs[node] if s in found]
+            if before:
+                depth, largest = (max(values) for values in zip(*before, strict=True))
+                if self.calls_conv(node):
+                    depth, largest = depth + 1, max(largest, kernel_volume(self.module(node)))
+                found[node] = depth, largest
+        self._work[source] = found, max(seen, self.index[last] + 1)
+        return found
 
     def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
         """Return each skip edge with its fork and join."""
@@ -166,8 +168,12 @@ class Flow:
                 return None
             node = before
         own = (len(passed), max((kernel_volume(self.module(n)) for n in passed), default=0))
-        work = self.work(node)
-        around = max(work[other] for other in others if other in work)
+        own_bits = self.ancestors[node]
+        others = [o for o in others if self.ancestors[o] & ~own_bits & self.conv_bits]
+        if not others:
+            return None
+        work = self.work(node, join)
+        around = max((work[other] for other in others if other in work), default=(0, 0))
         if around[0] == 0 or around <= own:
             return None
         convs = tuple(str(n.target) for n in passed)

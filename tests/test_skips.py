@@ -30,5 +30,6 @@ def test_two_equal_branches_are_no_skip() -> None:
 def test_work_counts_the_convs_of_the_longest_path_and_the_largest_kernel() -> None:
     flow = Flow(trace(TinyResNet(), images()))
     first, last = flow.nodes[0], flow.nodes[-1]
-    assert flow.work(first)[last] == (5, 9)
-    assert flow.work(last) == {last: (0, 0)}
+    assert flow.work(first, flow.nodes[3])[flow.nodes[3]] == (1, 9)
+    assert flow.work(first, last)[last] == (5, 9)
+    assert flow.work(last, last) == {last: (0, 0)}
