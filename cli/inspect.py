@@ -41,13 +41,7 @@ def show_slots(
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
-    space = refiner.search_space(
-        model,
-        example,
-        granularity=slots,  # type: ignore[arg-type]
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
+    space = _space(model, example, slots, candidates, allow_larger)
     if graph is not None:
         write_text(graph, network_svg(refiner.trace(model, example), space))
     whole = refiner.measure_cost(model, first_sample(example))
@@ -75,6 +69,18 @@ def show_slots(
     print(
         f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold {reach:.0f} % of "
         f"{whole.macs:,} MACs; a search can reach from {least:,} to {most:,}"
+    )
+
+
+def _space(
+    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
+) -> SearchSpace:
+    return refiner.search_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
     )
 
 
@@ -152,13 +158,7 @@ def apply_architecture(
         rewritten = refiner.rewrite(model, given, seed=seed)
         space = SearchSpace.of(given, refiner.find_slots(refiner.trace(model, example)).frozen)
     else:
-        space = refiner.search_space(
-            model,
-            example,
-            granularity=slots,  # type: ignore[arg-type]
-            candidates=candidate_list(candidates),
-            allow_larger=allow_larger,
-        )
+        space = _space(model, example, slots, candidates, allow_larger)
         architecture = space.architecture(_vector(text))
         rewritten = refiner.rewrite(model, architecture, seed=seed)
     one = first_sample(example)

@@ -11,7 +11,7 @@ from refiner.api import check_settings
 from refiner.architecture import Architecture
 from refiner.data import Data
 from refiner.errors import ConfigError, RunError, one_line
-from refiner.exporting import FORMATS
+from refiner.exporting import check_format
 from refiner.inputs import from_json
 from refiner.models import ModelSpec, input_channels
 from refiner.report import Report
@@ -88,9 +88,8 @@ class RunOptions:
         )
         plain = replace(spec, pretrained=False, weights=None, classes=2)
         channels = input_channels(plain.build())
-        candidate_names(
-            candidate_list(self.candidates)
-        )  # before data is read; the file may register
+        # Before data is read, and after the model's file could register its own.
+        candidate_names(candidate_list(self.candidates))
         data = refiner.load_data(
             self.data,
             batch_size=self.batch_size,
@@ -223,8 +222,7 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     """Build the refined model of a run again and export it."""
     from safetensors.torch import load_model
 
-    if export_format not in FORMATS:
-        raise ConfigError(f"unknown format {export_format!r}. Choose one of: {', '.join(FORMATS)}.")
+    check_format(export_format)
     if to is not None:
         check_new_file(to)
     RunFolder.open(folder)

@@ -11,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,20 @@ from refiner.inputs import (
     call_arguments,
     doubled,
     tensors_in,
+    to_device_of,
 )
 from refiner.python_source import python_source
 from refiner.surgery import copied
-from refiner.tracing import trace
+from refiner.tracing import reads_values
 
 _ONNX_TOLERANCE = 1e-3
 """onnxruntime fuses operations and sums in another order."""
+
+
+def check_format(name: str) -> None:
+    """Raise a ConfigError unless there is an export format of that name."""
+    if name not in FORMATS:
+        raise ConfigError(f"unknown export format {name!r}. Choose one of: {', '.join(FORMATS)}.")
 
 
 def export(
@@ -57,39 +65,32 @@ def export(
         ModelError: the model cannot be held in it, or the loaded file gives other outputs.
         OSError: ``path`` cannot be written.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"unknown export format {format!r}. Choose one of: {', '.join(FORMATS)}.")
+    check_format(format)
     if format == "pt2" and not str(path).endswith(".pt2"):
         raise ConfigError(f"torch.export.load wants a name that ends in .pt2, {path} does not.")
     work = copied(model).cpu().eval()
-    example = pytree.tree_map(lambda v: v.cpu() if hasattr(v, "cpu") else v, example_input)
+    example = to_device_of(work, example_input)
     if batch_size(example) == 1:  # a size of one is taken for a constant
         example = doubled(example)
     path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    _remove(partial)
+    beside = path.with_name(path.name + ".partial")
+    _remove(beside)
     try:
         with _quiet():
-            how = _WRITERS[format](work, partial, example)
-            if " by script" not in how and _reads_values(work, example):
-                how += "; what depends on the input's values is as on the example"
-        if partial.is_dir() and path.is_dir():
-            for file in partial.iterdir():
+            how = _WRITERS[format](work, beside, example)
+            with contextlib.suppress(ModelError):
+                if " by script" not in how and reads_values(work, example):
+                    how += "; what depends on the input's values is as on the example"
+        if beside.is_dir() and path.is_dir():
+            for file in beside.iterdir():
                 os.replace(file, path / file.name)
-        elif partial.is_dir():
-            os.replace(partial, path)
+        elif beside.is_dir():
+            os.replace(beside, path)
         else:
-            put_in_place(partial, path)
+            put_in_place(beside, path)
     finally:
-        _remove(partial)
+        _remove(beside)
     return how
-
-
-def _reads_values(model: nn.Module, example: Any) -> bool:
-    try:
-        return bool(trace(model, example).meta["reads_values"])
-    except ModelError:
-        return False
 
 
 def _remove(path: Path) -> None:
@@ -129,7 +130,7 @@ def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
         return f"TorchScript, made by {way}, {note}"
 
     ways = ("script", "trace")
-    return attempts_in_turn("TorchScript", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+    return attempts_in_turn("TorchScript", {way: partial(attempt, way) for way in ways})
 
 
 def _write_python(model: nn.Module, path: Path, example: Any) -> str:
@@ -154,8 +155,7 @@ def _write_python(model: nn.Module, path: Path, example: Any) -> str:
 
     ways = {"with methods": True, "operation by operation": False}
     return attempts_in_turn(
-        "plain PyTorch",
-        {way: lambda m=m: attempt(m) for way, m in ways.items()},  # type: ignore[misc]
+        "plain PyTorch", {way: partial(attempt, methods) for way, methods in ways.items()}
     )
 
 
@@ -199,7 +199,7 @@ def _write_pt2(model: nn.Module, path: Path, example: Any) -> str:
 
     return attempts_in_turn(
         "torch.export",
-        {"any batch size": lambda: attempt(True), "fixed batch size": lambda: attempt(False)},
+        {"any batch size": partial(attempt, True), "fixed batch size": partial(attempt, False)},
     )
 
 
@@ -242,7 +242,7 @@ def _write_onnx(model: nn.Module, path: Path, example: Any) -> str:
         return f"ONNX opset {opset}, made by {way}, {note}"
 
     ways = ("torch.export", "fixed batch size", "TorchScript")
-    return attempts_in_turn("ONNX", {way: lambda way=way: attempt(way) for way in ways})  # type: ignore[misc]
+    return attempts_in_turn("ONNX", {way: partial(attempt, way) for way in ways})
 
 
 _WRITERS: dict[str, Callable[[nn.Module, Path, Any], str]] = {

@@ -95,14 +95,14 @@ def python_source(
         ModelError: it holds or gives something that cannot be written down.
     """
     graph, constants = _recorded(model, example)
-    counted: dict[tuple[int, tuple[Any, ...]], int] = {}
     size = batch_size(example)
     larger = one_more(example)
-    any_batch = False
+    counted = None
     if batch_size(larger) == size + 1:
         with contextlib.suppress(Exception):  # the model may take this batch size alone
-            counted, any_batch = _follow_the_batch(graph, _recorded(model, larger)[0], size)
-    writer = Writer(model, constants, counted if any_batch else {}, methods)
+            counted = _follow_the_batch(graph, _recorded(model, larger)[0], size)
+    any_batch = counted is not None
+    writer = Writer(model, constants, counted or {}, methods)
     body = writer.forward(graph)
     init = writer.init()
     batch = "" if any_batch else f", for a batch of {size}"
@@ -142,20 +142,20 @@ def _plain(output: Any) -> Any:
 
 def _follow_the_batch(
     graph: fx.Graph, other: fx.Graph, size: int
-) -> tuple[dict[tuple[int, tuple[Any, ...]], int], bool]:
-    """Return which integers follow the batch size, as multiples of it, and whether that is all.
+) -> dict[tuple[int, tuple[Any, ...]], int] | None:
+    """Return which integers follow the batch size, as multiples of it; None if more than that differs.
 
     An integer is named by the number of its node and its place in the node's arguments.
     """
     counted = {}
     if len(graph.nodes) != len(other.nodes):
-        return {}, False
+        return None
     for i, (a, b) in enumerate(zip(graph.nodes, other.nodes, strict=True)):
         if (a.op, str(a.target)) != (b.op, str(b.target)):
-            return {}, False
+            return None
         here, there = dict(_leaves((a.args, a.kwargs))), dict(_leaves((b.args, b.kwargs)))
         if here.keys() != there.keys():
-            return {}, False
+            return None
         for place, value in here.items():
             new = there[place]
             if isinstance(value, fx.Node):
@@ -163,11 +163,11 @@ def _follow_the_batch(
             if type(value) is int and type(new) is int and value != new:
                 times = new - value
                 if times * size != value:
-                    return {}, False
+                    return None
                 counted[i, place] = times
             elif str(value) != str(new):
-                return {}, False
-    return counted, True
+                return None
+    return counted
 
 
 def _leaves(value: Any, place: tuple[Any, ...] = ()) -> Iterable[tuple[tuple[Any, ...], Any]]:

@@ -58,17 +58,17 @@ class Classification:
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return the mean cross entropy of a batch; that of further outputs counts 0.4 (Inception's value)."""
-        inputs, labels = inputs_and_target(batch)
-        outputs = [_logits(output, labels) for output in _outputs(call(model, _arguments(inputs)))]
-        return _with_auxiliary([self._cross_entropy(logits, labels) for logits in outputs])
+        outputs, labels = _run(model, batch)
+        logits = [_logits(output, labels) for output in outputs]
+        return _with_auxiliary([self._cross_entropy(each, labels) for each in logits])
 
     def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
     def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return (number correct, number of images)."""
-        inputs, labels = inputs_and_target(batch)
-        logits = _logits(_outputs(call(model, _arguments(inputs)))[0], labels)
+        outputs, labels = _run(model, batch)
+        logits = _logits(outputs[0], labels)
         correct = (logits.argmax(dim=1) == labels).sum()
         return torch.stack([correct, torch.full_like(correct, len(labels))])
 
@@ -93,16 +93,16 @@ class Segmentation:
 
     def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return the mean cross entropy of the pixels; that of further outputs counts 0.4."""
-        inputs, labels = inputs_and_target(batch)
-        outputs = [_pixel_logits(o, labels) for o in _outputs(call(model, _arguments(inputs)))]
+        outputs, labels = _run(model, batch)
+        logits = [_pixel_logits(output, labels) for output in outputs]
         return _with_auxiliary(
-            [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in outputs]
+            [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in logits]
         )
 
     def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
         """Return the confusion matrix, flat: C x C counts of (label, prediction)."""
-        inputs, labels = inputs_and_target(batch)
-        logits = _pixel_logits(_outputs(call(model, _arguments(inputs)))[0], labels)
+        outputs, labels = _run(model, batch)
+        logits = _pixel_logits(outputs[0], labels)
         classes = logits.shape[1]
         known = labels != self.ignore_index
         if bool((labels[known] >= classes).any()):
@@ -146,8 +146,8 @@ class Regression:
         return 1 - error / max(squares - total * total / count, 1e-12)
 
     def _pair(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs, target = inputs_and_target(batch)
-        output = _outputs(call(model, _arguments(inputs)))[0]
+        outputs, target = _run(model, batch)
+        output = outputs[0]
         if isinstance(output, torch.Tensor) and output.shape == (*target.shape, 1):
             output = output.squeeze(-1)
         if not isinstance(output, torch.Tensor) or output.shape != target.shape:
@@ -175,9 +175,12 @@ def make_task(name: str) -> Task:
     return TASKS[name]()
 
 
-def _arguments(inputs: Any) -> Any:
-    """Return the inputs of a batch as a model is called with them; collating makes lists of tuples."""
-    return tuple(inputs) if isinstance(inputs, list) else inputs
+def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:
+    """Return the model's outputs for a batch, the main one first, and the batch's target."""
+    inputs, target = inputs_and_target(batch)
+    # Collating makes lists of tuples, and a tuple holds positional arguments.
+    arguments = tuple(inputs) if isinstance(inputs, list) else inputs
+    return _outputs(call(model, arguments)), target
 
 
 def _outputs(output: Any) -> list[Any]:

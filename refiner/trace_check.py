@@ -37,9 +37,8 @@ def as_found(module: nn.Module, training: bool) -> Iterator[None]:
             table.update(before)
         with torch.no_grad():
             for buffer, value in values:
-                with contextlib.suppress(
-                    RuntimeError
-                ):  # expanded: nothing can have written into it
+                # One that is expanded refuses; nothing can have written into it either.
+                with contextlib.suppress(RuntimeError):
                     buffer.copy_(value)
 
 

@@ -28,8 +28,6 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
 
     The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of eval
     mode, and ``meta["train_graph"]`` the other, None where the model fails in train mode on this input.
-    ``meta["reads_values"]`` tells whether the run asked for numbers that follow from the input, so that
-    other values may lead it another way.
     Their nodes carry what recording.py tells. The module tree below, and so each name of a parameter or
     buffer, is that of the model.
 
@@ -77,6 +75,14 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
     return traced
 
 
+def reads_values(model: nn.Module, example: Any) -> bool:
+    """Return whether the model, in eval mode, asks for numbers that follow from its input.
+
+    Other values may then lead it another way than they led this run.
+    """
+    return _record(model, Run(example, False, None)).reads_values()
+
+
 def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
     """Return a module over ``work``'s own tree that runs the recorded graph of its mode."""
     by_mode = {}
@@ -88,14 +94,12 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
                 raise
             continue  # it fails in train mode, on the meta device say
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
-        module.graph = (
-            recorder.graph
-        )  # before there are submodules, one of which may be named graph
+        # Before there are submodules, one of which may be named graph.
+        module.graph = recorder.graph
         for kind in ("_parameters", "_buffers", "_modules"):
             getattr(module, kind).update(getattr(work, kind))
         for name, value in recorder.constants.items():
             object.__setattr__(module, name, value)  # in no state dict
-        module.meta["reads_values"] = recorder.reads_values()
         by_mode[run.training] = module
     traced, train = by_mode[False], by_mode.get(True)
     traced.training = work.training
@@ -111,9 +115,8 @@ class _Replay(fx.Interpreter):
 
     def fetch_attr(self, target: str) -> Any:
         holder: Any = self.module
-        for name in target.split(
-            "."
-        ):  # a submodule may have the name of an attribute of GraphModule
+        for name in target.split("."):
+            # A submodule may have the name of an attribute of GraphModule.
             tables = (holder._modules, holder._parameters, holder._buffers)
             table = next((t for t in tables if name in t), None)
             holder = getattr(holder, name) if table is None else table[name]

@@ -4,31 +4,6 @@ from refiner.errors import ModelError
 from refiner.models import ModelSpec, default_input_size
 from refiner.user_code import functions_in, load_function
 
-SOURCE = """
-import helper
-from torch import nn
-
-def build_model(num_classes=3, width=2):
-    return nn.Sequential(nn.Conv2d(helper.CHANNELS, width, 3), nn.Flatten(), nn.LazyLinear(num_classes))
-
-def simple(width=2):
-    return nn.Conv2d(3, width, 3)
-
-def text():
-    return "no module"
-
-def broken():
-    raise ValueError("two\\nlines")
-"""
-
-
-@pytest.fixture
-def file(tmp_path):
-    (tmp_path / "helper.py").write_text("CHANNELS = 1\n")
-    path = tmp_path / "mine.py"
-    path.write_text(SOURCE)
-    return path
-
 
 def test_a_function_of_a_package() -> None:
     spec = ModelSpec(source="refiner.recipes.lresnet50e_ir:build_model")
