@@ -11,7 +11,8 @@ the original to the bit in eval and in train mode (same seed), the rewritten zer
 the same names of parameters, a random admissible vector runs forward and backward with finite
 gradients, and the rewritten model is exported in each format. A model without a slot is exported as it
 is. Lines are added to OUT/*.jsonl, a line a model; a model that is there is not run again, so the
-command goes on where it was broken off. `--shard 0/2` does every second model.
+command goes on where it was broken off. `--shard 0/2` does every second model. The largest need 14 GiB:
+set a limit (`ulimit -v`), and a model that goes over it is an error in the table, not the machine's end.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 import refiner
 from refiner.errors import ModelError
@@ -159,7 +161,12 @@ def _detection_example() -> tuple[Any, Any]:
 
 def run(model: nn.Module, example: Any, training: bool) -> Any:
     with as_found(model, training):
-        return call(model, fresh(example))
+        return _detached(call(model, fresh(example)))
+
+
+def _detached(output: Any) -> Any:
+    """Return an output without its graph, which would keep every activation of the run alive."""
+    return pytree.tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, output)
 
 
 def finite_gradients(model: nn.Module, example: Any) -> bool:
@@ -236,7 +243,7 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
 def _run_traced(traced: nn.Module, example: Any, training: bool) -> Any:
     values = fresh(example)
     with as_found(traced, training):
-        return traced(*values) if isinstance(values, tuple) else traced(values)
+        return _detached(traced(*values) if isinstance(values, tuple) else traced(values))
 
 
 def todo(step: str, out: Path) -> list[str]:
@@ -250,7 +257,14 @@ def todo(step: str, out: Path) -> list[str]:
             entry = record["params"], record["name"]
             smallest[record["module"]] = min(smallest.get(record["module"], entry), entry)
     names = [f"timm:{name}" for _, name in sorted(smallest.values())]
-    return names + [f"torchvision:{name}" for name in torchvision_models()]
+    return names + [f"torchvision:{name}" for name in sorted(torchvision_models(), key=_parameters)]
+
+
+def _parameters(name: str) -> int:
+    from torchvision.models import get_model_weights
+
+    weights: Any = get_model_weights(name)
+    return int(next(iter(weights)).meta["num_params"])
 
 
 def read(stem: Path) -> list[dict[str, Any]]:

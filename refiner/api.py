@@ -11,7 +11,7 @@ from torch import nn
 from refiner.architecture import Architecture, with_model
 from refiner.devices import Devices
 from refiner.errors import ConfigError, RunError
-from refiner.evaluation import length
+from refiner.evaluation import length, run_tests
 from refiner.exporting import export
 from refiner.inputs import to_json
 from refiner.loaders import example_of, split_loader
@@ -25,6 +25,7 @@ from refiner.search import Search, SearchConfig, SearchResult
 from refiner.slots import Granularity, check_granularity
 from refiner.space import candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
+from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, check_task, make_task
 from refiner.training import TrainConfig, train
@@ -66,6 +67,8 @@ def refine(
     resume: bool = False,
     progress: bool | Progress = True,
     provenance: Mapping[str, Any] | None = None,
+    tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
+    notes: Sequence[str] = (),
 ) -> Result:
     """Refine the operators of ``model`` (NAR): search, rewrite, train if asked, report.
 
@@ -91,6 +94,9 @@ def refine(
         resume: go on with the run in ``out``, which must have been made with the same settings.
         progress: True writes plain lines to stderr, False nothing; or a listener.
         provenance: noted in config.json and architecture.json: how the model was made.
+        tests: further measures of the trained networks by name, such as accuracy on other images; each
+            is given a network on the device in eval mode, gradients off.
+        notes: lines for the report.
 
     Raises:
         RefinerError: something that the caller gave does not work; the message tells the next step.
@@ -127,7 +133,7 @@ def refine(
     try:
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         searching = Search(
-            model, space, proposer, task, train_batches, val_batches,
+            Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches,
             devices=devices, config=search, seed=seed,
         )  # fmt: skip
         keep, save = _keep_search(folder, searching, devices, resume)
@@ -148,12 +154,12 @@ def refine(
         refined = rewrite(model, architecture, seed=seed)
         trained = _train_both(
             model, refined, train_batches, val_batches, task,
-            devices=devices, config=train, seed=seed, progress=listener, folder=folder,
+            devices=devices, config=train, seed=seed, progress=listener, folder=folder, tests=tests or {},
         )  # fmt: skip
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
-        devices=devices, trained=trained, settings=settings | sizes,
+        devices=devices, trained=trained, settings=settings | sizes, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
@@ -241,9 +247,10 @@ def _train_both(
     seed: int,
     progress: Progress,
     folder: RunFolder | None,
+    tests: Mapping[str, Callable[[nn.Module], float]],
 ) -> Trained:
     """Train the refined model, and a copy of the untouched one, alike."""
-    scores = {}
+    scores, measured = {}, {}
     for name, network in (("baseline", copied(model)), ("refined", refined)):
 
         def keep(state: dict[str, Any], name: str = name) -> None:
@@ -256,4 +263,11 @@ def _train_both(
             name=f"train {name}", progress=progress,
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,
         ).score  # fmt: skip
-    return Trained(epochs=config.epochs, baseline=scores["baseline"], refined=scores["refined"])
+        measured[name] = run_tests(network, tests)
+    return Trained(
+        epochs=config.epochs,
+        **scores,
+        tests=tuple(
+            (name, measured["baseline"][name], measured["refined"][name]) for name in tests
+        ),
+    )

@@ -135,6 +135,13 @@ class Devices:
         """Return the mean of a tensor over all processes."""
         return self.summed(tensor) / self.processes
 
+    def average_gradients(self, module: nn.Module) -> None:
+        """Give the gradients of a module that was not placed their mean over all processes."""
+        if self.processes > 1:
+            for parameter in module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.mean(parameter.grad)
+
     def average_buffers(self, module: nn.Module) -> None:
         """Give the module's real-valued buffers, norm statistics above all, their mean over all processes."""
         if self.processes > 1:

@@ -1,7 +1,7 @@
 """Run a task on a model: score it, and set its norm statistics before that."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from refiner.devices import Devices
-from refiner.errors import ConfigError, DataError, TrainingError, one_line
+from refiner.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
 from refiner.inputs import tensors_in
 from refiner.task import Task
 from refiner.trace_check import place_of
@@ -72,6 +72,12 @@ def _measured(task: Task, module: nn.Module, batch: Any) -> torch.Tensor:
     return part
 
 
+def _to_eval(module: nn.Module, task: Task) -> None:
+    for part in (module, task):
+        if isinstance(part, nn.Module):
+            part.eval()
+
+
 def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> None:
     """Let a task score one batch, so that its mistakes are told before anything is trained.
 
@@ -79,7 +85,7 @@ def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> No
         ConfigError: ``measure`` or ``score`` gives something else than they should.
         DataError: there is no batch, or the model fails on it.
     """
-    module.eval()
+    _to_eval(module, task)
     with torch.no_grad(), devices.autocast():
         batch = next(iter(devices.batches(loader)), None)
         if batch is None:
@@ -96,7 +102,7 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
         DataError: there is no batch, or the model fails on one.
         TrainingError: the score is not finite.
     """
-    module.eval()
+    _to_eval(module, task)
     sums: torch.Tensor | None = None
     with torch.no_grad(), devices.autocast():
         for batch in batches:
@@ -145,3 +151,26 @@ def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: 
         for batch in batches:
             checked(task.measure, module, batch)
     devices.average_buffers(module)
+
+
+def run_tests(
+    module: nn.Module, tests: Mapping[str, Callable[[nn.Module], float]]
+) -> dict[str, float]:
+    """Return what each of the user's measures gives for a trained network, in eval mode, gradients off.
+
+    Raises:
+        ConfigError: one raises, or gives no number.
+    """
+    module.eval()
+    measured = {}
+    for name, test in tests.items():
+        try:
+            with torch.no_grad():
+                measured[name] = float(test(module))
+        except RefinerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the test {name!r} fails: {one_line(error)}. Let it take a network and return a number."
+            ) from error
+    return measured

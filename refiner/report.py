@@ -31,8 +31,16 @@ class Trained:
     """The scores of the two networks after the same training."""
 
     epochs: int
-    baseline: float
+    baseline: float | None
+    """None where the refined network alone was trained."""
     refined: float
+    tests: tuple[tuple[str, float | None, float], ...] = ()
+    """(name, baseline, refined) of each further measure."""
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Trained":
+        """Return what :func:`dataclasses.asdict` gave."""
+        return cls(**{**document, "tests": tuple(tuple(row) for row in document["tests"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +85,7 @@ class Report:
                 for s in values["slots"]
             )
             values["frozen"] = tuple(Frozen(**f) for f in values["frozen"])
-            values["trained"] = Trained(**values["trained"]) if values["trained"] else None
+            values["trained"] = Trained.from_json(values["trained"]) if values["trained"] else None
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
             values["finalists"] = tuple((tuple(v), score) for v, score in values["finalists"])
             values["settings"] = tuple((k, v) for k, v in values["settings"])
@@ -105,12 +113,11 @@ class Report:
                  f"{self.latency_after:.2f} ms", change(self.latency_before, self.latency_after))
             )  # fmt: skip
         if self.trained is not None:
-            difference = self.trained.refined - self.trained.baseline
             epochs = "1 epoch" if self.trained.epochs == 1 else f"{self.trained.epochs} epochs"
-            rows.append(
-                (f"{self.metric} after {epochs}", f"{self.trained.baseline:.4f}",
-                 f"{self.trained.refined:.4f}", f"{difference:+.4f}")
-            )  # fmt: skip
+            scores = (f"{self.metric} after {epochs}", self.trained.baseline, self.trained.refined)
+            for name, before, after in (scores, *self.trained.tests):
+                kept = ("", "") if before is None else (f"{before:.4f}", f"{after - before:+.4f}")
+                rows.append((name, kept[0], f"{after:.4f}", kept[1]))
         return rows
 
     def to_markdown(self) -> str:

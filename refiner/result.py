@@ -1,6 +1,6 @@
 """What a refinement leaves: the report of costs and scores, and the files of the rewritten model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ def full_report(
     devices: Devices,
     trained: Trained | None,
     settings: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run: costs, latencies, finalists, scores and settings."""
     one = first_sample(example)
@@ -50,6 +51,7 @@ def full_report(
         finalists=tuple((f.vector, f.score) for f in found.finalists),
         trained=trained,
         settings=tuple((key, str(value)) for key, value in shown.items()),
+        notes=(*notes, *report.notes),
     )
 
 

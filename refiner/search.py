@@ -8,9 +8,9 @@ recommends is scored on the whole validation part, and the best is taken.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -21,10 +21,8 @@ from refiner.evaluation import evaluate, length, recalibrate, rehearse
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
-from refiner.space import SearchSpace
 from refiner.strategy import Strategy
 from refiner.strategy_random import RandomStrategy
-from refiner.supernet import Supernet
 from refiner.task import Task
 from refiner.training import TrainConfig, WeightTrainer
 
@@ -81,12 +79,28 @@ class SearchResult:
     """Scored on the whole validation part, best first."""
 
 
+class WeightSharing(Protocol):
+    """What a search trains: a network of which one path is active at a time. A Supernet is one."""
+
+    candidates: Sequence[Sequence[str]]
+    """Names of the alternatives of each place of a vector."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What the task is given."""
+
+    def select(self, vector: Vector) -> None:
+        """Make ``vector`` the path that the next calls take."""
+
+    def emit(self, vector: Vector) -> nn.Module:
+        """Return the path of ``vector`` as a module of its own."""
+
+
 class Search:
     """One search; all that it needs to go on elsewhere is in :meth:`state_dict`.
 
     Args:
-        model: the original; it is copied.
-        space: its search space.
+        supernet: the shared weights; they are trained in place.
         strategy: what proposes architectures.
         task: the loss and the score.
         train_loader, val_loader: as :meth:`Devices.loader` returned them.
@@ -97,8 +111,7 @@ class Search:
 
     def __init__(
         self,
-        model: nn.Module,
-        space: SearchSpace,
+        supernet: WeightSharing,
         strategy: Strategy,
         task: Task,
         train_loader: Any,
@@ -108,19 +121,19 @@ class Search:
         config: SearchConfig | None = None,
         seed: int = 0,
     ) -> None:
-        self.space, self.strategy, self.task = space, strategy, task
+        self.supernet, self.strategy = supernet, strategy
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
         self.generators = generators_of(train_loader, val_loader)
         length(train_loader), length(val_loader)  # both give batches, or it is said now
-        self.supernet = Supernet(model, space, seed=seed)
         # Tasks see the user's own class, with its methods, around the mixed operations.
-        self.network = self.supernet.model
+        self.network = supernet.model
         self.trainer = WeightTrainer(
             self.network, task, devices, self.config.weights, self.config.total_epochs
         )
+        self.task = self.trainer.task
         with seeded(derive_seed(seed, "rehearsal"), self.generators):
-            rehearse(self.network, val_loader, task, devices)
+            rehearse(self.network, val_loader, self.task, devices)
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
@@ -139,7 +152,7 @@ class Search:
         Args:
             progress: listener.
             on_epoch: is called after each epoch with a record of it, whose ``tells`` lists the
-                vectors and scores of each; the time to save :meth:`state_dict`.
+                vectors, scores and the strategy's metrics of each; the time to save :meth:`state_dict`.
             on_finish: is called once the best is known; the last time to save.
 
         Raises:
@@ -148,7 +161,7 @@ class Search:
         progress = progress or Silent()
         warm = self.config.warmup_epochs
         steps = length(self.train_loader)
-        uniform = RandomStrategy(self.space.candidates, seed=derive_seed(self.seed, "warm-up"))
+        uniform = RandomStrategy(self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"))
         if self.epoch < warm:
             progress.begin("warm-up", warm * steps, self.epoch * steps)
             while self.epoch < warm:
@@ -197,8 +210,9 @@ class Search:
                 scores.append(self._score(vector, train_batches, batches))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
             self.strategy.tell(vectors, scores)
-            tells.append({"vectors": [list(v) for v in vectors], "scores": scores})
-            self.last = dict(self.strategy.metrics())
+            metrics = self.strategy.metrics()
+            tells.append({"vectors": [list(v) for v in vectors], "scores": scores, **metrics})
+            self.last = dict(metrics)
         return tells
 
     def _validation_from(self, position: int) -> Iterator[Any]:

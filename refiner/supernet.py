@@ -45,6 +45,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.model = copied(model)
         self.space = space
+        self.candidates = space.candidates
         self._choices: list[list[MixedOp]] = []
         self._names: dict[str, MixedOp] = {}
         for i, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True)):

@@ -15,6 +15,8 @@ from refiner.evaluation import checked, evaluate, kind, length
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
+from refiner.schedules import SCHEDULES
+from refiner.surgery import copied
 from refiner.task import Task
 
 _CHECK_EVERY = 20
@@ -23,16 +25,13 @@ _CHECK_EVERY = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How weights are trained: SGD with momentum and warm restarts (SGDR, Loshchilov and Hutter).
-
-    The learning rates are the paper's (section 4.1). The cycles double in length (T_mult 2), and
-    their number is chosen so that the last ends with the training: 150 epochs give the paper's
-    T_0 of 10, 35 epochs its 5.
-    """
+    """How weights are trained: SGD with momentum. Learning rates and schedule are the paper's (section 4.1)."""
 
     epochs: int = 15
     lr_max: float = 0.1
     lr_min: float = 0.0001
+    schedule: str = "sgdr"
+    """``sgdr`` (warm restarts), ``cosine`` or ``step``; see schedules.py."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
     """The paper is silent; the value of He et al.'s successors on CIFAR, and of ArcFace."""
@@ -52,35 +51,39 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
         if self.gradient_clip <= 0:
             raise ConfigError(f"gradient_clip is {self.gradient_clip}. Give more than 0.")
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(
+                f"unknown schedule {self.schedule!r}. Choose one of: {', '.join(SCHEDULES)}."
+            )
 
-
-def sgdr(epoch: float, epochs: int, config: TrainConfig) -> float:
-    """Return the learning rate at a moment of a training of ``epochs`` epochs.
-
-    Cosine from ``lr_max`` to ``lr_min`` within each cycle; cycle lengths T_0, 2 T_0, 4 T_0, ... .
-    There are at most four cycles, and as many as leave T_0 at five epochs or more.
-    """
-    cycles = max((k for k in (2, 3, 4) if epochs / (2**k - 1) >= 5), default=1)
-    length = epochs / (2**cycles - 1)
-    start = 0.0
-    while epoch >= start + length - 1e-9 and start + length < epochs - 1e-9:
-        start, length = start + length, 2 * length
-    cosine = (1 + math.cos(math.pi * (epoch - start) / length)) / 2
-    return config.lr_min + (config.lr_max - config.lr_min) * cosine
+    def learning_rate(self, epoch: float, epochs: int) -> float:
+        """Return the learning rate at a moment of a training of ``epochs`` epochs."""
+        share = SCHEDULES[self.schedule](epoch, epochs)
+        return self.lr_min + (self.lr_max - self.lr_min) * share
 
 
 class WeightTrainer:
-    """SGD on one module: the optimizer, its schedule, and one epoch of steps."""
+    """SGD on one module: the optimizer, its schedule, and one epoch of steps.
+
+    A task that is a module, with a head of its own say, is trained along: a copy of it, so that each
+    training begins with the head as it came.
+    """
 
     def __init__(
         self, module: nn.Module, task: Task, devices: Devices, config: TrainConfig, epochs: int
     ) -> None:
         self.placed = devices.place(module)
-        self.module, self.task, self.devices = module, task, devices
+        self.module, self.devices = module, devices
         self.config, self.epochs = config, epochs
         self.parameters = [p for p in module.parameters() if p.requires_grad]
         if not self.parameters:
             raise ConfigError("no parameter of the model takes a gradient. Unfreeze some.")
+        self.head: nn.Module | None = None
+        if isinstance(task, nn.Module):
+            task = self.head = copied(task).to(devices.device)  # type: ignore[assignment]
+            self.parameters += [p for p in self.head.parameters() if p.requires_grad]
+        self.task = task
+        """The task to score with: what the head has learned is in it."""
         self.optimizer = torch.optim.SGD(
             self.parameters,
             lr=config.lr_max,
@@ -110,12 +113,14 @@ class WeightTrainer:
             TrainingError: the loss is not finite.
         """
         self.placed.train()
+        if self.head is not None:
+            self.head.train()
         steps = length(loader)
         total = torch.zeros((), device=self.devices.device)
         done = 0
         batches = itertools.islice(self.devices.batches(loader), steps)
         for done, batch in enumerate(batches, start=1):
-            rate = sgdr(epoch + (done - 1) / steps, self.epochs, self.config)
+            rate = self.config.learning_rate(epoch + (done - 1) / steps, self.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             before_step(done - 1)
@@ -123,6 +128,8 @@ class WeightTrainer:
                 loss = checked(self.task.loss, self.placed, batch)
             self.optimizer.zero_grad(set_to_none=True)
             self._backward(loss)
+            if self.head is not None:
+                self.devices.average_gradients(self.head)
             nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
             self.optimizer.step()
             total += loss.detach()
@@ -156,12 +163,18 @@ class WeightTrainer:
         return value
 
     def state_dict(self) -> dict[str, Any]:
-        """Return weights and optimizer."""
-        return {"module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Return weights, those of the task's head too, and optimizer."""
+        return {
+            "module": self.module.state_dict(),
+            "head": self.head.state_dict() if self.head is not None else {},
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
         self.module.load_state_dict(state["module"])
+        if self.head is not None:
+            self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
@@ -220,7 +233,7 @@ def train(
             losses.append(trainer.epoch(train_loader, epoch, progress))
         on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
     with seeded(derive_seed(seed, "train", "score"), generators):
-        score = evaluate(model, devices.batches(val_loader), task, devices)
+        score = evaluate(model, devices.batches(val_loader), trainer.task, devices)
     progress.advance(0, **{task.metric: score})
     progress.end()
     return TrainResult(score=score, losses=tuple(losses))

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from refiner.task import Classification
+
 
 class Block(nn.Module):
     """A residual block of two conv3x3, with a projection where shapes differ."""
@@ -179,3 +181,19 @@ class UNet(nn.Module):
         x = self.up(self.bottom(self.pool(two)))
         x = self.up(self.up2(torch.cat([x, two], 1)))
         return self.head(self.up1(torch.cat([x, one], 1)))
+
+
+class HeadTask(Classification, nn.Module):
+    """Classification by a linear head of its own on the model's outputs."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        Classification.__init__(self)
+        generator = torch.Generator().manual_seed(3)
+        self.weight = nn.Parameter(torch.randn(10, 10, generator=generator) / 3)
+
+    def loss(self, model, batch):
+        return super().loss(lambda x: model(x) @ self.weight, batch)
+
+    def measure(self, model, batch):
+        return super().measure(lambda x: model(x) @ self.weight, batch)

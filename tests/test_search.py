@@ -1,12 +1,15 @@
+import copy
+
 import pytest
 import torch
-from models import TinyResNet, batches, images
+from models import HeadTask, TinyResNet, batches, images
 
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
 from refiner.search import Search, SearchConfig, short
 from refiner.space import search_space
 from refiner.strategies import make_strategy
+from refiner.supernet import Supernet
 from refiner.task import Classification
 from refiner.training import TrainConfig
 
@@ -15,12 +18,12 @@ CONFIG = SearchConfig(
 )
 
 
-def make(strategy="controller", config=CONFIG, seed=0, data=None) -> Search:
+def make(strategy="controller", config=CONFIG, seed=0, data=None, task=None) -> Search:
     torch.manual_seed(7)
-    model = TinyResNet()
+    model, task = TinyResNet(), task or Classification()
     space = search_space(model, images())
     return Search(
-        model, space, make_strategy(strategy, space.candidates, seed), Classification(),
+        Supernet(model, space, seed=seed), make_strategy(strategy, space.candidates, seed), task,
         data or batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), config=config, seed=seed,
     )  # fmt: skip
 
@@ -92,12 +95,23 @@ def test_a_nan_stops_the_search() -> None:
         make(data=data).run()
 
 
+def test_a_head_of_the_task_is_trained_along_and_resumes_to_the_bit() -> None:
+    whole, part = make(task=HeadTask()), make(task=HeadTask())
+    states: list[dict] = []
+    expected = whole.run(on_epoch=lambda _: states.append(copy.deepcopy(whole.state_dict())))
+    part.load_state_dict(states[2])
+    assert part.run() == expected
+    assert torch.equal(part.task.weight, whole.task.weight)
+    assert not torch.equal(whole.task.weight, HeadTask().weight)
+    emitted = part.supernet.emit(expected.best.vector)
+    assert "weight" not in emitted.state_dict(), "the head is no part of the network"
+
+
 def test_an_empty_validation_loader_is_refused_before_anything_is_trained() -> None:
     search = make()
     with pytest.raises(DataError, match="gives no batch"):
         Search(
-            search.supernet.model, search.space, search.strategy, search.task, batches(1), [],
-            devices=search.devices,
+            search.supernet, search.strategy, search.task, batches(1), [], devices=search.devices
         )  # fmt: skip
 
 

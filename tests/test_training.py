@@ -2,32 +2,14 @@ import copy
 
 import pytest
 import torch
-from models import TinyResNet, batches
+from models import HeadTask, TinyResNet, batches
 
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
 from refiner.task import Classification
-from refiner.training import TrainConfig, sgdr, train
+from refiner.training import TrainConfig, train
 
 CPU = Devices.choose("cpu")
-
-
-def test_schedule_of_the_paper() -> None:
-    config = TrainConfig()
-    for epochs, first in ((150, 10), (35, 5)):
-        starts = [first * (2**k - 1) for k in range(4) if first * (2**k - 1) < epochs]
-        for start in starts:
-            assert sgdr(start, epochs, config) == pytest.approx(0.1)
-        assert len(starts) == {150: 4, 35: 3}[epochs]
-        assert sgdr(first - 1e-6, epochs, config) == pytest.approx(0.0001, rel=1e-3)
-        assert sgdr(first / 2, epochs, config) == pytest.approx((0.1 + 0.0001) / 2)
-        assert sgdr(epochs - 1e-6, epochs, config) == pytest.approx(0.0001, rel=1e-3)
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 10, 15, 100])
-def test_the_last_cycle_ends_with_the_training(epochs: int) -> None:
-    assert sgdr(epochs - 1e-6, epochs, TrainConfig()) < 0.001
-    assert sgdr(0, epochs, TrainConfig()) == pytest.approx(0.1)
 
 
 def test_settings_out_of_range() -> None:
@@ -35,6 +17,14 @@ def test_settings_out_of_range() -> None:
         TrainConfig(epochs=-1)
     with pytest.raises(ConfigError, match="learning rates"):
         TrainConfig(lr_max=0.0)
+    with pytest.raises(ConfigError, match="unknown schedule 'linear'"):
+        TrainConfig(schedule="linear")
+
+
+def test_learning_rates_go_from_the_largest_to_the_least() -> None:
+    config = TrainConfig(lr_max=0.1, lr_min=0.02, schedule="cosine")
+    rates = [config.learning_rate(epoch, 4) for epoch in (0, 2, 4)]
+    assert rates == pytest.approx([0.1, 0.06, 0.02])
 
 
 def test_training_learns_and_repeats_and_resumes_to_the_bit() -> None:
@@ -88,3 +78,22 @@ def test_a_model_without_trainable_parameters() -> None:
     model = TinyResNet().requires_grad_(False)
     with pytest.raises(ConfigError, match="Unfreeze"):
         train(model, batches(1), batches(1), Classification(), devices=CPU)
+
+
+def test_a_head_of_the_task_is_trained_from_where_it_was_each_time() -> None:
+    task, data, results = HeadTask(), batches(4), []
+    before = task.weight.detach().clone()
+    for _ in range(2):
+        torch.manual_seed(0)
+        results.append(
+            train(TinyResNet(), data, data, task, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05))
+        )  # fmt: skip
+    assert results[0] == results[1]
+    assert torch.equal(task.weight, before), "the caller's task is never changed"
+    torch.manual_seed(0)
+    frozen = HeadTask()
+    frozen.weight.requires_grad_(False)
+    fixed = train(
+        TinyResNet(), data, data, frozen, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05)
+    )
+    assert fixed.losses != results[0].losses, "the head takes part in the training"

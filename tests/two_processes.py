@@ -15,6 +15,7 @@ from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
+from refiner.supernet import Supernet
 from refiner.task import Classification
 from refiner.tensor_loader import TensorLoader
 from refiner.training import TrainConfig, train
@@ -55,8 +56,8 @@ def main(out: Path) -> None:
     val_part = devices.loader(whole, even=False)
     space = search_space(model, torch.randn(2, 3, 8, 8))
     search = Search(
-        model, space, make_strategy("controller", space.candidates, 0), task, train_part, val_part,
-        devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, tells=2, samples=2),
+        Supernet(model, space), make_strategy("controller", space.candidates, 0), task,
+        train_part, val_part, devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, tells=2, samples=2),
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]
