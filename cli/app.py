@@ -86,6 +86,47 @@ ExampleData = Annotated[
         show_default=False,
     ),
 ]
+TrainingData = Annotated[
+    str, typer.Option("--data", help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION")
+]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", help="classification, segmentation, regression, or FILE.py:FUNCTION"),
+]
+LearningRate = Annotated[float, typer.Option("--lr", help="largest learning rate")]
+Schedule = Annotated[str, typer.Option(help="of the learning rate: sgdr, cosine or step")]
+BatchSize = Annotated[
+    int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
+    ),
+]
+ImageSize = Annotated[int | None, typer.Option(help="resize images to this", show_default=False)]
+DataRoot = Annotated[Path, typer.Option(help="where torchvision keeps its archives")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Precision = Annotated[str, typer.Option(help="no or bf16")]
+RunOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="folder of the run, new; default: runs/MODEL-DATA", show_default=False
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume", help="go on with the run in this folder; its settings hold", show_default=False
+    ),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(
+        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        show_default=False,
+    ),
+]
 Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON, for machines")]
 Out = Annotated[
@@ -105,21 +146,9 @@ def _group(
 @app.command(DEFAULT_COMMAND)
 def run(
     context: typer.Context,
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
-            show_default=False,
-        ),
-    ] = None,
-    data: Annotated[
-        str,
-        typer.Option(help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"),
-    ] = "digits",
-    task: Annotated[
-        str,
-        typer.Option(help="classification, segmentation, regression, or FILE.py:FUNCTION"),
-    ] = "classification",
+    model: OptionalModel = None,
+    data: TrainingData = "digits",
+    task: TaskName = "classification",
     slots: Slots = "conv",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
@@ -131,57 +160,29 @@ def run(
     train_epochs: Annotated[
         int, typer.Option(help="of training original and refined model alike; 0 skips it")
     ] = 15,
-    lr: Annotated[float, typer.Option(help="largest learning rate, of search and training")] = 0.1,
-    batch_size: Annotated[
-        int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")
-    ] = 64,
+    lr: LearningRate = 0.1,
+    schedule: Schedule = "sgdr",
+    batch_size: BatchSize = 64,
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
     samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="resize images to this", show_default=False)
-    ] = None,
-    data_root: Annotated[Path, typer.Option(help="where torchvision keeps its archives")] = Path(
-        "data"
-    ),
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    data_root: DataRoot = Path("data"),
     model_arg: ModelArg = None,
     pretrained: Pretrained = False,
     weights: Weights = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    precision: Annotated[str, typer.Option(help="no or bf16")] = "no",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="folder of the run, new; default: runs/MODEL-DATA", show_default=False),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(
-            help="go on with the run in this folder; its settings hold",
-            show_default=False,
-        ),
-    ] = None,
+    device: Device = "auto",
+    precision: Precision = "no",
+    out: RunOut = None,
+    resume: Resume = None,
     as_json: Json = False,
 ) -> None:
     """Search better operators for MODEL, train it beside the original, report and export."""
     from .run import RunOptions, resume_run, start_run
 
     if resume is not None:
-        given = [
-            name.replace("_", "-")
-            for name in context.params
-            if name not in ("model", "resume", "as_json")
-            and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-        ]
-        if given:
-            raise RefinerError(
-                f"--{given[0]} cannot change in a run that goes on. Leave it out, or begin a new run."
-            )
+        _refuse_other_options(context)
         resume_run(resume, model=model, as_json=as_json)
         return
     if model is None:
@@ -189,12 +190,89 @@ def run(
     options = RunOptions(
         model=model, data=data, task=task, slots=slots, candidates=candidates, allow_larger=allow_larger,
         strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
-        lr=lr, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
+        lr=lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
         pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
         device=device, precision=precision,
     )  # fmt: skip
     start_run(options, out=out, as_json=as_json)
+
+
+def _refuse_other_options(context: typer.Context) -> None:
+    """Raise a RefinerError if a run that goes on is given settings."""
+    for name in context.params:
+        source = getattr(context.get_parameter_source(name), "name", "")
+        if name not in ("model", "resume", "as_json") and source == "COMMANDLINE":
+            raise RefinerError(
+                f"--{name.replace('_', '-')} cannot change in a run that goes on. Leave it out, or "
+                "begin a new run."
+            )
+
+
+@app.command("train")
+def train_command(
+    context: typer.Context,
+    model: OptionalModel = None,
+    data: TrainingData = "digits",
+    arch: Annotated[
+        Path | None,
+        typer.Option(
+            help="architecture.json, or a run's folder that holds one; default: MODEL as it is",
+            show_default=False,
+        ),
+    ] = None,
+    task: TaskName = "classification",
+    epochs: Annotated[int, typer.Option(help="of training")] = 35,
+    lr: LearningRate = 0.1,
+    schedule: Schedule = "sgdr",
+    batch_size: BatchSize = 64,
+    limit: Limit = None,
+    image_size: ImageSize = None,
+    data_root: DataRoot = Path("data"),
+    model_arg: ModelArg = None,
+    pretrained: Pretrained = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="start from these weights of the network that is trained (rewritten, with --arch)",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Precision = "no",
+    out: RunOut = None,
+    resume: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Train MODEL, or an architecture of it, on any data; nothing is searched."""
+    from .train import TrainOptions, resume_training, start_training
+
+    if resume is not None:
+        _refuse_other_options(context)
+        resume_training(resume, model=model, as_json=as_json)
+        return
+    if model is None:
+        raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
+    options = TrainOptions(
+        model=model, data=data, arch=None if arch is None else str(arch), task=task, epochs=epochs,
+        lr=lr, schedule=schedule, batch_size=batch_size, limit=limit, image_size=image_size,
+        data_root=str(data_root), model_arg=tuple(model_arg or ()), pretrained=pretrained,
+        weights=None if weights is None else str(weights), seed=seed, device=device,
+        precision=precision,
+    )  # fmt: skip
+    start_training(options, out=out, as_json=as_json)
+
+
+@app.command("compare")
+def compare_command(
+    folders: Annotated[list[Path], typer.Argument(help="folders of runs", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Show runs side by side: costs and scores of every network that they trained."""
+    from .compare import compare
+
+    compare(folders, as_json=as_json)
 
 
 @app.command("slots")

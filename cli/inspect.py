@@ -18,7 +18,7 @@ from refiner.models import ModelSpec
 from refiner.report import change
 from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
-from refiner.space import SearchSpace
+from refiner.space import SearchSpace, space_of
 
 from .options import absolute, candidate_list, check_new_file, example_input, model_arguments
 from .screen import print_report, print_table
@@ -154,13 +154,11 @@ def apply_architecture(
     else:
         example = example_input(model, input_size, data)
     if given is not None:
-        architecture = given
-        rewritten = refiner.rewrite(model, given, seed=seed)
-        space = SearchSpace.of(given, refiner.find_slots(refiner.trace(model, example)).frozen)
+        space, vector = space_of(given, model, example), given.vector
     else:
-        space = _space(model, example, slots, candidates, allow_larger)
-        architecture = space.architecture(_vector(text))
-        rewritten = refiner.rewrite(model, architecture, seed=seed)
+        space, vector = _space(model, example, slots, candidates, allow_larger), parse_vector(text)
+    architecture = space.architecture(vector)
+    rewritten = refiner.rewrite(model, architecture, seed=seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
     if out is not None:
@@ -180,7 +178,8 @@ def apply_architecture(
         print_report(report)
 
 
-def _vector(text: str) -> tuple[int, ...]:
+def parse_vector(text: str) -> tuple[int, ...]:
+    """Return the vector in ``1,0,0,2``."""
     try:
         return tuple(int(part) for part in text.strip("[]() ").split(","))
     except ValueError:

@@ -1,16 +1,134 @@
 """Options that several commands take, from text to values."""
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
+from torch import nn
 
-from refiner.data import load_data
-from refiner.errors import ConfigError, one_line
+from refiner.data import Data, load_data
+from refiner.errors import ConfigError, RunError, one_line
 from refiner.loaders import example_of
-from refiner.models import default_input_size, input_channels
+from refiner.models import ModelSpec, default_input_size, input_channels
+from refiner.run_folder import RunFolder
+from refiner.task import Task, checked_task, make_task
+from refiner.training import TrainConfig
+from refiner.user_code import load_function
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAndData:
+    """Options of every command that trains, in the form that config.json keeps."""
+
+    model: str
+    data: str
+    task: str
+    lr: float
+    schedule: str
+    batch_size: int
+    limit: int | None
+    image_size: int | None
+    data_root: str
+    model_arg: tuple[str, ...]
+    pretrained: bool
+    weights: str | None
+    seed: int
+    device: str
+    precision: str
+
+    def absolute(self) -> Self:
+        """Return the options as they can be read from any folder, when the run goes on."""
+        weights = None if self.weights is None else str(Path(self.weights).resolve())
+        return replace(
+            self,
+            model=absolute(self.model),
+            data=absolute(self.data),
+            task=absolute(self.task),
+            data_root=str(Path(self.data_root).resolve()),
+            weights=weights,
+        )
+
+    def training(self, epochs: int) -> TrainConfig:
+        """Return the settings of a training; they check their ranges."""
+        lr_min = min(TrainConfig().lr_min, self.lr)
+        return TrainConfig(epochs=epochs, lr_max=self.lr, lr_min=lr_min, schedule=self.schedule)
+
+    def load(
+        self, first: Callable[[], Any] = lambda: None
+    ) -> tuple[ModelSpec, nn.Module, Data, Task]:
+        """Return the model's spec, the model, data that fits its channels, and the task.
+
+        The data decides how many classes the model has, and the model how many channels the data.
+
+        Args:
+            first: is called when the model's file has run, and before data is read.
+        """
+        task = _task(self.task)
+        spec = ModelSpec(
+            source=self.model,
+            arguments=model_arguments(self.model_arg),
+            pretrained=self.pretrained,
+            weights=self.weights,
+            seed=self.seed,
+        )
+        plain = replace(spec, pretrained=False, weights=None, classes=2)
+        channels = input_channels(plain.build())
+        first()
+        data = load_data(
+            self.data,
+            batch_size=self.batch_size,
+            channels=channels,
+            image_size=self.image_size,
+            root=self.data_root,
+            limit=self.limit,
+            seed=self.seed,
+        )
+        if data.classes:
+            spec = replace(spec, classes=len(data.classes))
+        return spec, spec.build(), data, task
+
+    def free_folder(self) -> Path:
+        """Return the first of runs/NAME-DATA, runs/NAME-DATA-2, ... that is not there."""
+        name = self.model.rpartition(":")[2].replace("/", "-") or "model"
+        data = self.data.partition(":")[0].removesuffix(".py")
+        base = Path("runs") / f"{name}-{Path(data).name}"
+        number = 1
+        while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+            number += 1
+        return path
+
+
+Options = TypeVar("Options", bound=ModelAndData)
+
+
+def kept_options(kind: type[Options], folder: Path) -> Options:
+    """Return the options that a run's folder keeps.
+
+    Raises:
+        RunError: it holds no run of the command that takes such options.
+    """
+    kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
+    if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(kind)}:
+        raise RunError(
+            f"{folder} holds no run that this command of this version began, so it cannot go on. A run "
+            "made in Python goes on with resume=True there."
+        )
+    return kind(**{**kept, "model_arg": tuple(kept["model_arg"])})
+
+
+def _task(name: str) -> Task:
+    """Return a shipped task, or the one that a function of the user's returns."""
+    if ":" not in name:
+        return make_task(name)
+    function = load_function(name, ConfigError)
+    try:
+        task = function()
+    except Exception as error:
+        raise ConfigError(f"{name} raised {one_line(error)}") from error
+    return checked_task(task)
 
 
 def absolute(source: str) -> str:

@@ -7,8 +7,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from refiner.api import Result, refine
+    from refiner.api import refine
     from refiner.architecture import Architecture
+    from refiner.architecture_training import train_architecture
     from refiner.candidates import Candidate, register_candidate
     from refiner.conv_spec import ConvSpec
     from refiner.cost import Cost, measure_cost, measure_latency
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from refiner.exporting import export
     from refiner.models import ModelSpec
     from refiner.report import Report
+    from refiner.result import Result
     from refiner.rewriting import rewrite
     from refiner.search import Search, SearchConfig, SearchResult
     from refiner.skips import SkipEdge
@@ -43,7 +45,7 @@ _HOME = {
     "RefinerError": "errors",
     "Regression": "task",
     "Report": "report",
-    "Result": "api",
+    "Result": "result",
     "Search": "search",
     "SearchConfig": "search",
     "SearchResult": "search",
@@ -66,6 +68,7 @@ _HOME = {
     "search_space": "space",
     "trace": "tracing",
     "train": "training",
+    "train_architecture": "architecture_training",
 }
 """The module in which each public name lives."""
 
@@ -105,6 +108,7 @@ __all__ = [
     "search_space",
     "trace",
     "train",
+    "train_architecture",
 ]
 
 

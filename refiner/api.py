@@ -1,50 +1,32 @@
 """``refiner.refine``: the whole method in one call."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
 
-from refiner.architecture import Architecture, with_model
-from refiner.devices import Devices
+from refiner.architecture import with_model
+from refiner.devices import Devices, make_listener
 from refiner.errors import ConfigError, RunError
 from refiner.evaluation import length, run_tests
-from refiner.exporting import export
 from refiner.inputs import to_json
 from refiner.loaders import example_of, split_loader
-from refiner.progress import Lines, Progress, Silent
+from refiner.progress import Progress
 from refiner.randomness import derive_seed
-from refiner.report import Report, Trained
-from refiner.result import full_report, write_result
+from refiner.report import Trained
+from refiner.result import Result, full_report, write_result
 from refiner.rewriting import rewrite
-from refiner.run_folder import RunFolder
-from refiner.search import Search, SearchConfig, SearchResult
+from refiner.run_folder import RunFolder, open_or_create
+from refiner.search import Search, SearchConfig
 from refiner.slots import Granularity, check_granularity
 from refiner.space import candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
-from refiner.task import Task, check_task, make_task
+from refiner.task import Task, checked_task
 from refiner.training import TrainConfig, train
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What a refinement gives."""
-
-    model: nn.Module
-    """The rewritten model, on its own, with trained weights, on the CPU in eval mode."""
-    architecture: Architecture
-    report: Report
-    search: SearchResult
-    example_input: Any
-
-    def export(self, path: str | os.PathLike[str], format: str = "torchscript") -> str:  # noqa: A002
-        """Write the model to a file that lives without refiner; see :func:`refiner.export`."""
-        return export(self.model, path, self.example_input, format)
 
 
 def refine(
@@ -101,17 +83,14 @@ def refine(
     Raises:
         RefinerError: something that the caller gave does not work; the message tells the next step.
     """
-    listener = progress if not isinstance(progress, bool) else (Lines() if progress else Silent())
     search = search or SearchConfig()
     for given, kind in ((search, SearchConfig), (train, TrainConfig)):
         if given is not None and not isinstance(given, kind):
             raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
-    task = make_task(task) if isinstance(task, str) else task
-    check_task(task)
+    task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
     candidate_names(candidates)
-    if not devices.is_main:
-        listener = Silent()
+    listener = make_listener(progress, devices)
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
@@ -129,7 +108,9 @@ def refine(
     }
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
     proposer = make_strategy(strategy, space.candidates, seed)
-    folder = _folder(out, resume, settings, provenance) if devices.is_main or resume else None
+    folder = (
+        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
+    )
     try:
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         searching = Search(
@@ -176,30 +157,6 @@ def check_settings(slots: str, strategy: str, device: str, precision: str) -> De
     check_granularity(slots)
     check_strategy(strategy)
     return Devices.choose(device, precision)
-
-
-def _folder(
-    out: str | os.PathLike[str] | None,
-    resume: bool,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any] | None,
-) -> RunFolder | None:
-    if out is None:
-        if resume:
-            raise ConfigError("resume wants the run's folder. Give out=DIR.")
-        return None
-    if not resume:
-        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
-    folder = RunFolder.open(out)
-    before = folder.config().get("settings", {})
-    now = json.loads(json.dumps(settings))
-    for key, value in now.items():
-        if before.get(key) != value:
-            raise RunError(
-                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
-                f"{value} here. Resume with the same, or begin a new run."
-            )
-    return folder
 
 
 def _keep_search(

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from refiner.errors import ConfigError, one_line
 from refiner.loaders import rebuilt
+from refiner.progress import Lines, Progress, Silent
 from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -148,3 +149,10 @@ class Devices:
             for buffer in module.buffers():
                 if buffer.is_floating_point():
                     buffer.copy_(self.mean(buffer))
+
+
+def make_listener(progress: bool | Progress, devices: Devices) -> Progress:
+    """Return the listener to a run's progress; of several processes the main one alone is heard."""
+    if not devices.is_main or progress is False:
+        return Silent()
+    return Lines() if progress is True else progress

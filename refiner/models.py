@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -62,7 +63,7 @@ class ModelSpec:
                 "Return the model from it."
             )
         if self.weights is not None:
-            _load_weights(model, Path(self.weights))
+            load_weights(model, self.weights)
         return model.train()
 
     def _advice(self, error: Exception) -> str:
@@ -150,7 +151,13 @@ def _known(name: str, names: list[str], package: str) -> str:
     raise ModelError(f"{package} has no model {name!r}. {hint}")
 
 
-def _load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(model: nn.Module, file: str | os.PathLike[str]) -> None:
+    """Load a file of weights, safetensors or a state dict that torch saved, into a model.
+
+    Raises:
+        ModelError: there is none, or it does not fit.
+    """
+    path = Path(file)
     if not path.is_file():
         raise ModelError(f"there is no file {path}. Name a .safetensors or .pt file of weights.")
     try:
@@ -172,7 +179,7 @@ def _load_weights(model: nn.Module, path: Path) -> None:
     except Exception as error:
         raise ModelError(
             f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of weights "
-            "of this model as it comes (not rewritten), with this number of classes."
+            "of this very network, with this number of classes."
         ) from error
 
 

@@ -1,7 +1,8 @@
 """What a refinement leaves: the report of costs and scores, and the files of the rewritten model."""
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from safetensors.torch import save_model
@@ -20,6 +21,23 @@ from refiner.search import SearchResult
 from refiner.space import SearchSpace
 from refiner.surgery import copied
 from refiner.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a refinement gives."""
+
+    model: nn.Module
+    """The rewritten model, on its own, with trained weights, on the CPU in eval mode."""
+    architecture: Architecture
+    report: Report
+    search: SearchResult | None
+    """None where a given architecture was trained."""
+    example_input: Any
+
+    def export(self, path: str | os.PathLike[str], format: str = "torchscript") -> str:  # noqa: A002
+        """Write the model to a file that lives without refiner; see :func:`refiner.export`."""
+        return export(self.model, path, self.example_input, format)
 
 
 def full_report(

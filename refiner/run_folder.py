@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from refiner.errors import RunError, one_line
+from refiner.errors import ConfigError, RunError, one_line
 from refiner.files import put_in_place, write_text
 
 FORMAT_VERSION = 1
@@ -157,3 +157,33 @@ def check_free(path: Path) -> None:
         raise RunError(f"{path} holds {kind} already. Name another --out{resume}.")
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file. Name a folder that is not there yet.")
+
+
+def open_or_create(
+    out: str | os.PathLike[str] | None,
+    resume: bool,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None,
+) -> RunFolder | None:
+    """Return the folder of a new run, or of one to go on with; None where no folder was named.
+
+    Raises:
+        ConfigError: there is no folder to go on with.
+        RunError: the folder holds something, or a run with other settings.
+    """
+    if out is None:
+        if resume:
+            raise ConfigError("resume wants the run's folder. Give out=DIR.")
+        return None
+    if not resume:
+        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
+    folder = RunFolder.open(out)
+    before = folder.config().get("settings", {})
+    now = json.loads(json.dumps(settings))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise RunError(
+                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
+                f"{value} here. Resume with the same, or begin a new run."
+            )
+    return folder

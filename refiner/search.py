@@ -82,8 +82,9 @@ class SearchResult:
 class WeightSharing(Protocol):
     """What a search trains: a network of which one path is active at a time. A Supernet is one."""
 
-    candidates: Sequence[Sequence[str]]
-    """Names of the alternatives of each place of a vector."""
+    @property
+    def candidates(self) -> Sequence[Sequence[str]]:
+        """Names of the alternatives of each place of a vector."""
 
     @property
     def model(self) -> nn.Module:

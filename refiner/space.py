@@ -12,7 +12,7 @@ from torch import nn
 from refiner.architecture import Architecture
 from refiner.candidates import DEFAULT_CANDIDATES, ORIGINAL, get_candidate
 from refiner.conv_spec import ConvSpec
-from refiner.errors import ConfigError, ModelError, one_line
+from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
 from refiner.probe import irreplaceable
 from refiner.randomness import seeded
 from refiner.skips import SkipEdge
@@ -36,18 +36,6 @@ class SearchSpace:
         """Number of architectures."""
         return math.prod(len(names) for names in self.candidates)
 
-    @classmethod
-    def of(cls, architecture: Architecture, frozen: Sequence[Frozen] = ()) -> "SearchSpace":
-        """Return the space that an architecture is a point of, as far as its file tells."""
-        one_each = all(len(slot.sites) == 1 for slot in architecture.slots)
-        return cls(
-            slots=architecture.slots,
-            candidates=architecture.candidates,
-            frozen=tuple(frozen),
-            skips=(),
-            granularity="conv" if one_each else "block",
-        )
-
     def architecture(self, vector: Sequence[int]) -> Architecture:
         """Return the architecture of ``vector``.
 
@@ -55,6 +43,37 @@ class SearchSpace:
             ArchitectureError: wrong length, or an index that its slot does not have.
         """
         return Architecture(vector=tuple(vector), slots=self.slots, candidates=self.candidates)
+
+
+def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -> SearchSpace:
+    """Return the space that an architecture is a point of, with the shapes that ``example_input`` gives.
+
+    So an architecture found on small images has its costs on large ones.
+
+    Raises:
+        ArchitectureError: it was made for another model.
+        ModelError: the model cannot be traced.
+    """
+    table = find_slots(trace(model, example_input))
+    sites = {site.conv: site for slot in table.slots for site in slot.sites}
+    missing = [s.conv for slot in architecture.slots for s in slot.sites if s.conv not in sites]
+    if missing:
+        raise ArchitectureError(
+            f"the architecture was made for another model: {missing[0]} is no slot of "
+            f"{type(model).__name__}. `refine slots MODEL` lists them."
+        )
+    slots = [
+        replace(slot, sites=tuple(replace(sites[s.conv], norm=s.norm) for s in slot.sites))
+        for slot in architecture.slots
+    ]
+    one_each = all(len(slot.sites) == 1 for slot in slots)
+    return SearchSpace(
+        slots=tuple(slots),
+        candidates=architecture.candidates,
+        frozen=table.frozen,
+        skips=table.skips,
+        granularity="conv" if one_each else "block",
+    )
 
 
 def candidate_names(candidates: Sequence[str] | None) -> tuple[str, ...]:

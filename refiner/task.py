@@ -48,6 +48,17 @@ def check_task(task: Any) -> None:
         raise ConfigError(f"the task {one_line(task, 60)} {lacks}. See refiner.Task.")
 
 
+def checked_task(task: Any) -> Task:
+    """Return a task of the user's, or the shipped one of a name.
+
+    Raises:
+        ConfigError: it lacks something, or there is none of that name.
+    """
+    made: Task = make_task(task) if isinstance(task, str) else task
+    check_task(made)
+    return made
+
+
 class Classification:
     """Cross entropy and top-1 accuracy, for outputs N x C (or several, the main one first) and labels N."""
 

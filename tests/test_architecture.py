@@ -5,7 +5,7 @@ from models import TinyResNet, images
 
 from refiner.architecture import Architecture
 from refiner.errors import ArchitectureError
-from refiner.space import SearchSpace, search_space
+from refiner.space import search_space
 
 
 @pytest.fixture
@@ -48,10 +48,3 @@ def test_damaged_architecture_files_are_one_line(space, tmp_path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(ArchitectureError, match="no candidate 9"):
         Architecture.load(path)
-
-
-def test_the_space_of_a_file_has_its_slots_and_candidates(space, tmp_path) -> None:
-    space.architecture((1, 0, 2, 3)).save(tmp_path / "a.json")
-    again = SearchSpace.of(Architecture.load(tmp_path / "a.json"))
-    assert (again.slots, again.candidates) == (space.slots, space.candidates)
-    assert again.granularity == "conv"

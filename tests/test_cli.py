@@ -86,12 +86,17 @@ def options(command: str) -> set[str]:
 def test_commands_and_options_are_frozen() -> None:
     common = {"--slots", "--candidates", "--allow-larger", "--model-arg", "--json"}
     assert set(typer.main.get_command(app).commands) == {
-        "run", "slots", "apply", "report", "export", "recipes",
+        "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
     }  # fmt: skip
-    assert options("run") == common | {
-        "model", "--data", "--task", "--strategy", "--warmup-epochs", "--epochs", "--train-epochs", "--lr",
-        "--batch-size", "--tells", "--samples", "--limit", "--image-size", "--data-root",
-        "--pretrained", "--weights", "--seed", "--device", "--precision", "--out", "--resume",
+    training = {
+        "model", "--data", "--task", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
+        "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
+        "--precision", "--out", "--resume", "--json",
+    }  # fmt: skip
+    assert options("train") == training | {"--arch"}
+    assert options("compare") == {"folders", "--json"}
+    assert options("run") == common | training | {
+        "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples",
     }  # fmt: skip
     assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
     assert options("apply") == common | {
@@ -135,6 +140,31 @@ def test_a_run_and_what_follows_it(net, capsys) -> None:
     applied = json.loads(capsys.readouterr().out)
     assert applied["vector"] == report["vector"]
     assert applied["after"] == report["after"]  # at the input size of the run
+
+
+def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> None:
+    assert main([net, *SMALL, "--train-epochs", "1", "--out", "found"]) == 0
+    limits = ["--epochs", "1", "--limit", "128", "--device", "cpu"]
+    assert (
+        main(["train", net, "--arch", "found", *limits, "--image-size", "16", "--out", "there"])
+        == 0
+    )
+    assert main(["train", net, *limits, "--schedule", "step", "--out", "as-it-is"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "found", "there", "as-it-is", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in rows] == ["found", "found", "there", "as-it-is"]
+    assert [row["network"] for row in rows][0] == "original"
+    assert rows[1]["vector"] == rows[2]["vector"]
+    assert rows[1]["params"] == rows[2]["params"]
+    assert rows[2]["macs"] < rows[1]["macs"], "the images were smaller"
+    assert all(0 <= row["scores"]["accuracy"] <= 1 for row in rows)
+    assert main(["compare", "found", "there"]) == 0
+    assert "as-it-is" not in capsys.readouterr().out
+    assert main(["export", "there", "--to", "there.ts"]) == 0
+    assert main(["train", "--resume", "there", "--json"]) == 0
+    assert main(["train", "--resume", "found"]) == 2
+    assert "no run that this command" in capsys.readouterr().err
 
 
 def test_the_default_folder_is_new_each_time(net) -> None:
@@ -248,6 +278,10 @@ BAD = {
     "channels that do not fit": (["net.py:gray"], "fails on an input"),
     "NaN loss": (["NET", "--data", "net.py:nan_loaders", "--out", "nan"], "loss is nan"),
     "no model": (["--epochs", "1"], "no MODEL"),
+    "no model to train": (["train", "--epochs", "1"], "no MODEL"),
+    "unknown schedule": (["train", "NET", "--schedule", "linear"], "sgdr, cosine, step"),
+    "training without its architecture": (["train", "NET", "--arch", "gone.json"], "no file"),
+    "compared with nothing": (["compare", "empty"], "holds no config.json"),
     "option of a resumed run": (["--resume", "fresh", "--epochs", "9"], "--epochs cannot change"),
     "file without a function": (["net.py"], "It has: build_model, raises, text"),
     "copy into a missing folder": (["recipes", "copy", "lresnet50e_ir", "no/a.py"], "no folder no"),

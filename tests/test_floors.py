@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "randomness", "progress", "modes", "layers", "files"},
+    {"errors", "randomness", "progress", "modes", "layers", "files", "schedules"},
     {"inputs", "surgery", "split", "tensor_loader", "user_code"},
     {
         "trace_check",
@@ -28,7 +28,7 @@ FLOORS = [
     {"training"},
     {"search", "report", "exporting", "run_folder"},
     {"result"},
-    {"api"},
+    {"api", "architecture_training"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 FILES = sorted(p for p in (ROOT / "refiner").glob("*.py") if p.stem != "__init__")

@@ -1,10 +1,12 @@
 import pytest
-from models import TinyResNet, images
+import torch
+from models import PlainNet, TinyResNet, images
 from torch import nn
 
+from refiner.architecture import Architecture
 from refiner.conv_spec import conv_spec
-from refiner.errors import ConfigError, ModelError
-from refiner.space import original_parameters, search_space
+from refiner.errors import ArchitectureError, ConfigError, ModelError
+from refiner.space import original_parameters, search_space, space_of
 
 PAPER = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 
@@ -64,3 +66,18 @@ def test_unknown_or_repeated_candidates() -> None:
 
 def test_parameters_of_an_original_by_hand() -> None:
     assert original_parameters(conv_spec(nn.Conv2d(8, 16, 3, groups=2))) == 16 * 4 * 9 + 16
+
+
+def test_the_space_of_an_architecture_has_the_shapes_of_the_new_input(tmp_path) -> None:
+    model = TinyResNet()
+    space = search_space(model, images())
+    space.architecture((1, 0, 2, 3)).save(tmp_path / "a.json")
+    architecture = Architecture.load(tmp_path / "a.json")
+    same = space_of(architecture, model, images())
+    assert (same.slots, same.candidates, same.granularity) == (space.slots, space.candidates, "conv")
+    larger = space_of(architecture, model, torch.randn(2, 3, 32, 32))
+    for before, after in zip(space.slots, larger.slots):
+        assert [4 * n for n in before.sites[0].in_shape[2:]] == list(after.sites[0].in_shape[2:])
+        assert before.sites[0].spec == after.sites[0].spec
+    with pytest.raises(ArchitectureError, match="no slot of PlainNet"):
+        space_of(architecture, PlainNet(), images())

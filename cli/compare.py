@@ -1,0 +1,96 @@
+"""``refine compare``: the networks of several runs side by side."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refiner.report import Report
+from refiner.run_folder import RunFolder
+from refiner.search import short
+
+from .screen import print_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One trained network of one run."""
+
+    run: str
+    network: str
+    vector: tuple[int, ...]
+    macs: int
+    params: int
+    latency: float | None
+    epochs: int | None
+    scores: dict[str, float]
+
+
+def compare(folders: Sequence[Path], *, as_json: bool) -> None:
+    """Print a row for each network that the runs trained; JSON with all of it if asked."""
+    rows = [row for folder in folders for row in _rows(folder)]
+    names = list(dict.fromkeys(name for row in rows for name in row.scores))
+    if as_json:
+        print(json.dumps([_document(row) for row in rows]))
+        return
+    print_table(
+        "networks",
+        ("run", "network", "architecture", "MACs", "parameters", "ms", "epochs", *names),
+        [
+            (
+                row.run, row.network, short(row.vector), f"{row.macs:,}", f"{row.params:,}",
+                "" if row.latency is None else f"{row.latency:.2f}",
+                "" if row.epochs is None else str(row.epochs),
+                *(f"{row.scores[name]:.4f}" if name in row.scores else "" for name in names),
+            )
+            for row in rows
+        ],
+        left=3,
+    )  # fmt: skip
+
+
+def _rows(folder: Path) -> list[_Row]:
+    document = RunFolder.open(folder).read_json("report.json")
+    report = Report.from_json({k: v for k, v in document.items() if k != "format_version"})
+    trained = report.trained
+    refined: dict[str, float] = {}
+    original: dict[str, float] = {}
+    if trained is not None:
+        measured = ((report.metric, trained.baseline, trained.refined), *trained.tests)
+        for name, before, after in measured:
+            refined[name] = after
+            if before is not None:
+                original[name] = before
+    elif report.search_score is not None:
+        refined[f"{report.metric} in the supernet"] = report.search_score
+    epochs = None if trained is None else trained.epochs
+    changed = any(report.vector)
+    rows = [
+        _Row(
+            run=str(folder), network="refined" if changed else "original", vector=report.vector,
+            macs=report.after.macs, params=report.after.params, latency=report.latency_after,
+            epochs=epochs, scores=refined,
+        )
+    ]  # fmt: skip
+    if original:
+        baseline = _Row(
+            run=str(folder), network="original", vector=(0,) * len(report.vector),
+            macs=report.before.macs, params=report.before.params, latency=report.latency_before,
+            epochs=epochs, scores=original,
+        )  # fmt: skip
+        rows.insert(0, baseline)
+    return rows
+
+
+def _document(row: _Row) -> dict[str, Any]:
+    return {
+        "run": row.run,
+        "network": row.network,
+        "vector": list(row.vector),
+        "macs": row.macs,
+        "params": row.params,
+        "latency_ms": row.latency,
+        "epochs": row.epochs,
+        "scores": row.scores,
+    }

@@ -1,0 +1,136 @@
+"""Train an architecture on data of its own: how one found on a proxy task goes to the whole task."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import nn
+
+from refiner.architecture import Architecture, with_model
+from refiner.devices import Devices, make_listener
+from refiner.evaluation import length, run_tests
+from refiner.inputs import first_sample, to_json
+from refiner.loaders import example_of, split_loader
+from refiner.models import load_weights
+from refiner.progress import Progress
+from refiner.randomness import derive_seed
+from refiner.report import Trained
+from refiner.result import Result, cost_report, write_result
+from refiner.rewriting import rewrite
+from refiner.run_folder import open_or_create
+from refiner.space import search_space, space_of
+from refiner.task import Task, checked_task
+from refiner.training import TrainConfig, train
+
+
+def train_architecture(
+    model: nn.Module,
+    loader: Any,
+    val_loader: Any = None,
+    *,
+    architecture: Architecture | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    task: Task | str = "classification",
+    example_input: Any = None,
+    config: TrainConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "no",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | Progress = True,
+    provenance: Mapping[str, Any] | None = None,
+    tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
+    notes: Sequence[str] = (),
+) -> Result:
+    """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
+
+    The data may be another than that of the search (section 4.1.4 and 4.2.2 of the paper). Settings that
+    are not told here are those of :func:`refiner.refine`.
+
+    Args:
+        model: the original; never changed. Operations that the architecture keeps begin with its weights.
+        loader: training batches.
+        val_loader: validation batches; without it a fifth of the training samples.
+        architecture: by default the zero vector, ``model`` as it came.
+        weights: file of weights of the rewritten network, to begin with.
+        config: how long and how.
+
+    Returns:
+        The trained network, its report, and no search.
+
+    Raises:
+        RefinerError: something that the caller gave does not work; the message tells the next step.
+    """
+    config, task = config or TrainConfig(), checked_task(task)
+    devices = Devices.choose(device, precision)
+    listener = make_listener(progress, devices)
+    if val_loader is None:
+        loader, val_loader = split_loader(loader, seed)
+    example = example_of(loader) if example_input is None else example_input
+    if architecture is None:
+        space = search_space(model, example)
+        vector = (0,) * len(space.slots)
+    else:
+        space, vector = space_of(architecture, model, example), architecture.vector
+    architecture = with_model(
+        space.architecture(vector), {**(provenance or {}), "example_input": to_json(example)}
+    )
+    network = rewrite(model, architecture, seed=seed)
+    if weights is not None:
+        load_weights(network, weights)
+    settings = {
+        "vector": list(vector),
+        "weights": None if weights is None else str(weights),
+        "train": asdict(config),
+        "seed": seed,
+        "precision": precision,
+    }
+    sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
+    folder = (
+        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
+    )
+
+    state = folder.load_checkpoint("train") if folder is not None else None
+    if folder is not None:
+        folder.forget_after(0 if state is None else state["epoch"])
+
+    def keep(state: dict[str, Any]) -> None:
+        if folder is not None and devices.is_main:
+            folder.record({"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]})
+            folder.save_checkpoint("train", state)
+
+    try:
+        trained = train(
+            network, devices.loader(loader), devices.loader(val_loader, even=False), task,
+            devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
+            state=state, on_epoch=keep,
+        )  # fmt: skip
+    except Exception:
+        if folder is not None and devices.is_main:
+            folder.drop_if_nothing_is_done()
+        raise
+    measured = run_tests(network, tests or {})
+    network = network.cpu().eval()
+    shown = {**{k: v for k, v in settings.items() if k not in ("vector", "train")}, **sizes}
+    shown |= {f"train.{key}": value for key, value in asdict(config).items()}
+    report = replace(
+        cost_report(model, network, space, architecture, first_sample(example), devices=devices),
+        metric=task.metric,
+        trained=Trained(
+            epochs=config.epochs,
+            baseline=None,
+            refined=trained.score,
+            tests=tuple((name, None, value) for name, value in measured.items()),
+        ),
+        settings=tuple((key, str(value)) for key, value in shown.items()),
+    )
+    report = replace(report, notes=(*notes, *report.notes))
+    if folder is not None and devices.is_main:
+        write_result(
+            folder, model=network, architecture=architecture, report=report, example_input=example
+        )
+    return Result(
+        model=network, architecture=architecture, report=report, search=None, example_input=example
+    )
