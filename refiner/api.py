@@ -12,7 +12,7 @@ from refiner.devices import Devices, make_listener
 from refiner.errors import ConfigError, RunError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import to_json
-from refiner.loaders import example_of, split_loader
+from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
 from refiner.report import Trained
@@ -113,8 +113,9 @@ def refine(
     )
     try:
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
+        score_batches = devices.loader(mixed(val_loader), even=False)
         searching = Search(
-            Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches,
+            Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed,
         )  # fmt: skip
         keep, save = _keep_search(folder, searching, devices, resume)

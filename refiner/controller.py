@@ -84,6 +84,10 @@ class Controller(nn.Module):
         with torch.no_grad():
             return self._run(1).index_MS[0]
 
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that know operations: embedding, output and biases."""
+        return [self.operation_embedding, self.output.weight, self.slot_bias]
+
     def _run(
         self,
         count: int,

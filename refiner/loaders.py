@@ -10,6 +10,7 @@ from refiner.errors import DataError, one_line
 from refiner.inputs import inputs_and_target, of_each_batch
 from refiner.randomness import derive_seed, seeded
 from refiner.split import stratified
+from refiner.tensor_loader import TensorLoader
 
 VALIDATION_SHARE = 0.2
 
@@ -69,6 +70,20 @@ def rebuilt(loader: DataLoader[Any], dataset: Any, **batches: Any) -> DataLoader
         generator=loader.generator,
         **batches,
     )
+
+
+def mixed(loader: Any) -> Any:
+    """Return a loader of the same samples in another random order each pass; as it is, where it cannot be.
+
+    Validation sets lie class by class, as folders do, and their loaders keep that order: a batch then
+    holds one class, and what scores well on it is no good network.
+    """
+    if isinstance(loader, TensorLoader):
+        return loader.mixed()
+    if isinstance(loader, DataLoader) and type(loader.sampler) is SequentialSampler:
+        if loader.batch_size is not None:
+            return rebuilt(loader, loader.dataset, batch_size=loader.batch_size, shuffle=True)
+    return loader
 
 
 def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:

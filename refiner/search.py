@@ -105,6 +105,8 @@ class Search:
         strategy: what proposes architectures.
         task: the loss and the score.
         train_loader, val_loader: as :meth:`Devices.loader` returned them.
+        score_loader: validation batches that the strategy's rewards come from, a few at a time, so they
+            should mix the classes (:func:`refiner.loaders.mixed`); by default ``val_loader``.
         devices: where.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
@@ -117,6 +119,7 @@ class Search:
         task: Task,
         train_loader: Any,
         val_loader: Any,
+        score_loader: Any = None,
         *,
         devices: Devices,
         config: SearchConfig | None = None,
@@ -124,8 +127,9 @@ class Search:
     ) -> None:
         self.supernet, self.strategy = supernet, strategy
         self.train_loader, self.val_loader = train_loader, val_loader
+        self.score_loader = val_loader if score_loader is None else score_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
-        self.generators = generators_of(train_loader, val_loader)
+        self.generators = generators_of(train_loader, val_loader, self.score_loader)
         length(train_loader), length(val_loader)  # both give batches, or it is said now
         # Tasks see the user's own class, with its methods, around the mixed operations.
         self.network = supernet.model
@@ -201,7 +205,11 @@ class Search:
         config = self.config
         train_batches = self._recalibration_batches()
         searched = self.epoch - config.warmup_epochs
-        val_batches = self._validation_from(searched * config.tells * config.score_batches)
+        # What is in random order gives other samples each time; what is not is gone through in turn.
+        in_turn = self.score_loader is self.val_loader
+        val_batches = self._score_batches(
+            searched * config.tells * config.score_batches if in_turn else 0
+        )
         tells = []
         for _ in range(config.tells):
             batches = list(itertools.islice(val_batches, config.score_batches))
@@ -216,12 +224,12 @@ class Search:
             self.last = dict(metrics)
         return tells
 
-    def _validation_from(self, position: int) -> Iterator[Any]:
-        """Yield validation batches for ever, round and round, from a position in the round."""
-        skip = position % length(self.val_loader)
+    def _score_batches(self, position: int) -> Iterator[Any]:
+        """Yield batches to score on for ever, round and round, from a position in the round."""
+        skip = position % length(self.score_loader)
         while True:
             batch = None
-            for batch in itertools.islice(self.devices.batches(self.val_loader), skip, None):
+            for batch in itertools.islice(self.devices.batches(self.score_loader), skip, None):
                 yield batch
             if batch is None and skip == 0:
                 raise DataError("the validation loader gave no batch. Give it data for each pass.")

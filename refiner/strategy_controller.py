@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from refiner.architecture import Vector
-from refiner.controller import Controller
+from refiner.controller import Controller, Samples
 from refiner.randomness import derive_seed
 from refiner.strategy import Choices
 
@@ -62,6 +63,8 @@ class ControllerStrategy:
         self.square: float | None = None
         """Moving average of (reward - baseline) squared."""
         self.entropy = float("nan")
+        self.gradients: dict[str, float] = {}
+        """Norm of the last policy gradient of each domain."""
 
     def ask(self, count: int) -> list[Vector]:
         """Return ``count`` architectures drawn from the policy."""
@@ -80,12 +83,24 @@ class ControllerStrategy:
         self.square = _moving(self.square, float((advantage * advantage).mean()), decay)
         scale = max(self.square**0.5, 1e-6)
         policy_loss = -(advantage / scale * samples.log_prob_M).mean()
-        loss = policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
+        self.gradients = {
+            domain: gradient_norm(policy_loss, parameters)
+            for domain, parameters in self.domains().items()
+        }
+        loss = self.with_terms(policy_loss, samples)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.baseline = _moving(self.baseline, float(rewards.mean()), decay)
         self.entropy = float(samples.entropy_M.detach().mean()) / len(vectors[0])
+
+    def domains(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters of the heads of each domain, whose gradients are watched (figure 1)."""
+        return {"operators": self.controller.head_parameters()}
+
+    def with_terms(self, policy_loss: torch.Tensor, samples: Samples) -> torch.Tensor:
+        """Return the loss that is descended: the policy's, and what is added to it."""
+        return policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
 
     def recommend(self, count: int) -> list[Vector]:
         """Return the greedy architecture and samples, by their likelihood."""
@@ -103,10 +118,15 @@ class ControllerStrategy:
         return [vector for _, vector in ranked]
 
     def metrics(self) -> dict[str, float]:
-        """Return the entropy in nats a slot, and the reward baseline."""
+        """Return the entropy in nats a slot, the reward baseline, and a ``gradient_`` of each domain.
+
+        That is the L2 norm of the gradient of the last tell's policy loss, nothing added to it, with
+        respect to the parameters of the domain's heads (figure 1 of the paper).
+        """
         if self.baseline is None:
             return {}
-        return {"entropy": self.entropy, "baseline": self.baseline}
+        gradients = {f"gradient_{domain}": norm for domain, norm in self.gradients.items()}
+        return {"entropy": self.entropy, "baseline": self.baseline, **gradients}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the controller, its optimizer, its generator and the baseline."""
@@ -117,6 +137,7 @@ class ControllerStrategy:
             "baseline": self.baseline,
             "square": self.square,
             "entropy": self.entropy,
+            "gradients": dict(self.gradients),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -125,7 +146,18 @@ class ControllerStrategy:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         self.baseline, self.square = state["baseline"], state["square"]
-        self.entropy = state["entropy"]
+        self.entropy, self.gradients = state["entropy"], dict(state["gradients"])
+
+
+def gradient_norm(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> float:
+    """Return the L2 norm of the gradient of ``loss`` with respect to ``parameters``; the graph stays."""
+    gradients = torch.autograd.grad(
+        loss,
+        parameters,
+        retain_graph=True,
+        materialize_grads=True,  # a macro space of one or two nodes has no skips
+    )
+    return float(torch.stack([g.square().sum() for g in gradients]).sum().sqrt())
 
 
 def _moving(average: float | None, value: float, decay: float) -> float:

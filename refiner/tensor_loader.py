@@ -41,6 +41,7 @@ class TensorLoader:
         self.batch_size = min(batch_size, len(images))
         self.mean, self.std = (v.view(1, -1, 1, 1) for v in (mean, std))
         self.train, self.pad, self.flip = train, pad, flip
+        self.shuffle = train
         self.rank, self.world = 0, 1
 
     def to(self, device: torch.device) -> "TensorLoader":
@@ -49,6 +50,12 @@ class TensorLoader:
         for name in ("images", "labels", "mean", "std"):
             setattr(moved, name, getattr(self, name).to(device))
         return moved
+
+    def mixed(self) -> "TensorLoader":
+        """Return a loader of the same images in another random order each pass."""
+        loader = copy.copy(self)
+        loader.shuffle = True
+        return loader
 
     def shard(self, rank: int, world: int) -> "TensorLoader":
         """Return a loader of each ``world``-th image, beginning with number ``rank``."""
@@ -66,7 +73,7 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         seed = int(torch.empty((), dtype=torch.int64).random_())
         order = torch.arange(len(self.images))
-        if self.train:
+        if self.shuffle:
             # One order for all shards, which are disjoint by it; each augments in its own way.
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(order), generator=generator)

@@ -294,6 +294,28 @@ def test_a_batch_object_with_its_own_task() -> None:
     assert result.report.metric == "hits"
 
 
+def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_class() -> None:
+    torch.manual_seed(3)
+    labels = torch.arange(10).repeat_interleave(8)
+    val = DataLoader(TensorDataset(torch.randn(80, 3, 8, 8), labels), 8)
+    seen: list[int] = []
+
+    class Watching(refiner.Classification):
+        def measure(self, model, batch):
+            seen.append(len(set(batch[1].tolist())))
+            return super().measure(model, batch)
+
+    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=2, samples=2, finalists=1)
+    refiner.refine(
+        TinyResNet(), batches(2), val, task=Watching(), search=config, device="cpu", progress=False
+    )
+    # The rehearsal; for each of 4 architectures two batches of training images and one scored; for
+    # the finalist two, the whole validation part in its own order, and two for what is emitted.
+    assert len(seen) == 1 + 4 * (2 + 1) + 2 + 10 + 2
+    assert min(seen[3:13:3]) > 3
+    assert seen[15:25] == [1] * 10
+
+
 def test_a_task_is_rehearsed_before_anything_is_trained(tmp_path) -> None:
     class Wrong:
         metric = "wrong"

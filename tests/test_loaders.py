@@ -3,7 +3,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.errors import DataError
-from refiner.loaders import example_of, split_loader
+from refiner.loaders import example_of, mixed, split_loader
+from refiner.randomness import seeded
+from refiner.tensor_loader import TensorLoader
 
 
 def loader(count: int = 20, **options) -> DataLoader:
@@ -79,3 +81,33 @@ def test_a_loader_that_chooses_its_samples_is_not_split() -> None:
 def test_what_cannot_be_split_is_refused() -> None:
     with pytest.raises(DataError, match="val_loader"):
         split_loader([1, 2], seed=0)
+
+
+def test_a_mixed_loader_gives_the_same_samples_in_another_order_each_pass() -> None:
+    labels = torch.arange(4).repeat_interleave(8)
+    images = torch.arange(32, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 2, 2)
+    scale = {"mean": torch.zeros(3), "std": torch.ones(3)}
+    ordered = [
+        TensorLoader(images, labels, batch_size=8, train=False, pad=1, flip=True, **scale),
+        DataLoader(TensorDataset(images, labels), 8),
+    ]
+    for loader in ordered:
+        assert [len(set(y.tolist())) for _, y in loader] == [1] * 4
+        passes = []
+        for seed in (0, 1, 0):
+            with seeded(seed):
+                passes.append([batch for batch in mixed(loader)])
+        for batches in passes:
+            assert all(len(set(y.tolist())) > 1 for _, y in batches)
+            assert torch.equal(torch.cat([y for _, y in batches]).sort().values, labels)
+        seen = [[y.tolist() for _, y in batches] for batches in passes]
+        assert seen[0] == seen[2] != seen[1]
+        values = {round(float(x.float().max()), 4) for b, _ in passes[0] for x in b}
+        assert len(values) == 32, "nothing is augmented"
+        assert [len(set(y.tolist())) for _, y in loader] == [1] * 4, (
+            "the loader itself is as it was"
+        )
+    listed = [(images, labels)]
+    assert mixed(listed) is listed
+    shuffled = DataLoader(TensorDataset(images, labels), 8, shuffle=True)
+    assert mixed(shuffled) is shuffled
