@@ -23,7 +23,7 @@ class _DefaultCommand(TyperGroup):
         """Put the default command's name in front where none is named; nothing at all asks for help."""
         args = args or ["--help"]
         near = difflib.get_close_matches(args[0], list(self.commands), n=1, cutoff=0.7)
-        if near and ":" not in args[0] and args[0] not in self.commands:
+        if near and args[0][0] != "-" and ":" not in args[0] and args[0] not in self.commands:
             raise RefinerError(f"unknown command {args[0]!r}. Did you mean {near[0]}?")
         if args[0] not in self.commands and args[0] not in ("--help", "--version"):
             args = [DEFAULT_COMMAND, *args]
@@ -148,6 +148,19 @@ def run(
     context: typer.Context,
     model: OptionalModel = None,
     data: TrainingData = "digits",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="run this experiment instead of MODEL: a name of `refine recipes`, or FILE.py",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        float, typer.Option(help="of a recipe: share of its images and epochs, narrower networks")
+    ] = 1.0,
+    pretrain: Annotated[
+        bool, typer.Option(help="of a recipe: with a warm-up (the paper's RP) or without (its R)")
+    ] = True,
     task: TaskName = "classification",
     slots: Slots = "conv",
     candidates: Candidates = None,
@@ -182,9 +195,36 @@ def run(
     from .run import RunOptions, resume_run, start_run
 
     if resume is not None:
-        _refuse_other_options(context)
+        _refuse(context, _RESUMED, _FIXED)
         resume_run(resume, model=model, as_json=as_json)
         return
+    if recipe is not None:
+        from .recipes import run_recipe
+
+        _refuse(
+            context,
+            {
+                "recipe",
+                "data",
+                "data_root",
+                "scale",
+                "pretrain",
+                "seed",
+                "device",
+                "precision",
+                "out",
+                "as_json",
+            },
+            "is set by the recipe. Leave it out, or change it in a copy (`refine recipes copy`)",
+        )
+        run_recipe(
+            recipe, data=data if _given(context, "data") else None, data_root=data_root, scale=scale,
+            pretrain=pretrain, seed=seed, device=device, precision=precision, out=out, as_json=as_json,
+        )  # fmt: skip
+        return
+    for name in ("scale", "pretrain"):
+        if _given(context, name):
+            raise RefinerError(f"--{name} is of recipes. Name one with --recipe, or leave it out.")
     if model is None:
         raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
     options = RunOptions(
@@ -198,15 +238,21 @@ def run(
     start_run(options, out=out, as_json=as_json)
 
 
-def _refuse_other_options(context: typer.Context) -> None:
-    """Raise a RefinerError if a run that goes on is given settings."""
+def _given(context: typer.Context, name: str) -> bool:
+    """Return whether the user gave this option, so that its value is no default."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def _refuse(context: typer.Context, allowed: set[str], why: str) -> None:
+    """Raise a RefinerError if any other option was given."""
     for name in context.params:
-        source = getattr(context.get_parameter_source(name), "name", "")
-        if name not in ("model", "resume", "as_json") and source == "COMMANDLINE":
-            raise RefinerError(
-                f"--{name.replace('_', '-')} cannot change in a run that goes on. Leave it out, or "
-                "begin a new run."
-            )
+        if name not in allowed and _given(context, name):
+            shown = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
+            raise RefinerError(f"{shown} {why}.")
+
+
+_RESUMED = {"model", "resume", "as_json"}
+_FIXED = "cannot change in a run that goes on. Leave it out, or begin a new run"
 
 
 @app.command("train")
@@ -249,7 +295,7 @@ def train_command(
     from .train import TrainOptions, resume_training, start_training
 
     if resume is not None:
-        _refuse_other_options(context)
+        _refuse(context, _RESUMED, _FIXED)
         resume_training(resume, model=model, as_json=as_json)
         return
     if model is None:

@@ -91,14 +91,18 @@ class ModelAndData:
         return spec, spec.build(), data, task
 
     def free_folder(self) -> Path:
-        """Return the first of runs/NAME-DATA, runs/NAME-DATA-2, ... that is not there."""
+        """Return a new folder, named after the model and the data."""
         name = self.model.rpartition(":")[2].replace("/", "-") or "model"
         data = self.data.partition(":")[0].removesuffix(".py")
-        base = Path("runs") / f"{name}-{Path(data).name}"
-        number = 1
-        while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
-            number += 1
-        return path
+        return free_folder(f"{name}-{Path(data).name}")
+
+
+def free_folder(name: str) -> Path:
+    """Return the first of runs/NAME, runs/NAME-2, ... that is not there."""
+    base, number = Path("runs") / name, 1
+    while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+        number += 1
+    return path
 
 
 Options = TypeVar("Options", bound=ModelAndData)

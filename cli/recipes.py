@@ -1,25 +1,34 @@
-"""``refine recipes``: list, show, copy."""
+"""``refine recipes``: list, show, copy; and ``refine --recipe``: run."""
 
 import ast
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from refiner.errors import ConfigError
+from refiner.recipe import RecipeSettings, Scale
+from refiner.run_folder import RunFolder, check_free
+from refiner.user_code import load_function
 
-from .options import check_new_file
+from .compare import compare
+from .options import absolute, check_new_file, free_folder
+from .screen import listener
 
 HOME = Path(__file__).resolve().parents[1] / "recipes"
 
 
 def recipes(action: str | None, name: str | None, to: Path | None) -> None:
     """List the recipes, print one, or copy one to a file."""
-    known = {path.stem: path for path in sorted(HOME.glob("*.py")) if path.stem != "__init__"}
+    known = known_recipes()
     if action is None:
         for stem, path in known.items():
             summary = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
-            print(f"{stem:20s} {summary}")
+            print(f"{stem:26s} {summary}")
         return
     if action not in ("show", "copy"):
         raise ConfigError(f"unknown action {action!r}. Use `refine recipes show NAME` or copy.")
+    name = None if name is None else name.replace("_", "-")
     if name is None or name not in known:
         raise ConfigError(f"there is no recipe {name!r}. Choose from: {', '.join(known)}.")
     text = known[name].read_text("utf-8")
@@ -30,4 +39,95 @@ def recipes(action: str | None, name: str | None, to: Path | None) -> None:
         raise ConfigError("copy wants a file. Write `refine recipes copy NAME FILE`.")
     check_new_file(to)
     to.write_text(text, encoding="utf-8")
-    print(f"{to}: use it as {to}:build_model")
+    print(f"{to}: change what you like, and run it by `refine --recipe {to}`")
+
+
+def known_recipes() -> dict[str, Path]:
+    """Return the files of the recipes by name."""
+    files = sorted(HOME.glob("*.py"))
+    return {path.stem.replace("_", "-"): path for path in files if path.stem != "__init__"}
+
+
+def run_recipe(
+    recipe: str,
+    *,
+    data: str | None,
+    data_root: Path,
+    scale: float,
+    pretrain: bool,
+    seed: int,
+    device: str,
+    precision: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Begin the experiment of a recipe in a new folder."""
+    kept = {
+        "recipe": str(Path(recipe).resolve())
+        if recipe.endswith(".py")
+        else recipe.replace("_", "-"),
+        "data": None if data is None else absolute(data),
+        "data_root": str(data_root.resolve()),
+        "scale": scale,
+        "pretrain": pretrain,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+    }
+    folder = free_folder(Path(recipe).stem.replace("_", "-")) if out is None else out
+    check_free(folder)
+    _run(kept, folder, resume=False, as_json=as_json)
+
+
+def kept_recipe(folder: Path) -> dict[str, Any] | None:
+    """Return the settings of the recipe whose folder this is, None where it is none's.
+
+    A recipe of several runs keeps them in folders of their own.
+    """
+    files = [folder / "config.json", *sorted(folder.glob("*/config.json"))]
+    for file in files:
+        if file.is_file():
+            kept = (RunFolder.open(file.parent).config().get("provenance") or {}).get("recipe")
+            if isinstance(kept, dict):
+                return kept
+    return None
+
+
+def resume_recipe(kept: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
+    """Go on with the experiment of a recipe, with the settings that its folder keeps."""
+    _run(kept, folder, resume=True, as_json=as_json)
+
+
+def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) -> None:
+    name = kept["recipe"]
+    file = Path(name) if name.endswith(".py") else known_recipes().get(name)
+    if file is None:
+        raise ConfigError(
+            f"there is no recipe {name!r}. Choose from: {', '.join(known_recipes())}; or name a FILE.py."
+        )
+    # Of the package where it is one of ours: its file may import another by that name.
+    source = str(file) if name.endswith(".py") else f"refiner.recipes.{file.stem}"
+    run = load_function(f"{source}:run", ConfigError)
+    progress = listener()
+    settings = RecipeSettings(
+        out=folder,
+        data=kept["data"],
+        data_root=kept["data_root"],
+        scale=Scale(kept["scale"]),
+        pretrain=kept["pretrain"],
+        seed=kept["seed"],
+        device=kept["device"],
+        precision=kept["precision"],
+        resume=resume,
+        progress=progress,
+        provenance={"recipe": dict(kept)},
+    )
+    try:
+        run(settings)
+    except KeyboardInterrupt:
+        progress.close()
+        print(f"stopped; to go on: refine --resume {folder}", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
+    compare([path.parent for path in sorted(folder.rglob("report.json"))], as_json=as_json)

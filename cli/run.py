@@ -17,6 +17,7 @@ from refiner.run_folder import RunFolder, check_free
 from refiner.space import candidate_names
 
 from .options import ModelAndData, absolute, candidate_list, check_new_file, kept_options
+from .recipes import kept_recipe, resume_recipe
 from .screen import listener, print_report
 
 _EXPORTS = {
@@ -62,6 +63,10 @@ def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
 
 def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     """Go on with a run, with the settings that its folder keeps."""
+    recipe = kept_recipe(folder)
+    if recipe is not None:
+        resume_recipe(recipe, folder, as_json=as_json)
+        return
     options = kept_options(RunOptions, folder)
     if model is not None and absolute(model) != options.model:
         raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")

@@ -80,9 +80,9 @@ def mixed(loader: Any) -> Any:
     """
     if isinstance(loader, TensorLoader):
         return loader.mixed()
-    if isinstance(loader, DataLoader) and type(loader.sampler) is SequentialSampler:
-        if loader.batch_size is not None:
-            return rebuilt(loader, loader.dataset, batch_size=loader.batch_size, shuffle=True)
+    in_order = isinstance(loader, DataLoader) and type(loader.sampler) is SequentialSampler
+    if in_order and loader.batch_size is not None:
+        return rebuilt(loader, loader.dataset, batch_size=loader.batch_size, shuffle=True)
     return loader
 
 

@@ -219,14 +219,14 @@ def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
 
 def test_recipes(net, capsys) -> None:
     assert main(["recipes"]) == 0
-    assert "lresnet50e_ir" in capsys.readouterr().out
-    assert main(["recipes", "copy", "lresnet50e_ir", "mine.py"]) == 0
+    assert "lresnet50e-ir-faces" in capsys.readouterr().out
+    assert main(["recipes", "copy", "lresnet50e-ir-faces", "mine.py"]) == 0
     assert Path("mine.py").read_text().startswith('"""LResNet50E-IR')
     for bad in (
-        ["copy", "lresnet50e_ir", "mine.py"],
+        ["copy", "lresnet50e-ir-faces", "mine.py"],
         ["show", "x"],
         ["eat"],
-        ["copy", "lresnet50e_ir"],
+        ["copy", "lresnet50e-ir-faces"],
     ):
         assert main(["recipes", *bad]) == 2
 
@@ -266,7 +266,7 @@ BAD = {
     "mistyped command": (["slot", "NET"], "Did you mean slots"),
     "unknown format": (["export", "fresh", "--format", "coreml"], "torchscript, python, onnx, pt2"),
     "place that cannot be written": (
-        ["recipes", "copy", "lresnet50e_ir", "/proc/x.py"],
+        ["recipes", "copy", "lresnet50e-ir-faces", "/proc/x.py"],
         "/proc/x.py",
     ),
     "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
@@ -284,7 +284,7 @@ BAD = {
     "compared with nothing": (["compare", "empty"], "holds no config.json"),
     "option of a resumed run": (["--resume", "fresh", "--epochs", "9"], "--epochs cannot change"),
     "file without a function": (["net.py"], "It has: build_model, raises, text"),
-    "copy into a missing folder": (["recipes", "copy", "lresnet50e_ir", "no/a.py"], "no folder no"),
+    "copy into a missing folder": (["recipes", "copy", "lresnet50e-ir-faces", "no/a.py"], "no folder no"),
     "export into a missing folder": (["export", "fresh", "--to", "no/a.ts"], "no folder no"),
 }
 

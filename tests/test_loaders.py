@@ -96,7 +96,7 @@ def test_a_mixed_loader_gives_the_same_samples_in_another_order_each_pass() -> N
         passes = []
         for seed in (0, 1, 0):
             with seeded(seed):
-                passes.append([batch for batch in mixed(loader)])
+                passes.append(list(mixed(loader)))
         for batches in passes:
             assert all(len(set(y.tolist())) > 1 for _, y in batches)
             assert torch.equal(torch.cat([y for _, y in batches]).sort().values, labels)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from refiner.recipes.lresnet50e_ir import build_model
+from refiner.recipes.lresnet50e_ir_faces import build_model
 
 from refiner.cost import measure_cost
 from refiner.rewriting import rewrite
