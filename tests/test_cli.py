@@ -96,7 +96,8 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("train") == training | {"--arch"}
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
-        "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples",
+        "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
+        "--pretrain", "--no-pretrain",
     }  # fmt: skip
     assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
     assert options("apply") == common | {
@@ -219,19 +220,60 @@ def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
 
 def test_recipes(net, capsys) -> None:
     assert main(["recipes"]) == 0
-    assert "lresnet50e-ir-faces" in capsys.readouterr().out
-    assert main(["recipes", "copy", "lresnet50e-ir-faces", "mine.py"]) == 0
+    assert "lresnet50e-ir" in capsys.readouterr().out
+    assert main(["recipes", "copy", "lresnet50e-ir", "mine.py"]) == 0
     assert Path("mine.py").read_text().startswith('"""LResNet50E-IR')
     for bad in (
-        ["copy", "lresnet50e-ir-faces", "mine.py"],
+        ["copy", "lresnet50e-ir", "mine.py"],
         ["show", "x"],
         ["eat"],
-        ["copy", "lresnet50e-ir-faces"],
+        ["copy", "lresnet50e-ir"],
     ):
         assert main(["recipes", *bad]) == 2
 
 
+RECIPE = """
+import refiner
+from refiner.recipe import RecipeSettings
+from net import build_model
+
+
+def run(settings: RecipeSettings) -> None:
+    limit = settings.scale.count("training images", 1400)
+    data = refiner.load_data(settings.data or "digits", limit=limit, seed=settings.seed)
+    for name in ("one", "two"):
+        out = settings.out / name
+        refiner.train_architecture(
+            build_model(), data.train, data.val, config=refiner.TrainConfig(epochs=1), out=out,
+            resume=settings.resume and out.exists(), notes=settings.scale.notes, **settings.running(),
+        )
+"""
+
+
+def test_a_recipe_of_ones_own_runs_scaled_and_goes_on(net, capsys) -> None:
+    Path("mine.py").write_text(RECIPE)
+    assert main(["--recipe", "mine.py", "--scale", "0.1", "--device", "cpu", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["run"] for row in rows] == ["runs/mine/one", "runs/mine/two"]
+    assert "scale 0.1 of the experiment" in Path("runs/mine/one/report.md").read_text()
+    assert "training images 140 of 1,400" in Path("runs/mine/one/report.md").read_text()
+    for file in Path("runs/mine/two").glob("*.*"):
+        file.unlink()  # as if it had been stopped before
+    os.remove("runs/mine/two/checkpoint/train.pt")
+    os.removedirs("runs/mine/two/checkpoint")
+    assert main(["--resume", "runs/mine", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert [r["scores"] for r in again] == [r["scores"] for r in rows]
+
+
 BAD = {
+    "recipe and a model": (["NET", "--recipe", "resnet18-8-cifar10"], "MODEL is set by the recipe"),
+    "recipe and its numbers": (["--recipe", "x", "--epochs", "3"], "--epochs is set by the recipe"),
+    "unknown recipe": (["--recipe", "x"], "there is no recipe 'x'"),
+    "file that is no recipe": (["--recipe", "net.py"], "has no function 'run'"),
+    "scale out of range": (["--recipe", "resnet18-8-cifar10", "--scale", "2"], "scale is 2.0"),
+    "scale without a recipe": (["NET", "--scale", "0.5"], "--scale is of recipes"),
+    "recipe without its data": (["--recipe", "resnet18-imagenet-transfer"], "Give --data folder"),
     "unknown timm name": (["timm:resnet81"], "Did you mean"),
     "missing file": (["gone.py:build"], "gone.py. Name an existing"),
     "missing function": (["net.py:gone"], "has no function 'gone'"),
@@ -266,7 +308,7 @@ BAD = {
     "mistyped command": (["slot", "NET"], "Did you mean slots"),
     "unknown format": (["export", "fresh", "--format", "coreml"], "torchscript, python, onnx, pt2"),
     "place that cannot be written": (
-        ["recipes", "copy", "lresnet50e-ir-faces", "/proc/x.py"],
+        ["recipes", "copy", "lresnet50e-ir", "/proc/x.py"],
         "/proc/x.py",
     ),
     "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
@@ -284,7 +326,7 @@ BAD = {
     "compared with nothing": (["compare", "empty"], "holds no config.json"),
     "option of a resumed run": (["--resume", "fresh", "--epochs", "9"], "--epochs cannot change"),
     "file without a function": (["net.py"], "It has: build_model, raises, text"),
-    "copy into a missing folder": (["recipes", "copy", "lresnet50e-ir-faces", "no/a.py"], "no folder no"),
+    "copy into a missing folder": (["recipes", "copy", "lresnet50e-ir", "no/a.py"], "no folder no"),
     "export into a missing folder": (["export", "fresh", "--to", "no/a.ts"], "no folder no"),
 }
 

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "randomness", "progress", "modes", "layers", "files", "schedules"},
-    {"inputs", "surgery", "split", "tensor_loader", "user_code"},
+    {"inputs", "surgery", "split", "tensor_loader", "user_code", "recipe"},
     {
         "trace_check",
         "recording",
