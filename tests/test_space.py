@@ -74,7 +74,11 @@ def test_the_space_of_an_architecture_has_the_shapes_of_the_new_input(tmp_path) 
     space.architecture((1, 0, 2, 3)).save(tmp_path / "a.json")
     architecture = Architecture.load(tmp_path / "a.json")
     same = space_of(architecture, model, images())
-    assert (same.slots, same.candidates, same.granularity) == (space.slots, space.candidates, "conv")
+    assert (same.slots, same.candidates, same.granularity) == (
+        space.slots,
+        space.candidates,
+        "conv",
+    )
     larger = space_of(architecture, model, torch.randn(2, 3, 32, 32))
     for before, after in zip(space.slots, larger.slots):
         assert [4 * n for n in before.sites[0].in_shape[2:]] == list(after.sites[0].in_shape[2:])
