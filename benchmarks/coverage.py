@@ -132,7 +132,8 @@ def build(name: str) -> tuple[nn.Module, Any]:
         if kind == "detection":
             return model, _detection_example()
         if kind == "video":
-            size = (3, 16, 224, 224) if short.startswith(("mvit", "swin")) else (3, 16, 112, 112)
+            small = short.endswith("_18")  # r3d, mc3 and r2plus1d, trained on 112 x 112
+            size = (3, 16, 112, 112) if small else (3, 16, 224, 224)
             return model, torch.randn(2, *size)
         size = {"inception_v3": 299, "vit_h_14": 224}.get(short, 224)
         return model, torch.randn(2, 3, size, size)

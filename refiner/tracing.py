@@ -122,6 +122,10 @@ class _Replay(fx.Interpreter):
             holder = getattr(holder, name) if table is None else table[name]
         return holder
 
+    def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
+        # A graph keeps lists and dicts as kinds of its own, which refuse to be written into.
+        return _plain(super().map_nodes_to_values(args, n))
+
     def run_node(self, n: fx.Node) -> Any:
         with contextlib.ExitStack() as stack:
             if self.module.training and not n.meta.get("grad", True):
@@ -129,6 +133,17 @@ class _Replay(fx.Interpreter):
             for kind, dtype in n.meta.get("autocast", {}).items():
                 stack.enter_context(torch.autocast(kind, dtype=dtype))
             return super().run_node(n)
+
+
+def _plain(value: Any) -> Any:
+    """Return a node's argument with python's own lists and dicts."""
+    if isinstance(value, fx.immutable_collections.immutable_list):
+        return [_plain(item) for item in value]
+    if isinstance(value, fx.immutable_collections.immutable_dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(_plain(item) for item in value)
+    return value
 
 
 def _replay_by_mode(own: Any) -> None:

@@ -167,3 +167,31 @@ def test_an_input_that_does_not_fit_is_one_line() -> None:
     with pytest.raises(ModelError, match="2x5x8x8") as caught:
         trace(TinyResNet(), images(channels=5))
     assert "\n" not in str(caught.value)
+
+
+def test_lists_and_dicts_are_pythons_own_in_a_replay() -> None:
+    class Appends(nn.Module):
+        def forward(self, parts: list[torch.Tensor], more: dict[str, torch.Tensor]) -> torch.Tensor:
+            parts.append(parts[0])  # as torchvision's detection models do
+            more["again"] = parts[1]
+            return torch.stack(parts).sum(0) + more["again"]
+
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.appends = nn.Conv2d(3, 4, 3), Appends()
+
+        def forward(self, x: torch.Tensor):
+            y = self.conv(x)
+            z = self.appends([y, 2 * y], {"y": y})
+            return [
+                {"boxes": z.mean(), "scores": [y.sum()]},
+                {"boxes": z.sum(), "scores": [y.mean()]},
+            ]
+
+    model, x = Detector(), images()
+    expected, found = model(x), trace(model, x)(x)
+    assert type(found) is list
+    assert [type(part) for part in found] == [dict, dict]
+    assert type(found[0]["scores"]) is list
+    assert torch.equal(found[1]["boxes"], expected[1]["boxes"])
