@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "randomness", "progress", "modes", "layers", "files", "schedules"},
-    {"inputs", "surgery", "split", "tensor_loader", "user_code", "recipe"},
+    {"inputs", "surgery", "split", "tensor_loader", "user_code", "recipe", "plots", "overfitting"},
     {
         "trace_check",
         "recording",
@@ -19,14 +19,23 @@ FLOORS = [
         "task",
         "export_check",
     },
-    {"tracing", "probe", "slots", "python_source", "candidates", "image_folder", "loaders"},
+    {
+        "tracing",
+        "probe",
+        "slots",
+        "python_source",
+        "candidates",
+        "image_folder",
+        "loaders",
+        "arcface",
+    },
     {"architecture", "data"},
-    {"space"},
+    {"space", "macro", "identities"},
     {"cost", "supernet", "rewriting", "controller", "strategy", "devices", "drawing"},
-    {"strategy_controller", "strategy_random"},
-    {"strategies", "evaluation"},
-    {"training"},
-    {"search", "report", "exporting", "run_folder"},
+    {"strategy_controller", "strategy_random", "joint_controller", "assigned_reward"},
+    {"strategies", "evaluation", "strategy_joint", "strategy_alternating"},
+    {"training", "verification"},
+    {"search", "report", "exporting", "run_folder", "face_pairs"},
     {"result"},
     {"api", "architecture_training"},
 ]

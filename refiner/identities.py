@@ -1,0 +1,157 @@
+"""Folders of identities, to train embeddings on: all of them, or a proxy task drawn from them.
+
+The proxy task is that of the paper's section 4.1.1: 4,000 identities of 40 images each, drawn at
+random, 36 of them to train on and 4 to validate with.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from refiner.data import Data
+from refiner.errors import ConfigError, DataError
+from refiner.image_folder import common_size, list_images, read_images
+from refiner.loaders import VALIDATION_SHARE
+from refiner.randomness import derive_seed
+from refiner.split import stratified
+from refiner.tensor_loader import TensorLoader
+
+FACE_MEAN = torch.tensor([0.5])
+"""Mean of every channel on the scale 0 to 1, as ArcFace scales: (pixel - 127.5) / 127.5."""
+FACE_STD = torch.tensor([0.5])
+"""Standard deviation of every channel, of the same source."""
+
+_Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
+
+
+def load_identities(
+    path: str | Path,
+    *,
+    batch_size: int = 64,
+    identities: int | None = None,
+    images_per_identity: int | None = None,
+    train_images: int | None = None,
+    min_images: int = 2,
+    channels: int = 3,
+    image_size: int | None = None,
+    seed: int = 0,
+) -> Data:
+    """Return the images of a folder of identities, in memory, to train and to validate with.
+
+    Training mirrors half of the images and augments in no other way, as ArcFace does. The same
+    identities are in both parts, each with at least one image to train on.
+
+    Args:
+        path: holds ``IDENTITY/*.jpg`` or ``train/IDENTITY/*.jpg``.
+        batch_size: images a training batch; validation batches hold 256 or more.
+        identities: draw so many identities, of those that have ``images_per_identity`` images; by
+            default all serve.
+        images_per_identity: draw so many images of each identity; without ``identities``, at most
+            so many.
+        train_images: how many of these train, the rest validate; goes with ``identities``. By
+            default a fifth of each identity's images validates.
+        min_images: leave out identities with fewer images.
+        channels: of the images; 1 or 3.
+        image_size: height and width to resize to; by default that of the images, where they agree.
+        seed: fixes what is drawn.
+
+    Raises:
+        ConfigError: a number is out of its range, or lacks another that it goes with.
+        DataError: nothing there, nothing readable, or too few identities or images.
+    """
+    _check_numbers(identities, images_per_identity, train_images)
+    sizes = {"batch_size": batch_size, "min_images": min_images, "image_size": image_size}
+    for name, value in sizes.items():
+        if value is not None and value < 1:
+            raise ConfigError(f"{name} is {value}. Give 1 or more.")
+    root = Path(path) / "train" if (Path(path) / "train").is_dir() else Path(path)
+    files, all_labels, names = list_images(root)
+    labels = np.array(all_labels)
+    generator = np.random.default_rng(derive_seed(seed, "identities"))
+    chosen = _chosen_identities(
+        root, labels, identities, images_per_identity, min_images, generator
+    )
+    picked = np.concatenate(
+        [
+            generator.permutation(np.flatnonzero(labels == label))[:images_per_identity]
+            for label in chosen
+        ]
+    )
+    train, val = _split(labels[picked], train_images, seed)
+    if not len(val):
+        raise DataError(
+            f"{root} has no identity of two images to use. Add images to validate with."
+        )
+    size = (image_size, image_size) if image_size else common_size([files[i] for i in picked])
+
+    def part(members: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        indices = np.sort(picked[members])
+        images = read_images([files[i] for i in indices], channels, size)
+        return images, torch.from_numpy(np.searchsorted(chosen, labels[indices]))
+
+    return Data(
+        train=TensorLoader(
+            *part(train),
+            batch_size=batch_size,
+            train=True,
+            flip=True,
+            mean=FACE_MEAN,
+            std=FACE_STD,
+        ),
+        val=TensorLoader(
+            *part(val),
+            batch_size=max(256, batch_size),
+            train=False,
+            mean=FACE_MEAN,
+            std=FACE_STD,
+        ),
+        name=f"identities:{path}",
+        classes=tuple(names[label] for label in chosen),
+        note=f"{len(chosen)} of {len(names)} identities; {len(train)} images train, {len(val)} validate.",
+    )
+
+
+def _check_numbers(identities: int | None, images: int | None, train_images: int | None) -> None:
+    if identities is not None and identities < 2:
+        raise ConfigError(f"identities is {identities}. Give 2 or more to tell apart.")
+    if images is not None and images < 2:
+        raise ConfigError(f"images_per_identity is {images}. Give 2 or more: one has to validate.")
+    if identities is not None and images is None:
+        raise ConfigError("identities is given without images_per_identity. Give both or none.")
+    if train_images is None:
+        return
+    if identities is None or images is None:
+        raise ConfigError("train_images is given without identities. Give both or none.")
+    if not 1 <= train_images < images:
+        raise ConfigError(f"train_images is {train_images} of {images}. Give 1 to {images - 1}.")
+
+
+def _chosen_identities(
+    root: Path,
+    labels: np.ndarray[Any, Any],
+    identities: int | None,
+    images: int | None,
+    min_images: int,
+    generator: np.random.Generator,
+) -> np.ndarray[Any, Any]:
+    """Return the labels of the identities to use, sorted."""
+    least = min_images if identities is None else max(min_images, images or 0)
+    able = np.flatnonzero(np.bincount(labels) >= least)
+    wanted = 2 if identities is None else identities
+    if len(able) < wanted:
+        raise DataError(
+            f"{root} has {len(able)} identities of {least} images or more, {wanted} are wanted. Ask for "
+            "fewer identities or images, or add some."
+        )
+    return able if identities is None else np.sort(generator.choice(able, wanted, replace=False))
+
+
+def _split(labels: np.ndarray[Any, Any], train_images: int | None, seed: int) -> _Split:
+    """Return indices (to train on, to validate with) of images that lie identity by identity."""
+    if train_images is None:
+        return stratified(labels, VALIDATION_SHARE, derive_seed(seed, "split"))
+    # Each identity has equally many images here, and their order is already random.
+    number = np.arange(len(labels)) % np.count_nonzero(labels == labels[0])
+    return np.flatnonzero(number < train_images), np.flatnonzero(number >= train_images)
