@@ -86,15 +86,10 @@ def test_skip_divergence_by_hand() -> None:
 
 
 def test_a_skip_feeds_the_next_node() -> None:
-    controller = sharpened()
-    with_skip = torch.tensor([[0, 0, 0, 1, 0, 0, 0]])
-    chosen = controller.evaluate(torch.cat([0 * with_skip, with_skip]))
-    free = [p for p in controller.parameters_of("skips") if p.dim() == 1][0]
-    gap = chosen.log_prob_M[1] - chosen.log_prob_M[0]
-    # The bias of the first skip alone cannot explain it: later steps see the skip too.
-    first = 2 * controller.tanh_constant
-    assert not math.isclose(float(gap.detach()), float(first * free[0].detach()), abs_tol=1e-6)
-    assert chosen.entropy_M[0] != chosen.entropy_M[1]
+    skip = torch.tensor([[0, 0, 0, 1, 0, 0, 0]])
+    scored = sharpened().evaluate(torch.cat([0 * skip, skip]))
+    # The two agree up to the skip, so what differs in entropy are the steps after it.
+    assert scored.entropy_M[0] != scored.entropy_M[1]
 
 
 def test_domains_share_no_parameter_and_all_have_gradients() -> None:
@@ -106,7 +101,7 @@ def test_domains_share_no_parameter_and_all_have_gradients() -> None:
     assert all(p.grad is not None for p in controller.parameters())
 
 
-def test_the_operators_logits_do_not_read_the_skips_heads_before_a_skip() -> None:
+def test_two_nodes_have_no_skip() -> None:
     controller = make(space=MacroSpace(nodes=2, operations=("conv3x3", "maxpool3x3")))
     drawn = controller.sample(3, torch.Generator().manual_seed(0))
     assert drawn.index_MS.shape == (3, 2)

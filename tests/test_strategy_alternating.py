@@ -47,10 +47,9 @@ def test_the_fixed_domain_is_fixed_in_a_phase_and_both_move() -> None:
     fixed = (0,) * 7
     for phase in range(4):
         vectors = [v for asked in log[5 * phase : 5 * phase + 5] for v in asked]
-        still, moving = (SPACE.skips, SPACE.operators) if phase % 2 == 0 else (
-            SPACE.operators,
-            SPACE.skips,
-        )  # fmt: skip
+        still, moving = SPACE.skips, SPACE.operators
+        if phase % 2:
+            still, moving = moving, still
         assert {tuple(v[i] for i in still) for v in vectors} == {tuple(fixed[i] for i in still)}
         assert len({tuple(v[i] for i in moving) for v in vectors}) > 1
         fixed = strategy.phases[phase].vector
@@ -122,7 +121,7 @@ def test_metrics_are_of_the_last_tell() -> None:
     assert strategy.metrics() == {}
     play(strategy, 5)
     metrics = strategy.metrics()
-    assert set(metrics) == {"entropy", "baseline", "best", "phase"}
+    assert set(metrics) == {"entropy", "baseline", "gradient_operators", "best", "phase"}
     assert (metrics["best"], metrics["phase"]) == (strategy.best_rewards[-1], 0)
     play(strategy, 1)
     assert strategy.metrics()["phase"] == 1

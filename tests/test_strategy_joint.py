@@ -39,7 +39,7 @@ def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
 
 def test_a_planted_optimum_is_learned() -> None:
     strategy = JointStrategy(SPACE, seed=0, config=SMALL)
-    play(strategy, 120)
+    play(strategy, 50, count=16)
     recommended = strategy.recommend(4)
     assert recommended[0] == OPTIMUM
     assert len(set(recommended)) == len(recommended) <= 4
@@ -108,7 +108,7 @@ def test_the_skip_penalty_draws_the_rate_to_its_target() -> None:
     for weight in (0.0, 5.0):
         config = JointConfig(hidden_size=16, skip_weight=weight, skip_target=0.1)
         strategy = JointStrategy(SPACE, seed=0, config=config)
-        for _ in range(60):
+        for _ in range(30):
             vectors = strategy.ask(8)
             strategy.tell(vectors, [0.5] * 8)
         drawn = torch.tensor(strategy.ask(500))[:, list(SPACE.skips)]
