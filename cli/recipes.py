@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refiner.errors import ConfigError
+from refiner.randomness import seeded
 from refiner.recipe import RecipeSettings, Scale
 from refiner.run_folder import RunFolder, check_free
 from refiner.user_code import load_function
@@ -123,7 +124,8 @@ def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) 
         provenance={"recipe": dict(kept)},
     )
     try:
-        run(settings)
+        with seeded(kept["seed"]):  # models that it builds begin alike when the run goes on
+            run(settings)
     except KeyboardInterrupt:
         progress.close()
         print(f"stopped; to go on: refine --resume {folder}", file=sys.stderr)
