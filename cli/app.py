@@ -12,6 +12,34 @@ from typer.core import TyperGroup
 from refiner import __version__
 from refiner.errors import RefinerError
 
+from .option_types import (
+    AllowLarger,
+    BatchSize,
+    Candidates,
+    DataRoot,
+    Device,
+    ExampleData,
+    ImageSize,
+    InputSize,
+    Json,
+    LearningRate,
+    Limit,
+    Model,
+    ModelArg,
+    OptionalModel,
+    Out,
+    Precision,
+    Pretrained,
+    Resume,
+    RunOut,
+    Schedule,
+    Seed,
+    Slots,
+    TaskName,
+    TrainingData,
+    Weights,
+)
+
 _FAILED, _STOPPED = 2, 130
 DEFAULT_COMMAND = "run"
 
@@ -43,95 +71,6 @@ app = typer.Typer(
         "Example: refine timm:resnet18 --data folder:images --epochs 30"
     ),
 )
-
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
-        show_default=False,
-    ),
-]
-Slots = Annotated[str, typer.Option(help="what changes together: conv or block")]
-Candidates = Annotated[
-    str | None,
-    typer.Option(
-        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3",
-        show_default=False,
-    ),
-]
-AllowLarger = Annotated[
-    bool, typer.Option("--allow-larger", help="admit candidates with more parameters")
-]
-ModelArg = Annotated[
-    list[str] | None,
-    typer.Option(help="KEY=VALUE for the model's builder; may be repeated", show_default=False),
-]
-Pretrained = Annotated[bool, typer.Option("--pretrained", help="start from published weights")]
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="start from the weights in a .safetensors or .pt file", show_default=False),
-]
-InputSize = Annotated[
-    str | None,
-    typer.Option(
-        help="C,H,W (or C,L or C,T,H,W) of one input; default: the model's own, else C,224,224",
-        show_default=False,
-    ),
-]
-ExampleData = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        help="take the input from this data set, as for `refine MODEL`",
-        show_default=False,
-    ),
-]
-TrainingData = Annotated[
-    str, typer.Option("--data", help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION")
-]
-TaskName = Annotated[
-    str,
-    typer.Option("--task", help="classification, segmentation, regression, or FILE.py:FUNCTION"),
-]
-LearningRate = Annotated[float, typer.Option("--lr", help="largest learning rate")]
-Schedule = Annotated[str, typer.Option(help="of the learning rate: sgdr, cosine or step")]
-BatchSize = Annotated[
-    int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
-    ),
-]
-ImageSize = Annotated[int | None, typer.Option(help="resize images to this", show_default=False)]
-DataRoot = Annotated[Path, typer.Option(help="where torchvision keeps its archives")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Precision = Annotated[str, typer.Option(help="no or bf16")]
-RunOut = Annotated[
-    Path | None,
-    typer.Option(
-        "--out", help="folder of the run, new; default: runs/MODEL-DATA", show_default=False
-    ),
-]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume", help="go on with the run in this folder; its settings hold", show_default=False
-    ),
-]
-OptionalModel = Annotated[
-    str | None,
-    typer.Argument(
-        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
-        show_default=False,
-    ),
-]
-Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON, for machines")]
-Out = Annotated[
-    Path | None, typer.Option(help="folder for the results; must be new", show_default=False)
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -201,22 +140,7 @@ def run(
     if recipe is not None:
         from .recipes import run_recipe
 
-        _refuse(
-            context,
-            {
-                "recipe",
-                "data",
-                "data_root",
-                "scale",
-                "pretrain",
-                "seed",
-                "device",
-                "precision",
-                "out",
-                "as_json",
-            },
-            "is set by the recipe. Leave it out, or change it in a copy (`refine recipes copy`)",
-        )
+        _refuse(context, _OF_RECIPES, _SET_BY_RECIPE)
         run_recipe(
             recipe, data=data if _given(context, "data") else None, data_root=data_root, scale=scale,
             pretrain=pretrain, seed=seed, device=device, precision=precision, out=out, as_json=as_json,
@@ -225,10 +149,8 @@ def run(
     for name in ("scale", "pretrain"):
         if _given(context, name):
             raise RefinerError(f"--{name} is of recipes. Name one with --recipe, or leave it out.")
-    if model is None:
-        raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
     options = RunOptions(
-        model=model, data=data, task=task, slots=slots, candidates=candidates, allow_larger=allow_larger,
+        model=_named(model), data=data, task=task, slots=slots, candidates=candidates, allow_larger=allow_larger,
         strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
         lr=lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
@@ -236,6 +158,12 @@ def run(
         device=device, precision=precision,
     )  # fmt: skip
     start_run(options, out=out, as_json=as_json)
+
+
+def _named(model: str | None) -> str:
+    if model is None:
+        raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
+    return model
 
 
 def _given(context: typer.Context, name: str) -> bool:
@@ -251,6 +179,10 @@ def _refuse(context: typer.Context, allowed: set[str], why: str) -> None:
             raise RefinerError(f"{shown} {why}.")
 
 
+_OF_RECIPES = set("recipe data data_root scale pretrain seed device precision out as_json".split())
+_SET_BY_RECIPE = (
+    "is set by the recipe. Leave it out, or change it in a copy (`refine recipes copy`)"
+)
 _RESUMED = {"model", "resume", "as_json"}
 _FIXED = "cannot change in a run that goes on. Leave it out, or begin a new run"
 
@@ -298,10 +230,8 @@ def train_command(
         _refuse(context, _RESUMED, _FIXED)
         resume_training(resume, model=model, as_json=as_json)
         return
-    if model is None:
-        raise RefinerError("no MODEL is named. Name one, such as timm:resnet18.")
     options = TrainOptions(
-        model=model, data=data, arch=None if arch is None else str(arch), task=task, epochs=epochs,
+        model=_named(model), data=data, arch=None if arch is None else str(arch), task=task, epochs=epochs,
         lr=lr, schedule=schedule, batch_size=batch_size, limit=limit, image_size=image_size,
         data_root=str(data_root), model_arg=tuple(model_arg or ()), pretrained=pretrained,
         weights=None if weights is None else str(weights), seed=seed, device=device,

@@ -51,8 +51,7 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
 
 
 def _rows(folder: Path) -> list[_Row]:
-    document = RunFolder.open(folder).read_json("report.json")
-    report = Report.from_json({k: v for k, v in document.items() if k != "format_version"})
+    report = Report.from_json(RunFolder.open(folder).read_json("report.json"))
     trained = report.trained
     refined: dict[str, float] = {}
     original: dict[str, float] = {}

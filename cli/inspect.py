@@ -156,7 +156,7 @@ def apply_architecture(
     if given is not None:
         space, vector = space_of(given, model, example), given.vector
     else:
-        space, vector = _space(model, example, slots, candidates, allow_larger), parse_vector(text)
+        space, vector = _space(model, example, slots, candidates, allow_larger), _vector(text)
     architecture = space.architecture(vector)
     rewritten = refiner.rewrite(model, architecture, seed=seed)
     one = first_sample(example)
@@ -178,8 +178,7 @@ def apply_architecture(
         print_report(report)
 
 
-def parse_vector(text: str) -> tuple[int, ...]:
-    """Return the vector in ``1,0,0,2``."""
+def _vector(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.strip("[]() ").split(","))
     except ValueError:

@@ -108,11 +108,16 @@ def free_folder(name: str) -> Path:
 Options = TypeVar("Options", bound=ModelAndData)
 
 
-def kept_options(kind: type[Options], folder: Path) -> Options:
+def kept_options(kind: type[Options], folder: Path, model: str | None) -> Options:
     """Return the options that a run's folder keeps.
 
+    Args:
+        kind: of the command that began the run.
+        folder: of the run.
+        model: that the user named again, if so.
+
     Raises:
-        RunError: it holds no run of the command that takes such options.
+        RunError: it holds no run of that command, or one of another model.
     """
     kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
     if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(kind)}:
@@ -120,7 +125,10 @@ def kept_options(kind: type[Options], folder: Path) -> Options:
             f"{folder} holds no run that this command of this version began, so it cannot go on. A run "
             "made in Python goes on with resume=True there."
         )
-    return kind(**{**kept, "model_arg": tuple(kept["model_arg"])})
+    options = kind(**{**kept, "model_arg": tuple(kept["model_arg"])})
+    if model is not None and absolute(model) != options.model:
+        raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
+    return options
 
 
 def _task(name: str) -> Task:

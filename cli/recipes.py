@@ -1,7 +1,6 @@
 """``refine recipes``: list, show, copy; and ``refine --recipe``: run."""
 
 import ast
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from refiner.user_code import load_function
 
 from .compare import compare
 from .options import absolute, check_new_file, free_folder
-from .screen import listener
+from .screen import listening
 
 HOME = Path(__file__).resolve().parents[1] / "recipes"
 
@@ -40,7 +39,9 @@ def recipes(action: str | None, name: str | None, to: Path | None) -> None:
         raise ConfigError("copy wants a file. Write `refine recipes copy NAME FILE`.")
     check_new_file(to)
     to.write_text(text, encoding="utf-8")
-    print(f"{to}: change what you like, and run it by `refine --recipe {to}`")
+    runs = any(isinstance(n, ast.FunctionDef) and n.name == "run" for n in ast.parse(text).body)
+    use = f"run it by `refine --recipe {to}`" if runs else f"use it as {to}:build_model"
+    print(f"{to}: change what you like, and {use}")
 
 
 def known_recipes() -> dict[str, Path]:
@@ -109,27 +110,20 @@ def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) 
     # Of the package where it is one of ours: its file may import another by that name.
     source = str(file) if name.endswith(".py") else f"refiner.recipes.{file.stem}"
     run = load_function(f"{source}:run", ConfigError)
-    progress = listener()
-    settings = RecipeSettings(
-        out=folder,
-        data=kept["data"],
-        data_root=kept["data_root"],
-        scale=Scale(kept["scale"]),
-        pretrain=kept["pretrain"],
-        seed=kept["seed"],
-        device=kept["device"],
-        precision=kept["precision"],
-        resume=resume,
-        progress=progress,
-        provenance={"recipe": dict(kept)},
-    )
-    try:
+    with listening(folder, "refine --resume") as progress:
+        settings = RecipeSettings(
+            out=folder,
+            data=kept["data"],
+            data_root=kept["data_root"],
+            scale=Scale(kept["scale"]),
+            pretrain=kept["pretrain"],
+            seed=kept["seed"],
+            device=kept["device"],
+            precision=kept["precision"],
+            resume=resume,
+            progress=progress,
+            provenance={"recipe": dict(kept)},
+        )
         with seeded(kept["seed"]):  # models that it builds begin alike when the run goes on
             run(settings)
-    except KeyboardInterrupt:
-        progress.close()
-        print(f"stopped; to go on: refine --resume {folder}", file=sys.stderr)
-        raise
-    finally:
-        progress.close()
     compare([path.parent for path in sorted(folder.rglob("report.json"))], as_json=as_json)

@@ -1,7 +1,6 @@
 """``refine MODEL``, ``--resume``, ``refine report`` and ``refine export``."""
 
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,9 +15,9 @@ from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import candidate_names
 
-from .options import ModelAndData, absolute, candidate_list, check_new_file, kept_options
+from .options import ModelAndData, candidate_list, check_new_file, kept_options
 from .recipes import kept_recipe, resume_recipe
-from .screen import listener, print_report
+from .screen import listening, print_report
 
 _EXPORTS = {
     "torchscript": "refined.ts",
@@ -67,24 +66,20 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     if recipe is not None:
         resume_recipe(recipe, folder, as_json=as_json)
         return
-    options = kept_options(RunOptions, folder)
-    if model is not None and absolute(model) != options.model:
-        raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
+    options = kept_options(RunOptions, folder, model)
     _run(options, folder, resume=True, as_json=as_json)
 
 
 def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
     search, train = options.configs()
     devices = check_settings(options.slots, options.strategy, options.device, options.precision)
-    progress = listener()
-    # Before data is read, and after the model's file could register its own.
-    spec, model, data, task = options.load(
-        first=lambda: candidate_names(candidate_list(options.candidates))
-    )
-    if data.note and devices.is_main:
-        progress.note(data.note)
-    provenance = {"spec": spec.to_json(), "command": asdict(options)}
-    try:
+    with listening(folder, "refine --resume") as progress:
+        # Before data is read, and after the model's file could register its own.
+        spec, model, data, task = options.load(
+            first=lambda: candidate_names(candidate_list(options.candidates))
+        )
+        if data.note and devices.is_main:
+            progress.note(data.note)
         result = refiner.refine(
             model,
             data.train,
@@ -102,15 +97,8 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             out=folder,
             resume=resume,
             progress=progress,
-            provenance=provenance,
+            provenance={"spec": spec.to_json(), "command": asdict(options)},
         )
-    except KeyboardInterrupt:
-        progress.close()
-        if (folder / "checkpoint" / "search.pt").is_file():
-            print(f"stopped; to go on: refine --resume {folder}", file=sys.stderr)
-        raise
-    finally:
-        progress.close()
     if devices.is_main:
         print_run(result.report, folder, as_json)
 
@@ -128,9 +116,7 @@ def print_run(report: Report, folder: Path, as_json: bool) -> None:
 def show_report(folder: Path, *, as_json: bool) -> None:
     """Print a run's report, and write report.md again."""
     run = RunFolder.open(folder)
-    report = Report.from_json(
-        {k: v for k, v in run.read_json("report.json").items() if k != "format_version"}
-    )
+    report = Report.from_json(run.read_json("report.json"))
     run.write_text("report.md", report.to_markdown())
     print_run(report, folder, as_json)
 

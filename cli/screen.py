@@ -1,7 +1,9 @@
 """What a person sees: progress and tables."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -65,6 +67,26 @@ class PlainLines(Lines):
 def listener() -> Bars | PlainLines:
     """Return bars for a terminal and lines for anything else."""
     return Bars() if sys.stderr.isatty() else PlainLines()
+
+
+@contextmanager
+def listening(folder: Path, resume: str) -> Iterator[Bars | PlainLines]:
+    """Give a listener to a run in ``folder``; if the user stops it, print the command that goes on.
+
+    Args:
+        folder: of the run.
+        resume: that command, without the folder.
+    """
+    progress = listener()
+    try:
+        yield progress
+    except KeyboardInterrupt:
+        progress.close()
+        if next(folder.glob("**/checkpoint/*.pt"), None) is not None:
+            print(f"stopped; to go on: {resume} {folder}", file=sys.stderr)
+        raise
+    finally:
+        progress.close()
 
 
 def print_table(

@@ -1,18 +1,16 @@
 """``refine train``: train a model, or an architecture of it, on any data."""
 
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import refiner
 from refiner.architecture import Architecture
 from refiner.devices import Devices
-from refiner.errors import RunError
 from refiner.run_folder import check_free
 
-from .options import ModelAndData, absolute, kept_options
+from .options import ModelAndData, kept_options
 from .run import print_run
-from .screen import listener
+from .screen import listening
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +33,7 @@ def start_training(options: TrainOptions, *, out: Path | None, as_json: bool) ->
 
 def resume_training(folder: Path, *, model: str | None, as_json: bool) -> None:
     """Go on with a training, with the settings that its folder keeps."""
-    options = kept_options(TrainOptions, folder)
-    if model is not None and absolute(model) != options.model:
-        raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
+    options = kept_options(TrainOptions, folder, model)
     _train(options, folder, resume=True, as_json=as_json)
 
 
@@ -45,12 +41,11 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
     config = options.training(options.epochs)
     devices = Devices.choose(options.device, options.precision)
     architecture = None if options.arch is None else Architecture.load(options.arch)
-    progress = listener()
-    # The weights are those of the network that is trained, which may be a rewritten one.
-    spec, model, data, task = replace(options, weights=None).load()
-    if data.note and devices.is_main:
-        progress.note(data.note)
-    try:
+    with listening(folder, "refine train --resume") as progress:
+        # The weights are those of the network that is trained, which may be a rewritten one.
+        spec, model, data, task = replace(options, weights=None).load()
+        if data.note and devices.is_main:
+            progress.note(data.note)
         result = refiner.train_architecture(
             model,
             data.train,
@@ -67,12 +62,5 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
             progress=progress,
             provenance={"spec": spec.to_json(), "command": asdict(options)},
         )
-    except KeyboardInterrupt:
-        progress.close()
-        if (folder / "checkpoint" / "train.pt").is_file():
-            print(f"stopped; to go on: refine train --resume {folder}", file=sys.stderr)
-        raise
-    finally:
-        progress.close()
     if devices.is_main:
         print_run(result.report, folder, as_json)

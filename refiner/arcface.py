@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.errors import ConfigError, DataError
-from refiner.inputs import call, inputs_and_target
+from refiner.inputs import output_and_target
 from refiner.randomness import derive_seed
 
 _LEAST_SQUARED_SINE = 1e-7
@@ -97,9 +97,7 @@ class ArcFace(nn.Module):
 
     def _run(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch's embeddings, N x D, and its labels, int64, N."""
-        inputs, labels = inputs_and_target(batch)
-        # Collating makes lists of tuples, and a tuple holds positional arguments.
-        output = call(model, tuple(inputs) if isinstance(inputs, list) else inputs)
+        output, labels = output_and_target(model, batch)
         identities, size = self.weight.shape
         if not isinstance(labels, torch.Tensor) or labels.dim() != 1 or not _is_integer(labels):
             raise DataError(

@@ -91,7 +91,6 @@ def train_architecture(
     folder = (
         open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
     )
-
     state = folder.load_checkpoint("train") if folder is not None else None
     if folder is not None:
         folder.forget_after(0 if state is None else state["epoch"])
@@ -115,8 +114,9 @@ def train_architecture(
     network = network.cpu().eval()
     shown = {**{k: v for k, v in settings.items() if k not in ("vector", "train")}, **sizes}
     shown |= {f"train.{key}": value for key, value in asdict(config).items()}
+    costs = cost_report(model, network, space, architecture, first_sample(example), devices=devices)
     report = replace(
-        cost_report(model, network, space, architecture, first_sample(example), devices=devices),
+        costs,
         metric=task.metric,
         trained=Trained(
             epochs=config.epochs,
@@ -125,8 +125,8 @@ def train_architecture(
             tests=tuple((name, None, value) for name, value in measured.items()),
         ),
         settings=tuple((key, str(value)) for key, value in shown.items()),
+        notes=(*notes, *costs.notes),
     )
-    report = replace(report, notes=(*notes, *report.notes))
     if folder is not None and devices.is_main:
         write_result(
             folder, model=network, architecture=architecture, report=report, example_input=example

@@ -96,6 +96,17 @@ def inputs_and_target(batch: Any) -> tuple[Any, Any]:
     )
 
 
+def output_and_target(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """Return what ``model`` gives for a batch, and the batch's target.
+
+    Raises:
+        DataError: the batch does not tell its target.
+    """
+    inputs, target = inputs_and_target(batch)
+    # Collating makes lists of tuples, and a tuple holds positional arguments.
+    return call(model, tuple(inputs) if isinstance(inputs, list) else inputs), target
+
+
 def batch_size(example: Any) -> int:
     """Return the number of samples: of the first tensor with dimensions, or list, or 1 without any."""
     args, kwargs = call_arguments(example)

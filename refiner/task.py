@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.errors import ConfigError, DataError, one_line
-from refiner.inputs import call, inputs_and_target
+from refiner.inputs import output_and_target
 
 
 class Task(Protocol):
@@ -188,10 +188,8 @@ def make_task(name: str) -> Task:
 
 def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:
     """Return the model's outputs for a batch, the main one first, and the batch's target."""
-    inputs, target = inputs_and_target(batch)
-    # Collating makes lists of tuples, and a tuple holds positional arguments.
-    arguments = tuple(inputs) if isinstance(inputs, list) else inputs
-    return _outputs(call(model, arguments)), target
+    output, target = output_and_target(model, batch)
+    return _outputs(output), target
 
 
 def _outputs(output: Any) -> list[Any]:

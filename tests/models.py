@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from refiner.macro import MacroSpace
 from refiner.task import Classification
 
 
@@ -197,3 +198,22 @@ class HeadTask(Classification, nn.Module):
 
     def measure(self, model, batch):
         return super().measure(lambda x: model(x) @ self.weight, batch)
+
+
+MACRO_SPACE = MacroSpace(nodes=4, operations=("conv3x3", "depthwise3x3", "maxpool3x3"))
+MACRO_OPTIMUM = (2, 0, 1, 1, 2, 0, 1)
+
+
+def macro_value(vector: tuple[int, ...]) -> float:
+    """Score of a macro vector: the share of its places that agree with a planted one."""
+    return sum(a == b for a, b in zip(vector, MACRO_OPTIMUM)) / len(MACRO_OPTIMUM)
+
+
+def play(strategy, rounds: int, value, count: int = 6) -> list:
+    """Ask and tell a strategy, and return what it asked for."""
+    log = []
+    for _ in range(rounds):
+        vectors = strategy.ask(count)
+        strategy.tell(vectors, [value(v) for v in vectors])
+        log.append(vectors)
+    return log

@@ -1,53 +1,42 @@
 import pytest
 import torch
+from models import MACRO_OPTIMUM, MACRO_SPACE, macro_value, play
 
 from refiner.errors import ConfigError
-from refiner.macro import MacroSpace
 from refiner.strategy_alternating import AlternatingStrategy
 from refiner.strategy_controller import ControllerConfig
-
-SPACE = MacroSpace(nodes=4, operations=("conv3x3", "depthwise3x3", "maxpool3x3"))
-OPTIMUM = (2, 0, 1, 1, 2, 0, 1)
 
 
 def make(seed: int = 0, period: int = 5) -> AlternatingStrategy:
     config = ControllerConfig(hidden_size=16)
     return AlternatingStrategy(
-        SPACE.choices, SPACE.operators, SPACE.skips, seed=seed, period=period, config=config
+        MACRO_SPACE.choices,
+        MACRO_SPACE.operators,
+        MACRO_SPACE.skips,
+        seed=seed,
+        period=period,
+        config=config,
     )
-
-
-def value(vector: tuple[int, ...]) -> float:
-    return sum(a == b for a, b in zip(vector, OPTIMUM)) / len(OPTIMUM)
-
-
-def play(strategy: AlternatingStrategy, rounds: int, count: int = 6) -> list:
-    log = []
-    for _ in range(rounds):
-        vectors = strategy.ask(count)
-        strategy.tell(vectors, [value(v) for v in vectors])
-        log.append(vectors)
-    return log
 
 
 def test_best_rewards_never_fall_and_phases_take_turns() -> None:
     strategy = make()
-    play(strategy, 23)
+    play(strategy, 23, macro_value)
     assert strategy.best_rewards == sorted(strategy.best_rewards)
     assert len(strategy.best_rewards) == 23
     assert [phase.domain for phase in strategy.phases] == ["operators", "skips"] * 2
     rewards = [phase.reward for phase in strategy.phases]
     assert rewards == sorted(rewards)
-    assert all(value(phase.vector) == phase.reward for phase in strategy.phases)
+    assert all(macro_value(phase.vector) == phase.reward for phase in strategy.phases)
 
 
 def test_the_fixed_domain_is_fixed_in_a_phase_and_both_move() -> None:
     strategy = make()
-    log = play(strategy, 20)
+    log = play(strategy, 20, macro_value)
     fixed = (0,) * 7
     for phase in range(4):
         vectors = [v for asked in log[5 * phase : 5 * phase + 5] for v in asked]
-        still, moving = SPACE.skips, SPACE.operators
+        still, moving = MACRO_SPACE.skips, MACRO_SPACE.operators
         if phase % 2:
             still, moving = moving, still
         assert {tuple(v[i] for i in still) for v in vectors} == {tuple(fixed[i] for i in still)}
@@ -58,14 +47,14 @@ def test_the_fixed_domain_is_fixed_in_a_phase_and_both_move() -> None:
 
 def test_a_planted_optimum_is_found() -> None:
     strategy = make()
-    play(strategy, 60)
-    assert strategy.recommend(5)[0] == OPTIMUM
+    play(strategy, 60, macro_value)
+    assert strategy.recommend(5)[0] == MACRO_OPTIMUM
     assert strategy.best_rewards[-1] == 1
 
 
 def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
-    logs = [play(make(seed), 12) for seed in (0, 0, 1)]
+    logs = [play(make(seed), 12, macro_value) for seed in (0, 0, 1)]
     assert logs[0] == logs[1] != logs[2]
     assert torch.equal(state, torch.get_rng_state())
 
@@ -73,14 +62,24 @@ def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
 @pytest.mark.parametrize("before", [0, 3, 5, 8])
 def test_a_saved_state_goes_on_to_the_bit(before: int, tmp_path) -> None:
     strategy = make()
-    play(strategy, before)
+    play(strategy, before, macro_value)
     torch.save(strategy.state_dict(), tmp_path / "state.pt")
     told = strategy.metrics()
-    expected = play(strategy, 9), strategy.recommend(4), strategy.metrics(), strategy.phases
+    expected = (
+        play(strategy, 9, macro_value),
+        strategy.recommend(4),
+        strategy.metrics(),
+        strategy.phases,
+    )
     other = make(seed=99)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.metrics() == told
-    assert (play(other, 9), other.recommend(4), other.metrics(), other.phases) == expected
+    assert (
+        play(other, 9, macro_value),
+        other.recommend(4),
+        other.metrics(),
+        other.phases,
+    ) == expected
     assert other.best_rewards == strategy.best_rewards
 
 
@@ -103,7 +102,7 @@ def test_a_stranger_teaches_nothing_but_may_become_the_best() -> None:
     strategy, twin = make(), make()
     asked = strategy.ask(6)
     assert twin.ask(6) == asked
-    scores = [value(v) for v in asked]
+    scores = [macro_value(v) for v in asked]
     stranger = (0, 0, 0, 1, 0, 1, 1)  # its skips are not the fixed ones
     strategy.tell([*asked, stranger], [*scores, 9.0])
     twin.tell(asked, scores)
@@ -112,25 +111,25 @@ def test_a_stranger_teaches_nothing_but_may_become_the_best() -> None:
     assert strategy.recommend(3)[0] == stranger
     strategy.tell([stranger], [9.0])  # nothing to learn from
     assert len(strategy.best_rewards) == 2
-    play(strategy, 3)
+    play(strategy, 3, macro_value)
     assert strategy.fixed == stranger
 
 
 def test_metrics_are_of_the_last_tell() -> None:
     strategy = make()
     assert strategy.metrics() == {}
-    play(strategy, 5)
+    play(strategy, 5, macro_value)
     metrics = strategy.metrics()
     assert set(metrics) == {"entropy", "baseline", "gradient_operators", "best", "phase"}
     assert (metrics["best"], metrics["phase"]) == (strategy.best_rewards[-1], 0)
-    play(strategy, 1)
+    play(strategy, 1, macro_value)
     assert strategy.metrics()["phase"] == 1
 
 
 def test_recommendations_differ_and_come_before_any_tell() -> None:
     assert make().recommend(3)
     strategy = make()
-    play(strategy, 8)
+    play(strategy, 8, macro_value)
     recommended = strategy.recommend(4)
     assert 1 <= len(set(recommended)) == len(recommended) <= 4
 

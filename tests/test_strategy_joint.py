@@ -2,70 +2,59 @@ import math
 
 import pytest
 import torch
+from models import MACRO_OPTIMUM, MACRO_SPACE, macro_value, play
 
 from refiner.joint_controller import DOMAINS
 from refiner.macro import MacroSpace
 from refiner.strategy_joint import JointConfig, JointStrategy
 
-SPACE = MacroSpace(nodes=4, operations=("conv3x3", "depthwise3x3", "maxpool3x3"))
 SMALL = JointConfig(hidden_size=16)
-OPTIMUM = (2, 0, 1, 1, 2, 0, 1)
-
-
-def value(vector: tuple[int, ...]) -> float:
-    return sum(a == b for a, b in zip(vector, OPTIMUM)) / len(OPTIMUM)
-
-
-def play(strategy: JointStrategy, rounds: int, count: int = 8) -> list:
-    log = []
-    for _ in range(rounds):
-        vectors = strategy.ask(count)
-        strategy.tell(vectors, [value(v) for v in vectors])
-        log.append(vectors)
-    return log
 
 
 def test_asked_vectors_are_valid() -> None:
-    for vector in JointStrategy(SPACE, config=SMALL).ask(30):
-        SPACE.check(vector)
+    for vector in JointStrategy(MACRO_SPACE, config=SMALL).ask(30):
+        MACRO_SPACE.check(vector)
 
 
 def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
-    logs = [play(JointStrategy(SPACE, seed=seed, config=SMALL), 4) for seed in (0, 0, 1)]
+    logs = [
+        play(JointStrategy(MACRO_SPACE, seed=seed, config=SMALL), 4, macro_value, 8)
+        for seed in (0, 0, 1)
+    ]
     assert logs[0] == logs[1] != logs[2]
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_a_planted_optimum_is_learned() -> None:
-    strategy = JointStrategy(SPACE, seed=0, config=SMALL)
-    play(strategy, 50, count=16)
+    strategy = JointStrategy(MACRO_SPACE, seed=0, config=SMALL)
+    play(strategy, 50, macro_value, 16)
     recommended = strategy.recommend(4)
-    assert recommended[0] == OPTIMUM
+    assert recommended[0] == MACRO_OPTIMUM
     assert len(set(recommended)) == len(recommended) <= 4
 
 
 def test_a_saved_state_goes_on_to_the_bit(tmp_path) -> None:
-    strategy = JointStrategy(SPACE, seed=0, config=SMALL)
-    play(strategy, 3)
+    strategy = JointStrategy(MACRO_SPACE, seed=0, config=SMALL)
+    play(strategy, 3, macro_value, 8)
     torch.save(strategy.state_dict(), tmp_path / "state.pt")
     told = strategy.metrics()
-    expected = play(strategy, 3), strategy.recommend(4), strategy.metrics()
-    other = JointStrategy(SPACE, seed=99, config=SMALL)
+    expected = play(strategy, 3, macro_value, 8), strategy.recommend(4), strategy.metrics()
+    other = JointStrategy(MACRO_SPACE, seed=99, config=SMALL)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.metrics() == told
-    assert (play(other, 3), other.recommend(4), other.metrics()) == expected
+    assert (play(other, 3, macro_value, 8), other.recommend(4), other.metrics()) == expected
 
 
 def test_nothing_is_watched_before_anything_was_told() -> None:
-    strategy = JointStrategy(SPACE, config=SMALL)
+    strategy = JointStrategy(MACRO_SPACE, config=SMALL)
     assert strategy.metrics() == {}
     assert strategy.recommend(3)
 
 
 def test_watched_gradients_are_those_of_equation_1() -> None:
-    strategy = JointStrategy(SPACE, seed=0, config=SMALL)
-    play(strategy, 2)
+    strategy = JointStrategy(MACRO_SPACE, seed=0, config=SMALL)
+    play(strategy, 2, macro_value, 8)
     vectors, scores = strategy.ask(3), [0.1, 0.9, 0.4]
     # Equation 1, one architecture after the other, with (R - b) / s for R.
     square = 0.95 * strategy.square + 0.05 * sum((r - strategy.baseline) ** 2 for r in scores) / 3
@@ -87,7 +76,7 @@ def test_watched_gradients_are_those_of_equation_1() -> None:
 
 def test_the_step_follows_the_whole_gradient() -> None:
     config = JointConfig(hidden_size=16, entropy_weight=0.3, skip_weight=0.8)
-    strategy = JointStrategy(SPACE, seed=0, config=config)
+    strategy = JointStrategy(MACRO_SPACE, seed=0, config=config)
     vectors, scores = strategy.ask(4), [0.0, 1.0, 0.5, 0.5]
     rewards = torch.tensor(scores) - 0.5
     samples = strategy.joint.evaluate(torch.tensor(vectors))
@@ -107,11 +96,11 @@ def test_the_skip_penalty_draws_the_rate_to_its_target() -> None:
     rates = []
     for weight in (0.0, 5.0):
         config = JointConfig(hidden_size=16, skip_weight=weight, skip_target=0.1)
-        strategy = JointStrategy(SPACE, seed=0, config=config)
+        strategy = JointStrategy(MACRO_SPACE, seed=0, config=config)
         for _ in range(30):
             vectors = strategy.ask(8)
             strategy.tell(vectors, [0.5] * 8)
-        drawn = torch.tensor(strategy.ask(500))[:, list(SPACE.skips)]
+        drawn = torch.tensor(strategy.ask(500))[:, list(MACRO_SPACE.skips)]
         rates.append(float(drawn.double().mean()))
     assert rates[0] == pytest.approx(0.5, abs=0.1)
     assert rates[1] == pytest.approx(0.1, abs=0.1)

@@ -1,0 +1,95 @@
+"""Arguments and options that several commands declare alike, with their help."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        show_default=False,
+    ),
+]
+Slots = Annotated[str, typer.Option(help="what changes together: conv or block")]
+Candidates = Annotated[
+    str | None,
+    typer.Option(
+        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3",
+        show_default=False,
+    ),
+]
+AllowLarger = Annotated[
+    bool, typer.Option("--allow-larger", help="admit candidates with more parameters")
+]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(help="KEY=VALUE for the model's builder; may be repeated", show_default=False),
+]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="start from published weights")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(help="start from the weights in a .safetensors or .pt file", show_default=False),
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        help="C,H,W (or C,L or C,T,H,W) of one input; default: the model's own, else C,224,224",
+        show_default=False,
+    ),
+]
+ExampleData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="take the input from this data set, as for `refine MODEL`",
+        show_default=False,
+    ),
+]
+TrainingData = Annotated[
+    str, typer.Option("--data", help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION")
+]
+TaskName = Annotated[
+    str,
+    typer.Option("--task", help="classification, segmentation, regression, or FILE.py:FUNCTION"),
+]
+LearningRate = Annotated[float, typer.Option("--lr", help="largest learning rate")]
+Schedule = Annotated[str, typer.Option(help="of the learning rate: sgdr, cosine or step")]
+BatchSize = Annotated[
+    int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
+    ),
+]
+ImageSize = Annotated[int | None, typer.Option(help="resize images to this", show_default=False)]
+DataRoot = Annotated[Path, typer.Option(help="where torchvision keeps its archives")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Precision = Annotated[str, typer.Option(help="no or bf16")]
+RunOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="folder of the run, new; default: runs/MODEL-DATA", show_default=False
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume", help="go on with the run in this folder; its settings hold", show_default=False
+    ),
+]
+OptionalModel = Annotated[
+    str | None,
+    typer.Argument(
+        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(help="fixes a run on a CPU to the bit")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON, for machines")]
+Out = Annotated[
+    Path | None, typer.Option(help="folder for the results; must be new", show_default=False)
+]
