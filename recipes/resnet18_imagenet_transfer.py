@@ -3,7 +3,8 @@
 The paper's top-1: 69.39, 69.42 and 69.18 %. Give the images by --data folder:PATH, with
 train/CLASS/*.jpg and val/CLASS/*.jpg. The paper is silent on how they were trained, so that is
 torchvision's reference training of ResNet-18: 90 epochs, batches of 256, learning rate 0.1 with steps,
-weight decay 1e-4 (its references/classification; He et al., 2016, section 3.4).
+weight decay 1e-4, parts of 8 to 100 % of the area (its references/classification; He et al., 2016,
+section 3.4).
 """
 
 import timm

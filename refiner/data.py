@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from refiner.errors import ConfigError, DataError, one_line
-from refiner.image_folder import common_size, disk_loader, list_images, read_images
+from refiner.image_folder import (
+    common_size,
+    disk_loader,
+    list_images,
+    photo_transform,
+    plain_transform,
+    read_images,
+)
 from refiner.loaders import VALIDATION_SHARE
 from refiner.randomness import derive_seed
 from refiner.split import stratified
@@ -20,6 +28,8 @@ from refiner.user_code import load_function
 DATA_FORMS = "digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"
 _TENSOR_LIMIT = 2 * 2**30
 """Bytes of uint8 pixels up to which an image set lives in memory."""
+_PHOTO_SIZE = (224, 224)
+"""Of photographs that differ in size; ImageNet's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +72,8 @@ def load_data(
             function that returns (training loader, validation loader or None).
         batch_size: images a training batch; validation batches hold 256 or more.
         channels: of the images; 1 or 3.
-        image_size: height and width to resize to; by default that of the images, where they agree.
+        image_size: height and width to resize to; by default that of the images, where they agree, else
+            224. Images of other proportions than that are cut, not squashed.
         root: where torchvision keeps its archives.
         limit: use at most about so many training images, the same share of each class.
         seed: fixes the split of a validation part and the choice of ``limit``.
@@ -159,17 +170,26 @@ def _folder(path: Path, options: _Options) -> Data:
             raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
     keep = _limited(np.array(labels), options)
     files, labels = [files[i] for i in keep], [labels[i] for i in keep]
-    size = (options.image_size,) * 2 if options.image_size else common_size(files)
+    shared = common_size(files)
+    size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
+    photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
     pad = max(1, size[0] // 8)
     channels, name = options.channels, f"folder:{path}"
-    if (len(files) + len(val_files)) * channels * size[0] * size[1] > _TENSOR_LIMIT:
+    pixels = (len(files) + len(val_files)) * channels * size[0] * size[1]
+    if photos or pixels > _TENSOR_LIMIT:
         scale = _scale(read_images(files[:: max(1, len(files) // 1000)], channels, size))
-        batch, many = options.batch_size, max(256, options.batch_size)
+        prepare = photo_transform if photos else partial(plain_transform, pad=pad)
+
+        def loader(files: list[Path], labels: list[int], batch_size: int, train: bool) -> Any:
+            transform = prepare(size, train=train, **scale)
+            read_size = None if photos else size
+            return disk_loader(
+                files, labels, channels, transform, batch_size, train=train, size=read_size
+            )
+
         return Data(
-            train=disk_loader(files, labels, channels, size, batch, train=True, pad=pad, **scale),
-            val=disk_loader(
-                val_files, val_labels, channels, size, many, train=False, pad=pad, **scale
-            ),
+            train=loader(files, labels, options.batch_size, True),
+            val=loader(val_files, val_labels, max(256, options.batch_size), False),
             name=name,
             classes=tuple(classes),
         )

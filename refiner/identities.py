@@ -22,6 +22,8 @@ FACE_MEAN = torch.tensor([0.5])
 """Mean of every channel on the scale 0 to 1, as ArcFace scales: (pixel - 127.5) / 127.5."""
 FACE_STD = torch.tensor([0.5])
 """Standard deviation of every channel, of the same source."""
+FACE_SIZE = (112, 112)
+"""Height and width that ArcFace aligns faces to."""
 
 _Split = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
@@ -54,7 +56,8 @@ def load_identities(
             default a fifth of each identity's images validates.
         min_images: leave out identities with fewer images.
         channels: of the images; 1 or 3.
-        image_size: height and width to resize to; by default that of the images, where they agree.
+        image_size: height and width to resize to; by default that of the images, where they agree, else
+            112.
         seed: fixes what is drawn.
 
     Raises:
@@ -84,7 +87,8 @@ def load_identities(
         raise DataError(
             f"{root} has no identity of two images to use. Add images to validate with."
         )
-    size = (image_size, image_size) if image_size else common_size([files[i] for i in picked])
+    shared = common_size([files[i] for i in picked])
+    size = (image_size, image_size) if image_size else shared or FACE_SIZE
 
     def part(members: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         indices = np.sort(picked[members])

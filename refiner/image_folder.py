@@ -14,6 +14,8 @@ from refiner.errors import DataError
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 Size = tuple[int, int]
 """Height and width."""
+Transform = Callable[..., Any]
+"""From a uint8 image, C x H x W, to one that the model takes."""
 
 
 def list_images(
@@ -55,13 +57,13 @@ def _images(folder: Path) -> list[Path]:
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def common_size(files: list[Path]) -> Size:
-    """Return the size that images share, or 224 x 224; of many, a thousand are looked at."""
+def common_size(files: list[Path]) -> Size | None:
+    """Return the size that images share, None where they differ; of many, a thousand are looked at."""
     sizes = set()
     for file in files[:: max(1, len(files) // 1000)]:
         with _opened(file) as image:
             sizes.add((image.height, image.width))
-    return sizes.pop() if len(sizes) == 1 else (224, 224)
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def read_images(files: list[Path], channels: int, size: Size) -> torch.Tensor:
@@ -76,22 +78,57 @@ def disk_loader(
     files: list[Path],
     labels: list[int],
     channels: int,
-    size: Size,
+    transform: Transform,
     batch_size: int,
     *,
-    mean: torch.Tensor,
-    std: torch.Tensor,
     train: bool,
-    pad: int,
+    size: Size | None = None,
 ) -> DataLoader[Any]:
-    """Return a loader that reads images as they are needed, shuffled and augmented in training."""
+    """Return a loader that reads images as they are needed, shuffled in training.
+
+    Each is resized to ``size``, if that is given, before the transform sees it.
+    """
     return DataLoader(
-        _DiskImages(files, labels, channels, size, mean, std, pad if train else None),
+        _DiskImages(files, labels, channels, transform, size),
         batch_size=batch_size,
         shuffle=train,
         drop_last=train and len(files) >= batch_size,
         num_workers=min(8, os.cpu_count() or 1),
     )
+
+
+def plain_transform(
+    size: Size, *, mean: torch.Tensor, std: torch.Tensor, train: bool, pad: int
+) -> Transform:
+    """Return what makes images of one size ready: in training mirrored, and shifted by up to ``pad``."""
+    from torchvision.transforms import v2
+
+    augmentation = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=pad)] if train else []
+    composed: Transform = v2.Compose([*_normalised(mean, std), *augmentation])
+    return composed
+
+
+def photo_transform(size: Size, *, mean: torch.Tensor, std: torch.Tensor, train: bool) -> Transform:
+    """Return what makes photographs of any shape ready, without a change of their proportions.
+
+    In training a random part of 8 to 100 % of the area, 3:4 to 4:3, is resized and half mirrored
+    (Szegedy et al., Going Deeper with Convolutions, 2015, section 6). In validation the shorter side
+    becomes 256 / 224 of the size, and the centre is cut out (He et al., 2016, section 3.4).
+    """
+    from torchvision.transforms import v2
+
+    if train:
+        cut = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()]
+    else:
+        cut = [v2.Resize(round(max(size) * 256 / 224)), v2.CenterCrop(size)]
+    composed: Transform = v2.Compose([*cut, *_normalised(mean, std)])
+    return composed
+
+
+def _normalised(mean: torch.Tensor, std: torch.Tensor) -> list[Transform]:
+    from torchvision.transforms import v2
+
+    return [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean.tolist(), std.tolist())]
 
 
 class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
@@ -102,21 +139,11 @@ class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
         files: list[Path],
         labels: list[int],
         channels: int,
-        size: Size,
-        mean: torch.Tensor,
-        std: torch.Tensor,
-        pad: int | None,
+        transform: Transform,
+        size: Size | None,
     ) -> None:
-        from torchvision.transforms import v2
-
-        self.files, self.labels, self.channels, self.size = files, labels, channels, size
-        steps: list[Callable[..., Any]] = [
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(mean.tolist(), std.tolist()),
-        ]
-        if pad is not None:
-            steps += [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=pad)]
-        self.transform = v2.Compose(steps)
+        self.files, self.labels = files, labels
+        self.channels, self.transform, self.size = channels, transform, size
 
     def __len__(self) -> int:
         return len(self.files)
@@ -152,14 +179,14 @@ def _eight_bits(image: Any) -> Any:
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 
-def _read(file: Path, channels: int, size: Size) -> np.ndarray[Any, Any]:
-    """Return an image as uint8, H x W x C."""
+def _read(file: Path, channels: int, size: Size | None) -> np.ndarray[Any, Any]:
+    """Return an image as uint8, H x W x C, of its own size where none is given."""
     with _opened(file) as image:
         try:
             converted = _eight_bits(image).convert("RGB" if channels == 3 else "L")
         except Exception as error:
             raise _unreadable(file) from error
-        if (converted.height, converted.width) != size:
+        if size is not None and (converted.height, converted.width) != size:
             converted = converted.resize((size[1], size[0]))
         pixels = np.asarray(converted)
         return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -53,6 +53,21 @@ def test_limit_is_applied_once(folder) -> None:
     assert len(load_data(f"folder:{folder}", limit=3).train.labels) == 4  # 2 of each class
 
 
+def test_photographs_of_different_shapes_are_cut_not_squashed(tmp_path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        for i in range(5):
+            pixels = np.zeros((40, 100 + i, 3), dtype=np.uint8)
+            pixels[:, 30:70] = 255
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    data = load_data(f"folder:{tmp_path}", batch_size=4, image_size=16)
+    images, labels = next(iter(data.val))
+    assert images.shape == (2, 3, 16, 16)
+    assert sorted(labels.tolist()) == [0, 1]
+    assert images.flatten(1).std(1).max() < 0.1  # the white middle alone
+    assert next(iter(data.train))[0].shape == (4, 3, 16, 16)
+
+
 def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
     monkeypatch.setattr(module, "_TENSOR_LIMIT", 100)
     data = load_data(f"folder:{folder}", batch_size=4)

@@ -4,7 +4,15 @@ import torch
 from PIL import Image
 
 from refiner.errors import DataError
-from refiner.image_folder import common_size, disk_loader, list_images, read_images
+from refiner.image_folder import (
+    common_size,
+    disk_loader,
+    list_images,
+    photo_transform,
+    plain_transform,
+    read_images,
+)
+from refiner.randomness import seeded
 
 
 def write(path, size=(6, 5), value=7) -> None:
@@ -36,7 +44,7 @@ def test_pixels_sizes_and_channels(tmp_path) -> None:
     write(tmp_path / "2.png", size=(8, 8), value=3)
     files = [tmp_path / "1.png", tmp_path / "2.png"]
     assert common_size(files[:1]) == (5, 6)
-    assert common_size(files) == (224, 224)
+    assert common_size(files) is None
     images = read_images(files, 1, (4, 4))
     assert images.dtype == torch.uint8
     assert images.flatten(1).unique(dim=1).flatten().tolist() == [9, 3]
@@ -56,9 +64,8 @@ def test_the_disk_loader_reads_what_the_tensors_hold(tmp_path) -> None:
         torch.tensor([0.5] * 3),
         torch.tensor([0.25] * 3),
     )
-    loader = disk_loader(
-        files, [0, 1, 2, 3], 3, (8, 8), 4, train=False, mean=half, std=quarter, pad=1
-    )
+    transform = plain_transform((8, 8), mean=half, std=quarter, train=False, pad=1)
+    loader = disk_loader(files, [0, 1, 2, 3], 3, transform, 4, train=False, size=(8, 8))
     x, y = next(iter(loader))
     assert y.tolist() == [0, 1, 2, 3]
     assert torch.allclose(x[:, 0, 0, 0], (torch.arange(4) * 0.2 - 0.5) / 0.25, atol=1e-6)
@@ -77,3 +84,16 @@ def test_hidden_and_empty_folders_are_no_classes(tmp_path) -> None:
     write(tmp_path / "a" / "x.png", size=(8, 8), value=0)
     write(tmp_path / ".cache" / "x.png", size=(8, 8), value=0)
     assert list_images(tmp_path)[2] == ["a"]
+
+
+def test_photographs_keep_their_proportions() -> None:
+    scale = {"mean": torch.zeros(3), "std": torch.ones(3)}
+    wide = torch.zeros(3, 40, 120, dtype=torch.uint8)
+    wide[:, :, 40:80] = 255  # a white square in the middle
+    centre = photo_transform((28, 28), train=False, **scale)(wide)
+    assert centre.shape == (3, 28, 28)
+    assert centre.min() > 0.9  # squashed, the black sides would show
+    with seeded(0):
+        cuts = [photo_transform((28, 28), train=True, **scale)(wide) for _ in range(20)]
+    assert {cut.shape for cut in cuts} == {(3, 28, 28)}
+    assert len({float(cut.mean()) for cut in cuts}) > 5
