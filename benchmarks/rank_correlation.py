@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from refiner.recipes import resnet20
 from scipy.stats import kendalltau
 from torch import nn
 
@@ -43,7 +44,6 @@ from refiner.devices import Devices
 from refiner.evaluation import evaluate, recalibrate
 from refiner.loaders import mixed
 from refiner.randomness import seeded
-from refiner.recipes import resnet20
 from refiner.search import Search
 from refiner.strategy_controller import ControllerStrategy
 from refiner.task import checked_task
