@@ -14,7 +14,7 @@ command goes on after the last one, and --minutes stops it in between.
 
 The proxy. A residual network of 12 slots, 16 channels everywhere, 16x16 pixels. Uniformly drawn
 architectures lie too close together to be ranked by trainings as short as these, so the architectures
-are spread evenly between the original and one without any conv in its slots, and pools come plain, without
+are spread between the original and one without any conv in its slots, and pools come plain, without
 the pointwise conv of the paper's. The script prints the spread of the accuracies against what another
 seed does to them; below 5 do not trust tau. Supernets score on validation images of their own, so that the
 two accuracies share no luck with images. It tells whether a supernet finds what matters much; not
@@ -86,14 +86,18 @@ class Proxy:
         return refiner.measure_cost(self.network(vector, 0), self.example[:1]).macs
 
     def architectures(self, count: int) -> list[Vector]:
-        """Return vectors with no pool in the first to pools alone in the last, evenly; the rest is drawn."""
+        """Return vectors from the original to pools alone; where not pooled, they are drawn.
+
+        The more pools, the closer they come, since the last convs to go are missed the most.
+        """
         generator = np.random.default_rng(0)
         slots, found = len(self.space.slots), [(0,) * len(self.space.slots)]
         pools = [i for i, name in enumerate(CANDIDATES) if "pool" in name]
         while len(found) < count:
             vector = np.zeros(slots, dtype=int)
             order = generator.permutation(slots)
-            pooled, rest = np.split(order, [round(len(found) * slots / (count - 1))])
+            share = 1 - (1 - len(found) / (count - 1)) ** 2
+            pooled, rest = np.split(order, [round(share * slots)])
             vector[pooled] = generator.choice(pools, len(pooled))
             vector[rest[: generator.integers(len(rest) + 1)]] = CANDIDATES.index("depthwise3x3")
             if tuple(vector.tolist()) not in found:
@@ -229,8 +233,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="supernets of each kind")
     parser.add_argument("--architectures", type=int, default=24)
     parser.add_argument("--images", type=int, default=5000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=8, help="of a training alone")
-    parser.add_argument("--search-epochs", type=int, default=12, help="of a supernet, in all")
+    parser.add_argument("--epochs", type=int, default=12, help="of a training alone")
+    parser.add_argument("--search-epochs", type=int, default=20, help="of a supernet, in all")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")
     args = parser.parse_args()
     until = time.monotonic() + 60 * args.minutes

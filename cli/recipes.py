@@ -126,4 +126,6 @@ def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) 
         )
         with seeded(kept["seed"]):  # models that it builds begin alike when the run goes on
             run(settings)
-    compare([path.parent for path in sorted(folder.rglob("report.json"))], as_json=as_json)
+    # A recipe of several runs may write a report of its own beside their folders.
+    reports = [path.parent for path in sorted(folder.rglob("report.json"))]
+    compare([path for path in reports if (path / "config.json").is_file()], as_json=as_json)

@@ -9,7 +9,7 @@ from torch import nn
 
 from refiner.architecture import with_model
 from refiner.devices import Devices, make_listener
-from refiner.errors import ConfigError, RunError
+from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import to_json
 from refiner.loaders import example_of, mixed, split_loader
@@ -20,6 +20,7 @@ from refiner.result import Result, full_report, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder, open_or_create
 from refiner.search import Search, SearchConfig
+from refiner.search_run import keep_search
 from refiner.slots import Granularity, check_granularity
 from refiner.space import candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
@@ -118,7 +119,7 @@ def refine(
             Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed,
         )  # fmt: skip
-        keep, save = _keep_search(folder, searching, devices, resume)
+        keep, save = keep_search(folder, searching, devices, resume)
         if not resume:
             save()  # a run that is killed in its first epoch can go on, too
         found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
@@ -158,39 +159,6 @@ def check_settings(slots: str, strategy: str, device: str, precision: str) -> De
     check_granularity(slots)
     check_strategy(strategy)
     return Devices.choose(device, precision)
-
-
-def _keep_search(
-    folder: RunFolder | None, searching: Search, devices: Devices, resume: bool
-) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
-    """Load the search's checkpoint where there is one; return what saves an epoch, and the end."""
-    if folder is None:
-        return lambda _record: None, lambda: None
-    if resume:
-        state = folder.load_checkpoint("search")
-        if state is None:
-            raise RunError(
-                f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
-                "Delete it and begin a new run."
-            )
-        try:
-            searching.load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunError(
-                f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
-            ) from error
-        folder.forget_after(searching.epoch)
-
-    def save() -> None:
-        if devices.is_main:
-            folder.save_checkpoint("search", searching.state_dict())
-
-    def keep(record: dict[str, Any]) -> None:
-        if devices.is_main:
-            folder.record(record)
-        save()
-
-    return keep, save
 
 
 def _train_both(

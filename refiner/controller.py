@@ -38,7 +38,8 @@ class Controller(nn.Module):
     Args:
         candidates: names of the candidates of each slot.
         hidden_size: of the LSTM; ENAS takes 64 (macro search on CIFAR-10).
-        temperature, tanh_constant: of the logits; ENAS takes 5.0 and 2.5.
+        temperature, tanh_constant: of the logits. ENAS's macro script takes no temperature, which is 1, and
+            1.5; 5.0 and 2.5 are what implementations after it take.
         generator: for the initial weights, uniform in [-0.1, 0.1] as in ENAS.
     """
 

@@ -40,7 +40,7 @@ class JointController(nn.Module):
     Args:
         space: the macro space.
         hidden_size: of the LSTM; ENAS takes 64.
-        temperature, tanh_constant: of the logits; ENAS takes 5.0 and 2.5.
+        temperature, tanh_constant: of the logits; see controller.py.
         skip_target: share of skips that ``skip_kl_M`` measures from; ENAS takes 0.4.
         generator: for the initial weights, uniform in [-0.1, 0.1] as in ENAS.
     """

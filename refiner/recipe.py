@@ -30,7 +30,9 @@ class Scale:
         return self._noted(what, full, min(full, max(least, round(full * self.share))))
 
     def width(self, what: str, full: int) -> int:
-        """Return channels: a multiple of 8, at least 8."""
+        """Return channels: a multiple of 8, at least 8; all of ``full`` at full scale."""
+        if self.share == 1:
+            return full
         return self._noted(what, full, min(full, max(8, 8 * round(full * self.share**0.5 / 8))))
 
     @property

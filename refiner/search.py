@@ -36,9 +36,9 @@ class SearchConfig:
     warmup_epochs: int = 5
     """On uniformly drawn paths before them; 0 is the paper's R, more its RP."""
     tells: int = 5
-    """Times an epoch that the strategy is told of scores; ENAS takes 30 to 50."""
+    """Times an epoch that the strategy is told of scores; ENAS takes 50 (30 in its micro search)."""
     samples: int = 10
-    """Architectures scored for each; ENAS takes 10 to 20."""
+    """Architectures scored for each; ENAS takes 20 (10 in its micro search)."""
     score_batches: int = 1
     """Validation batches of a score; the architectures of one ``tell`` see the same ones."""
     recalibration_batches: int = 2

@@ -45,7 +45,7 @@ FLOORS = [
     {"strategies", "evaluation", "strategy_joint", "strategy_alternating"},
     {"training", "verification"},
     {"search", "report", "exporting", "run_folder", "face_pairs"},
-    {"result"},
+    {"result", "search_run"},
     {"api", "architecture_training"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}

@@ -21,7 +21,7 @@ def test_what_a_scale_shrinks_and_says() -> None:
 
 def test_the_whole_experiment_is_as_it_is() -> None:
     scale = Scale()
-    assert (scale.count("images", 7), scale.width("channels", 60)) == (7, 60)
+    assert (scale.count("images", 7), scale.width("channels", 36)) == (7, 36)
     assert scale.notes == ()
 
 

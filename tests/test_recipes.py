@@ -1,14 +1,23 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from refiner.recipes import resnet18_8_cifar10, resnet18_16_cifar10, resnet18_imagenet_transfer
+from refiner.recipes import (
+    nas_overfitting,
+    resnet18_8_cifar10,
+    resnet18_16_cifar10,
+    resnet18_imagenet_transfer,
+    resnet20,
+)
 from refiner.recipes.lresnet50e_ir import build_model
 
 from refiner.cost import measure_cost
+from refiner.errors import DataError
+from refiner.macro import MacroSpace
 from refiner.recipe import RecipeSettings, Scale
 from refiner.rewriting import rewrite
 from refiner.space import search_space
@@ -84,3 +93,72 @@ def test_the_transfer_trains_three_networks_alike(tmp_path) -> None:
     assert len({json.dumps(r["before"]) for r in reports.values()}) == 1
     assert reports["resnet18-16"]["after"]["macs"] < reports["resnet18-8"]["after"]["macs"]
     assert "training epochs 3 of 90" in reports["resnet18"]["notes"][0]
+
+
+def test_resnet20_has_he_et_als_parameters_and_slots() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    narrow = measure_cost(resnet20.build_model(channels=(16, 32, 64)), x)
+    assert narrow.params == pytest.approx(0.27e6, rel=0.005)  # He et al., 2016, table 6
+    model = resnet20.build_model()
+    convs = 27 * 64 + 9 * (6 * 64**2 + 64 * 128 + 5 * 128**2 + 128 * 256 + 5 * 256**2)
+    norms = 2 * (7 * 64 + 6 * 128 + 6 * 256)
+    assert measure_cost(model, x).params == convs + norms + 2570
+    assert len(search_space(model, x).slots) == 18
+
+
+def overfitting_settings(tmp_path: Path, **more) -> RecipeSettings:
+    folder_of_images(tmp_path / "root" / "faces")
+    return settings(tmp_path, data_root=str(tmp_path / "root"), **more)
+
+
+def test_nas_overfitting_searches_trains_draws_and_goes_on(tmp_path, monkeypatch) -> None:
+    for name, value in (("NODES", 4), ("LEAST_FACES", 2)):
+        monkeypatch.setattr(nas_overfitting, name, value)
+    chosen = overfitting_settings(tmp_path)
+
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as during:
+        during.setattr(nas_overfitting.refiner, "train_architecture", stop)
+        with pytest.raises(KeyboardInterrupt):
+            nas_overfitting.run(chosen)
+    out = tmp_path / "run"
+    logs = {path: path.read_text() for path in out.glob("*/metrics.jsonl")}
+    assert {path.parent.name for path in logs} == {"joint", "alternating", "operators"}
+    nas_overfitting.run(replace(chosen, resume=True))
+    assert all(path.read_text() == text for path, text in logs.items())
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["gradient_variation"]) == {
+        "operators, of the joint controller",
+        "skips, of the joint controller",
+        "operators, searched alone",
+    }
+    assert [phase["domain"] for phase in report["phases"]] == ["operators", "skips", "operators"]
+    best = [phase["reward"] for phase in report["phases"]]
+    assert best == sorted(best)
+    found = report["overfitting"]
+    assert found["tasks"] == ["CIFAR-10", "faces"]
+    ahead = [a - b for a, b in zip(found["searched"], found["handmade"])]
+    assert found["gap"] == pytest.approx(ahead[0] - ahead[1])
+    names = ("figure1.svg", "best-reward.svg", "assigned-reward.svg", "report.md")
+    assert all((out / name).stat().st_size for name in names)
+    trained = {path.parent.name for path in out.glob("*/report.json")}
+    assert trained == {
+        f"{name}-{task}" for name in ("searched", "resnet-20") for task in ("cifar-10", "faces")
+    }
+
+
+def test_the_found_network_is_as_large_as_resnet20() -> None:
+    space = MacroSpace(nodes=4)
+    for vector in ((0,) * 7, (5, 1, 2, 1, 4, 1, 1)):
+        network = nas_overfitting.macro_network(space, vector, (8, 16, 32), 10, 0)
+        wanted = sum(p.numel() for p in resnet20.build_model(channels=(8, 16, 32)).parameters())
+        assert sum(p.numel() for p in network.parameters()) == pytest.approx(wanted, rel=0.05)
+
+
+def test_nas_overfitting_without_its_faces(tmp_path) -> None:
+    chosen = settings(tmp_path, data_root=str(tmp_path / "nothing"))
+    with pytest.raises(DataError, match=r"nothing/faces, whose faces .* give --data-root DIR"):
+        nas_overfitting.run(chosen)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,369 @@
+"""Architecture overfitting of NAS, which is the paper's case for refining operators alone (section 3).
+
+Three searches on CIFAR-10: ENAS's of operators and skips by one controller, the same two domains in
+turn, and NAR's of ResNet-20's operators alone. Then ENAS's find and ResNet-20 are trained alike on
+CIFAR-10 and on telling faces apart. ``report.md`` and ``report.json`` say what came out, beside
+
+    figure1.svg          gradient magnitudes of the controllers' heads (figure 1)
+    best-reward.svg      the best reward so far of each search (equation 11)
+    assigned-reward.svg  the rewards assigned to operators and skips (equations 6 and 7)
+
+The paper's table 1: NAS-Arch 95.43 % on CIFAR-10 and 97.85, 88.97 and 86.33 % on LFW, CFP-FP and AgeDB30,
+ResNet-20 94.15 % and 98.36, 89.99 and 88.28 %. Its faces are face-emore's and its measure is verification.
+Here they are those of DATA_ROOT/faces (``train/IDENTITY/*.jpg`` or ``IDENTITY/*.jpg``; ``--data-root`` names
+DATA_ROOT), and the measure is the share of held-out images put to the right identity. Accuracies are those of
+the fifth of the images that is kept from training, which on CIFAR-10 the search has seen; one seed a network.
+
+The paper says nothing of how it searched or trained here. ENAS is its published code (Pham et al., 2018,
+github.com/melodyguan/enas: scripts/cifar10_macro_search.sh and src/cifar10), the differences being those
+of macro.py, macro_network.py, joint_controller.py and strategy_controller.py, and: no drop path, no
+auxiliary head, a fifth of the images rather than a tenth to score on, momentum not Nesterov's.
+"""
+
+import itertools
+import json
+from bisect import bisect_left
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from refiner.recipes import resnet20
+from torch import nn
+
+import refiner
+from refiner.architecture import Vector
+from refiner.assigned_reward import (
+    assigned_reward_errors,
+    assigned_rewards,
+    read_tells,
+    sampling_frequencies,
+)
+from refiner.errors import DataError
+from refiner.files import write_text
+from refiner.identities import load_identities
+from refiner.loaders import example_of
+from refiner.macro import MACRO_OPERATIONS, MacroSpace
+from refiner.macro_network import MacroNetwork
+from refiner.overfitting import architecture_overfitting
+from refiner.plots import (
+    assigned_reward_plot,
+    best_reward_plot,
+    coefficient_of_variation,
+    gradient_plot,
+)
+from refiner.recipe import RecipeSettings, Scale
+from refiner.run_folder import RunFolder
+from refiner.search import WeightSharing
+from refiner.search_run import run_search
+from refiner.strategy_alternating import AlternatingStrategy
+from refiner.strategy_controller import ControllerStrategy
+from refiner.strategy_joint import JointConfig, JointStrategy
+
+NODES, OPERATIONS = 12, MACRO_OPERATIONS
+"""Section 3.2 and 3.4; ENAS's."""
+FILTERS = 36
+"""Of the weight-shared network; ENAS's."""
+EPOCHS, BATCH_SIZE = 310, 128
+"""Of each search; ENAS's. No warm-up, as ENAS has none: --no-pretrain changes nothing here."""
+TELLS, SAMPLES = 50, 20
+"""Controller steps an epoch, architectures for each; ENAS's."""
+SEARCH_LR_MAX, SEARCH_LR_MIN, WEIGHT_DECAY = 0.05, 0.0005, 5e-4
+"""ENAS's; its l2_reg of 0.00025 multiplies the squares, not their halves. SGDR with T_mul 2, the last cycle ending
+with the search; ENAS takes T_0 10, which are five cycles, here four."""
+LEARNING_RATE, DECAY, TEMPERATURE, TANH_CONSTANT = 0.001, 0.99, 1.0, 1.5
+"""Of all controllers; ENAS's. A scaled search has few controller steps and takes a larger rate."""
+SKIP_TARGET = 0.4
+"""Share of skips that the joint controller is drawn to; ENAS's."""
+REWARD_SCALE = 0.03
+"""ENAS's weights are in units of the reward, ours of its moving deviation. So theirs are divided by what that is about:
+the standard deviation of an accuracy of 0.7 on 256 images, sqrt(0.7 * 0.3 / 256)."""
+ENTROPY_WEIGHT, SKIP_WEIGHT = 0.0001 / REWARD_SCALE, 0.8 / REWARD_SCALE
+"""ENAS's."""
+CHANNELS = resnet20.CHANNELS
+"""Section 3.1: 64, 128 and 256."""
+CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
+"""Of the search of operators alone (section 3.4)."""
+TRAIN_EPOCHS, LR_MAX, LR_MIN = 150, 0.1, 0.0001
+"""Of the final trainings, for both networks and both tasks ("the same training strategy"). The paper is silent;
+learning rates and schedule are those of its searches (section 4.1.1)."""
+FACE_SIZE = 32
+"""Height and width of the faces. The paper is silent; that of the images that both networks are made for."""
+FACES_EACH, LEAST_FACES = 40, 10
+"""Images of an identity at most, as in the paper's proxy task (section 4.1.1), and at least, which is ours."""
+
+
+def run(settings: RecipeSettings) -> None:
+    """Search three times, train four networks, draw and report."""
+    faces_root = Path(settings.data_root) / "faces"
+    if not faces_root.is_dir():
+        raise DataError(
+            f"there is no folder {faces_root}, whose faces are this recipe's second task. Put "
+            "train/IDENTITY/*.jpg into it, or give --data-root DIR with a folder DIR/faces."
+        )
+    scale, out = settings.scale, settings.out
+    images = scale.count("training images of CIFAR-10", 40_000, least=500)
+    cifar10 = refiner.load_data(
+        settings.data or "cifar10",
+        batch_size=BATCH_SIZE,
+        root=settings.data_root,
+        limit=None if images == 40_000 else images,
+        seed=settings.seed,
+    )
+    faces = load_identities(
+        faces_root,
+        batch_size=BATCH_SIZE,
+        images_per_identity=scale.count("images of an identity", FACES_EACH, least=LEAST_FACES),
+        min_images=LEAST_FACES,
+        image_size=FACE_SIZE,
+        seed=settings.seed,
+    )
+    width = scale.width("channels of ResNet-20's first stage", CHANNELS[0])
+    channels = (width, 2 * width, 4 * width)
+    space = MacroSpace(nodes=NODES, operations=OPERATIONS)
+    searches = search(settings, cifar10, space, channels)
+    draw(out, space, searches)
+
+    found = tuple(searches["joint"]["vector"])
+    networks = {
+        "searched": lambda classes: macro_network(space, found, channels, classes, settings.seed),
+        "ResNet-20": lambda classes: resnet20.build_model(classes, channels, seed=settings.seed),
+    }
+    epochs = scale.count("training epochs", TRAIN_EPOCHS, least=3)
+    scores: dict[str, dict[str, float]] = {}
+    costs: dict[str, dict[str, int]] = {}
+    for name, build in networks.items():
+        scores[name] = {}
+        for task, data in (("CIFAR-10", cifar10), ("faces", faces)):
+            folder = out / f"{name}-{task}".lower()
+            trained = refiner.train_architecture(
+                build(len(data.classes)),
+                data.train,
+                data.val,
+                config=refiner.TrainConfig(epochs=epochs, lr_max=LR_MAX, lr_min=LR_MIN),
+                out=folder,
+                resume=settings.resume and folder.exists(),
+                notes=scale.notes,
+                **settings.running(),
+            ).report
+            assert trained.trained is not None
+            scores[name][task] = 100 * trained.trained.refined
+            if task == "CIFAR-10":
+                costs[name] = {"params": trained.after.params, "macs": trained.after.macs}
+    notes = (*scale.notes, f"learning rate of the controllers {learning_rate(scale):g}", faces.note)
+    write_report(out, space, searches, scores, costs, notes)
+
+
+def search(
+    settings: RecipeSettings,
+    data: refiner.Data,
+    space: MacroSpace,
+    channels: tuple[int, int, int],
+) -> dict[str, dict[str, Any]]:
+    """Return of each search the vector found, its score, and its log, tell by tell."""
+    scale = settings.scale
+    tells = scale.count("controller steps an epoch", TELLS, least=4)
+    config = refiner.SearchConfig(
+        epochs=scale.count("search epochs", EPOCHS, least=3),
+        warmup_epochs=0,
+        tells=tells,
+        samples=scale.count("architectures a controller step", SAMPLES, least=4),
+        weights=refiner.TrainConfig(
+            lr_max=SEARCH_LR_MAX, lr_min=SEARCH_LR_MIN, weight_decay=WEIGHT_DECAY
+        ),
+    )
+    filters = scale.width("filters of the macro network", FILTERS)
+    classes, seed = len(data.classes), settings.seed
+    controller = JointConfig(
+        learning_rate=learning_rate(scale),
+        decay=DECAY,
+        temperature=TEMPERATURE,
+        tanh_constant=TANH_CONSTANT,
+        entropy_weight=ENTROPY_WEIGHT,
+        skip_weight=SKIP_WEIGHT,
+        skip_target=SKIP_TARGET,
+    )
+    # A phase is as long as an epoch has controller steps, so that each begins on weights that moved.
+    alternating = AlternatingStrategy(
+        space.choices, space.operators, tuple(space.skips),
+        seed=seed, period=tells, config=controller,
+    )  # fmt: skip
+    model = resnet20.build_model(classes, channels, seed=seed)
+    slots = refiner.search_space(model, example_of(data.train), candidates=CANDIDATES)
+    runs: dict[str, tuple[WeightSharing, refiner.Strategy]] = {
+        "joint": (
+            MacroNetwork(space, channels=filters, num_classes=classes, seed=seed),
+            JointStrategy(space, seed=seed, config=controller),
+        ),
+        "alternating": (
+            MacroNetwork(space, channels=filters, num_classes=classes, seed=seed),
+            alternating,
+        ),
+        "operators": (
+            refiner.Supernet(model, slots, seed=seed),
+            ControllerStrategy(slots.candidates, seed=seed, config=controller),
+        ),
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for name, (supernet, strategy) in runs.items():
+        folder = settings.out / name
+        best = run_search(
+            supernet,
+            strategy,
+            data.train,
+            data.val,
+            config=config,
+            out=folder,
+            resume=settings.resume and folder.exists(),
+            **settings.running(),
+        ).best
+        log = [tell for record in RunFolder.open(folder).records for tell in record["tells"]]
+        found[name] = {"vector": list(best.vector), "score": best.score, "log": log}
+    found["alternating"]["phases"] = [asdict(phase) for phase in alternating.phases]
+    return found
+
+
+def learning_rate(scale: Scale) -> float:
+    """Return the controllers' learning rate; at a scale, larger as the steps get fewer, 0.02 at most."""
+    return min(0.02, LEARNING_RATE / scale.share)
+
+
+def macro_network(
+    space: MacroSpace, vector: Vector, channels: tuple[int, int, int], classes: int, seed: int
+) -> nn.Module:
+    """Return the network of a vector, wide enough to have as many parameters as ResNet-20.
+
+    ``channels`` are ResNet-20's. The paper compares networks of comparable parameters (section 3.1).
+    """
+
+    def parameters(width: int) -> int:
+        with torch.device("meta"):
+            network = MacroNetwork(space, channels=width, num_classes=classes).build(vector, 0)
+        return sum(p.numel() for p in network.parameters())
+
+    wanted = sum(p.numel() for p in resnet20.build_model(classes, channels).parameters())
+    width = 2 + bisect_left(range(2, 1025), wanted, key=parameters)
+    return MacroNetwork(space, channels=width, num_classes=classes).build(vector, seed)
+
+
+def gradients(searches: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the gradient magnitudes of figure 1, controller step by controller step."""
+    series = {
+        "operators, of the joint controller": ("joint", "gradient_operators"),
+        "skips, of the joint controller": ("joint", "gradient_skips"),
+        "operators, searched alone": ("operators", "gradient_operators"),
+    }
+    return {
+        title: [tell[key] for tell in searches[name]["log"]]
+        for title, (name, key) in series.items()
+    }
+
+
+def best_rewards(searches: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
+    """Return of each search the best reward after each controller step."""
+    return {
+        name: list(itertools.accumulate((max(tell["scores"]) for tell in result["log"]), max))
+        for name, result in searches.items()
+    }
+
+
+def draw(out: Path, space: MacroSpace, searches: dict[str, dict[str, Any]]) -> None:
+    """Draw the three figures."""
+    gradient_plot(gradients(searches), out / "figure1.svg")
+    best_reward_plot(best_rewards(searches), out / "best-reward.svg")
+    rewards = assigned_rewards(*read_tells(out / "joint" / "metrics.jsonl"), space.choices)
+    assigned_reward_plot([list(row) for row in rewards], space.choices, out / "assigned-reward.svg")
+
+
+def reward_noise(space: MacroSpace, log: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the relative standard errors of the rewards assigned in one controller step, mean over all.
+
+    Of operators and of skips: an error over the assigned reward, where that is above 0.
+    """
+    noise: dict[str, list[float]] = {"operators": [], "skips": []}
+    for tell in log:
+        told = [tuple(v) for v in tell["vectors"]], tell["scores"], space.choices
+        pairs = zip(assigned_rewards(*told), assigned_reward_errors(*told), strict=True)
+        for position, (rewards, errors) in enumerate(pairs):
+            domain = "skips" if position in space.skips else "operators"
+            noise[domain] += list(errors[rewards > 0] / rewards[rewards > 0])
+    return {domain: float(np.mean(values)) for domain, values in noise.items()}
+
+
+def skip_rate(space: MacroSpace, log: list[dict[str, Any]]) -> float:
+    """Return the share of skips that the architectures of a log took."""
+    vectors = [tuple(vector) for tell in log for vector in tell["vectors"]]
+    frequencies = sampling_frequencies(vectors, space.choices)
+    return float(np.mean([frequencies[position][1] for position in space.skips]))
+
+
+def write_report(
+    out: Path,
+    space: MacroSpace,
+    searches: dict[str, dict[str, Any]],
+    scores: dict[str, dict[str, float]],
+    costs: dict[str, dict[str, int]],
+    notes: tuple[str, ...],
+) -> None:
+    """Write report.json, and report.md for people."""
+    variations = {name: coefficient_of_variation(v) for name, v in gradients(searches).items()}
+    log = searches["joint"]["log"]
+    tenth = -(-len(log) // 10)
+    noise = reward_noise(space, log)
+    rates = {"first": skip_rate(space, log[:tenth]), "last": skip_rate(space, log[-tenth:])}
+    phases = searches["alternating"]["phases"]
+    overfitting = architecture_overfitting(
+        scores["searched"], scores["ResNet-20"], search_task="CIFAR-10"
+    )
+    found = {
+        name: {key: result[key] for key in ("vector", "score")} for name, result in searches.items()
+    }
+    document = {
+        "searches": found,
+        "gradient_variation": variations,
+        "assigned_reward_relative_error": noise,
+        "skip_rate": rates,
+        "phases": phases,
+        "costs": costs,
+        "overfitting": {**asdict(overfitting), "gap": overfitting.gap},
+        "notes": notes,
+    }
+    write_text(out / "report.json", json.dumps(document, indent=1) + "\n")
+    lines = ["# Architecture overfitting of NAS (section 3)", "", *(f"- {note}" for note in notes)]
+    lines += ["", "## Table 1: accuracy, %", ""]
+    lines += [overfitting.to_markdown(searched="searched (ENAS)", handmade="ResNet-20")]
+    lines += ["The paper's gap, of CIFAR-10 against the mean of three verifications: +2.44.", ""]
+    lines += ["| network | parameters | MACs, 32x32 |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {c['params']:,} | {c['macs']:,} |" for name, c in costs.items()]
+    lines += ["", "## Figure 1: coefficient of variation of the gradient magnitudes", ""]
+    lines += ["| parameters | variation |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:.3f} |" for name, value in variations.items()]
+    lines += [
+        "",
+        "The paper gives no number: the skips' gradients oscillate, the operators' are far smoother.",
+        "",
+        "## Rewards assigned in one controller step: standard error over reward",
+        "",
+        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the joint search. The "
+        "fewer candidates a position has, the more samples each gets: a skip has two, an operator six.",
+        "",
+        f"Share of skips taken: {rates['first']:.3f} in the first {tenth} controller steps, "
+        f"{rates['last']:.3f} in the last.",
+        "",
+        "## Alternating search: the best reward at the end of each phase (equation 11)",
+        "",
+        "| phase | moved | best reward | positions changed |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    before: tuple[int, ...] = (0,) * len(space.choices)
+    for number, phase in enumerate(phases, start=1):
+        moved = sum(a != b for a, b in zip(before, phase["vector"], strict=True))
+        lines.append(f"| {number} | {phase['domain']} | {phase['reward']:.4f} | {moved} |")
+        before = phase["vector"]
+    lines += ["", "## Vectors found", ""]
+    lines += [
+        f"- {name}, {result['score']:.4f} in its supernet: {','.join(map(str, result['vector']))}"
+        for name, result in found.items()
+    ]
+    write_text(out / "report.md", "\n".join(lines) + "\n")

@@ -1,0 +1,112 @@
+"""A search in a run's folder: written down epoch by epoch, and gone on with from where it stopped."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from refiner.devices import Devices, make_listener
+from refiner.errors import RunError
+from refiner.loaders import mixed
+from refiner.progress import Progress
+from refiner.run_folder import RunFolder, open_or_create
+from refiner.search import Search, SearchConfig, SearchResult, WeightSharing
+from refiner.strategy import Strategy
+from refiner.task import Task, checked_task
+
+
+def run_search(
+    supernet: WeightSharing,
+    strategy: Strategy,
+    loader: Any,
+    val_loader: Any,
+    *,
+    task: Task | str = "classification",
+    config: SearchConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "no",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | Progress = True,
+    provenance: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Search any network with shared weights, a macro network say; nothing is rewritten or trained after.
+
+    Settings that are not told here are those of :func:`refiner.refine`.
+
+    Args:
+        supernet: the shared weights; they are trained in place.
+        strategy: what proposes architectures; in the end it holds what it learned, also where the
+            search went on or was done before.
+        loader: training batches.
+        val_loader: validation batches, which rewards come from.
+        config: how long and how much.
+        out: folder for config.json, metrics.jsonl and checkpoint/; must be new.
+        resume: go on with the search in ``out``, which must have been begun with the same settings.
+
+    Raises:
+        RefinerError: something that the caller gave does not work; the message tells the next step.
+    """
+    config = config or SearchConfig()
+    devices = Devices.choose(device, precision)
+    settings = {
+        "strategy": type(strategy).__name__,
+        "candidates": [list(names) for names in supernet.candidates],
+        "search": asdict(config),
+        "seed": seed,
+        "precision": precision,
+    }
+    folder = (
+        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
+    )
+    try:
+        searching = Search(
+            supernet, strategy, checked_task(task),
+            devices.loader(loader), devices.loader(val_loader, even=False),
+            devices.loader(mixed(val_loader), even=False),
+            devices=devices, config=config, seed=seed,
+        )  # fmt: skip
+        keep, save = keep_search(folder, searching, devices, resume)
+        if not resume:
+            save()  # a run that is killed in its first epoch can go on, too
+        return searching.run(
+            progress=make_listener(progress, devices), on_epoch=keep, on_finish=save
+        )
+    except Exception:
+        if folder is not None and devices.is_main:
+            folder.drop_if_nothing_is_done()
+        raise
+
+
+def keep_search(
+    folder: RunFolder | None, searching: Search, devices: Devices, resume: bool
+) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
+    """Load the search's checkpoint where there is one; return what saves an epoch, and the end."""
+    if folder is None:
+        return lambda _record: None, lambda: None
+    if resume:
+        state = folder.load_checkpoint("search")
+        if state is None:
+            raise RunError(
+                f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
+                "Delete it and begin a new run."
+            )
+        try:
+            searching.load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
+            ) from error
+        folder.forget_after(searching.epoch)
+
+    def save() -> None:
+        if devices.is_main:
+            folder.save_checkpoint("search", searching.state_dict())
+
+    def keep(record: dict[str, Any]) -> None:
+        if devices.is_main:
+            folder.record(record)
+        save()
+
+    return keep, save

@@ -1,0 +1,80 @@
+"""A search of any shared weights in a folder: what it leaves, and going on."""
+
+import json
+
+import pytest
+import torch
+from models import MACRO_SPACE
+
+from refiner.errors import RunError
+from refiner.macro_network import MacroNetwork
+from refiner.progress import Silent
+from refiner.search import SearchConfig
+from refiner.search_run import run_search
+from refiner.strategy_joint import JointConfig, JointStrategy
+from refiner.tensor_loader import TensorLoader
+
+CONFIG = SearchConfig(epochs=3, warmup_epochs=1, tells=2, samples=3, finalists=2)
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsInEpoch(Silent):
+    """Stops in the search, once its first epoch is over."""
+
+    def begin(self, phase: str, total: int, done: int = 0) -> None:
+        self.left = 12 if phase == "search" else 10**9
+
+    def advance(self, steps: int = 1, **values: float | str) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise Stopped
+
+
+def loader(train: bool) -> TensorLoader:
+    generator = torch.Generator().manual_seed(int(train))
+    images = torch.randint(0, 256, (12, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    half = torch.tensor([0.5])
+    return TensorLoader(
+        images, torch.arange(12) % 3, batch_size=4, mean=half, std=half, train=train, flip=train
+    )
+
+
+def search(out, **more):
+    strategy = JointStrategy(MACRO_SPACE, seed=1, config=JointConfig(hidden_size=8))
+    network = MacroNetwork(MACRO_SPACE, channels=4, num_classes=3, in_channels=1, seed=1)
+    options = {"config": CONFIG, "seed": 1, "device": "cpu", "progress": False, **more}
+    return run_search(network, strategy, loader(True), loader(False), out=out, **options), strategy
+
+
+def test_what_it_leaves_and_that_a_finished_one_is_not_run_again(tmp_path) -> None:
+    found, strategy = search(tmp_path / "a")
+    MACRO_SPACE.check(found.best.vector)
+    lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
+    assert [len(json.loads(line).get("tells", [])) for line in lines] == [0, 2, 2, 2]
+    again, same = search(tmp_path / "a", resume=True)
+    assert again == found
+    assert same.metrics() == strategy.metrics()
+    assert (tmp_path / "a" / "metrics.jsonl").read_text().splitlines() == lines
+
+
+def test_a_stopped_search_goes_on_to_the_bit(tmp_path) -> None:
+    whole, _ = search(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        search(tmp_path / "part", progress=StopsInEpoch())
+    done = (tmp_path / "part" / "metrics.jsonl").read_text().splitlines()
+    assert len(done) == 2
+    found, _ = search(tmp_path / "part", resume=True)
+    assert found == whole
+    written = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "part")]
+    assert written[0] == written[1]
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path) -> None:
+    search(tmp_path / "a", config=SearchConfig(epochs=0, warmup_epochs=1, finalists=1))
+    with pytest.raises(RunError, match="made with another setting: search is"):
+        search(tmp_path / "a", resume=True)
+    with pytest.raises(RunError, match="holds a run already"):
+        search(tmp_path / "a")
