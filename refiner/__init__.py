@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from refiner.candidates import Candidate, register_candidate
     from refiner.conv_spec import ConvSpec
     from refiner.cost import Cost, measure_cost, measure_latency
-    from refiner.data import Data, load_data
+    from refiner.data import load_data
     from refiner.errors import RefinerError
     from refiner.exporting import export
+    from refiner.loaders import Data
     from refiner.models import ModelSpec
     from refiner.report import Report
     from refiner.result import Result
@@ -39,7 +40,7 @@ _HOME = {
     "ConvSite": "slots",
     "ConvSpec": "conv_spec",
     "Cost": "cost",
-    "Data": "data",
+    "Data": "loaders",
     "Frozen": "slots",
     "ModelSpec": "models",
     "RefinerError": "errors",

@@ -12,10 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refiner.errors import ConfigError, DataError
-from refiner.inputs import output_and_target
+from refiner.errors import ConfigError, DataError, ModelError, one_line
+from refiner.inputs import call, output_and_target
+from refiner.modes import mode
 from refiner.randomness import derive_seed
 
+EMBEDDING_SIZE = 512
+"""D of the source, section 3.1."""
 _LEAST_SQUARED_SINE = 1e-7
 """About the spacing of float32 numbers at 1: no sine that is told apart from zero lies below its root."""
 
@@ -115,6 +118,35 @@ class ArcFace(nn.Module):
                 f"{identities} identities. Give labels from 0 to {identities - 1}, or a larger head."
             )
         return output, labels.long()
+
+
+def arcface_for(model: nn.Module, example_input: Any, classes: int, *, seed: int = 0) -> ArcFace:
+    """Return a head for a model, of the size of the embeddings that it gives for ``example_input``.
+
+    Args:
+        model: any; stays as it is.
+        example_input: a tensor, or a tuple or mapping of them.
+        classes: number of identities.
+        seed: draws the weights.
+
+    Raises:
+        ConfigError: the model's output is no embedding N x D.
+        ModelError: it fails on the input.
+    """
+    with torch.no_grad(), mode(model, False):
+        try:
+            output = call(model, example_input)
+        except Exception as error:
+            raise ModelError(
+                f"the model fails on an input of the data: {one_line(error)}. Give images that fit it, "
+                "or another --image-size."
+            ) from error
+    if not isinstance(output, torch.Tensor) or output.dim() != 2:
+        raise ConfigError(
+            f"ArcFace wants embeddings of shape (batch, size), the model gives {_kind(output)}. Give a "
+            "model whose output is the embedding."
+        )
+    return ArcFace(classes, output.shape[1], seed=seed)
 
 
 def _with_margin(cosine: torch.Tensor, margin: float) -> torch.Tensor:

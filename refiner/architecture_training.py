@@ -15,7 +15,7 @@ from refiner.loaders import example_of, split_loader
 from refiner.models import load_weights
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
-from refiner.report import Trained
+from refiner.report import Report, Trained
 from refiner.result import Result, cost_report, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import open_or_create
@@ -43,6 +43,7 @@ def train_architecture(
     provenance: Mapping[str, Any] | None = None,
     tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
     notes: Sequence[str] = (),
+    baseline: Report | None = None,
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
 
@@ -56,6 +57,8 @@ def train_architecture(
         architecture: by default the zero vector, ``model`` as it came.
         weights: file of weights of the rewritten network, to begin with.
         config: how long and how.
+        baseline: of the original, trained by this function alike on the same data; its scores then
+            stand beside those of the rewritten network.
 
     Returns:
         The trained network, its report, and no search.
@@ -111,6 +114,7 @@ def train_architecture(
             folder.drop_if_nothing_is_done()
         raise
     measured = run_tests(network, tests or {})
+    before = _scores(baseline)
     network = network.cpu().eval()
     shown = {**{k: v for k, v in settings.items() if k not in ("vector", "train")}, **sizes}
     shown |= {f"train.{key}": value for key, value in asdict(config).items()}
@@ -120,9 +124,9 @@ def train_architecture(
         metric=task.metric,
         trained=Trained(
             epochs=config.epochs,
-            baseline=None,
+            baseline=before.get(task.metric),
             refined=trained.score,
-            tests=tuple((name, None, value) for name, value in measured.items()),
+            tests=tuple((name, before.get(name), value) for name, value in measured.items()),
         ),
         settings=tuple((key, str(value)) for key, value in shown.items()),
         notes=(*notes, *costs.notes),
@@ -134,3 +138,11 @@ def train_architecture(
     return Result(
         model=network, architecture=architecture, report=report, search=None, example_input=example
     )
+
+
+def _scores(report: Report | None) -> dict[str, float]:
+    """Return the scores of the network that a report is of, by name."""
+    if report is None or report.trained is None:
+        return {}
+    trained = report.trained
+    return {report.metric: trained.refined, **{name: value for name, _, value in trained.tests}}

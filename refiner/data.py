@@ -11,39 +11,25 @@ import torch
 import torch.nn.functional as F
 
 from refiner.errors import ConfigError, DataError, one_line
+from refiner.identities import load_identities
 from refiner.image_folder import (
     common_size,
     disk_loader,
+    fits_in_memory,
     list_images,
     photo_transform,
     plain_transform,
     read_images,
 )
-from refiner.loaders import VALIDATION_SHARE
+from refiner.loaders import VALIDATION_SHARE, Data
 from refiner.randomness import derive_seed
 from refiner.split import stratified
 from refiner.tensor_loader import TensorLoader
 from refiner.user_code import load_function
 
-DATA_FORMS = "digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION"
-_TENSOR_LIMIT = 2 * 2**30
-"""Bytes of uint8 pixels up to which an image set lives in memory."""
+DATA_FORMS = "digits, cifar10, cifar100, folder:PATH, faces:PATH or FILE.py:FUNCTION"
 _PHOTO_SIZE = (224, 224)
 """Of photographs that differ in size; ImageNet's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Data:
-    """A training and a validation loader, and what is known of them."""
-
-    train: Any
-    """Iterable of batches; one pass is one epoch."""
-    val: Any
-    name: str
-    classes: tuple[str, ...] = ()
-    """Names of the classes, empty if not known."""
-    note: str = ""
-    """What a user should know of this data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +54,9 @@ def load_data(
     """Return the data set that ``spec`` names.
 
     Args:
-        spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH`` or ``FILE.py:FUNCTION``, a
-            function that returns (training loader, validation loader or None).
+        spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
+            :func:`refiner.identities.load_identities`) or ``FILE.py:FUNCTION``, a function that
+            returns (training loader, validation loader or None).
         batch_size: images a training batch; validation batches hold 256 or more.
         channels: of the images; 1 or 3.
         image_size: height and width to resize to; by default that of the images, where they agree, else
@@ -97,6 +84,15 @@ def load_data(
         return _cifar(spec, Path(root), options)
     if spec.startswith("folder:"):
         return _folder(Path(spec.removeprefix("folder:")), options)
+    if spec.startswith("faces:"):
+        return load_identities(
+            spec.removeprefix("faces:"),
+            batch_size=batch_size,
+            channels=options.channels,
+            image_size=image_size,
+            limit=limit,
+            seed=seed,
+        )
     if ":" in spec and not spec.endswith(":"):
         for name, value in (("limit", limit), ("image_size", image_size)):
             if value is not None:
@@ -175,8 +171,7 @@ def _folder(path: Path, options: _Options) -> Data:
     photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
     pad = max(1, size[0] // 8)
     channels, name = options.channels, f"folder:{path}"
-    pixels = (len(files) + len(val_files)) * channels * size[0] * size[1]
-    if photos or pixels > _TENSOR_LIMIT:
+    if photos or not fits_in_memory(len(files) + len(val_files), channels, size):
         scale = _scale(read_images(files[:: max(1, len(files) // 1000)], channels, size))
         prepare = photo_transform if photos else partial(plain_transform, pad=pad)
 
@@ -192,6 +187,7 @@ def _folder(path: Path, options: _Options) -> Data:
             val=loader(val_files, val_labels, max(256, options.batch_size), False),
             name=name,
             classes=tuple(classes),
+            **scale,
         )
     part = read_images(files, channels, size), torch.tensor(labels)
     val_part = read_images(val_files, channels, size), torch.tensor(val_labels)
@@ -255,4 +251,5 @@ def _in_memory(
         name=name,
         classes=tuple(classes),
         note=note,
+        **scale,
     )

@@ -7,15 +7,17 @@ and that one stands for a function of this file.
 import glob
 import io
 import pickle
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from refiner.errors import DataError, one_line
 from refiner.image_folder import IMAGE_SUFFIXES, Size, read_images
-from refiner.verification import Pairs
+from refiner.verification import Pairs, embed, verification_test
 
 _BIN_FOLDS = 10
 
@@ -66,7 +68,71 @@ def read_pairs(
     )
 
 
-def read_bin(path: Path, *, size: Size | None = None) -> Pairs:
+def load_pairs(source: str | Path, *, channels: int = 3, size: Size = (112, 112)) -> Pairs:
+    """Return the pairs that a user names: ``FILE``, or ``FILE:FOLDER`` with the folder of its images.
+
+    A file whose name ends in ``.bin`` is a pack, any other a list. By default the images of a list are
+    in the folder ``val`` beside it or, where there is none, in the list's own folder.
+
+    Args:
+        source: the file, with or without the folder.
+        channels: of the images; 1 or 3.
+        size: to resize to.
+
+    Raises:
+        DataError: as :func:`read_pairs` and :func:`read_bin`.
+    """
+    path, root = file_and_folder(source)
+    if path.suffix == ".bin":
+        return read_bin(path, channels=channels, size=size)
+    if root is None:
+        root = path.parent / "val" if (path.parent / "val").is_dir() else path.parent
+    return read_pairs(path, root, channels=channels, size=size)
+
+
+def file_and_folder(source: str | Path) -> tuple[Path, Path | None]:
+    """Return the two parts of ``FILE:FOLDER``, None for a folder that is not named."""
+    file, colon, folder = str(source).rpartition(":")
+    if not colon or Path(source).is_file():
+        return Path(source), None
+    return Path(file), Path(folder)
+
+
+def pair_tests(
+    model: nn.Module,
+    sources: Sequence[str | Path],
+    *,
+    channels: int = 3,
+    size: Size = (112, 112),
+    mean: torch.Tensor,
+    std: torch.Tensor,
+) -> dict[str, Callable[[nn.Module], float]]:
+    """Return a measure for ``tests=`` of each list or pack of pairs: the accuracy on it, 0 to 1.
+
+    Args:
+        model: on the CPU; is tried on two images, so that a misfit is told before it is trained.
+        sources, channels, size: as for :func:`load_pairs`.
+        mean, std: of each channel, or one value for all, on the scale 0 to 1, as in training.
+
+    Raises:
+        DataError: pairs cannot be read, or the model gives no embeddings N x D.
+    """
+    names = [file_and_folder(source)[0].name for source in sources]
+    tests = {}
+    for name, source in zip(names, sources, strict=True):
+        pairs = load_pairs(source, channels=channels, size=size)
+        embed(model, pairs.images[:2], mean=mean, std=std, device=torch.device("cpu"))
+        shown = name if names.count(name) == 1 else source
+        tests[f"accuracy on {shown}"] = verification_test(pairs, mean=mean, std=std)
+    return tests
+
+
+def find_pairs(folder: Path) -> list[Path]:
+    """Return the lists and packs of pairs that lie in a folder of faces: ``pairs.txt`` and ``*.bin``."""
+    return [*folder.glob("pairs.txt"), *sorted(folder.glob("*.bin"))]
+
+
+def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pairs:
     """Return the pairs of a ``.bin`` pack, in which LFW, CFP-FP and AgeDB-30 are passed on.
 
     It is a pickle of (list of encoded images, list of bools): two images a pair, in order. The folds
@@ -75,6 +141,7 @@ def read_bin(path: Path, *, size: Size | None = None) -> Pairs:
 
     Args:
         path: the pack, written by Python 3 or 2 with any protocol.
+        channels: of the images; 1 or 3.
         size: to resize to; by default the size of the images, which then must agree.
 
     Raises:
@@ -84,7 +151,7 @@ def read_bin(path: Path, *, size: Size | None = None) -> Pairs:
     numbers: dict[bytes, int] = {}
     ends = np.array([numbers.setdefault(image, len(numbers)) for image in encoded], dtype=np.int64)
     return Pairs(
-        images=_decoded(path, list(numbers), size),
+        images=_decoded(path, list(numbers), channels, size),
         first=ends[0::2],
         second=ends[1::2],
         same=np.array(same, dtype=bool),
@@ -192,13 +259,13 @@ def _no_pack(path: Path, wanted: str) -> DataError:
     return DataError(f"{path} does not hold {wanted}. Name a .bin file such as lfw.bin.")
 
 
-def _decoded(path: Path, encoded: list[bytes], size: Size | None) -> torch.Tensor:
-    """Return images as uint8, U x 3 x H x W."""
-    first = _opened(path, 0, encoded[0])
+def _decoded(path: Path, encoded: list[bytes], channels: int, size: Size | None) -> torch.Tensor:
+    """Return images as uint8, U x C x H x W."""
+    first = _opened(path, 0, encoded[0], channels)
     height, width = size or (first.height, first.width)
-    pixels = np.empty((len(encoded), 3, height, width), dtype=np.uint8)
+    pixels = np.empty((len(encoded), height, width, channels), dtype=np.uint8)
     for i, content in enumerate(encoded):
-        image = _opened(path, i, content)
+        image = _opened(path, i, content, channels)
         if (image.height, image.width) != (height, width):
             if size is None:
                 raise DataError(
@@ -206,17 +273,17 @@ def _decoded(path: Path, encoded: list[bytes], size: Size | None) -> torch.Tenso
                     f"{width}. Give a size to resize them to."
                 )
             image = image.resize((width, height))
-        pixels[i] = np.asarray(image).transpose(2, 0, 1)
-    return torch.from_numpy(pixels)
+        pixels[i] = np.asarray(image).reshape(height, width, channels)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def _opened(path: Path, number: int, content: bytes) -> Any:
+def _opened(path: Path, number: int, content: bytes, channels: int) -> Any:
     from PIL import Image
 
     try:
         # Of Pillow's other formats, one hands the content to an interpreter (EPS).
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-            return image.convert("RGB")
+            return image.convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow raises whatever damaged bytes lead it to
         raise DataError(
             f"image {number} of {path} is no readable JPEG or PNG. Get the pack again."

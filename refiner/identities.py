@@ -10,10 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from refiner.data import Data
 from refiner.errors import ConfigError, DataError
-from refiner.image_folder import common_size, list_images, read_images
-from refiner.loaders import VALIDATION_SHARE
+from refiner.image_folder import (
+    common_size,
+    disk_loader,
+    fits_in_memory,
+    list_images,
+    plain_transform,
+    read_images,
+)
+from refiner.loaders import VALIDATION_SHARE, Data
 from refiner.randomness import derive_seed
 from refiner.split import stratified
 from refiner.tensor_loader import TensorLoader
@@ -38,15 +44,20 @@ def load_identities(
     min_images: int = 2,
     channels: int = 3,
     image_size: int | None = None,
+    validation_share: float | None = None,
+    limit: int | None = None,
     seed: int = 0,
 ) -> Data:
-    """Return the images of a folder of identities, in memory, to train and to validate with.
+    """Return the images of a folder of identities, to train and to validate with.
+
+    Where they are too many for the memory they are read as they are needed.
 
     Training mirrors half of the images and augments in no other way, as ArcFace does. The same
     identities are in both parts, each with at least one image to train on.
 
     Args:
-        path: holds ``IDENTITY/*.jpg`` or ``train/IDENTITY/*.jpg``.
+        path: holds ``IDENTITY/*.jpg`` or ``train/IDENTITY/*.jpg``; what lies beside ``train``, such
+            as images of other people to verify with, is not read.
         batch_size: images a training batch; validation batches hold 256 or more.
         identities: draw so many identities, of those that have ``images_per_identity`` images; by
             default all serve.
@@ -58,6 +69,9 @@ def load_identities(
         channels: of the images; 1 or 3.
         image_size: height and width to resize to; by default that of the images, where they agree, else
             112.
+        validation_share: hold back this share of all images, of whichever identities, one at least;
+            by default a fifth of each identity's. Goes without ``train_images``.
+        limit: draw identities, two at least, as long as so many images are enough to train on.
         seed: fixes what is drawn.
 
     Raises:
@@ -65,7 +79,17 @@ def load_identities(
         DataError: nothing there, nothing readable, or too few identities or images.
     """
     _check_numbers(identities, images_per_identity, train_images)
-    sizes = {"batch_size": batch_size, "min_images": min_images, "image_size": image_size}
+    if validation_share is not None and (train_images is not None or not 0 < validation_share < 1):
+        raise ConfigError(
+            f"validation_share is {validation_share}. Give more than 0 and less than 1, and no "
+            "train_images beside it."
+        )
+    sizes = {
+        "batch_size": batch_size,
+        "min_images": min_images,
+        "image_size": image_size,
+        "limit": limit,
+    }
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}. Give 1 or more.")
@@ -82,38 +106,51 @@ def load_identities(
             for label in chosen
         ]
     )
-    train, val = _split(labels[picked], train_images, seed)
+    train, val = _split(labels[picked], train_images, validation_share, seed)
+    if limit is not None and limit < len(train):
+        chosen = _within(labels[picked[train]], limit, derive_seed(seed, "limit"))
+        train, val = (part[np.isin(labels[picked[part]], chosen)] for part in (train, val))
     if not len(val):
         raise DataError(
             f"{root} has no identity of two images to use. Add images to validate with."
         )
     shared = common_size([files[i] for i in picked])
     size = (image_size, image_size) if image_size else shared or FACE_SIZE
+    in_memory = fits_in_memory(len(train) + len(val), channels, size)
 
-    def part(members: np.ndarray[Any, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def loader(members: np.ndarray[Any, Any], batch: int, training: bool) -> Any:
         indices = np.sort(picked[members])
-        images = read_images([files[i] for i in indices], channels, size)
-        return images, torch.from_numpy(np.searchsorted(chosen, labels[indices]))
+        part = [files[i] for i in indices]
+        numbers = np.searchsorted(chosen, labels[indices])
+        if not in_memory:
+            return disk_loader(
+                part,
+                numbers.tolist(),
+                channels,
+                plain_transform(size, mean=FACE_MEAN, std=FACE_STD, train=training, pad=0),
+                batch,
+                train=training,
+                size=size,
+            )
+        images = read_images(part, channels, size)
+        return TensorLoader(
+            images,
+            torch.from_numpy(numbers),
+            batch_size=batch,
+            train=training,
+            flip=training,
+            mean=FACE_MEAN,
+            std=FACE_STD,
+        )
 
     return Data(
-        train=TensorLoader(
-            *part(train),
-            batch_size=batch_size,
-            train=True,
-            flip=True,
-            mean=FACE_MEAN,
-            std=FACE_STD,
-        ),
-        val=TensorLoader(
-            *part(val),
-            batch_size=max(256, batch_size),
-            train=False,
-            mean=FACE_MEAN,
-            std=FACE_STD,
-        ),
+        train=loader(train, batch_size, True),
+        val=loader(val, max(256, batch_size), False),
         name=f"identities:{path}",
         classes=tuple(names[label] for label in chosen),
         note=f"{len(chosen)} of {len(names)} identities; {len(train)} images train, {len(val)} validate.",
+        mean=FACE_MEAN,
+        std=FACE_STD,
     )
 
 
@@ -152,10 +189,30 @@ def _chosen_identities(
     return able if identities is None else np.sort(generator.choice(able, wanted, replace=False))
 
 
-def _split(labels: np.ndarray[Any, Any], train_images: int | None, seed: int) -> _Split:
+def _split(
+    labels: np.ndarray[Any, Any], train_images: int | None, share: float | None, seed: int
+) -> _Split:
     """Return indices (to train on, to validate with) of images that lie identity by identity."""
+    if share is not None:
+        return _share_of_all(labels, share, derive_seed(seed, "split"))
     if train_images is None:
         return stratified(labels, VALIDATION_SHARE, derive_seed(seed, "split"))
     # Each identity has equally many images here, and their order is already random.
     number = np.arange(len(labels)) % np.count_nonzero(labels == labels[0])
     return np.flatnonzero(number < train_images), np.flatnonzero(number >= train_images)
+
+
+def _share_of_all(labels: np.ndarray[Any, Any], share: float, seed: int) -> _Split:
+    """Return indices (to train on, to validate with); one image at least of each identity trains."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    _, stays = np.unique(labels[order], return_index=True)
+    held = np.sort(np.delete(order, stays)[: max(1, round(share * len(labels)))])
+    return np.setdiff1d(np.arange(len(labels)), held), held
+
+
+def _within(labels: np.ndarray[Any, Any], limit: int, seed: int) -> np.ndarray[Any, Any]:
+    """Return the labels, sorted, of identities drawn so that they have ``limit`` images at most."""
+    identities, counts = np.unique(labels, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(identities))
+    fitting = np.count_nonzero(np.cumsum(counts[order]) <= limit)
+    return np.sort(identities[order[: max(2, fitting)]])

@@ -16,6 +16,13 @@ Size = tuple[int, int]
 """Height and width."""
 Transform = Callable[..., Any]
 """From a uint8 image, C x H x W, to one that the model takes."""
+_TENSOR_LIMIT = 2 * 2**30
+"""Bytes of uint8 pixels up to which an image set lives in memory."""
+
+
+def fits_in_memory(images: int, channels: int, size: Size) -> bool:
+    """Return whether so many images may live in memory as one tensor; else they are read as needed."""
+    return images * channels * size[0] * size[1] <= _TENSOR_LIMIT
 
 
 def list_images(

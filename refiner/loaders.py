@@ -1,5 +1,6 @@
-"""What is asked of any loader: an example input, and a validation part where there is none."""
+"""What is asked of any loader: an example input, and a validation part where there is none; and loaders together."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,24 @@ from refiner.split import stratified
 from refiner.tensor_loader import TensorLoader
 
 VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A training and a validation loader, and what is known of them."""
+
+    train: Any
+    """Iterable of batches; one pass is one epoch."""
+    val: Any
+    name: str
+    classes: tuple[str, ...] = ()
+    """Names of the classes, empty if not known."""
+    note: str = ""
+    """What a user should know of this data."""
+    mean: torch.Tensor | None = None
+    """What was taken from each channel of the images, on the scale 0 to 1; None if not known."""
+    std: torch.Tensor | None = None
+    """What each channel was then divided by."""
 
 
 def example_of(loader: Any) -> Any:

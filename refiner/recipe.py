@@ -29,11 +29,15 @@ class Scale:
         """Return the share of ``full`` images or epochs, at least ``least``."""
         return self._noted(what, full, min(full, max(least, round(full * self.share))))
 
-    def width(self, what: str, full: int) -> int:
-        """Return channels: a multiple of 8, at least 8; all of ``full`` at full scale."""
+    def width(self, what: str, full: int, *, step: int = 8, least: int = 8) -> int:
+        """Return channels, or the side of an image: a multiple of ``step``, at least ``least``.
+
+        At full scale that is ``full`` itself.
+        """
         if self.share == 1:
             return full
-        return self._noted(what, full, min(full, max(8, 8 * round(full * self.share**0.5 / 8))))
+        used = step * round(full * self.share**0.5 / step)
+        return self._noted(what, full, min(full, max(least, used)))
 
     @property
     def notes(self) -> tuple[str, ...]:

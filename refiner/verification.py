@@ -4,6 +4,7 @@ The protocol is that of LFW (Huang et al. 2007, "image restricted" folds), which
 Suffixes: U distinct images, D numbers of an embedding, P pairs.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -170,6 +171,22 @@ def verification(
     embedding_UD = embed(model, pairs.images, mean=mean, std=std, device=device)
     similarity_P = (embedding_UD[pairs.first] * embedding_UD[pairs.second]).sum(1)
     return verify(similarity_P.numpy(), pairs.same, pairs.folds)
+
+
+def verification_test(
+    pairs: Pairs, *, mean: torch.Tensor, std: torch.Tensor
+) -> Callable[[nn.Module], float]:
+    """Return a measure of a network for ``tests=``: its accuracy on pairs, 0 to 1.
+
+    Args:
+        pairs, mean, std: as for :func:`verification`.
+    """
+
+    def accuracy(model: nn.Module) -> float:
+        device = next(model.parameters()).device
+        return verification(model, pairs, mean=mean, std=std, device=device).accuracy
+
+    return accuracy
 
 
 def _embedding(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:

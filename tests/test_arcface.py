@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refiner.arcface import ArcFace
+from refiner.arcface import ArcFace, arcface_for
 from refiner.devices import Devices
-from refiner.errors import ConfigError, DataError
+from refiner.errors import ConfigError, DataError, ModelError
 from refiner.task import check_task
 from refiner.tensor_loader import TensorLoader
 from refiner.training import TrainConfig, train
@@ -196,3 +196,19 @@ def test_it_trains_a_model_and_itself_as_any_task() -> None:
     assert result.losses[-1] < result.losses[0] / 2
     assert result.score == 1
     assert torch.equal(task.weight, before)  # the trainer has a copy
+
+
+def test_a_head_has_the_size_of_the_models_embedding() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 7), nn.BatchNorm1d(7)).train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    head = arcface_for(model, torch.randn(2, 3, 2, 2), 5, seed=3)
+    assert torch.equal(head.weight, ArcFace(5, 7, seed=3).weight)
+    assert model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_model_without_an_embedding_gets_no_head() -> None:
+    with pytest.raises(ConfigError, match=r"the model gives torch.float32 of shape \(2, 3, 4, 4\)"):
+        arcface_for(nn.Identity(), torch.zeros(2, 3, 4, 4), 5)
+    with pytest.raises(ModelError, match="fails on an input of the data"):
+        arcface_for(nn.Linear(3, 4), torch.zeros(2, 5), 5)

@@ -106,3 +106,15 @@ def test_what_does_not_fit_is_told_and_leaves_nothing(architecture, tmp_path) ->
     assert not out.exists()
     with pytest.raises(refiner.RefinerError, match="the test 'bad' fails"):
         trained(tests={"bad": lambda network: 1 / 0})
+
+
+def test_the_scores_of_the_original_stand_beside(architecture) -> None:
+    tests = {"mean": lambda network: float(network(images()).mean())}
+    original = trained(tests=tests).report
+    report = trained(
+        architecture=architecture, baseline=original, tests={**tests, "two": lambda _: 2.0}
+    ).report
+    assert report.trained.baseline == original.trained.refined
+    mean, two = report.trained.tests
+    assert mean[:2] == ("mean", original.trained.tests[0][2])
+    assert two == ("two", None, 2.0)

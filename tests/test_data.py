@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from face_folders import make_faces
 from PIL import Image
 
-from refiner import data as module
+from refiner import image_folder
 from refiner.data import load_data
 from refiner.errors import ConfigError, DataError
 from refiner.tensor_loader import TensorLoader
@@ -69,7 +70,7 @@ def test_photographs_of_different_shapes_are_cut_not_squashed(tmp_path) -> None:
 
 
 def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_TENSOR_LIMIT", 100)
+    monkeypatch.setattr(image_folder, "_TENSOR_LIMIT", 100)
     data = load_data(f"folder:{folder}", batch_size=4)
     assert not isinstance(data.train, TensorLoader)
     x, y = next(iter(data.val))
@@ -131,3 +132,20 @@ def test_unknown_names_and_sizes() -> None:
             load_data(spec)
     with pytest.raises(ConfigError, match="batch_size is 0"):
         load_data("digits", batch_size=0)
+
+
+def test_faces_are_identities_and_tell_their_scale(tmp_path) -> None:
+    make_faces(tmp_path)
+    data = load_data(f"faces:{tmp_path}", batch_size=4, limit=12, image_size=8, seed=2)
+    assert len(data.classes) == 2  # of five training images each
+    assert data.train.images.shape == (10, 3, 8, 8)
+    assert (data.mean.tolist(), data.std.tolist()) == ([0.5], [0.5])
+    with pytest.raises(DataError, match="there is no folder"):
+        load_data(f"faces:{tmp_path}/gone")
+
+
+def test_a_folder_of_images_tells_its_scale(folder) -> None:
+    data = load_data(f"folder:{folder}")
+    x, _ = next(iter(data.val))
+    pixels = x * data.std.view(1, -1, 1, 1) + data.mean.view(1, -1, 1, 1)
+    assert torch.allclose(pixels, data.val.images.float() / 255, atol=1e-6)

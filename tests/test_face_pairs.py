@@ -7,10 +7,12 @@ import struct
 import numpy as np
 import pytest
 import torch
+from face_folders import face, make_pack
 from PIL import Image
 
 from refiner.errors import DataError
-from refiner.face_pairs import read_bin, read_pairs
+from refiner.face_pairs import find_pairs, load_pairs, pair_tests, read_bin, read_pairs
+from refiner.verification import verification
 
 
 def picture(value, size=(6, 5), fmt="PNG"):
@@ -266,3 +268,57 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path) -> None:
     for bad in (b"", b"no image", IMAGES[0][:45], postscript):
         with pytest.raises(DataError, match="image 1 of .*pack.bin is no readable JPEG or PNG"):
             read_bin(written(tmp_path, pickle.dumps(([IMAGES[0], bad], [True]))))
+
+
+LIST = "1\nAnn\t1\t2\nAnn\t1\tBo\t12\n"
+
+
+def test_the_folder_of_a_list_is_named_or_val_or_its_own(people) -> None:
+    (people / "pairs.txt").write_text(LIST)
+    (people / "val" / "own.txt").write_text(LIST)
+    (people / "elsewhere").mkdir()
+    (people / "elsewhere" / "far.txt").write_text(LIST)
+    sources = (
+        people / "pairs.txt",
+        people / "val" / "own.txt",
+        f"{people}/elsewhere/far.txt:{people}/val",
+    )
+    for source in sources:
+        pairs = load_pairs(source, size=(5, 6))
+        assert colours(pairs.images) == [11, 12, 112]
+    with pytest.raises(DataError, match="which .*elsewhere lacks"):
+        load_pairs(people / "elsewhere" / "far.txt")
+    assert find_pairs(people) == [people / "pairs.txt"]
+
+
+def test_a_pack_is_known_by_its_suffix_and_may_be_gray(tmp_path) -> None:
+    path = make_pack(tmp_path / "x.bin")
+    assert load_pairs(path).images.shape[1:] == (3, 112, 112)
+    gray = load_pairs(path, channels=1, size=(16, 16)).images
+    assert gray.shape == (40, 1, 16, 16)
+    assert torch.equal(gray[0, 0], torch.from_numpy(np.asarray(face(200, 1).convert("L")).copy()))
+    assert find_pairs(tmp_path) == [path]
+
+
+def test_pair_tests_measure_what_verification_does(people, tmp_path) -> None:
+    make_pack(people / "y.bin")
+    (people / "other").mkdir()
+    make_pack(people / "other" / "y.bin")
+    (people / "pairs.txt").write_text(LIST)
+    sources = [people / "pairs.txt", people / "y.bin", people / "other" / "y.bin"]
+    half = torch.tensor([0.5])
+    model = torch.nn.Flatten()
+    model.register_parameter("unused", torch.nn.Parameter(torch.zeros(1)))
+    tests = pair_tests(model, sources, size=(8, 8), mean=half, std=half)
+    assert list(tests) == [
+        "accuracy on pairs.txt",
+        f"accuracy on {people / 'y.bin'}",
+        f"accuracy on {people / 'other' / 'y.bin'}",
+    ]
+    found = verification(
+        model, load_pairs(sources[1], size=(8, 8)), mean=half, std=half, device=torch.device("cpu")
+    )
+    assert list(tests.values())[1](model) == found.accuracy
+    assert found.accuracy > 0.9  # the pixels of these faces tell them apart
+    with pytest.raises(DataError, match="verification wants embeddings"):
+        pair_tests(torch.nn.Identity(), sources, mean=half, std=half)

@@ -29,8 +29,8 @@ FLOORS = [
         "loaders",
         "arcface",
     },
-    {"architecture", "data"},
-    {"space", "macro", "identities"},
+    {"architecture", "identities"},
+    {"space", "macro", "data"},
     {
         "macro_network",
         "cost",

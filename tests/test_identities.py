@@ -3,8 +3,10 @@ import pytest
 import torch
 from PIL import Image
 
+from refiner import image_folder
 from refiner.errors import ConfigError, DataError
 from refiner.identities import FACE_MEAN, FACE_STD, load_identities
+from refiner.tensor_loader import TensorLoader
 
 COUNTS = {"ann": 10, "bo": 6, "cy": 5, "dee": 2, "eve": 1, "fay": 8}
 
@@ -168,8 +170,52 @@ def test_too_few_identities_or_images_are_told(folder, tmp_path) -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"image_size": 0}, "image_size is 0"),
         ({"min_images": 0}, "min_images is 0"),
+        ({"limit": 0}, "limit is 0"),
+        ({"validation_share": 1.0}, "validation_share is 1.0"),
+        (
+            {"identities": 2, "images_per_identity": 5, "train_images": 3, "validation_share": 0.5},
+            "no train_images beside it",
+        ),
     ],
 )
 def test_numbers_that_do_not_fit(folder, options, message) -> None:
     with pytest.raises(ConfigError, match=message):
         load_identities(folder, **options)
+
+
+def test_many_images_are_read_from_disk_alike(folder, monkeypatch) -> None:
+    whole = load_identities(folder, batch_size=8, seed=3)
+    monkeypatch.setattr(image_folder, "_TENSOR_LIMIT", 100)
+    data = load_identities(folder, batch_size=8, seed=3)
+    assert isinstance(whole.train, TensorLoader)
+    assert not isinstance(data.train, TensorLoader)
+    assert data.classes == whole.classes
+    ((x, y),), ((same, labels),) = data.val, whole.val
+    assert torch.allclose(x, same, atol=1e-6)
+    assert torch.equal(y, labels)
+    batches = list(data.train)
+    assert [len(labels) for _, labels in batches] == [8, 8, 8]
+    reds = sorted(round(float(image[0, 0, 0]) * 127.5 + 127.5) for x, _ in batches for image in x)
+    assert reds == sorted(int(image[0, 0, 0]) for image in whole.train.images)
+    assert (data.mean, data.std) == (FACE_MEAN, FACE_STD)
+
+
+def test_a_share_of_all_images_validates(folder) -> None:
+    for share, count in ((0.01, 1), (0.5, 16), (0.99, 26)):  # of 31 images of five identities
+        data = load_identities(folder, validation_share=share, seed=1)
+        train, val = parts(data)
+        assert len(val) == count
+        assert set(per_identity(train)) == set(data.classes), "each has an image to train on"
+        assert len(train | val) == 31
+
+
+def test_a_limit_draws_whole_identities(folder) -> None:
+    for seed in range(4):
+        full = parts(load_identities(folder, seed=seed))[0]
+        data = load_identities(folder, limit=15, seed=seed)
+        train, _ = parts(data)
+        assert 2 <= len(data.classes) < 5
+        assert len(train) <= 15
+        assert train == {(name, i) for name, i in full if name in data.classes}
+    assert len(load_identities(folder, limit=1).classes) == 2
+    assert load_identities(folder, limit=24).classes == load_identities(folder).classes

@@ -13,6 +13,8 @@ def test_what_a_scale_shrinks_and_says() -> None:
     assert scale.count("epochs of warm-up", 1) == 1
     assert scale.width("channels", 64) == 32
     assert scale.width("channels of another", 8) == 8
+    assert Scale(0.25).width("side", 112, step=16) == 64
+    assert Scale(0.01).width("side", 112, step=16, least=48) == 48
     assert scale.notes == (
         "scale 0.25 of the experiment, so its figures are not the paper's: images 250 of 1,000; "
         "epochs 5 of 10; channels 32 of 64",
