@@ -37,6 +37,7 @@ from .option_types import (
     Slots,
     TaskName,
     TrainingData,
+    Verify,
     Weights,
 )
 
@@ -101,6 +102,7 @@ def run(
         bool, typer.Option(help="of a recipe: with a warm-up (the paper's RP) or without (its R)")
     ] = True,
     task: TaskName = "classification",
+    verify: Verify = None,
     slots: Slots = "conv",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
@@ -150,8 +152,8 @@ def run(
         if _given(context, name):
             raise RefinerError(f"--{name} is of recipes. Name one with --recipe, or leave it out.")
     options = RunOptions(
-        model=_named(model), data=data, task=task, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
+        model=_named(model), data=data, task=task, verify=tuple(verify or ()), slots=slots,
+        candidates=candidates, allow_larger=allow_larger, strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
         lr=lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
         pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
@@ -200,6 +202,7 @@ def train_command(
         ),
     ] = None,
     task: TaskName = "classification",
+    verify: Verify = None,
     epochs: Annotated[int, typer.Option(help="of training")] = 35,
     lr: LearningRate = 0.1,
     schedule: Schedule = "sgdr",
@@ -231,8 +234,8 @@ def train_command(
         resume_training(resume, model=model, as_json=as_json)
         return
     options = TrainOptions(
-        model=_named(model), data=data, arch=None if arch is None else str(arch), task=task, epochs=epochs,
-        lr=lr, schedule=schedule, batch_size=batch_size, limit=limit, image_size=image_size,
+        model=_named(model), data=data, arch=None if arch is None else str(arch), task=task,
+        verify=tuple(verify or ()), epochs=epochs, lr=lr, schedule=schedule, batch_size=batch_size, limit=limit, image_size=image_size,
         data_root=str(data_root), model_arg=tuple(model_arg or ()), pretrained=pretrained,
         weights=None if weights is None else str(weights), seed=seed, device=device,
         precision=precision,

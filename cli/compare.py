@@ -29,7 +29,10 @@ class _Row:
 
 def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     """Print a row for each network that the runs trained; JSON with all of it if asked."""
-    rows = [row for folder in folders for row in _rows(folder)]
+    rows: list[_Row] = []
+    for folder in folders:
+        *originals, own = _rows(folder)
+        rows += [row for row in originals if not _shown(row, rows)] + [own]
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     if as_json:
         print(json.dumps([_document(row) for row in rows]))
@@ -48,6 +51,15 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
         ],
         left=3,
     )  # fmt: skip
+
+
+def _shown(row: _Row, rows: Sequence[_Row]) -> bool:
+    """Return whether another run showed this original: two reports can tell of one network."""
+    return any(
+        (other.vector, other.macs, other.params, other.epochs, other.scores)
+        == (row.vector, row.macs, row.params, row.epochs, row.scores)
+        for other in rows
+    )
 
 
 def _rows(folder: Path) -> list[_Row]:

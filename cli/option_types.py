@@ -48,11 +48,26 @@ ExampleData = Annotated[
     ),
 ]
 TrainingData = Annotated[
-    str, typer.Option("--data", help="digits, cifar10, cifar100, folder:PATH or FILE.py:FUNCTION")
+    str,
+    typer.Option(
+        "--data",
+        help="digits, cifar10, cifar100, folder:PATH, faces:PATH (PATH/train/IDENTITY/*.jpg) or FILE.py:FUNCTION",
+    ),
 ]
 TaskName = Annotated[
     str,
-    typer.Option("--task", help="classification, segmentation, regression, or FILE.py:FUNCTION"),
+    typer.Option(
+        "--task", help="classification, segmentation, regression, arcface, or FILE.py:FUNCTION"
+    ),
+]
+Verify = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="pairs of faces to verify the trained networks on: a list in LFW's format, FILE or "
+        "FILE:FOLDER with the folder of its images (default: val beside the list), or a .bin pack; "
+        "may be repeated; default with arcface: pairs.txt and *.bin in faces:PATH",
+        show_default=False,
+    ),
 ]
 LearningRate = Annotated[float, typer.Option("--lr", help="largest learning rate")]
 Schedule = Annotated[str, typer.Option(help="of the learning rate: sgdr, cosine or step")]

@@ -4,19 +4,24 @@ import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import torch
 from torch import nn
 
-from refiner.data import Data, load_data
+from refiner.arcface import EMBEDDING_SIZE, arcface_for
+from refiner.data import load_data
 from refiner.errors import ConfigError, RunError, one_line
-from refiner.loaders import example_of
+from refiner.face_pairs import file_and_folder, find_pairs, pair_tests
+from refiner.loaders import Data, example_of
 from refiner.models import ModelSpec, default_input_size, input_channels
 from refiner.run_folder import RunFolder
-from refiner.task import Task, checked_task, make_task
+from refiner.task import TASKS, Task, checked_task, make_task
 from refiner.training import TrainConfig
 from refiner.user_code import load_function
+
+Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
+_ARCFACE = "arcface"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class ModelAndData:
     model: str
     data: str
     task: str
+    verify: tuple[str, ...]
     lr: float
     schedule: str
     batch_size: int
@@ -47,6 +53,7 @@ class ModelAndData:
             model=absolute(self.model),
             data=absolute(self.data),
             task=absolute(self.task),
+            verify=tuple(map(_absolute_pairs, self.verify)),
             data_root=str(Path(self.data_root).resolve()),
             weights=weights,
         )
@@ -58,15 +65,16 @@ class ModelAndData:
 
     def load(
         self, first: Callable[[], Any] = lambda: None
-    ) -> tuple[ModelSpec, nn.Module, Data, Task]:
-        """Return the model's spec, the model, data that fits its channels, and the task.
+    ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
+        """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
         The data decides how many classes the model has, and the model how many channels the data.
+        With ArcFace the model's output is an embedding, and the head's size that of the embedding.
 
         Args:
             first: is called when the model's file has run, and before data is read.
         """
-        task = _task(self.task)
+        task = None if self.task == _ARCFACE else _task(self.task)
         spec = ModelSpec(
             source=self.model,
             arguments=model_arguments(self.model_arg),
@@ -86,9 +94,36 @@ class ModelAndData:
             limit=self.limit,
             seed=self.seed,
         )
+        if task is None and not data.classes:
+            raise ConfigError(
+                f"{self.data} does not name its identities, as --task arcface needs. Use --data "
+                "faces:PATH, or a task of your own."
+            )
         if data.classes:
-            spec = replace(spec, classes=len(data.classes))
-        return spec, spec.build(), data, task
+            outputs = EMBEDDING_SIZE if task is None else len(data.classes)
+            spec = replace(spec, classes=outputs)
+        model = spec.build()
+        if task is None:
+            example = example_of(data.train)
+            task = arcface_for(model, example, len(data.classes), seed=self.seed)
+        return spec, model, data, task, self._tests(model, data)
+
+    def _tests(self, model: nn.Module, data: Data) -> Tests:
+        """Return what verifies trained networks on pairs."""
+        sources: Sequence[str | Path] = self.verify
+        if not sources and self.task == _ARCFACE and self.data.startswith("faces:"):
+            sources = find_pairs(Path(self.data.removeprefix("faces:")))
+        if not sources:
+            return {}
+        if data.mean is None or data.std is None:
+            raise ConfigError(
+                f"--verify cannot tell how {self.data} scales its pixels. Use --data faces:PATH or "
+                "folder:PATH."
+            )
+        _, channels, height, width = example_of(data.train).shape
+        return pair_tests(
+            model, sources, channels=channels, size=(height, width), mean=data.mean, std=data.std
+        )
 
     def free_folder(self) -> Path:
         """Return a new folder, named after the model and the data."""
@@ -125,7 +160,8 @@ def kept_options(kind: type[Options], folder: Path, model: str | None) -> Option
             f"{folder} holds no run that this command of this version began, so it cannot go on. A run "
             "made in Python goes on with resume=True there."
         )
-    options = kind(**{**kept, "model_arg": tuple(kept["model_arg"])})
+    lists = {name: tuple(kept[name]) for name in ("model_arg", "verify")}
+    options = kind(**{**kept, **lists})
     if model is not None and absolute(model) != options.model:
         raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
     return options
@@ -133,6 +169,11 @@ def kept_options(kind: type[Options], folder: Path, model: str | None) -> Option
 
 def _task(name: str) -> Task:
     """Return a shipped task, or the one that a function of the user's returns."""
+    if ":" not in name and name not in TASKS:
+        raise ConfigError(
+            f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}, {_ARCFACE}; or write "
+            "FILE.py:FUNCTION."
+        )
     if ":" not in name:
         return make_task(name)
     function = load_function(name, ConfigError)
@@ -144,13 +185,19 @@ def _task(name: str) -> Task:
 
 
 def absolute(source: str) -> str:
-    """Return ``FILE.py:FUNCTION`` or ``folder:PATH`` with the path absolute, anything else as it is."""
+    """Return ``FILE.py:FUNCTION``, ``folder:PATH`` or ``faces:PATH`` with the path absolute, else as it is."""
     head, colon, tail = source.rpartition(":")
     if head.endswith(".py"):
         return f"{Path(head).resolve()}{colon}{tail}"
-    if source.startswith("folder:"):
-        return f"folder:{Path(source.removeprefix('folder:')).resolve()}"
+    for form in ("folder:", "faces:"):
+        if source.startswith(form):
+            return f"{form}{Path(source.removeprefix(form)).resolve()}"
     return source
+
+
+def _absolute_pairs(source: str) -> str:
+    """Return ``FILE`` or ``FILE:FOLDER`` of pairs with both paths absolute."""
+    return ":".join(str(path.resolve()) for path in file_and_folder(source) if path is not None)
 
 
 def check_new_file(path: Path) -> None:

@@ -75,7 +75,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
     devices = check_settings(options.slots, options.strategy, options.device, options.precision)
     with listening(folder, "refine --resume") as progress:
         # Before data is read, and after the model's file could register its own.
-        spec, model, data, task = options.load(
+        spec, model, data, task, tests = options.load(
             first=lambda: candidate_names(candidate_list(options.candidates))
         )
         if data.note and devices.is_main:
@@ -85,6 +85,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             data.train,
             data.val,
             task=task,
+            tests=tests,
             slots=options.slots,  # type: ignore[arg-type]
             candidates=candidate_list(options.candidates),
             allow_larger=options.allow_larger,

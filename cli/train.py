@@ -43,7 +43,7 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
     architecture = None if options.arch is None else Architecture.load(options.arch)
     with listening(folder, "refine train --resume") as progress:
         # The weights are those of the network that is trained, which may be a rewritten one.
-        spec, model, data, task = replace(options, weights=None).load()
+        spec, model, data, task, tests = replace(options, weights=None).load()
         if data.note and devices.is_main:
             progress.note(data.note)
         result = refiner.train_architecture(
@@ -53,6 +53,7 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
             architecture=architecture,
             weights=options.weights,
             task=task,
+            tests=tests,
             config=config,
             seed=options.seed,
             device=options.device,

@@ -89,7 +89,7 @@ def test_commands_and_options_are_frozen() -> None:
         "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
     }  # fmt: skip
     training = {
-        "model", "--data", "--task", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
+        "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json",
     }  # fmt: skip
@@ -220,14 +220,14 @@ def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
 
 def test_recipes(net, capsys) -> None:
     assert main(["recipes"]) == 0
-    assert "lresnet50e-ir" in capsys.readouterr().out
-    assert main(["recipes", "copy", "lresnet50e-ir", "mine.py"]) == 0
+    assert "lresnet50e-ir-faces" in capsys.readouterr().out
+    assert main(["recipes", "copy", "lresnet50e-ir-faces", "mine.py"]) == 0
     assert Path("mine.py").read_text().startswith('"""LResNet50E-IR')
     for bad in (
-        ["copy", "lresnet50e-ir", "mine.py"],
+        ["copy", "lresnet50e-ir-faces", "mine.py"],
         ["show", "x"],
         ["eat"],
-        ["copy", "lresnet50e-ir"],
+        ["copy", "lresnet50e-ir-faces"],
     ):
         assert main(["recipes", *bad]) == 2
 
@@ -308,7 +308,7 @@ BAD = {
     "mistyped command": (["slot", "NET"], "Did you mean slots"),
     "unknown format": (["export", "fresh", "--format", "coreml"], "torchscript, python, onnx, pt2"),
     "place that cannot be written": (
-        ["recipes", "copy", "lresnet50e-ir", "/proc/x.py"],
+        ["recipes", "copy", "lresnet50e-ir-faces", "/proc/x.py"],
         "/proc/x.py",
     ),
     "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
@@ -326,7 +326,10 @@ BAD = {
     "compared with nothing": (["compare", "empty"], "holds no config.json"),
     "option of a resumed run": (["--resume", "fresh", "--epochs", "9"], "--epochs cannot change"),
     "file without a function": (["net.py"], "It has: build_model, raises, text"),
-    "copy into a missing folder": (["recipes", "copy", "lresnet50e-ir", "no/a.py"], "no folder no"),
+    "copy into a missing folder": (
+        ["recipes", "copy", "lresnet50e-ir-faces", "no/a.py"],
+        "no folder no",
+    ),
     "export into a missing folder": (["export", "fresh", "--to", "no/a.ts"], "no folder no"),
 }
 

@@ -1,22 +1,25 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from face_folders import make_faces
 from PIL import Image
 from refiner.recipes import (
+    lresnet50e_ir_faces,
     nas_overfitting,
     resnet18_8_cifar10,
     resnet18_16_cifar10,
     resnet18_imagenet_transfer,
     resnet20,
 )
-from refiner.recipes.lresnet50e_ir import build_model
 
 from refiner.cost import measure_cost
 from refiner.errors import DataError
+from refiner.loaders import Data
 from refiner.macro import MacroSpace
 from refiner.recipe import RecipeSettings, Scale
 from refiner.rewriting import rewrite
@@ -24,7 +27,7 @@ from refiner.space import search_space
 
 
 def test_lresnet50e_ir_and_the_row_of_the_paper() -> None:
-    model, x = build_model(), torch.zeros(1, 3, 112, 112)
+    model, x = lresnet50e_ir_faces.build_model(), torch.zeros(1, 3, 112, 112)
     before = measure_cost(model, x)
     assert before.params == pytest.approx(4.35e7, rel=0.005)
     assert before.macs == pytest.approx(6.32e9, rel=0.005)
@@ -162,3 +165,78 @@ def test_nas_overfitting_without_its_faces(tmp_path) -> None:
     with pytest.raises(DataError, match=r"nothing/faces, whose faces .* give --data-root DIR"):
         nas_overfitting.run(chosen)
     assert not (tmp_path / "run").exists()
+
+
+def without_times(report: dict) -> dict:
+    return {key: value for key, value in report.items() if not key.startswith("latency")}
+
+
+@pytest.mark.parametrize("pretrain", [True, False], ids=["RP", "R"])
+def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monkeypatch) -> None:
+    for name, value in (("LEAST_EPOCHS", 2), ("LEAST_TRAIN_EPOCHS", 1), ("SAMPLES", 2)):
+        monkeypatch.setattr(lresnet50e_ir_faces, name, value)
+    faces = make_faces(tmp_path / "faces", identities=11, images=10, size=48)
+    (faces / "train" / "P10" / "0.png").unlink()  # one image short, so not in the proxy task
+    options = {"scale": Scale(0.001), "device": "cpu", "progress": False, "pretrain": pretrain}
+    run = RecipeSettings(out=tmp_path / "run", data=f"faces:{faces}", **options)
+    lresnet50e_ir_faces.run(run)
+
+    def reports() -> dict:
+        found = {p.parent.name: json.loads(p.read_text()) for p in run.out.glob("*/report.json")}
+        return {name: without_times(report) for name, report in found.items()}
+
+    first = reports()
+    assert set(first) == {"search", "baseline", "refined"}
+    assert len(first["search"]["vector"]) == 24
+    assert first["refined"]["vector"] == first["search"]["vector"]
+    assert first["baseline"]["vector"] == [0] * 24
+    lines = (run.out / "search" / "metrics.jsonl").read_text().splitlines()
+    phases = [json.loads(line)["phase"] for line in lines]
+    assert phases == ["warm-up" if pretrain else "search", "search"]
+    notes = "\n".join(first["search"]["notes"])
+    assert "height and width of the images 48 of 112" in notes
+    assert "channels of the stem 8 of 64" in notes
+    assert "10 of 11 identities; 90 images train, 10 validate" in notes
+    assert "11 of 11 identities; 108 images train, 1 validate" in first["refined"]["notes"][1]
+    ((_, nothing, alone),) = first["baseline"]["trained"]["tests"]
+    assert nothing is None
+    ((name, baseline, refined),) = first["refined"]["trained"]["tests"]
+    assert name == "accuracy on pairs.txt"
+    assert baseline == alone
+    assert 0 <= refined <= 1
+    assert first["refined"]["trained"]["baseline"] == first["baseline"]["trained"]["refined"]
+
+    shutil.rmtree(run.out / "refined")  # as if it had been stopped before
+    (run.out / "baseline" / "checkpoint" / "train.pt").unlink()
+    lresnet50e_ir_faces.run(replace(run, resume=True))
+    assert reports() == first
+
+
+def test_the_recipe_on_faces_has_the_numbers_of_the_paper(monkeypatch, tmp_path) -> None:
+    asked: dict = {}
+
+    class Stop(Exception):
+        pass
+
+    def refine(model, train, val, **options):
+        asked.update(options, batch_size=train)
+        raise Stop
+
+    def load(path, **options):
+        asked.update(options)
+        return Data(train=None, val=None, name="", classes=("a", "b"))
+
+    monkeypatch.setattr(lresnet50e_ir_faces, "load_identities", load)
+    monkeypatch.setattr(lresnet50e_ir_faces, "example_of", lambda _: torch.zeros(2, 3, 112, 112))
+    monkeypatch.setattr(lresnet50e_ir_faces.refiner, "refine", refine)
+    with pytest.raises(Stop):
+        lresnet50e_ir_faces.run(RecipeSettings(out=tmp_path, data=f"faces:{tmp_path}"))
+    assert (asked["identities"], asked["images_per_identity"], asked["train_images"]) == (
+        4000,
+        40,
+        36,
+    )
+    assert asked["search"].total_epochs == 150
+    assert (asked["search"].weights.lr_max, asked["search"].weights.lr_min) == (0.1, 0.0001)
+    assert (asked["slots"], asked["task"].scale, asked["task"].margin) == ("block", 64.0, 0.5)
+    assert asked["notes"] == ("",)

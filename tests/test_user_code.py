@@ -6,7 +6,7 @@ from refiner.user_code import functions_in, load_function
 
 
 def test_a_function_of_a_package() -> None:
-    spec = ModelSpec(source="refiner.recipes.lresnet50e_ir:build_model")
+    spec = ModelSpec(source="refiner.recipes.lresnet50e_ir_faces:build_model")
     assert default_input_size(spec.build()) == (3, 112, 112)
 
 
