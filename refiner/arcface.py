@@ -153,7 +153,9 @@ def _with_margin(cosine: torch.Tensor, margin: float) -> torch.Tensor:
     """Return cos(theta + margin) for cos(theta), of any shape, and its continuation beyond pi.
 
     Where theta + margin is above pi the cosine would rise again. There it is cos(theta) - m sin(m), as
-    in the published code with ``easy_margin=False``: not above -1, and falling.
+    in the published code with ``easy_margin=False``: not above -1, and falling. It leaves a minimum in
+    which nothing is learned, every embedding opposite to all identities, at a loss of s m sin(m) + log K:
+    22.5 for 1,345 identities. A learning rate that is too large for the batch leads there.
     """
     # The root has no finite slope at zero, where cos(theta) is 1 or -1.
     sine = ((1 - cosine) * (1 + cosine)).clamp(min=_LEAST_SQUARED_SINE).sqrt()

@@ -175,7 +175,9 @@ def without_times(report: dict) -> dict:
 def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monkeypatch) -> None:
     for name, value in (("LEAST_EPOCHS", 2), ("LEAST_TRAIN_EPOCHS", 1), ("SAMPLES", 2)):
         monkeypatch.setattr(lresnet50e_ir_faces, name, value)
-    faces = make_faces(tmp_path / "faces", identities=11, images=10, size=48)
+    shallow = tuple((times, 1) for times, _ in lresnet50e_ir_faces.STAGES)
+    monkeypatch.setattr(lresnet50e_ir_faces, "STAGES", shallow)
+    faces = make_faces(tmp_path / "faces", identities=11, images=10, size=32)
     (faces / "train" / "P10" / "0.png").unlink()  # one image short, so not in the proxy task
     options = {"scale": Scale(0.001), "device": "cpu", "progress": False, "pretrain": pretrain}
     run = RecipeSettings(out=tmp_path / "run", data=f"faces:{faces}", **options)
@@ -187,14 +189,14 @@ def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monke
 
     first = reports()
     assert set(first) == {"search", "baseline", "refined"}
-    assert len(first["search"]["vector"]) == 24
+    assert len(first["search"]["vector"]) == 4
     assert first["refined"]["vector"] == first["search"]["vector"]
-    assert first["baseline"]["vector"] == [0] * 24
+    assert first["baseline"]["vector"] == [0] * 4
     lines = (run.out / "search" / "metrics.jsonl").read_text().splitlines()
     phases = [json.loads(line)["phase"] for line in lines]
     assert phases == ["warm-up" if pretrain else "search", "search"]
     notes = "\n".join(first["search"]["notes"])
-    assert "height and width of the images 48 of 112" in notes
+    assert "height and width of the images 32 of 112" in notes
     assert "channels of the stem 8 of 64" in notes
     assert "10 of 11 identities; 90 images train, 10 validate" in notes
     assert "11 of 11 identities; 108 images train, 1 validate" in first["refined"]["notes"][1]
