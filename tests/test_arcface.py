@@ -219,5 +219,7 @@ def test_embeddings_opposite_to_all_identities_have_the_loss_that_is_told() -> N
     with torch.no_grad():
         head.weight.copy_(torch.tensor([1.0, 2, 3, 4]).expand(1345, 4))
     loss = head.loss(MODEL, (-head.weight[:8].detach(), torch.arange(8)))
-    assert float(loss.detach()) == pytest.approx(64 * 0.5 * math.sin(0.5) + math.log(1345), rel=1e-4)
+    assert float(loss.detach()) == pytest.approx(
+        64 * 0.5 * math.sin(0.5) + math.log(1345), rel=1e-4
+    )
     assert float(loss.detach()) == pytest.approx(22.5, abs=0.1)
