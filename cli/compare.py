@@ -1,6 +1,7 @@
 """``refine compare``: the networks of several runs side by side."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 from refiner.report import Report
 from refiner.run_folder import RunFolder
-from refiner.search import short
 
 from .screen import print_table
 
@@ -28,7 +28,7 @@ class _Row:
 
 
 def compare(folders: Sequence[Path], *, as_json: bool) -> None:
-    """Print a row for each network that the runs trained; JSON with all of it if asked."""
+    """Print a column for each network that the runs trained; JSON with all of it if asked."""
     rows: list[_Row] = []
     for folder in folders:
         *originals, own = _rows(folder)
@@ -37,20 +37,30 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_document(row) for row in rows]))
         return
+    names_of = _short_names(folders)
+    measures = [
+        ("MACs", [f"{row.macs:,}" for row in rows]),
+        ("parameters", [f"{row.params:,}" for row in rows]),
+        ("ms", ["" if row.latency is None else f"{row.latency:.2f}" for row in rows]),
+        ("epochs", ["" if row.epochs is None else str(row.epochs) for row in rows]),
+        *((n, [f"{r.scores[n]:.4f}" if n in r.scores else "" for r in rows]) for n in names),
+    ]
     print_table(
         "networks",
-        ("run", "network", "architecture", "MACs", "parameters", "ms", "epochs", *names),
-        [
-            (
-                row.run, row.network, short(row.vector), f"{row.macs:,}", f"{row.params:,}",
-                "" if row.latency is None else f"{row.latency:.2f}",
-                "" if row.epochs is None else str(row.epochs),
-                *(f"{row.scores[name]:.4f}" if name in row.scores else "" for name in names),
-            )
-            for row in rows
-        ],
-        left=3,
-    )  # fmt: skip
+        ("", *(f"{names_of[row.run]}\n{row.network}" for row in rows)),
+        [(measure, *values) for measure, values in measures],
+    )
+    for row in rows:
+        if any(row.vector):
+            print(f"{names_of[row.run]}: {','.join(map(str, row.vector))}")
+
+
+def _short_names(folders: Sequence[Path]) -> dict[str, str]:
+    """Return of each folder what tells it from the others, so that a table has room for numbers."""
+    if len(folders) < 2:
+        return {str(folder): str(folder) for folder in folders}
+    shared = Path(os.path.commonpath([folder.absolute().parent for folder in folders]))
+    return {str(folder): str(folder.absolute().relative_to(shared)) for folder in folders}
 
 
 def _shown(row: _Row, rows: Sequence[_Row]) -> bool:
