@@ -148,9 +148,11 @@ def run(
             pretrain=pretrain, seed=seed, device=device, precision=precision, out=out, as_json=as_json,
         )  # fmt: skip
         return
-    for name in ("scale", "pretrain"):
+    for name, typed in (("scale", "--scale"), ("pretrain", "--pretrain and --no-pretrain")):
         if _given(context, name):
-            raise RefinerError(f"--{name} is of recipes. Name one with --recipe, or leave it out.")
+            raise RefinerError(
+                f"{typed} goes with a recipe. Name one with --recipe, or leave it out."
+            )
     options = RunOptions(
         model=_named(model), data=data, task=task, verify=tuple(verify or ()), slots=slots,
         candidates=candidates, allow_larger=allow_larger, strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,

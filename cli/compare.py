@@ -30,6 +30,7 @@ class _Row:
 def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     """Print a column for each network that the runs trained; JSON with all of it if asked."""
     rows: list[_Row] = []
+    folders = [run for folder in folders for run in runs_in(folder)]
     for folder in folders:
         *originals, own = _rows(folder)
         rows += [row for row in originals if not _shown(row, rows)] + [own]
@@ -53,6 +54,13 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     for row in rows:
         if any(row.vector):
             print(f"{names_of[row.run]}: {','.join(map(str, row.vector))}")
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """Return the folder itself or, where a recipe put several runs into it, the folders of the finished ones."""
+    inner = sorted(path.parent for path in folder.glob("*/report.json"))
+    inner = [path for path in inner if (path / "config.json").is_file()]
+    return [folder] if (folder / "config.json").is_file() or not inner else inner
 
 
 def _short_names(folders: Sequence[Path]) -> dict[str, str]:

@@ -28,8 +28,10 @@ def recipes(action: str | None, name: str | None, to: Path | None) -> None:
         return
     if action not in ("show", "copy"):
         raise ConfigError(f"unknown action {action!r}. Use `refine recipes show NAME` or copy.")
-    name = None if name is None else name.replace("_", "-")
-    if name is None or name not in known:
+    if name is None:
+        raise ConfigError(f"{action} wants a name. Choose from: {', '.join(known)}.")
+    name = name.replace("_", "-")
+    if name not in known:
         raise ConfigError(f"there is no recipe {name!r}. Choose from: {', '.join(known)}.")
     text = known[name].read_text("utf-8")
     if action == "show":
@@ -126,6 +128,13 @@ def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) 
         )
         with seeded(kept["seed"]):  # models that it builds begin alike when the run goes on
             run(settings)
-    # A recipe of several runs may write a report of its own beside their folders.
-    reports = [path.parent for path in sorted(folder.rglob("report.json"))]
-    compare([path for path in reports if (path / "config.json").is_file()], as_json=as_json)
+    show_recipe(folder, as_json=as_json)
+
+
+def show_recipe(folder: Path, *, as_json: bool) -> None:
+    """Print what a recipe left: its runs side by side and, where it wrote one, its own report."""
+    compare([folder], as_json=as_json)
+    own = folder / "report.md"
+    if not as_json and own.is_file() and not (folder / "config.json").is_file():
+        print(f"\n{own.read_text('utf-8')}")
+        print(f"{folder}: {' '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")

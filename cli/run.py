@@ -15,8 +15,9 @@ from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import candidate_names
 
+from .compare import runs_in
 from .options import ModelAndData, candidate_list, check_new_file, kept_options
-from .recipes import kept_recipe, resume_recipe
+from .recipes import kept_recipe, resume_recipe, show_recipe
 from .screen import listening, print_report
 
 _EXPORTS = {
@@ -115,7 +116,10 @@ def print_run(report: Report, folder: Path, as_json: bool) -> None:
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
-    """Print a run's report, and write report.md again."""
+    """Print a run's report, and write report.md again; of a recipe's folder what its runs left."""
+    if runs_in(folder) != [folder]:
+        show_recipe(folder, as_json=as_json)
+        return
     run = RunFolder.open(folder)
     report = Report.from_json(run.read_json("report.json"))
     run.write_text("report.md", report.to_markdown())

@@ -107,8 +107,8 @@ def print_report(report: Report) -> None:
         "slots",
         ("slot", "original", "operation", "MACs before", "after"),
         [
-            (s.name, s.original, s.operation if i else "", f"{s.before.macs:,}",
-             f"{s.after.macs:,}" if i else "")
+            (s.name, s.original, s.operation if i else "kept", f"{s.before.macs:,}",
+             f"{s.after.macs:,}")
             for s, i in zip(report.slots, report.vector, strict=True)
         ],
     )  # fmt: skip

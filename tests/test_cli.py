@@ -168,6 +168,22 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
     assert "no run that this command" in capsys.readouterr().err
 
 
+def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, capsys) -> None:
+    for name in ("a", "b"):
+        assert main([net, *SMALL, "--train-epochs", "0", "--out", f"both/{name}"]) == 0
+    Path("both/report.md").write_text("what the recipe found\n")
+    Path("both/report.json").write_text("{}")
+    capsys.readouterr()
+    assert main(["compare", "both", "--json"]) == 0
+    assert [row["run"] for row in json.loads(capsys.readouterr().out)] == ["both/a", "both/b"]
+    assert main(["report", "both"]) == 0
+    out = capsys.readouterr().out
+    assert "what the recipe found" in out
+    assert "both: report.json report.md" in out
+    assert main(["report", "both/a"]) == 0
+    assert "architecture" in capsys.readouterr().out
+
+
 def test_the_default_folder_is_new_each_time(net) -> None:
     for _ in range(2):
         assert main([net, *SMALL, "--train-epochs", "0"]) == 0
@@ -272,7 +288,7 @@ BAD = {
     "unknown recipe": (["--recipe", "x"], "there is no recipe 'x'"),
     "file that is no recipe": (["--recipe", "net.py"], "has no function 'run'"),
     "scale out of range": (["--recipe", "resnet18-8-cifar10", "--scale", "2"], "scale is 2.0"),
-    "scale without a recipe": (["NET", "--scale", "0.5"], "--scale is of recipes"),
+    "scale without a recipe": (["NET", "--scale", "0.5"], "--scale goes with a recipe"),
     "recipe without its data": (["--recipe", "resnet18-imagenet-transfer"], "Give --data folder"),
     "unknown timm name": (["timm:resnet81"], "Did you mean"),
     "missing file": (["gone.py:build"], "gone.py. Name an existing"),
