@@ -54,10 +54,10 @@ CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 BATCH_SIZE, LEARNING_RATE = 32, 0.05
 TELLS, SAMPLES = 5, 5
 """Controller steps an epoch, and architectures for each."""
-REPEATED, SEEDS_EACH = 4, 3
-"""Architectures that are trained with several seeds, and seeds of each, to measure the noise."""
 RESAMPLES = 1000
 """Of a bootstrap."""
+_FREE = ("data", "out", "seeds", "alone_seeds", "minutes")
+"""What may be another when a run goes on."""
 
 
 class Proxy:
@@ -178,10 +178,11 @@ def table(proxy: Proxy, vectors: Sequence[Vector], lines: list[dict[str, Any]]) 
     for line in lines:
         if line["kind"] == "alone":
             alone[tuple(line["vector"])][line["seed"]] = line["accuracy"]
-    alone_A = np.array([alone[v][0] for v in vectors])
+    alone_A = np.array([statistics.mean(alone[v].values()) for v in vectors])
+    each = len(alone[vectors[0]])
     macs_A = np.array([proxy.macs(v) for v in vectors])
-    variances = [statistics.variance(s.values()) for s in alone.values() if len(s) > 1]
-    noise, spread = statistics.mean(variances) ** 0.5, float(alone_A.std(ddof=1))
+    single = statistics.mean(statistics.variance(s.values()) for s in alone.values()) ** 0.5
+    noise, spread = single / each**0.5, float(alone_A.std(ddof=1))
     scores = {
         (kind, moment): np.array([x[moment] for x in lines if x["kind"] == kind])
         for moment in ("middle", "end")
@@ -192,8 +193,8 @@ def table(proxy: Proxy, vectors: Sequence[Vector], lines: list[dict[str, Any]]) 
         means = " | ".join(f"{scores[kind, 'end'][:, i].mean():.4f}" for kind in ("R", "RP"))
         print(f"| {','.join(map(str, vectors[i]))} | {macs_A[i]:,} | {alone_A[i]:.4f} | {means} |")
     print(
-        f"\nAlone: {alone_A.min():.4f} to {alone_A.max():.4f}, standard deviation over architectures {spread:.4f}; "
-        f"over seeds of one {noise:.4f} ({len(variances)} architectures, {SEEDS_EACH} seeds each). Ratio "
+        f"\nAlone, mean of {each} seeds: {alone_A.min():.4f} to {alone_A.max():.4f}, standard deviation over architectures "
+        f"{spread:.4f}; over the seeds of one {single:.4f}, so of such a mean {noise:.4f}. Ratio "
         f"{spread / noise:.1f}{'' if spread >= 5 * noise else ': below 5, do not trust the order'}.\n"
     )
     print("| ranking | moment | tau | 95 % | of each supernet |\n| --- | --- | ---: | --- | --- |")
@@ -227,6 +228,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="folder:DIR with train/CLASS/*.jpg")
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=5, help="supernets of each kind")
+    parser.add_argument(
+        "--alone-seeds", type=int, default=5, help="trainings of each alone; 2 or more"
+    )
     parser.add_argument("--architectures", type=int, default=24)
     parser.add_argument("--images", type=int, default=5000, help="to train on")
     parser.add_argument("--epochs", type=int, default=14, help="of a training alone")
@@ -237,7 +241,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     # More seeds may be added to a run; all else has to stay as it was.
-    settings = {k: v for k, v in vars(args).items() if k not in ("data", "out", "seeds", "minutes")}
+    settings = {k: v for k, v in vars(args).items() if k not in _FREE}
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / "results.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -249,9 +253,9 @@ def main() -> None:
 
     proxy = Proxy(args.data, args.images)
     vectors = proxy.architectures(args.architectures)
-    repeated = np.linspace(0, len(vectors) - 1, REPEATED).round().astype(int)
-    jobs: list[tuple[str, int, Vector | None]] = [("alone", 0, v) for v in vectors]
-    jobs += [("alone", s, vectors[i]) for i in repeated for s in range(1, SEEDS_EACH)]
+    jobs: list[tuple[str, int, Vector | None]] = [
+        ("alone", s, v) for s in range(args.alone_seeds) for v in vectors
+    ]
     jobs += [(kind, s, None) for s in range(args.seeds) for kind in ("R", "RP")]
     done = {_job(line) for line in lines[1:]}
     for number, (kind, seed, vector) in enumerate(jobs, start=1):
