@@ -81,6 +81,8 @@ REWARD_SCALE = 0.03
 the standard deviation of an accuracy of 0.7 on 256 images, sqrt(0.7 * 0.3 / 256)."""
 ENTROPY_WEIGHT, SKIP_WEIGHT = 0.0001 / REWARD_SCALE, 0.8 / REWARD_SCALE
 """ENAS's."""
+BETA1, EPSILON = 0.0, 1e-3 / REWARD_SCALE
+"""Of the controllers' Adam; ENAS's (src/utils.py). Epsilon stands beside gradients, which go with the reward's units."""
 CHANNELS = resnet20.CHANNELS
 """Section 3.1: 64, 128 and 256."""
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
@@ -178,6 +180,8 @@ def search(
     classes, seed = len(data.classes), settings.seed
     controller = JointConfig(
         learning_rate=learning_rate(scale),
+        beta1=BETA1,
+        epsilon=EPSILON,
         decay=DECAY,
         temperature=TEMPERATURE,
         tanh_constant=TANH_CONSTANT,

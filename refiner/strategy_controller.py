@@ -6,7 +6,7 @@ ENAS has no ``s``. Here it is the moving root mean square of ``R - b``, so that 
 means the same whether rewards differ by tenths or, as near the end of a search, by thousandths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,10 @@ class ControllerConfig:
 
     learning_rate: float = 0.02
     """Adam's; ENAS takes 0.001 (0.0035 in its micro search), for some 100 times as many samples."""
+    beta1: float = 0.9
+    """Adam's decay of the gradient; ENAS takes 0 (``src/utils.py``)."""
+    epsilon: float = 1e-8
+    """Adam's; ENAS takes 1e-3 (``src/utils.py``), for gradients in units of the reward."""
     decay: float = 0.95
     """Of the moving averages of the reward and of its scale; ENAS takes 0.99."""
     entropy_weight: float = 0.2
@@ -56,9 +60,7 @@ class ControllerStrategy:
             tanh_constant=self.config.tanh_constant,
             generator=self.generator,
         )
-        self.optimizer = torch.optim.Adam(
-            self.controller.parameters(), lr=self.config.learning_rate
-        )
+        self.optimizer = adam(self.controller.parameters(), self.config)
         self.baseline: float | None = None
         """Moving average of the reward."""
         self.square: float | None = None
@@ -148,6 +150,13 @@ class ControllerStrategy:
         self.generator.set_state(state["generator"])
         self.baseline, self.square = state["baseline"], state["square"]
         self.entropy, self.gradients = state["entropy"], dict(state["gradients"])
+
+
+def adam(parameters: Iterable[nn.Parameter], config: ControllerConfig) -> torch.optim.Adam:
+    """Return the optimizer of a controller's parameters."""
+    return torch.optim.Adam(
+        parameters, lr=config.learning_rate, betas=(config.beta1, 0.999), eps=config.epsilon
+    )
 
 
 def gradient_norm(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> float:

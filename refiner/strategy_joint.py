@@ -13,7 +13,7 @@ from refiner.controller import Samples
 from refiner.joint_controller import DOMAINS, JointController, JointSamples
 from refiner.macro import MacroSpace
 from refiner.randomness import derive_seed
-from refiner.strategy_controller import ControllerConfig, ControllerStrategy
+from refiner.strategy_controller import ControllerConfig, ControllerStrategy, adam
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class JointStrategy(ControllerStrategy):
             generator=self.generator,
         )
         self.controller = self.joint  # type: ignore[assignment]
-        self.optimizer = torch.optim.Adam(self.joint.parameters(), lr=self.config.learning_rate)
+        self.optimizer = adam(self.joint.parameters(), self.config)
         self.baseline = self.square = None
         self.entropy = float("nan")
         self.gradients: dict[str, float] = {}

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from models import play
+from models import MACRO_SPACE, play
 
 from refiner.errors import ConfigError
 from refiner.strategies import STRATEGIES, make_strategy
+from refiner.strategy_alternating import AlternatingStrategy
 from refiner.strategy_controller import ControllerConfig, ControllerStrategy
+from refiner.strategy_joint import JointConfig, JointStrategy
 from refiner.strategy_random import RandomStrategy
 
 CHOICES = [
@@ -106,3 +108,16 @@ def test_random_is_uniform_and_averages_repeated_scores() -> None:
     assert share == pytest.approx(0.5, abs=0.05)
     strategy.tell([(0,), (1,), (0,)], [1.0, 0.6, 0.0])
     assert strategy.recommend(2) == [(1,), (0,)]
+
+
+def test_the_optimizer_of_every_controller_is_as_configured() -> None:
+    config = JointConfig(learning_rate=0.003, beta1=0.0, epsilon=1e-3)
+    alternating = AlternatingStrategy(CHOICES, (0, 1), (2, 3), config=config)
+    strategies = [
+        ControllerStrategy(CHOICES, config=config),
+        JointStrategy(MACRO_SPACE, config=config),
+        *alternating.strategies.values(),
+    ]
+    for strategy in strategies:
+        (group,) = strategy.optimizer.param_groups
+        assert (group["lr"], group["betas"], group["eps"]) == (0.003, (0.0, 0.999), 1e-3)
