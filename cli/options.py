@@ -46,17 +46,26 @@ class ModelAndData:
     precision: str
 
     def absolute(self) -> Self:
-        """Return the options as they can be read from any folder, when the run goes on."""
+        """Return the options as they can be read from any folder, when the run goes on.
+
+        With ArcFace the pairs beside the faces are named then, unless others are.
+        """
         weights = None if self.weights is None else str(Path(self.weights).resolve())
         return replace(
             self,
             model=absolute(self.model),
             data=absolute(self.data),
             task=absolute(self.task),
-            verify=tuple(map(_absolute_pairs, self.verify)),
+            verify=tuple(map(_absolute_pairs, self.verify or self.pairs_beside())),
             data_root=str(Path(self.data_root).resolve()),
             weights=weights,
         )
+
+    def pairs_beside(self) -> list[str]:
+        """Return the files of pairs beside the faces that ArcFace is trained on."""
+        if self.task != _ARCFACE or not self.data.startswith("faces:"):
+            return []
+        return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def training(self, epochs: int) -> TrainConfig:
         """Return the settings of a training; they check their ranges."""
@@ -110,10 +119,7 @@ class ModelAndData:
 
     def _tests(self, model: nn.Module, data: Data) -> Tests:
         """Return what verifies trained networks on pairs."""
-        sources: Sequence[str | Path] = self.verify
-        if not sources and self.task == _ARCFACE and self.data.startswith("faces:"):
-            sources = find_pairs(Path(self.data.removeprefix("faces:")))
-        if not sources:
+        if not self.verify:
             return {}
         if data.mean is None or data.std is None:
             raise ConfigError(
@@ -122,7 +128,12 @@ class ModelAndData:
             )
         _, channels, height, width = example_of(data.train).shape
         return pair_tests(
-            model, sources, channels=channels, size=(height, width), mean=data.mean, std=data.std
+            model,
+            self.verify,
+            channels=channels,
+            size=(height, width),
+            mean=data.mean,
+            std=data.std,
         )
 
     def free_folder(self) -> Path:

@@ -42,6 +42,10 @@ class RunOptions(ModelAndData):
     tells: int
     samples: int
 
+    def pairs_beside(self) -> list[str]:
+        """Return the pairs beside the faces; none where no network will be trained."""
+        return ModelAndData.pairs_beside(self) if self.train_epochs else []
+
     def configs(self) -> tuple[refiner.SearchConfig, refiner.TrainConfig]:
         """Return the settings of the search and of the training; they check their ranges."""
         search = refiner.SearchConfig(

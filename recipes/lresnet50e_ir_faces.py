@@ -24,7 +24,7 @@ from torch import nn
 import refiner
 from refiner.arcface import EMBEDDING_SIZE, ArcFace, arcface_for
 from refiner.architecture import Architecture
-from refiner.errors import ConfigError
+from refiner.errors import ConfigError, DataError
 from refiner.face_pairs import find_pairs, pair_tests
 from refiner.identities import FACE_MEAN, FACE_STD, load_identities
 from refiner.loaders import Data, example_of
@@ -56,8 +56,8 @@ pairs after ten epochs, with the rule 82.6 % (7,003 images of 1,345 people, 32x3
 WEIGHT_DECAY, MOMENTUM = 5e-4, 0.9
 """ArcFace, section 3.1."""
 GRADIENT_CLIP = 5.0
-"""Largest norm of the gradient; of insightface's arcface_torch. ArcFace's gradients are large, since its
-scale is 64. Tried once, on 3,000 images of 250 people, 48x48, width 8, batches of 64, rate 0.1: after five
+"""Largest norm of the gradient. It is insightface's arcface_torch's, which clips the backbone alone; here it
+is the norm over backbone and head together. ArcFace's gradients are large, since its scale is 64. Tried once, on 3,000 images of 250 people, 48x48, width 8, batches of 64, rate 0.1: after five
 epochs 70.7 % of the pairs of other people were judged rightly, and 64.7 % where no gradient was cut."""
 HELD_OUT = 0.01
 """Share of all images that the final trainings leave for a score. The paper scores with pairs alone."""
@@ -151,17 +151,21 @@ def run(settings: RecipeSettings) -> None:
     ``baseline`` and ``refined``; the report of the last tells the scores of both networks.
     """
     root = _root(settings)
+    pairs = find_pairs(root)
+    if root.is_dir() and not pairs:
+        raise DataError(f"{root} holds no pairs.txt and no *.bin to verify with. Add one.")
     scale = settings.scale
     size = scale.width("height and width of the images", IMAGE_SIZE, step=16, least=32)
     width = scale.width("channels of the stem", WIDTH)
     batch_size = scale.count("images a batch", BATCH_SIZE, least=LEAST_BATCH_SIZE)
     train_epochs = scale.count("training epochs", TRAIN_EPOCHS, least=LEAST_TRAIN_EPOCHS)
     model = build_model(width=width, image_size=size, seed=settings.seed)
-    tests = pair_tests(model, find_pairs(root), size=(size, size), mean=FACE_MEAN, std=FACE_STD)
+    tests = pair_tests(model, pairs, size=(size, size), mean=FACE_MEAN, std=FACE_STD)
     found = _search(model, root, size, batch_size, settings).architecture
     data = load_identities(
         root,
         batch_size=batch_size,
+        min_images=1,
         image_size=size,
         validation_share=HELD_OUT,
         seed=settings.seed,

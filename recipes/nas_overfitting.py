@@ -1,6 +1,6 @@
 """Architecture overfitting of NAS, which is the paper's case for refining operators alone (section 3).
 
-Three searches on CIFAR-10: ENAS's of operators and skips by one controller, the same two domains in
+Three searches on CIFAR-10, or on what --data names: ENAS's of operators and skips by one controller, the same two domains in
 turn, and NAR's of ResNet-20's operators alone. Then ENAS's find and ResNet-20 are trained alike on
 CIFAR-10 and on telling faces apart. ``report.md`` and ``report.json`` say what came out, beside
 
@@ -22,6 +22,7 @@ auxiliary head, a fifth of the images rather than a tenth to score on, momentum 
 
 import itertools
 import json
+import os
 from bisect import bisect_left
 from dataclasses import asdict
 from pathlib import Path
@@ -40,7 +41,7 @@ from refiner.assigned_reward import (
     read_tells,
     sampling_frequencies,
 )
-from refiner.errors import DataError
+from refiner.errors import ConfigError, DataError
 from refiner.files import write_text
 from refiner.identities import load_identities
 from refiner.loaders import example_of
@@ -90,8 +91,8 @@ CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 TRAIN_EPOCHS, LR_MAX, LR_MIN = 150, 0.1, 0.0001
 """Of the final trainings, for both networks and both tasks ("the same training strategy"). The paper is silent;
 learning rates and schedule are those of its searches (section 4.1.1)."""
-FACE_SIZE = 32
-"""Height and width of the faces. The paper is silent; that of the images that both networks are made for."""
+IMAGE_SIZE = 32
+"""Height and width of all images: CIFAR-10's, which both networks are made for. The paper is silent on its faces'."""
 FACES_EACH, LEAST_FACES = 40, 10
 """Images of an identity at most, as in the paper's proxy task (section 4.1.1), and at least, which is ours."""
 
@@ -104,11 +105,14 @@ def run(settings: RecipeSettings) -> None:
             f"there is no folder {faces_root}, whose faces are this recipe's second task. Put "
             "train/IDENTITY/*.jpg into it, or give --data-root DIR with a folder DIR/faces."
         )
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("this recipe runs in one process. Start it without torchrun.")
     scale, out = settings.scale, settings.out
-    images = scale.count("training images of CIFAR-10", 40_000, least=500)
-    cifar10 = refiner.load_data(
+    images = scale.count("training images of the first task", 40_000, least=500)
+    first = refiner.load_data(
         settings.data or "cifar10",
         batch_size=BATCH_SIZE,
+        image_size=IMAGE_SIZE,
         root=settings.data_root,
         limit=None if images == 40_000 else images,
         seed=settings.seed,
@@ -118,16 +122,17 @@ def run(settings: RecipeSettings) -> None:
         batch_size=BATCH_SIZE,
         images_per_identity=scale.count("images of an identity", FACES_EACH, least=LEAST_FACES),
         min_images=LEAST_FACES,
-        image_size=FACE_SIZE,
+        image_size=IMAGE_SIZE,
         seed=settings.seed,
     )
     width = scale.width("channels of ResNet-20's first stage", CHANNELS[0])
     channels = (width, 2 * width, 4 * width)
     space = MacroSpace(nodes=NODES, operations=OPERATIONS)
-    searches = search(settings, cifar10, space, channels)
+    searches = search(settings, first, space, channels)
     draw(out, space, searches)
 
     found = tuple(searches["joint"]["vector"])
+    first_task = Path(first.name.rpartition(":")[2]).name
     networks = {
         "searched": lambda classes: macro_network(space, found, channels, classes, settings.seed),
         "ResNet-20": lambda classes: resnet20.build_model(classes, channels, seed=settings.seed),
@@ -137,7 +142,7 @@ def run(settings: RecipeSettings) -> None:
     costs: dict[str, dict[str, int]] = {}
     for name, build in networks.items():
         scores[name] = {}
-        for task, data in (("CIFAR-10", cifar10), ("faces", faces)):
+        for task, data in ((first_task, first), ("faces", faces)):
             folder = out / f"{name}-{task}".lower()
             trained = refiner.train_architecture(
                 build(len(data.classes)),
@@ -151,10 +156,11 @@ def run(settings: RecipeSettings) -> None:
             ).report
             assert trained.trained is not None
             scores[name][task] = 100 * trained.trained.refined
-            if task == "CIFAR-10":
+            if data is first:
                 costs[name] = {"params": trained.after.params, "macs": trained.after.macs}
-    notes = (*scale.notes, f"learning rate of the controllers {learning_rate(scale):g}", faces.note)
-    write_report(out, space, searches, scores, costs, notes)
+    rate = f"learning rate of the controllers {learning_rate(scale):g}"
+    notes = (*scale.notes, rate, *filter(None, (first.note, faces.note)))
+    write_report(out, space, searches, scores, costs, first_task, notes)
 
 
 def search(
@@ -309,6 +315,7 @@ def write_report(
     searches: dict[str, dict[str, Any]],
     scores: dict[str, dict[str, float]],
     costs: dict[str, dict[str, int]],
+    first_task: str,
     notes: tuple[str, ...],
 ) -> None:
     """Write report.json, and report.md for people."""
@@ -319,7 +326,7 @@ def write_report(
     rates = {"first": skip_rate(space, log[:tenth]), "last": skip_rate(space, log[-tenth:])}
     phases = searches["alternating"]["phases"]
     overfitting = architecture_overfitting(
-        scores["searched"], scores["ResNet-20"], search_task="CIFAR-10"
+        scores["searched"], scores["ResNet-20"], search_task=first_task
     )
     found = {
         name: {key: result[key] for key in ("vector", "score")} for name, result in searches.items()

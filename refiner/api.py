@@ -18,9 +18,9 @@ from refiner.randomness import derive_seed
 from refiner.report import Trained
 from refiner.result import Result, full_report, write_result
 from refiner.rewriting import rewrite
-from refiner.run_folder import RunFolder, open_or_create
+from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig
-from refiner.search_run import keep_search
+from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
 from refiner.space import candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
@@ -88,6 +88,8 @@ def refine(
     for given, kind in ((search, SearchConfig), (train, TrainConfig)):
         if given is not None and not isinstance(given, kind):
             raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
+    if tests and (train is None or train.epochs == 0):
+        raise ConfigError("tests measure trained networks. Give train= (--train-epochs).")
     task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
     candidate_names(candidates)
@@ -109,24 +111,15 @@ def refine(
     }
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
     proposer = make_strategy(strategy, space.candidates, seed)
-    folder = (
-        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
-    )
-    try:
+    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
+    with dropped_on_error(folder if devices.is_main else None):
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         score_batches = devices.loader(mixed(val_loader), even=False)
         searching = Search(
             Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed,
         )  # fmt: skip
-        keep, save = keep_search(folder, searching, devices, resume)
-        if not resume:
-            save()  # a run that is killed in its first epoch can go on, too
-        found = searching.run(progress=listener, on_epoch=keep, on_finish=save)
-    except Exception:
-        if folder is not None and devices.is_main:
-            folder.drop_if_nothing_is_done()
-        raise
+        found = run_kept(searching, folder, resume=resume, progress=listener)
     made = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), made)
 

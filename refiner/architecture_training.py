@@ -9,6 +9,7 @@ from torch import nn
 
 from refiner.architecture import Architecture, with_model
 from refiner.devices import Devices, make_listener
+from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
 from refiner.loaders import example_of, split_loader
@@ -18,8 +19,8 @@ from refiner.randomness import derive_seed
 from refiner.report import Report, Trained
 from refiner.result import Result, cost_report, write_result
 from refiner.rewriting import rewrite
-from refiner.run_folder import open_or_create
-from refiner.space import search_space, space_of
+from refiner.run_folder import dropped_on_error, open_or_create
+from refiner.space import offered_space, space_of
 from refiner.task import Task, checked_task
 from refiner.training import TrainConfig, train
 
@@ -67,13 +68,15 @@ def train_architecture(
         RefinerError: something that the caller gave does not work; the message tells the next step.
     """
     config, task = config or TrainConfig(), checked_task(task)
+    if baseline is not None:
+        _check_baseline(baseline, config, task)
     devices = Devices.choose(device, precision)
     listener = make_listener(progress, devices)
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
     if architecture is None:
-        space = search_space(model, example)
+        space = offered_space(model, example)  # without a slot it is trained all the same
         vector = (0,) * len(space.slots)
     else:
         space, vector = space_of(architecture, model, example), architecture.vector
@@ -91,9 +94,7 @@ def train_architecture(
         "precision": precision,
     }
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
-    folder = (
-        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
-    )
+    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
     state = folder.load_checkpoint("train") if folder is not None else None
     if folder is not None:
         folder.forget_after(0 if state is None else state["epoch"])
@@ -103,16 +104,12 @@ def train_architecture(
             folder.record({"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]})
             folder.save_checkpoint("train", state)
 
-    try:
+    with dropped_on_error(folder if devices.is_main else None):
         trained = train(
             network, devices.loader(loader), devices.loader(val_loader, even=False), task,
             devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
             state=state, on_epoch=keep,
         )  # fmt: skip
-    except Exception:
-        if folder is not None and devices.is_main:
-            folder.drop_if_nothing_is_done()
-        raise
     measured = run_tests(network, tests or {})
     before = _scores(baseline)
     network = network.cpu().eval()
@@ -137,6 +134,24 @@ def train_architecture(
         )
     return Result(
         model=network, architecture=architecture, report=report, search=None, example_input=example
+    )
+
+
+def _check_baseline(baseline: Report, config: TrainConfig, task: Task) -> None:
+    """Raise a ConfigError unless a report is of the original, trained as the network will be."""
+    trained = baseline.trained
+    if any(baseline.vector):
+        fault = "of a rewritten network"
+    elif trained is None:
+        fault = "of a network that was not trained"
+    elif trained.epochs != config.epochs:
+        fault = f"of {trained.epochs} epochs of training, not {config.epochs}"
+    elif baseline.metric != task.metric:
+        fault = f"of another score: {baseline.metric}, not {task.metric}"
+    else:
+        return
+    raise ConfigError(
+        f"the report given as baseline is {fault}. Give that of the original, trained alike."
     )
 
 

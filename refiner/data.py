@@ -59,8 +59,8 @@ def load_data(
             returns (training loader, validation loader or None).
         batch_size: images a training batch; validation batches hold 256 or more.
         channels: of the images; 1 or 3.
-        image_size: height and width to resize to; by default that of the images, where they agree, else
-            224. Images of other proportions than that are cut, not squashed.
+        image_size: height and width to resize to; by default that of the images, where they agree (of
+            many, a thousand are looked at), else 224. Images of other proportions than that are cut, not squashed.
         root: where torchvision keeps its archives.
         limit: use at most about so many training images, the same share of each class.
         seed: fixes the split of a validation part and the choice of ``limit``.
@@ -166,7 +166,7 @@ def _folder(path: Path, options: _Options) -> Data:
             raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
     keep = _limited(np.array(labels), options)
     files, labels = [files[i] for i in keep], [labels[i] for i in keep]
-    shared = common_size(files)
+    shared = common_size([*files, *val_files])
     size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
     photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
     pad = max(1, size[0] // 8)

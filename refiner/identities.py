@@ -21,7 +21,7 @@ from refiner.image_folder import (
 )
 from refiner.loaders import VALIDATION_SHARE, Data
 from refiner.randomness import derive_seed
-from refiner.split import stratified
+from refiner.split import members, stratified
 from refiner.tensor_loader import TensorLoader
 
 FACE_MEAN = torch.tensor([0.5])
@@ -60,7 +60,7 @@ def load_identities(
             as images of other people to verify with, is not read.
         batch_size: images a training batch; validation batches hold 256 or more.
         identities: draw so many identities, of those that have ``images_per_identity`` images; by
-            default all serve.
+            default all that have ``min_images``.
         images_per_identity: draw so many images of each identity; without ``identities``, at most
             so many.
         train_images: how many of these train, the rest validate; goes with ``identities``. By
@@ -93,18 +93,22 @@ def load_identities(
     for name, value in sizes.items():
         if value is not None and value < 1:
             raise ConfigError(f"{name} is {value}. Give 1 or more.")
-    root = Path(path) / "train" if (Path(path) / "train").is_dir() else Path(path)
+    root = Path(path) / "train"
+    if not root.is_dir():
+        root = Path(path)
+        if (root / "val").is_dir():  # it holds people to verify with, and would be one of them
+            raise DataError(
+                f"{root} holds val/ but no train/. Put the identities into {root}/train."
+            )
     files, all_labels, names = list_images(root)
     labels = np.array(all_labels)
     generator = np.random.default_rng(derive_seed(seed, "identities"))
     chosen = _chosen_identities(
         root, labels, identities, images_per_identity, min_images, generator
     )
+    images_of = members(labels)
     picked = np.concatenate(
-        [
-            generator.permutation(np.flatnonzero(labels == label))[:images_per_identity]
-            for label in chosen
-        ]
+        [generator.permutation(images_of[label])[:images_per_identity] for label in chosen]
     )
     train, val = _split(labels[picked], train_images, validation_share, seed)
     if limit is not None and limit < len(train):
@@ -118,8 +122,8 @@ def load_identities(
     size = (image_size, image_size) if image_size else shared or FACE_SIZE
     in_memory = fits_in_memory(len(train) + len(val), channels, size)
 
-    def loader(members: np.ndarray[Any, Any], batch: int, training: bool) -> Any:
-        indices = np.sort(picked[members])
+    def loader(chosen_images: np.ndarray[Any, Any], batch: int, training: bool) -> Any:
+        indices = np.sort(picked[chosen_images])
         part = [files[i] for i in indices]
         numbers = np.searchsorted(chosen, labels[indices])
         if not in_memory:

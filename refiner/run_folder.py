@@ -7,7 +7,8 @@ architecture.json  report.json  report.md  refined.ts  refined.safetensors
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,12 @@ def open_or_create(
     resume: bool,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any] | None,
+    *,
+    main: bool,
 ) -> RunFolder | None:
     """Return the folder of a new run, or of one to go on with; None where no folder was named.
+
+    Of several processes the main one alone makes a folder; all of them read one that is there.
 
     Raises:
         ConfigError: there is no folder to go on with.
@@ -174,6 +179,8 @@ def open_or_create(
     if out is None:
         if resume:
             raise ConfigError("resume wants the run's folder. Give out=DIR.")
+        return None
+    if not resume and not main:
         return None
     if not resume:
         return RunFolder.create(out, {"provenance": provenance, "settings": settings})
@@ -187,3 +194,14 @@ def open_or_create(
                 f"{value} here. Resume with the same, or begin a new run."
             )
     return folder
+
+
+@contextmanager
+def dropped_on_error(folder: RunFolder | None) -> Iterator[None]:
+    """Take a run's folder away if the run fails inside before anything is done; an interrupt leaves it."""
+    try:
+        yield
+    except Exception:
+        if folder is not None:
+            folder.drop_if_nothing_is_done()
+        raise

@@ -9,7 +9,7 @@ from refiner.devices import Devices, make_listener
 from refiner.errors import RunError
 from refiner.loaders import mixed
 from refiner.progress import Progress
-from refiner.run_folder import RunFolder, open_or_create
+from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig, SearchResult, WeightSharing
 from refiner.strategy import Strategy
 from refiner.task import Task, checked_task
@@ -57,56 +57,71 @@ def run_search(
         "seed": seed,
         "precision": precision,
     }
-    folder = (
-        open_or_create(out, resume, settings, provenance) if devices.is_main or resume else None
-    )
-    try:
+    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
+    with dropped_on_error(folder if devices.is_main else None):
         searching = Search(
             supernet, strategy, checked_task(task),
             devices.loader(loader), devices.loader(val_loader, even=False),
             devices.loader(mixed(val_loader), even=False),
             devices=devices, config=config, seed=seed,
         )  # fmt: skip
-        keep, save = keep_search(folder, searching, devices, resume)
-        if not resume:
-            save()  # a run that is killed in its first epoch can go on, too
-        return searching.run(
-            progress=make_listener(progress, devices), on_epoch=keep, on_finish=save
-        )
-    except Exception:
-        if folder is not None and devices.is_main:
-            folder.drop_if_nothing_is_done()
-        raise
+        listener = make_listener(progress, devices)
+        return run_kept(searching, folder, resume=resume, progress=listener)
 
 
-def keep_search(
-    folder: RunFolder | None, searching: Search, devices: Devices, resume: bool
-) -> tuple[Callable[[dict[str, Any]], None], Callable[[], None]]:
-    """Load the search's checkpoint where there is one; return what saves an epoch, and the end."""
-    if folder is None:
-        return lambda _record: None, lambda: None
-    if resume:
-        state = folder.load_checkpoint("search")
-        if state is None:
-            raise RunError(
-                f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
-                "Delete it and begin a new run."
-            )
-        try:
-            searching.load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise RunError(
-                f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
-            ) from error
-        folder.forget_after(searching.epoch)
+def run_kept(
+    searching: Search,
+    folder: RunFolder | None,
+    *,
+    resume: bool,
+    progress: Progress,
+    prepare: Callable[[], None] = lambda: None,
+) -> SearchResult:
+    """Run a search and keep it in a folder, epoch by epoch, from where that left it.
+
+    Args:
+        searching: a new search.
+        folder: of its run; None keeps nothing.
+        resume: whether the folder holds a search to go on with.
+        progress: listener.
+        prepare: is called where the search is new, before it is saved for the first time.
+
+    Raises:
+        RunError: there is nothing to go on with, or it does not fit.
+        TrainingError: the loss is not finite.
+    """
+    if resume and folder is not None:
+        _load(searching, folder)
+    else:
+        prepare()
+    main = searching.devices.is_main
 
     def save() -> None:
-        if devices.is_main:
+        if folder is not None and main:
             folder.save_checkpoint("search", searching.state_dict())
 
     def keep(record: dict[str, Any]) -> None:
-        if devices.is_main:
+        if folder is not None and main:
             folder.record(record)
         save()
 
-    return keep, save
+    if not resume:
+        save()  # a run that is killed in its first epoch can go on, too
+    return searching.run(progress=progress, on_epoch=keep, on_finish=save)
+
+
+def _load(searching: Search, folder: RunFolder) -> None:
+    """Let a search go on from the checkpoint in a folder."""
+    state = folder.load_checkpoint("search")
+    if state is None:
+        raise RunError(
+            f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
+            "Delete it and begin a new run."
+        )
+    try:
+        searching.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
+        ) from error
+    folder.forget_after(searching.epoch)

@@ -116,6 +116,27 @@ def search_space(
         ModelError: the model cannot be traced, or has no slot.
         ConfigError: an unknown candidate or granularity.
     """
+    space = offered_space(
+        model,
+        example_input,
+        granularity=granularity,
+        candidates=candidates,
+        allow_larger=allow_larger,
+    )
+    if not space.slots:
+        raise ModelError(_no_slot(model, space.frozen))
+    return space
+
+
+def offered_space(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    granularity: Granularity = "conv",
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+) -> SearchSpace:
+    """Return what :func:`search_space` returns, and an empty space where no conv can change."""
     names = candidate_names(candidates)
     table = find_slots(trace(model, example_input), granularity)
     offered = [(slot, _admissible(slot, names, allow_larger)) for slot in table.slots]
@@ -144,8 +165,6 @@ def search_space(
         for site in fitting[i][0].sites
     ]
     kept = [pair for i, pair in enumerate(fitting) if i not in bound]
-    if not kept:
-        raise ModelError(_no_slot(model, [*table.frozen, *without]))
     return SearchSpace(
         slots=tuple(slot for slot, _ in kept),
         candidates=tuple((ORIGINAL, *found) for _, found in kept),

@@ -332,3 +332,9 @@ def test_a_task_is_rehearsed_before_anything_is_trained(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"Wrong\.measure gives a float"):
         small(task=Wrong(), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_tests_without_a_training_are_refused() -> None:
+    for train in (None, refiner.TrainConfig(epochs=0)):
+        with pytest.raises(ConfigError, match=r"tests measure trained networks\. Give train="):
+            small(train=train, tests={"one": lambda _: 1.0})

@@ -1,12 +1,14 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from models import HeadTask, PlainNet, TinyResNet, batches, images
 from safetensors.torch import load_file
+from torch import nn
 
 import refiner
-from refiner.errors import ArchitectureError, ModelError, RunError, TrainingError
+from refiner.errors import ArchitectureError, ConfigError, ModelError, RunError, TrainingError
 
 CONFIG = refiner.TrainConfig(epochs=3, lr_max=0.05, schedule="cosine")
 
@@ -118,3 +120,36 @@ def test_the_scores_of_the_original_stand_beside(architecture) -> None:
     mean, two = report.trained.tests
     assert mean[:2] == ("mean", original.trained.tests[0][2])
     assert two == ("two", None, 2.0)
+
+
+def test_a_baseline_of_another_training_is_refused(architecture, tmp_path) -> None:
+    original = trained().report
+    other = replace(original.trained, epochs=7)
+    for report, message in (
+        (replace(original, vector=(1, 0, 0, 0)), "of a rewritten network"),
+        (replace(original, trained=None), "of a network that was not trained"),
+        (replace(original, trained=other), "of 7 epochs of training, not 3"),
+        (replace(original, metric="mean IoU"), "of another score: mean IoU, not accuracy"),
+    ):
+        with pytest.raises(ConfigError, match=f"as baseline is {message}. Give that of the orig"):
+            trained(architecture=architecture, baseline=report, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_any_slot_is_trained_as_it_came(tmp_path) -> None:
+    torch.manual_seed(0)
+    for net in (
+        nn.Sequential(nn.Conv2d(3, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)),
+        nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.LazyLinear(10)),
+    ):
+        net(images())
+        out = tmp_path / str(len(net))
+        result = trained(net, out=out)
+        assert result.architecture.vector == ()
+        assert result.report.after == result.report.before
+        assert not torch.equal(result.model[-1].weight, net[-1].weight)
+        loaded = refiner.Architecture.load(out / "architecture.json")
+        assert type(refiner.rewrite(net, loaded)) is nn.Sequential
+        assert "0 of 0 slots" in (out / "report.md").read_text()
+    with pytest.raises(ModelError, match="has no convs"):
+        refiner.search_space(net, images())

@@ -149,3 +149,16 @@ def test_a_folder_of_images_tells_its_scale(folder) -> None:
     x, _ = next(iter(data.val))
     pixels = x * data.std.view(1, -1, 1, 1) + data.mean.view(1, -1, 1, 1)
     assert torch.allclose(pixels, data.val.images.float() / 255, atol=1e-6)
+
+
+def test_validation_images_of_other_proportions_are_not_squashed(folder) -> None:
+    data = load_data(f"folder:{folder}", image_size=8)
+    assert isinstance(data.val, TensorLoader)
+    stripes = np.zeros((8, 24, 3), dtype=np.uint8)
+    stripes[:, 8:16] = 255  # all that a cut of the centre sees
+    Image.fromarray(stripes).save(folder / "val" / "dog" / "wide.png")
+    data = load_data(f"folder:{folder}", image_size=8)
+    x, y = next(iter(data.val))
+    wide = x[-1] * data.std.view(3, 1, 1) + data.mean.view(3, 1, 1)
+    assert y[-1] == 1
+    assert float(wide.mean()) > 0.9

@@ -219,3 +219,12 @@ def test_a_limit_draws_whole_identities(folder) -> None:
         assert train == {(name, i) for name, i in full if name in data.classes}
     assert len(load_identities(folder, limit=1).classes) == 2
     assert load_identities(folder, limit=24).classes == load_identities(folder).classes
+
+
+def test_people_to_verify_with_are_no_identity(folder, tmp_path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(folder / "train" / "ann")
+    assert load_identities(tmp_path).classes == ("a", "b")
+    (tmp_path / "val").symlink_to(folder / "val")
+    with pytest.raises(DataError, match=r"holds val/ but no train/\. Put .*/train"):
+        load_identities(tmp_path)

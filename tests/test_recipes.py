@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from face_folders import make_faces
+from face_folders import face, make_faces
 from PIL import Image
 from refiner.recipes import (
     lresnet50e_ir_faces,
@@ -18,7 +19,7 @@ from refiner.recipes import (
 )
 
 from refiner.cost import measure_cost
-from refiner.errors import DataError
+from refiner.errors import ConfigError, DataError
 from refiner.loaders import Data
 from refiner.macro import MacroSpace
 from refiner.recipe import RecipeSettings, Scale
@@ -141,14 +142,14 @@ def test_nas_overfitting_searches_trains_draws_and_goes_on(tmp_path, monkeypatch
     best = [phase["reward"] for phase in report["phases"]]
     assert best == sorted(best)
     found = report["overfitting"]
-    assert found["tasks"] == ["CIFAR-10", "faces"]
+    assert found["tasks"] == ["images", "faces"]
     ahead = [a - b for a, b in zip(found["searched"], found["handmade"])]
     assert found["gap"] == pytest.approx(ahead[0] - ahead[1])
     names = ("figure1.svg", "best-reward.svg", "assigned-reward.svg", "report.md")
     assert all((out / name).stat().st_size for name in names)
     trained = {path.parent.name for path in out.glob("*/report.json")}
     assert trained == {
-        f"{name}-{task}" for name in ("searched", "resnet-20") for task in ("cifar-10", "faces")
+        f"{name}-{task}" for name in ("searched", "resnet-20") for task in ("images", "faces")
     }
 
 
@@ -158,6 +159,12 @@ def test_the_found_network_is_as_large_as_resnet20() -> None:
         network = nas_overfitting.macro_network(space, vector, (8, 16, 32), 10, 0)
         wanted = sum(p.numel() for p in resnet20.build_model(channels=(8, 16, 32)).parameters())
         assert sum(p.numel() for p in network.parameters()) == pytest.approx(wanted, rel=0.05)
+
+
+def test_nas_overfitting_runs_in_one_process(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one process"):
+        nas_overfitting.run(overfitting_settings(tmp_path))
 
 
 def test_nas_overfitting_without_its_faces(tmp_path) -> None:
@@ -179,6 +186,8 @@ def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monke
     monkeypatch.setattr(lresnet50e_ir_faces, "STAGES", shallow)
     faces = make_faces(tmp_path / "faces", identities=11, images=10, size=32)
     (faces / "train" / "P10" / "0.png").unlink()  # one image short, so not in the proxy task
+    (faces / "train" / "P11").mkdir()
+    face(11, 0, 32).save(faces / "train" / "P11" / "0.png")  # serves in the final trainings alone
     options = {"scale": Scale(0.001), "device": "cpu", "progress": False, "pretrain": pretrain}
     run = RecipeSettings(out=tmp_path / "run", data=f"faces:{faces}", **options)
     lresnet50e_ir_faces.run(run)
@@ -198,8 +207,8 @@ def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monke
     notes = "\n".join(first["search"]["notes"])
     assert "height and width of the images 32 of 112" in notes
     assert "channels of the stem 8 of 64" in notes
-    assert "10 of 11 identities; 90 images train, 10 validate" in notes
-    assert "11 of 11 identities; 108 images train, 1 validate" in first["refined"]["notes"][1]
+    assert "10 of 12 identities; 90 images train, 10 validate" in notes
+    assert "12 of 12 identities; 109 images train, 1 validate" in first["refined"]["notes"][1]
     ((_, nothing, alone),) = first["baseline"]["trained"]["tests"]
     assert nothing is None
     ((name, baseline, refined),) = first["refined"]["trained"]["tests"]
@@ -224,6 +233,8 @@ def test_the_recipe_on_faces_has_the_numbers_of_the_paper(monkeypatch, tmp_path)
         asked.update(options, batch_size=train)
         raise Stop
 
+    make_faces(tmp_path / "faces")
+
     def load(path, **options):
         asked.update(options)
         return Data(train=None, val=None, name="", classes=("a", "b"))
@@ -232,7 +243,7 @@ def test_the_recipe_on_faces_has_the_numbers_of_the_paper(monkeypatch, tmp_path)
     monkeypatch.setattr(lresnet50e_ir_faces, "example_of", lambda _: torch.zeros(2, 3, 112, 112))
     monkeypatch.setattr(lresnet50e_ir_faces.refiner, "refine", refine)
     with pytest.raises(Stop):
-        lresnet50e_ir_faces.run(RecipeSettings(out=tmp_path, data=f"faces:{tmp_path}"))
+        lresnet50e_ir_faces.run(RecipeSettings(out=tmp_path, data=f"faces:{tmp_path}/faces"))
     assert (asked["identities"], asked["images_per_identity"], asked["train_images"]) == (
         4000,
         40,
@@ -242,3 +253,20 @@ def test_the_recipe_on_faces_has_the_numbers_of_the_paper(monkeypatch, tmp_path)
     assert (asked["search"].weights.lr_max, asked["search"].weights.lr_min) == (0.1, 0.0001)
     assert (asked["slots"], asked["task"].scale, asked["task"].margin) == ("block", 64.0, 0.5)
     assert asked["notes"] == ("",)
+
+
+def test_the_readme_names_every_recipe_and_no_other() -> None:
+    root = Path(__file__).resolve().parents[1]
+    table = (root / "README.md").read_text("utf-8").partition("| recipe |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`([a-z0-9-]+)`", table))
+    files = {path.stem.replace("_", "-") for path in (root / "recipes").glob("*.py")}
+    assert named == files - {"--init--"}
+
+
+def test_faces_without_pairs_are_told_before_the_search(tmp_path) -> None:
+    faces = make_faces(tmp_path / "faces")
+    (faces / "pairs.txt").unlink()
+    run = RecipeSettings(out=tmp_path / "run", data=f"faces:{faces}", device="cpu", progress=False)
+    with pytest.raises(DataError, match=r"faces holds no pairs\.txt and no \*\.bin .* Add one"):
+        lresnet50e_ir_faces.run(run)
+    assert not run.out.exists()
