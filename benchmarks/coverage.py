@@ -10,7 +10,8 @@ torchvision model for classification, segmentation, detection and video: the sup
 the original to the bit in eval and in train mode (same seed), the rewritten zero vector too and with
 the same names of parameters, a random admissible vector runs forward and backward with finite
 gradients, and the rewritten model is exported in each format. A model without a slot is exported as it
-is. Lines are added to OUT/*.jsonl, a line a model; a model that is there is not run again, so the
+is. Images are 96x96 where a torchvision model takes any size, and 128x128 for detection: what is compared does
+not depend on it. Lines are added to OUT/*.jsonl, a line a model; a model that is there is not run again, so the
 command goes on where it was broken off. `--shard 0/2` does every second model. The largest need 14 GiB:
 set a limit (`ulimit -v`), and a model that goes over it is an error in the table, not the machine's end.
 """
@@ -39,6 +40,7 @@ from refiner.errors import ModelError
 from refiner.exporting import FORMATS, export
 from refiner.inputs import call, tensors_in
 from refiner.layers import is_conv
+from refiner.models import ModelSpec
 from refiner.randomness import seeded
 from refiner.surgery import copied
 from refiner.trace_check import as_found, fresh, same
@@ -127,22 +129,19 @@ def build(name: str) -> tuple[nn.Module, Any]:
 
             model = timm.create_model(short)
             return model, torch.randn(2, *model.default_cfg["input_size"])
-        model = _torchvision(short)
         kind = torchvision_models()[short]
+        resizes = kind == "detection" and not short.startswith("ssd")
+        arguments = {"min_size": 128, "max_size": 128} if resizes else {}
+        model = ModelSpec(source=f"torchvision:{short}", arguments=arguments).build()
         if kind == "detection":
             return model, _detection_example()
         if kind == "video":
             small = short.endswith("_18")  # r3d, mc3 and r2plus1d, trained on 112 x 112
             size = (3, 16, 112, 112) if small else (3, 16, 224, 224)
             return model, torch.randn(2, *size)
-        size = {"inception_v3": 299, "vit_h_14": 224}.get(short, 224)
-        return model, torch.randn(2, 3, size, size)
-
-
-def _torchvision(name: str) -> nn.Module:
-    from refiner.models import ModelSpec
-
-    return ModelSpec(source=f"torchvision:{name}").build()
+        fixed = {"inception_v3": 299, "googlenet": 224}  # their auxiliary heads
+        side = fixed.get(short, 224 if short.startswith(("vit", "maxvit")) else 96)
+        return model, torch.randn(2, 3, side, side)
 
 
 def _detection_example() -> tuple[Any, Any]:
