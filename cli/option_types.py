@@ -77,7 +77,8 @@ BatchSize = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        help="use so many training images; not for FILE.py:FUNCTION data", show_default=False
+        help="use so many training images, and as many to validate (1,000 at least); not for FILE.py:FUNCTION data",
+        show_default=False,
     ),
 ]
 ImageSize = Annotated[int | None, typer.Option(help="resize images to this", show_default=False)]

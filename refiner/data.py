@@ -30,6 +30,8 @@ from refiner.user_code import load_function
 DATA_FORMS = "digits, cifar10, cifar100, folder:PATH, faces:PATH or FILE.py:FUNCTION"
 _PHOTO_SIZE = (224, 224)
 """Of photographs that differ in size; ImageNet's."""
+_LEAST_VALIDATION = 1000
+"""Images that a limit leaves to validate with: fewer would not tell networks apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,8 @@ def load_data(
         image_size: height and width to resize to; by default that of the images, where they agree (of
             many, a thousand are looked at), else 224. Images of other proportions than that are cut, not squashed.
         root: where torchvision keeps its archives.
-        limit: use at most about so many training images, the same share of each class.
+        limit: use at most about so many training images, the same share of each class, and as many
+            validation images, but a thousand of these.
         seed: fixes the split of a validation part and the choice of ``limit``.
 
     Raises:
@@ -164,8 +167,10 @@ def _folder(path: Path, options: _Options) -> Data:
         files, labels = [files[i] for i in keep], [labels[i] for i in keep]
         if not val_files:
             raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
-    keep = _limited(np.array(labels), options)
+    keep = _limited(np.array(labels), options.limit, options.seed)
     files, labels = [files[i] for i in keep], [labels[i] for i in keep]
+    keep = _limited(np.array(val_labels), _validation_limit(options), options.seed)
+    val_files, val_labels = [val_files[i] for i in keep], [val_labels[i] for i in keep]
     shared = common_size([*files, *val_files])
     size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
     photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
@@ -214,12 +219,15 @@ def _split(images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[_Part
     return (images[train], labels[train]), (images[val], labels[val])
 
 
-def _limited(labels: np.ndarray[Any, Any], options: _Options) -> np.ndarray[Any, Any]:
-    """Return the indices of the training images that ``limit`` leaves."""
-    if options.limit is None or options.limit >= len(labels):
+def _limited(labels: np.ndarray[Any, Any], limit: int | None, seed: int) -> np.ndarray[Any, Any]:
+    """Return the indices of about ``limit`` images, the same share of each class."""
+    if limit is None or limit >= len(labels):
         return np.arange(len(labels))
-    share = options.limit / len(labels)
-    return stratified(labels, share, derive_seed(options.seed, "limit"))[1]
+    return stratified(labels, limit / len(labels), derive_seed(seed, "limit"))[1]
+
+
+def _validation_limit(options: _Options) -> int | None:
+    return None if options.limit is None else max(options.limit, _LEAST_VALIDATION)
 
 
 def _scale(images: torch.Tensor) -> dict[str, Any]:
@@ -239,8 +247,10 @@ def _in_memory(
     flip: bool,
     note: str = "",
 ) -> Data:
-    keep = _limited(train[1].numpy(), options)
+    keep = _limited(train[1].numpy(), options.limit, options.seed)
     images, labels = train[0][keep], train[1][keep]
+    keep = _limited(val[1].numpy(), _validation_limit(options), options.seed)
+    val = val[0][keep], val[1][keep]
     scale = _scale(images[:: max(1, len(images) // 5000)])
     size = options.batch_size
     return Data(

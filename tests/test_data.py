@@ -5,6 +5,7 @@ from face_folders import make_faces
 from PIL import Image
 
 from refiner import image_folder
+from refiner import data as data_module
 from refiner.data import load_data
 from refiner.errors import ConfigError, DataError
 from refiner.tensor_loader import TensorLoader
@@ -162,3 +163,10 @@ def test_validation_images_of_other_proportions_are_not_squashed(folder) -> None
     wide = x[-1] * data.std.view(3, 1, 1) + data.mean.view(3, 1, 1)
     assert y[-1] == 1
     assert float(wide.mean()) > 0.9
+
+
+def test_a_limit_leaves_enough_to_validate_with(folder, monkeypatch) -> None:
+    assert len(load_data(f"folder:{folder}", limit=4).val.labels) == 6  # all that there are
+    monkeypatch.setattr(data_module, "_LEAST_VALIDATION", 4)
+    for limit, count in ((2, 4), (6, 6), (100, 6)):
+        assert len(load_data(f"folder:{folder}", limit=limit).val.labels) == count
