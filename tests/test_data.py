@@ -4,8 +4,8 @@ import torch
 from face_folders import make_faces
 from PIL import Image
 
-from refiner import image_folder
 from refiner import data as data_module
+from refiner import image_folder
 from refiner.data import load_data
 from refiner.errors import ConfigError, DataError
 from refiner.tensor_loader import TensorLoader
