@@ -165,6 +165,8 @@ def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pair
 
 
 def _lines(list_file: Path) -> list[str]:
+    if not list_file.is_file():
+        raise DataError(f"there is no file {list_file}. Name a list of pairs.")
     try:
         text = list_file.read_text("utf-8")
     except (OSError, ValueError) as error:
@@ -234,6 +236,8 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _unpacked(path: Path) -> tuple[list[bytes], list[bool]]:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}. Name a pack of pairs.")
     try:
         # Read whole: a length that a damaged pack claims then asks for no memory that is not there.
         content = io.BytesIO(path.read_bytes())

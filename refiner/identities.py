@@ -186,9 +186,11 @@ def _chosen_identities(
     able = np.flatnonzero(np.bincount(labels) >= least)
     wanted = 2 if identities is None else identities
     if len(able) < wanted:
+        mend = (
+            "Add some" if identities is None else "Ask for fewer identities or images, or add some"
+        )
         raise DataError(
-            f"{root} has {len(able)} identities of {least} images or more, {wanted} are wanted. Ask for "
-            "fewer identities or images, or add some."
+            f"{root} has {len(able)} identities of {least} images or more, {wanted} are wanted. {mend}."
         )
     return able if identities is None else np.sort(generator.choice(able, wanted, replace=False))
 

@@ -142,8 +142,8 @@ BAD = {
         ["NET", "--data", "net.py:loaders", "--verify", "other.bin"], "cannot tell how net.py:loaders"
     ),
     "missing faces": (["NET", *ARCFACE, "--data", "faces:gone"], "there is no folder gone"),
-    "missing pairs": (["NET", "--data", "faces:faces", "--verify", "gone.txt"], "the list of pairs"),
-    "missing pack": (["train", "NET", "--data", "faces:faces", "--verify", "gone.bin"], "gone.bin cannot be read"),
+    "missing pairs": (["NET", "--data", "faces:faces", "--verify", "gone.txt"], "there is no file gone.txt"),
+    "missing pack": (["train", "NET", "--data", "faces:faces", "--verify", "gone.bin"], "there is no file gone.bin"),
     "images that lie elsewhere": (
         ["NET", "--data", "faces:faces", "--verify", "faces/pairs.txt:faces/train"], "names the image V0/V0_0001"
     ),

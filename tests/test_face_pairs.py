@@ -103,7 +103,7 @@ def test_an_error_in_a_list_names_the_line(people, text, message) -> None:
 
 
 def test_lists_that_are_no_text(people) -> None:
-    with pytest.raises(DataError, match="gone.txt cannot be read"):
+    with pytest.raises(DataError, match="there is no file .*gone.txt"):
         read_pairs(people / "gone.txt", people)
     (people / "bad.txt").write_bytes(b"1\n\xff\xfe\n")
     with pytest.raises(DataError, match="bad.txt cannot be read"):
@@ -259,7 +259,7 @@ def test_damaged_packs(tmp_path) -> None:
         with pytest.raises(DataError, match="pack.bin cannot be read") as caught:
             read_bin(written(tmp_path, content))
         assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="gone.bin cannot be read"):
+    with pytest.raises(DataError, match="there is no file .*gone.bin"):
         read_bin(tmp_path / "gone.bin")
 
 
