@@ -19,6 +19,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import skip_init
 
+from refiner.feasible import FeasibleSet
+
+_IMPOSSIBLE = -1e4
+"""Logit of what may not be sampled: its probability is zero in float32, and its gradient finite."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
@@ -41,6 +46,7 @@ class Controller(nn.Module):
         temperature, tanh_constant: of the logits. ENAS's macro script takes no temperature, which is 1, and
             1.5; 5.0 and 2.5 are what implementations after it take.
         generator: for the initial weights, uniform in [-0.1, 0.1] as in ENAS.
+        feasible: what may be sampled; all else has the probability zero. Everything by default.
     """
 
     def __init__(
@@ -51,8 +57,10 @@ class Controller(nn.Module):
         temperature: float = 5.0,
         tanh_constant: float = 2.5,
         generator: torch.Generator,
+        feasible: FeasibleSet | None = None,
     ) -> None:
         super().__init__()
+        self.feasible = feasible
         vocabulary = list(dict.fromkeys(name for names in candidates for name in names))
         slots, operations = len(candidates), len(vocabulary)
         self.temperature, self.tanh_constant = temperature, tanh_constant
@@ -100,10 +108,14 @@ class Controller(nn.Module):
         chosen: list[torch.Tensor] = []
         log_prob_M = torch.zeros(count)
         entropy_M = torch.zeros(count)
+        spent_MR = self.feasible.nothing_spent(count) if self.feasible is not None else None
         for slot, operation_of in enumerate(self.operation_of):
             state = self.lstm(previous + self.slot_embedding[slot], state)
             logits = (self.output(state[0]) + self.slot_bias[slot])[:, operation_of]
             logits = self.tanh_constant * torch.tanh(logits / self.temperature)
+            if self.feasible is not None:
+                ways_MV = torch.from_numpy(self.feasible.ways(slot, spent_MR))
+                logits = logits.masked_fill(ways_MV == 0, _IMPOSSIBLE)
             log_p = F.log_softmax(logits, dim=1)
             if given is not None:
                 index_M = given[:, slot]
@@ -114,6 +126,8 @@ class Controller(nn.Module):
             log_prob_M = log_prob_M + log_p.gather(1, index_M[:, None])[:, 0]
             entropy_M = entropy_M - (log_p.exp() * log_p).sum(dim=1)
             chosen.append(index_M)
+            if self.feasible is not None:
+                spent_MR = spent_MR + self.feasible.spent(slot, index_M.numpy())
             previous = self.operation_embedding[operation_of[index_M]]
         return Samples(
             index_MS=torch.stack(chosen, dim=1), log_prob_M=log_prob_M, entropy_M=entropy_M

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 
 from refiner.errors import ConfigError
+from refiner.feasible import FeasibleSet
 from refiner.strategy import Choices, Strategy
 from refiner.strategy_controller import ControllerStrategy
 from refiner.strategy_random import RandomStrategy
 
-STRATEGIES: dict[str, Callable[[Choices, int], Strategy]] = {
-    "controller": lambda choices, seed: ControllerStrategy(choices, seed=seed),
-    "random": lambda choices, seed: RandomStrategy(choices, seed=seed),
+STRATEGIES: dict[str, Callable[[Choices, int, FeasibleSet | None], Strategy]] = {
+    "controller": lambda choices, seed, feasible: ControllerStrategy(
+        choices, seed=seed, feasible=feasible
+    ),
+    "random": lambda choices, seed, feasible: RandomStrategy(choices, seed=seed, feasible=feasible),
 }
 
 
@@ -19,11 +22,13 @@ def check_strategy(name: str) -> None:
         raise ConfigError(f"unknown strategy {name!r}. Choose one of: {', '.join(STRATEGIES)}.")
 
 
-def make_strategy(name: str, choices: Choices, seed: int) -> Strategy:
-    """Return the strategy of that name.
+def make_strategy(
+    name: str, choices: Choices, seed: int, feasible: FeasibleSet | None = None
+) -> Strategy:
+    """Return the strategy of that name, which proposes feasible architectures alone.
 
     Raises:
         ConfigError: there is none.
     """
     check_strategy(name)
-    return STRATEGIES[name](choices, seed)
+    return STRATEGIES[name](choices, seed, feasible)

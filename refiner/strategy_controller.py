@@ -15,6 +15,7 @@ from torch import nn
 
 from refiner.architecture import Vector
 from refiner.controller import Controller, Samples
+from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
 from refiner.strategy import Choices
 
@@ -49,7 +50,12 @@ class ControllerStrategy:
     """Samples architectures from a controller and makes the well scored ones likelier."""
 
     def __init__(
-        self, choices: Choices, *, seed: int = 0, config: ControllerConfig | None = None
+        self,
+        choices: Choices,
+        *,
+        seed: int = 0,
+        config: ControllerConfig | None = None,
+        feasible: FeasibleSet | None = None,
     ) -> None:
         self.config = config or ControllerConfig()
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "controller"))
@@ -59,6 +65,7 @@ class ControllerStrategy:
             temperature=self.config.temperature,
             tanh_constant=self.config.tanh_constant,
             generator=self.generator,
+            feasible=feasible,
         )
         self.optimizer = adam(self.controller.parameters(), self.config)
         self.baseline: float | None = None

@@ -6,24 +6,48 @@ from typing import Any
 import torch
 
 from refiner.architecture import Vector
+from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
 from refiner.strategy import Choices
 
 
 class RandomStrategy:
-    """Draws each candidate of each slot with equal probability and remembers the best scores."""
+    """Draws each architecture with equal probability, and remembers the best scores.
 
-    def __init__(self, choices: Choices, *, seed: int = 0) -> None:
+    Args:
+        choices: names of the candidates of each slot.
+        seed: fixes what is drawn.
+        feasible: what may be drawn; everything by default.
+    """
+
+    def __init__(
+        self, choices: Choices, *, seed: int = 0, feasible: FeasibleSet | None = None
+    ) -> None:
         self.sizes = [len(names) for names in choices]
+        self.feasible = feasible
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "random"))
         self.scores: dict[Vector, list[float]] = {}
         """All scores told of each architecture."""
 
     def ask(self, count: int) -> list[Vector]:
         """Return ``count`` uniform architectures."""
+        if self.feasible is not None:
+            return self._feasible(self.feasible, count)
         columns = [
             torch.randint(size, (count,), generator=self.generator).tolist() for size in self.sizes
         ]
+        return list(zip(*columns, strict=True))
+
+    def _feasible(self, feasible: FeasibleSet, count: int) -> list[Vector]:
+        spent_MR, columns = feasible.nothing_spent(count), []
+        for slot in range(len(self.sizes)):
+            # As likely as there are architectures behind it, so all are alike in the end.
+            ways_MV = torch.from_numpy(feasible.ways(slot, spent_MR))
+            index_M = torch.multinomial(
+                ways_MV / ways_MV.sum(1, keepdim=True), 1, generator=self.generator
+            )[:, 0]
+            spent_MR = spent_MR + feasible.spent(slot, index_M.numpy())
+            columns.append(index_M.tolist())
         return list(zip(*columns, strict=True))
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
