@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from refiner.architecture import with_model
+from refiner.budget import feasible_set, parse_budgets
 from refiner.devices import Devices, make_listener
 from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
-from refiner.inputs import to_json
+from refiner.inputs import first_sample, to_json
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
@@ -41,6 +42,7 @@ def refine(
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
     strategy: str = "controller",
+    budget: str | Sequence[str] = (),
     search: SearchConfig | None = None,
     train: TrainConfig | None = None,
     seed: int = 0,
@@ -66,6 +68,9 @@ def refine(
         candidates: names; the paper's four by default.
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller`` or ``random``.
+        budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
+            ``params=5e6``, or several. None is exceeded, and one of them is used up as far as the
+            space allows.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search, from the
             weights that ``model`` came with. Without it the refined model keeps the weights that
@@ -93,6 +98,7 @@ def refine(
     task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
     candidate_names(candidates)
+    budgets = parse_budgets(budget)
     listener = make_listener(progress, devices)
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
@@ -100,24 +106,26 @@ def refine(
     space = search_space(
         model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
     )
+    feasible = feasible_set(budgets, model, space, first_sample(example))
     settings = {
         "slots": slots,
         "candidates": [list(names) for names in space.candidates],
         "strategy": strategy,
+        "budget": ",".join(map(str, budgets)) or "none",
         "search": asdict(search),
         "train": asdict(train) if train is not None else None,
         "seed": seed,
         "precision": precision,
     }
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
-    proposer = make_strategy(strategy, space.candidates, seed)
+    proposer = make_strategy(strategy, space.candidates, seed, feasible)
     folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
     with dropped_on_error(folder if devices.is_main else None):
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         score_batches = devices.loader(mixed(val_loader), even=False)
         searching = Search(
             Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches, score_batches,
-            devices=devices, config=search, seed=seed,
+            devices=devices, config=search, seed=seed, feasible=feasible,
         )  # fmt: skip
         found = run_kept(searching, folder, resume=resume, progress=listener)
     made = {**(provenance or {}), "example_input": to_json(example)}

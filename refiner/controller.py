@@ -14,6 +14,7 @@ Shapes: M samples, S slots, V operations of all slots together.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -108,7 +109,7 @@ class Controller(nn.Module):
         chosen: list[torch.Tensor] = []
         log_prob_M = torch.zeros(count)
         entropy_M = torch.zeros(count)
-        spent_MR = self.feasible.nothing_spent(count) if self.feasible is not None else None
+        spent_MR = self.feasible.nothing_spent(count) if self.feasible is not None else np.empty(0)
         for slot, operation_of in enumerate(self.operation_of):
             state = self.lstm(previous + self.slot_embedding[slot], state)
             logits = (self.output(state[0]) + self.slot_bias[slot])[:, operation_of]

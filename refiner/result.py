@@ -57,7 +57,15 @@ def full_report(
     """Return the report of a run: costs, latencies, finalists, scores and settings."""
     one = first_sample(example)
     report = cost_report(model, refined, space, architecture, one, devices=devices)
-    plain = ("slots", "strategy", "seed", "precision", "training batches", "validation batches")
+    plain = (
+        "slots",
+        "strategy",
+        "budget",
+        "seed",
+        "precision",
+        "training batches",
+        "validation batches",
+    )
     shown = {key: settings[key] for key in plain}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
     shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}

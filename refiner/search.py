@@ -18,6 +18,7 @@ from refiner.architecture import Vector
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError
 from refiner.evaluation import evaluate, length, recalibrate, rehearse
+from refiner.feasible import FeasibleSet
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
@@ -110,6 +111,8 @@ class Search:
         devices: where.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
+        feasible: the architectures that may be drawn in the warm-up; all by default. The strategy knows
+            its own.
     """
 
     def __init__(
@@ -124,7 +127,9 @@ class Search:
         devices: Devices,
         config: SearchConfig | None = None,
         seed: int = 0,
+        feasible: FeasibleSet | None = None,
     ) -> None:
+        self.feasible = feasible
         self.supernet, self.strategy = supernet, strategy
         self.train_loader, self.val_loader = train_loader, val_loader
         self.score_loader = val_loader if score_loader is None else score_loader
@@ -166,7 +171,9 @@ class Search:
         progress = progress or Silent()
         warm = self.config.warmup_epochs
         steps = length(self.train_loader)
-        uniform = RandomStrategy(self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"))
+        uniform = RandomStrategy(
+            self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
+        )
         if self.epoch < warm:
             progress.begin("warm-up", warm * steps, self.epoch * steps)
             while self.epoch < warm:

@@ -8,7 +8,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "randomness", "progress", "modes", "layers", "files", "schedules"},
-    {"inputs", "surgery", "split", "tensor_loader", "user_code", "recipe", "plots", "overfitting"},
+    {
+        "inputs",
+        "surgery",
+        "split",
+        "tensor_loader",
+        "user_code",
+        "recipe",
+        "plots",
+        "overfitting",
+        "feasible",
+    },
     {
         "trace_check",
         "recording",
@@ -41,7 +51,7 @@ FLOORS = [
         "devices",
         "drawing",
     },
-    {"strategy_controller", "strategy_random", "joint_controller", "assigned_reward"},
+    {"strategy_controller", "strategy_random", "joint_controller", "assigned_reward", "budget"},
     {"strategies", "evaluation", "strategy_joint", "strategy_alternating"},
     {"training", "verification"},
     {"search", "report", "exporting", "run_folder", "face_pairs"},

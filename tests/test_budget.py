@@ -1,0 +1,88 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import TinyResNet, images
+
+import refiner
+from refiner.budget import Budget, feasible_set, parse_budgets
+from refiner.cost import measure_cost
+from refiner.errors import ConfigError
+from refiner.rewriting import rewrite
+from refiner.space import search_space
+from refiner.strategies import STRATEGIES, make_strategy
+
+
+def test_budgets_are_read_as_they_are_written() -> None:
+    assert parse_budgets("macs=60%") == (Budget(resource="macs", amount=0.6, relative=True),)
+    assert parse_budgets(["macs=1.1e9, params = 5e6"]) == (
+        Budget(resource="macs", amount=1.1e9, relative=False),
+        Budget(resource="params", amount=5e6, relative=False),
+    )
+    assert parse_budgets(()) == ()
+    assert [b.limit(1000) for b in parse_budgets("macs=60%,params=77")] == [600, 77]
+
+
+@given(st.text(max_size=12))
+def test_whatever_is_given_is_a_budget_or_is_refused(text: str) -> None:
+    try:
+        budgets = parse_budgets(text)
+    except ConfigError as error:
+        assert "Give" in str(error) or "Choose" in str(error)
+    else:
+        assert all(budget.amount > 0 for budget in budgets)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("macs", "no budget"),
+        ("macs=", "no budget"),
+        ("macs=-5", "no budget"),
+        ("macs=0%", "no budget"),
+        ("macs=60%%", "no budget"),
+        ("flops=60%", "Choose one of: macs, params"),
+        ("macs=60%,macs=1e9", "two budgets for macs"),
+    ],
+)
+def test_what_is_no_budget_is_refused(text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        parse_budgets(text)
+
+
+def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:
+    model, x = TinyResNet(), images()
+    space = search_space(model, x)
+    zero = measure_cost(model, x)
+    with pytest.raises(ConfigError, match=rf"out of reach.* to {zero.macs:,} \(100.0 %\)") as e:
+        feasible_set(parse_budgets("macs=1"), model, space, x)
+    assert str(e.value).startswith("a budget of 1 MACs (0.0 % of the original's)")
+
+
+@pytest.mark.parametrize("name", list(STRATEGIES))
+@pytest.mark.parametrize("budget", ["macs=60%", "params=50%", "macs=70%,params=60%"])
+def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None:
+    model, x = TinyResNet(), images()
+    space, budgets = search_space(model, x), parse_budgets(budget)
+    feasible = feasible_set(budgets, model, space, x)
+    before = measure_cost(model, x)
+    strategy = make_strategy(name, space.candidates, 0, feasible)
+    for vector in {*strategy.ask(6), *strategy.recommend(2)}:
+        after = measure_cost(rewrite(model, space.architecture(vector)), x)
+        for each in budgets:
+            assert getattr(after, each.resource) <= each.limit(getattr(before, each.resource))
+
+
+def test_a_whole_run_keeps_to_its_budget() -> None:
+    import torch
+
+    data = [(images(count=8, seed=i), torch.arange(8) % 2) for i in range(2)]
+    result = refiner.refine(
+        TinyResNet(),
+        data,
+        data,
+        budget="macs=55%",
+        search=refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=3),
+        progress=False,
+    )
+    assert result.report.after.macs <= 0.55 * result.report.before.macs
+    assert ("budget", "macs=55%") in result.report.settings
