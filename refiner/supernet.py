@@ -68,6 +68,10 @@ class Supernet(nn.Module):
         replace_modules(self.model, self._names)
         self.vector: Vector = (0,) * len(space.slots)
 
+    def mixed(self, name: str) -> MixedOp:
+        """Return the mixed operation in the place of a slot's conv, or of the norm after it."""
+        return self._names[name]
+
     def select(self, vector: Vector) -> None:
         """Make ``vector`` the path that the next calls take.
 

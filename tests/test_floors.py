@@ -53,7 +53,7 @@ FLOORS = [
     },
     {"strategy_controller", "strategy_random", "joint_controller", "assigned_reward", "budget"},
     {"strategies", "evaluation", "strategy_joint", "strategy_alternating"},
-    {"training", "verification"},
+    {"training", "verification", "distillation"},
     {"search", "report", "exporting", "run_folder", "face_pairs"},
     {"result", "search_run"},
     {"api", "architecture_training"},

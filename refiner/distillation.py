@@ -1,0 +1,263 @@
+"""Layer-wise distillation: each candidate learns what the original gives for what the original is given.
+
+The model runs as it came, the supernet's zero vector, in eval mode, and at each conv of a slot all its
+candidates see the conv's input and are drawn to its output: one pass serves all slots and candidates.
+The loss of a candidate is its squared error over the variance of the conv's output, channel by
+channel, so 1 is as good as the mean and 0 is the conv itself. Where a candidate ends in a pointwise conv,
+as all of the paper's do, the best one for what stands before it is solved for by least squares.
+
+Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), section 3.1.
+Suffixes: F features, C channels of the output.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.devices import Devices
+from refiner.errors import ConfigError, TrainingError
+from refiner.evaluation import checked, length
+from refiner.loaders import generators_of
+from refiner.progress import Progress, Silent
+from refiner.randomness import derive_seed, seeded
+from refiner.supernet import MixedOp, Supernet
+from refiner.task import Task
+
+_RIDGE = 1e-5
+"""Of the least squares, in units of the features' mean variance: they may be dependent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillConfig:
+    """How long and how the candidates learn."""
+
+    steps: int = 200
+    """Of Adam, a training batch each."""
+    learning_rate: float = 0.003
+    """Adam's, falling to zero along a cosine."""
+    solve_batches: int = 8
+    """Training batches from which the pointwise convs are solved, before the steps and after them."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ConfigError(f"steps is {self.steps}. Give 0 or more.")
+        if self.solve_batches < 1:
+            raise ConfigError(f"solve_batches is {self.solve_batches}. Give 1 or more.")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate is {self.learning_rate}. Give more than 0.")
+
+
+def distill(
+    supernet: Supernet,
+    loader: Any,
+    task: Task,
+    *,
+    devices: Devices,
+    config: DistillConfig | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, float]]:
+    """Warm all candidates of a supernet up, and return how far each is from its original.
+
+    The originals and the norms stay as they are, so the zero vector gives the model as it came, to the
+    bit, before and after.
+
+    Args:
+        supernet: is moved to the device; its candidates are trained in place.
+        loader: training batches, as :meth:`Devices.loader` returned them.
+        task: tells how a batch is given to the model; labels are not used.
+        devices: where.
+        config: how long and how.
+        seed: fixes order and augmentation.
+        progress: listener.
+
+    Returns:
+        Of each conv, by the names of its candidates, the squared error over the variance that was met in
+        the last batches.
+
+    Raises:
+        TrainingError: an error is not finite.
+    """
+    config, progress = config or DistillConfig(), progress or Silent()
+    supernet.to(devices.device).eval()
+    supernet.select((0,) * len(supernet.candidates))
+    places = [
+        _Place(site.conv, supernet.mixed(site.conv), names[1:], _is_batch_norm(supernet, site.norm))
+        for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True)
+        for site in slot.sites
+    ]
+    learned = [p for place in places for p in place.learned()]
+
+    def run(phase: Callable[[_Place], _Phase], count: int, epoch: int) -> Iterator[None]:
+        for place in places:
+            place.phase = phase(place)
+        with seeded(derive_seed(seed, "distil", epoch), generators_of(loader)):
+            for batch in itertools.islice(_endless(devices, loader), count):
+                with torch.no_grad(), devices.autocast():
+                    checked(task.measure, supernet.model, batch)
+                yield
+
+    def solve(epoch: int) -> None:
+        for _ in run(lambda place: place.accumulate, config.solve_batches, epoch):
+            pass
+        for place in places:
+            place.solve()
+
+    progress.begin("distil", config.steps)
+    with _listening(places):
+        solve(0)
+        if learned and config.steps:
+            optimizer = torch.optim.Adam(learned, lr=config.learning_rate)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+            for _ in run(lambda place: place.descend, config.steps, 1):
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                progress.advance(1)
+            solve(2)
+        for _ in run(lambda place: place.measure, config.solve_batches, 3):
+            pass
+    progress.end()
+    errors = {place.name: place.errors() for place in places}
+    bad = [f"{op} of {name}" for name, row in errors.items() for op, e in row.items() if e != e]
+    if bad:
+        raise TrainingError(f"the error of {bad[0]} is not finite. Lower the learning rate.")
+    return errors
+
+
+_NO_PADDING: tuple[Any, ...] = ((0,), (0, 0), (0, 0, 0), "valid", "same")
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+_Phase = Callable[[torch.Tensor, torch.Tensor], None]
+
+
+class _Place:
+    """One conv of a slot and its candidates; ``phase`` is what happens when the conv has run."""
+
+    def __init__(
+        self, name: str, mixed: MixedOp, candidates: tuple[str, ...], centred: bool
+    ) -> None:
+        self.name, self.mixed, self.candidates = name, mixed, candidates
+        self.operations = list(mixed.operations)[1:]
+        self.pointwise = [_last_pointwise(operation) for operation in self.operations]
+        self.centred = [centred or (p is not None and p.bias is not None) for p in self.pointwise]
+        self.phase: _Phase = self.measure
+        self._sums: list[Any] = [None] * len(self.operations)
+        self._errors = torch.zeros(len(self.operations), dtype=torch.float64)
+        self._count = 0
+
+    def learned(self) -> list[nn.Parameter]:
+        """Return the parameters that least squares alone does not settle."""
+        return [
+            parameter
+            for operation, pointwise in zip(self.operations, self.pointwise, strict=True)
+            if pointwise is None
+            or len(list(operation.parameters())) > len(list(pointwise.parameters()))
+            for parameter in operation.parameters()
+            if parameter.requires_grad
+        ]
+
+    def descend(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        for i, operation in enumerate(self.operations):
+            if any(p.requires_grad for p in operation.parameters()):
+                with torch.enable_grad():
+                    self._error(i, operation(x), y).backward()
+
+    def accumulate(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        target_C = _rows(y)
+        for i, (operation, pointwise) in enumerate(
+            zip(self.operations, self.pointwise, strict=True)
+        ):
+            if pointwise is None:
+                continue
+            feature_F = _rows(operation[:-1](x) if isinstance(operation, nn.Sequential) else x)
+            one = feature_F.new_ones(len(feature_F), 1)
+            feature_F = torch.cat([feature_F, one], dim=1)
+            sums = feature_F.T @ feature_F, feature_F.T @ target_C
+            before = self._sums[i]
+            self._sums[i] = sums if before is None else (before[0] + sums[0], before[1] + sums[1])
+
+    def solve(self) -> None:
+        for i, pointwise in enumerate(self.pointwise):
+            if pointwise is None:
+                continue
+            gram, cross = self._sums[i]
+            self._sums[i] = None
+            count = gram[-1, -1]
+            mean_F, mean_C = gram[-1, :-1] / count, cross[-1] / count
+            gram, cross = gram[:-1, :-1] / count, cross[:-1] / count
+            if self.centred[i]:
+                gram = gram - mean_F[:, None] * mean_F
+                cross = cross - mean_F[:, None] * mean_C
+            ridge = _RIDGE * gram.diagonal().mean().clamp(min=1e-12)
+            gram.diagonal().add_(ridge)
+            weight_FC = torch.linalg.solve(gram, cross)
+            with torch.no_grad():
+                pointwise.weight.copy_(weight_FC.T.reshape(pointwise.weight.shape))
+                if pointwise.bias is not None:
+                    pointwise.bias.copy_(mean_C - mean_F @ weight_FC)
+
+    def measure(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        for i, operation in enumerate(self.operations):
+            self._errors[i] += float(self._error(i, operation(x), y))
+        self._count += 1
+
+    def errors(self) -> dict[str, float]:
+        values = (self._errors / max(1, self._count)).tolist()
+        return dict(zip(self.candidates, values, strict=True))
+
+    def _error(self, i: int, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        dims = [d for d in range(y.dim()) if d != 1]
+        difference = (output - y).float()
+        if self.centred[i]:
+            difference = difference - difference.mean(dims, keepdim=True)
+        variance = y.float().var(dims, keepdim=True).clamp(min=1e-8)
+        return (difference.square() / variance).mean()
+
+
+def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:
+    """Return whether the norm after a conv takes the mean of each channel away."""
+    if norm is None:
+        return False
+    return isinstance(supernet.mixed(norm).operations[0], nn.modules.batchnorm._NormBase)
+
+
+def _last_pointwise(operation: nn.Module) -> _Conv | None:
+    """Return the conv1x1 over all channels that an operation ends in, if it does."""
+    last = operation[-1] if isinstance(operation, nn.Sequential) and len(operation) else operation
+    if not isinstance(last, _Conv) or last.groups != 1 or last.padding not in _NO_PADDING:
+        return None
+    return last if set(last.kernel_size) == set(last.stride) == {1} else None
+
+
+def _rows(x: torch.Tensor) -> torch.Tensor:
+    """Return N x C x spatial as rows of C numbers, float64 where the device has that."""
+    rows = x.transpose(0, 1).flatten(1).T
+    return rows.float() if x.device.type == "mps" else rows.double()
+
+
+def _endless(devices: Devices, loader: Any) -> Iterator[Any]:
+    """Yield batches on the device, pass after pass."""
+    length(loader)
+    while True:
+        yield from devices.batches(loader)
+
+
+@contextmanager
+def _listening(places: Sequence[_Place]) -> Iterator[None]:
+    """Let each place be told of its conv's input and output."""
+    hooks = [
+        place.mixed.register_forward_hook(
+            lambda _m, inputs, output, place=place: place.phase(inputs[0].detach(), output.detach())
+        )
+        for place in places
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

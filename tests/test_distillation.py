@@ -1,0 +1,90 @@
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.devices import Devices
+from refiner.distillation import DistillConfig, distill
+from refiner.errors import ConfigError
+from refiner.space import search_space
+from refiner.supernet import Supernet
+from refiner.task import make_task
+
+DEVICES = Devices.choose("cpu", "no")
+BATCHES = [(images(count=8, seed=i), torch.zeros(8, dtype=torch.long)) for i in range(6)]
+
+
+class OneConv(nn.Module):
+    """A stem, and a conv that is an average pool and a pointwise conv in disguise."""
+
+    def __init__(self, *, bias: bool, norm: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv = nn.Conv2d(6, 4, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
+        self.head = nn.Linear(4, 2)
+        self.mixing = torch.randn(4, 6, generator=torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            self.conv.weight.copy_((self.mixing / 9)[:, :, None, None].expand(4, 6, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.head(self.norm(self.conv(self.stem(x))).mean((2, 3)))
+        return output
+
+
+def distilled(model: nn.Module, config: DistillConfig, seed: int = 0):
+    net = Supernet(model, search_space(model, BATCHES[0][0]), seed=seed)
+    errors = distill(
+        net, BATCHES, make_task("classification"), devices=DEVICES, config=config, seed=seed
+    )
+    return net, errors
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (False, True)])
+def test_least_squares_finds_the_pointwise_conv_that_is_there(bias: bool, norm: bool) -> None:
+    model = OneConv(bias=bias, norm=norm).eval()
+    net, errors = distilled(model, DistillConfig(steps=0))
+    average = net.candidates[0].index("avgpool3x3")
+    pointwise = net.mixed("conv").operations[average][-1]
+    assert torch.allclose(pointwise.weight[:, :, 0, 0], model.mixing, atol=2e-3)
+    if bias:
+        assert torch.allclose(pointwise.bias, model.conv.bias, atol=2e-3)
+    assert errors["conv"]["avgpool3x3"] < 1e-5
+    assert errors["conv"]["maxpool3x3"] > 0.05
+
+
+def test_steps_bring_a_depthwise_conv_nearer() -> None:
+    model = TinyResNet().eval()
+    _, solved = distilled(model, DistillConfig(steps=0))
+    _, stepped = distilled(model, DistillConfig(steps=60, learning_rate=0.01))
+    for name, row in stepped.items():
+        assert row["depthwise3x3"] < 0.95 * solved[name]["depthwise3x3"]
+        assert row["avgpool3x3"] == pytest.approx(solved[name]["avgpool3x3"], abs=0.05)
+        assert all(error < 1.1 for error in row.values())
+
+
+def test_the_zero_vector_stays_the_model_to_the_bit() -> None:
+    model = TinyResNet().eval()
+    with torch.no_grad():
+        before = model(BATCHES[0][0])
+    net, _ = distilled(model, DistillConfig(steps=5))
+    net.eval().select((0,) * len(net.candidates))
+    with torch.no_grad():
+        assert torch.equal(net.model(BATCHES[0][0]), before)
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
+    model = TinyResNet()
+    state = torch.get_rng_state()
+    runs = [distilled(model, DistillConfig(steps=3), seed)[1] for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": -1}, {"solve_batches": 0}, {"learning_rate": 0.0}], ids=str
+)
+def test_settings_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        DistillConfig(**wrong)
