@@ -91,6 +91,13 @@ class FeasibleSet:
             self._sums.insert(0, sums)
             self._ways.insert(0, ways)
 
+    def resources(self) -> list[tuple[list[list[int]], int, int]]:
+        """Return, of each resource, the cost of each candidate of each slot, the base and the limit."""
+        return [
+            ([each[:, r].tolist() for each in self._costs], int(self._base[r]), int(self.limits[r]))
+            for r in range(len(self.limits))
+        ]
+
     def cost(self, vector: Sequence[int]) -> Array:
         """Return what an architecture costs of each resource, R."""
         parts = [each[index] for each, index in zip(self._costs, vector, strict=True)]

@@ -6,12 +6,14 @@ from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
 from refiner.strategy import Choices, Strategy
 from refiner.strategy_controller import ControllerStrategy
+from refiner.strategy_milp import MilpStrategy
 from refiner.strategy_random import RandomStrategy
 
 STRATEGIES: dict[str, Callable[[Choices, int, FeasibleSet | None], Strategy]] = {
     "controller": lambda choices, seed, feasible: ControllerStrategy(
         choices, seed=seed, feasible=feasible
     ),
+    "milp": lambda choices, seed, feasible: MilpStrategy(choices, seed=seed, feasible=feasible),
     "random": lambda choices, seed, feasible: RandomStrategy(choices, seed=seed, feasible=feasible),
 }
 
