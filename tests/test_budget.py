@@ -66,7 +66,8 @@ def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None
     feasible = feasible_set(budgets, model, space, x)
     before = measure_cost(model, x)
     strategy = make_strategy(name, space.candidates, 0, feasible)
-    for vector in {*strategy.ask(6), *strategy.recommend(2)}:
+    asked = [] if name == "milp" else strategy.ask(6)  # milp measures what it does not propose
+    for vector in {*asked, *strategy.recommend(2)}:
         after = measure_cost(rewrite(model, space.architecture(vector)), x)
         for each in budgets:
             assert getattr(after, each.resource) <= each.limit(getattr(before, each.resource))
