@@ -83,6 +83,10 @@ class Classification:
         correct = (logits.argmax(dim=1) == labels).sum()
         return torch.stack([correct, torch.full_like(correct, len(labels))])
 
+    def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return how far logits, N x C, are from a teacher's."""
+        return softened_divergence(output, target)
+
     def score(self, sums: torch.Tensor) -> float:
         """Return the share of images classified correctly, 0 to 1."""
         return float(sums[0] / sums[1])
@@ -123,6 +127,10 @@ class Segmentation:
             )
         cells = labels[known] * classes + logits.argmax(dim=1)[known]
         return torch.bincount(cells, minlength=classes * classes)
+
+    def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return how far logits, N x C x H x W, are from a teacher's."""
+        return softened_divergence(output, target)
 
     def score(self, sums: torch.Tensor) -> float:
         """Return the mean over the classes that occur of intersection over union, 0 to 1."""
@@ -184,6 +192,21 @@ def make_task(name: str) -> Task:
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}.")
     return TASKS[name]()
+
+
+TEMPERATURE = 4.0
+"""Of softened probabilities; in the range of Hinton et al., 2015, section 3."""
+
+
+def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the mean Kullback-Leibler divergence of softened probabilities, classes in dimension 1.
+
+    It is multiplied by the square of the temperature, so that its gradient has the size of a cross
+    entropy's (Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2).
+    """
+    ours, theirs = (F.log_softmax(x.float() / TEMPERATURE, dim=1) for x in (output, target))
+    divergence = (theirs.exp() * (theirs - ours)).sum(dim=1)
+    return TEMPERATURE**2 * divergence.mean()
 
 
 def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:

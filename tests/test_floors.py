@@ -38,6 +38,7 @@ FLOORS = [
         "image_folder",
         "loaders",
         "arcface",
+        "teacher",
     },
     {"architecture", "identities"},
     {"space", "macro", "data"},

@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+from models import TinyResNet, batches, images
+from torch import nn
+
+from refiner.devices import Devices
+from refiner.errors import ConfigError
+from refiner.surgery import copied
+from refiner.task import Classification, Regression, make_task, softened_divergence
+from refiner.teacher import WithTeacher, squared_error
+from refiner.training import TrainConfig, train
+
+
+def test_the_divergence_of_two_classes_by_hand() -> None:
+    ours, theirs = torch.tensor([[0.0, 4.0]]), torch.tensor([[4.0, 0.0]])
+    p = 1 / (1 + math.exp(-1))  # softened by 4
+    expected = 16 * (p * math.log(p / (1 - p)) + (1 - p) * math.log((1 - p) / p))
+    assert float(softened_divergence(ours, theirs)) == pytest.approx(expected, rel=1e-5)
+    assert float(softened_divergence(theirs, theirs)) == 0.0
+    assert float(squared_error(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))) == 0.5
+
+
+def test_the_gradient_is_that_of_a_cross_entropy_for_soft_targets_in_the_limit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = (0.01 * torch.randn(4, 5, generator=generator)).requires_grad_()
+    theirs = 0.01 * torch.randn(4, 5, generator=generator)
+    (gradient,) = torch.autograd.grad(softened_divergence(ours, theirs), ours)
+    # Hinton et al., section 2.1: with small logits of mean zero, (z - v) / classes.
+    ours_c, theirs_c = (x - x.mean(1, keepdim=True) for x in (ours.detach(), theirs))
+    assert torch.allclose(gradient, (ours_c - theirs_c) / 5 / 4, atol=1e-5)
+
+
+@pytest.mark.parametrize("task", [Classification(), Regression()])
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_a_network_that_is_its_own_teacher_has_its_share_of_the_loss(task, weight) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    target = torch.arange(4) if isinstance(task, Classification) else torch.randn(4, 4)
+    batch = images(count=4), target
+    own = task.loss(model, batch)
+    both = WithTeacher(task, copied(model), weight=weight).loss(model, batch)
+    assert torch.allclose(both, (1 - weight) * own)
+    assert not model._forward_hooks
+
+
+def test_the_teacher_is_followed_and_stays_as_it_is() -> None:
+    data, teacher = batches(count=4), TinyResNet()
+    before = {k: v.clone() for k, v in teacher.state_dict().items()}
+    student = TinyResNet()
+    task = WithTeacher(make_task("classification"), teacher, weight=1.0)
+    far = float(task.loss(student.eval(), data[0]).detach())
+    train(
+        student, data, data, task,
+        devices=Devices.choose("cpu", "no"), config=TrainConfig(epochs=15, lr_max=0.05),
+    )  # fmt: skip
+    assert float(task.loss(student.eval(), data[0])) < 0.5 * far
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+
+
+def test_another_shape_of_output_is_refused() -> None:
+    task = WithTeacher(make_task("classification"), nn.Sequential(nn.Flatten(), nn.LazyLinear(7)))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with pytest.raises(ConfigError, match="another shape"):
+        task.loss(model, (images(count=4), torch.arange(4)))
+    with pytest.raises(ConfigError, match="weight is 2"):
+        WithTeacher(make_task("classification"), model, weight=2)
