@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refiner.conv_spec import ConvSpec
     from refiner.cost import Cost, measure_cost, measure_latency
     from refiner.data import load_data
+    from refiner.distillation import DistillConfig
     from refiner.errors import RefinerError
     from refiner.exporting import export
     from refiner.loaders import Data
@@ -41,6 +42,7 @@ _HOME = {
     "ConvSpec": "conv_spec",
     "Cost": "cost",
     "Data": "loaders",
+    "DistillConfig": "distillation",
     "Frozen": "slots",
     "ModelSpec": "models",
     "RefinerError": "errors",
@@ -81,6 +83,7 @@ __all__ = [
     "ConvSpec",
     "Cost",
     "Data",
+    "DistillConfig",
     "Frozen",
     "ModelSpec",
     "RefinerError",

@@ -10,6 +10,8 @@ from torch import nn
 from refiner.architecture import with_model
 from refiner.budget import feasible_set, parse_budgets
 from refiner.devices import Devices, make_listener
+from refiner.distillation import DistillConfig
+from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
@@ -28,7 +30,11 @@ from refiner.strategies import check_strategy, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, checked_task
+from refiner.teacher import WithTeacher
 from refiner.training import TrainConfig, train
+
+DISTILLED_SEARCH = SearchConfig(epochs=10, warmup_epochs=0, train_weights=False)
+"""The search over distilled candidates, by default: strategy and scores alone."""
 
 
 def refine(
@@ -43,6 +49,7 @@ def refine(
     allow_larger: bool = False,
     strategy: str = "controller",
     budget: str | Sequence[str] = (),
+    distill: DistillConfig | None = None,
     search: SearchConfig | None = None,
     train: TrainConfig | None = None,
     seed: int = 0,
@@ -71,10 +78,13 @@ def refine(
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
             ``params=5e6``, or several. None is exceeded, and one of them is used up as far as the
             space allows.
+        distill: for a model that is trained already. All candidates first learn what the original
+            gives, layer by layer; the search then leaves the weights as they are, and the refined
+            model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
-        train: trains the refined model and the untouched one alike after the search, from the
-            weights that ``model`` came with. Without it the refined model keeps the weights that
-            the search left.
+        train: trains the refined model and the untouched one alike after the search: the untouched one
+            from the weights that ``model`` came with, the refined one from them and new ones, or,
+            after ``distill``, from those that the search left. Without it the refined model keeps these.
         seed: fixes the run on a CPU to the bit.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``no`` or ``bf16``.
@@ -89,8 +99,10 @@ def refine(
     Raises:
         RefinerError: something that the caller gave does not work; the message tells the next step.
     """
-    search = search or SearchConfig()
-    for given, kind in ((search, SearchConfig), (train, TrainConfig)):
+    if search is None:
+        search = SearchConfig() if distill is None else DISTILLED_SEARCH
+    kinds = (search, SearchConfig), (train, TrainConfig), (distill, DistillConfig)
+    for given, kind in kinds:
         if given is not None and not isinstance(given, kind):
             raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
     if tests and (train is None or train.epochs == 0):
@@ -112,6 +124,7 @@ def refine(
         "candidates": [list(names) for names in space.candidates],
         "strategy": strategy,
         "budget": ",".join(map(str, budgets)) or "none",
+        "distill": asdict(distill) if distill is not None else None,
         "search": asdict(search),
         "train": asdict(train) if train is not None else None,
         "seed": seed,
@@ -123,11 +136,20 @@ def refine(
     with dropped_on_error(folder if devices.is_main else None):
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         score_batches = devices.loader(mixed(val_loader), even=False)
+        supernet = Supernet(model, space, seed=seed)
         searching = Search(
-            Supernet(model, space, seed=seed), proposer, task, train_batches, val_batches, score_batches,
+            supernet, proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed, feasible=feasible,
         )  # fmt: skip
-        found = run_kept(searching, folder, resume=resume, progress=listener)
+
+        def prepare() -> None:
+            if distill is not None:
+                warm_up(
+                    supernet, train_batches, searching.task,
+                    devices=devices, config=distill, seed=seed, progress=listener,
+                )  # fmt: skip
+
+        found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
     made = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), made)
 
@@ -135,7 +157,8 @@ def refine(
     refined = searching.emit(found.best.vector)
     del searching
     if train is not None and train.epochs > 0:
-        refined = rewrite(model, architecture, seed=seed)
+        if distill is None:
+            refined = rewrite(model, architecture, seed=seed)
         trained = _train_both(
             model, refined, train_batches, val_batches, task,
             devices=devices, config=train, seed=seed, progress=listener, folder=folder, tests=tests or {},
@@ -178,14 +201,18 @@ def _train_both(
 ) -> Trained:
     """Train the refined model, and a copy of the untouched one, alike."""
     scores, measured = {}, {}
-    for name, network in (("baseline", copied(model)), ("refined", refined)):
+    taught: Task = task
+    if config.teacher_weight:
+        teacher = copied(model).to(devices.device)
+        taught = WithTeacher(task, teacher, weight=config.teacher_weight)
+    for name, network, own in (("baseline", copied(model), task), ("refined", refined, taught)):
 
         def keep(state: dict[str, Any], name: str = name) -> None:
             if folder is not None and devices.is_main:
                 folder.save_checkpoint(name, state)
 
         scores[name] = train(
-            network, train_batches, val_batches, task,
+            network, train_batches, val_batches, own,
             devices=devices, config=config, seed=derive_seed(seed, "final"),
             name=f"train {name}", progress=progress,
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,

@@ -67,6 +67,7 @@ def full_report(
         "validation batches",
     )
     shown = {key: settings[key] for key in plain}
+    shown |= {f"distill.{k}": v for k, v in (settings["distill"] or {}).items()}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
     shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
     shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}

@@ -46,6 +46,8 @@ class SearchConfig:
     """Training batches from which a path's norm statistics are taken."""
     finalists: int = 10
     """Recommended architectures scored on the whole validation part in the end."""
+    train_weights: bool = True
+    """Whether the shared weights learn on. Distilled ones (see distillation.py) may stay as they are."""
     weights: TrainConfig = field(default_factory=TrainConfig)
     """How the shared weights are trained; its ``epochs`` is not used."""
 
@@ -53,6 +55,10 @@ class SearchConfig:
         for name in ("epochs", "warmup_epochs"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
+        if self.warmup_epochs and not self.train_weights:
+            raise ConfigError(
+                "a warm-up trains the shared weights, and train_weights is False. Set warmup_epochs to 0."
+            )
         for name in ("tells", "samples", "score_batches", "recalibration_batches", "finalists"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 1 or more.")
@@ -180,7 +186,7 @@ class Search:
                 uniform.generator.manual_seed(derive_seed(self.seed, "warm-up", self.epoch))
                 on_epoch(self._epoch(uniform, progress))
             progress.end()
-        each = steps + self.config.tells * self.config.samples
+        each = steps * self.config.train_weights + self.config.tells * self.config.samples
         if self.epoch < self.config.total_epochs:
             progress.begin("search", self.config.epochs * each, (self.epoch - warm) * each)
             while self.epoch < self.config.total_epochs:
@@ -194,19 +200,23 @@ class Search:
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
         with seeded(derive_seed(self.seed, "epoch", self.epoch), self.generators):
-            paths = strategy.ask(length(self.train_loader))
-            loss = self.trainer.epoch(
-                self.train_loader,
-                self.epoch,
-                progress,
-                before_step=lambda step: self.supernet.select(paths[step]),
-                values=lambda: self.last,
-            )
+            trained = self._weights_phase(strategy, progress) if self.config.train_weights else {}
             tells = self._strategy_phase(progress) if searching else []
         self.epoch += 1
         phase = "search" if searching else "warm-up"
-        record: dict[str, Any] = {"epoch": self.epoch, "phase": phase, "loss": loss}
+        record: dict[str, Any] = {"epoch": self.epoch, "phase": phase, **trained}
         return {**record, **strategy.metrics(), "tells": tells} if searching else record
+
+    def _weights_phase(self, strategy: Strategy, progress: Progress) -> dict[str, float]:
+        paths = strategy.ask(length(self.train_loader))
+        loss = self.trainer.epoch(
+            self.train_loader,
+            self.epoch,
+            progress,
+            before_step=lambda step: self.supernet.select(paths[step]),
+            values=lambda: self.last,
+        )
+        return {"loss": loss}
 
     def _strategy_phase(self, progress: Progress) -> list[dict[str, Any]]:
         config = self.config

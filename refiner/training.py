@@ -37,6 +37,8 @@ class TrainConfig:
     """The paper is silent; the value of He et al.'s successors on CIFAR, and of ArcFace."""
     gradient_clip: float = 5.0
     """Largest norm of the gradient; ENAS's value."""
+    teacher_weight: float = 0.0
+    """Share of the loss that draws a rewritten network to what the original gives; see teacher.py."""
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -51,6 +53,8 @@ class TrainConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
         if self.gradient_clip <= 0:
             raise ConfigError(f"gradient_clip is {self.gradient_clip}. Give more than 0.")
+        if not 0 <= self.teacher_weight <= 1:
+            raise ConfigError(f"teacher_weight is {self.teacher_weight}. Give a share, 0 to 1.")
         if self.schedule not in SCHEDULES:
             raise ConfigError(
                 f"unknown schedule {self.schedule!r}. Choose one of: {', '.join(SCHEDULES)}."

@@ -338,3 +338,62 @@ def test_tests_without_a_training_are_refused() -> None:
     for train in (None, refiner.TrainConfig(epochs=0)):
         with pytest.raises(ConfigError, match=r"tests measure trained networks\. Give train="):
             small(train=train, tests={"one": lambda _: 1.0})
+
+
+DISTILLED = {
+    "strategy": "milp",
+    "budget": "macs=75%",
+    "distill": refiner.DistillConfig(steps=5, solve_batches=2),
+    "search": refiner.SearchConfig(
+        epochs=2, warmup_epochs=0, train_weights=False, tells=2, samples=10, finalists=2
+    ),
+}
+
+
+def test_a_trained_model_is_refined_from_its_weights() -> None:
+    torch.manual_seed(3)
+    model = TinyResNet()
+    result = small(model, **DISTILLED)
+    assert any(result.architecture.vector)
+    assert result.report.after.macs <= 0.75 * result.report.before.macs
+    before, after = model.state_dict(), result.model.state_dict()
+    kept = [k for k in before if k in after and k.endswith("weight")]
+    assert "stem.weight" in kept
+    assert all(torch.equal(before[k], after[k]) for k in kept)
+    assert ("distill.steps", "5") in result.report.settings
+
+
+def test_the_refined_model_is_tuned_from_what_it_inherited() -> None:
+    tuned = refiner.TrainConfig(epochs=1, lr_max=1e-6, lr_min=1e-6, teacher_weight=0.5)
+    alone = small(**DISTILLED)
+    result = small(**DISTILLED, train=tuned)
+    before, after = alone.model.state_dict(), result.model.state_dict()
+    assert result.architecture == alone.architecture
+    changes = [(before[k] - after[k]).abs().max() for k in before if k.endswith("weight")]
+    assert 0 < max(changes) < 1e-3
+
+
+def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch) -> None:
+    whole = small(**DISTILLED, out=tmp_path / "whole")
+    epoch, calls = refiner.Search._epoch, []
+
+    def stop_at_the_second(self, *args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return epoch(self, *args)
+
+    monkeypatch.setattr(refiner.Search, "_epoch", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        small(**DISTILLED, out=tmp_path / "cut")
+    monkeypatch.undo()
+    result = small(**DISTILLED, out=tmp_path / "cut", resume=True)
+    assert result.architecture == whole.architecture
+    assert result.search == whole.search
+    ours, theirs = result.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+
+
+def test_a_warm_up_of_weights_that_stay_is_refused() -> None:
+    with pytest.raises(ConfigError, match="warmup_epochs"):
+        refiner.SearchConfig(train_weights=False)

@@ -6,7 +6,7 @@ import sys
 import refiner
 
 NAMES = """
-Architecture Candidate Classification ConvSite ConvSpec Cost Data Frozen ModelSpec RefinerError Regression Report
+Architecture Candidate Classification ConvSite ConvSpec Cost Data DistillConfig Frozen ModelSpec RefinerError Regression Report
 Result Search SearchConfig SearchResult SearchSpace Segmentation SkipEdge Slot Strategy Supernet Task TrainConfig
 export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture
