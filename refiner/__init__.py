@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from refiner.architecture_training import train_architecture
     from refiner.candidates import Candidate, register_candidate
     from refiner.conv_spec import ConvSpec
-    from refiner.cost import Cost, measure_cost, measure_latency
+    from refiner.cost import Cost, measure_cost
     from refiner.data import load_data
     from refiner.distillation import DistillConfig
     from refiner.errors import RefinerError
     from refiner.exporting import export
+    from refiner.latency import measure_latency
     from refiner.loaders import Data
     from refiner.models import ModelSpec
     from refiner.report import Report
@@ -64,7 +65,7 @@ _HOME = {
     "find_slots": "slots",
     "load_data": "data",
     "measure_cost": "cost",
-    "measure_latency": "cost",
+    "measure_latency": "latency",
     "refine": "api",
     "register_candidate": "candidates",
     "rewrite": "rewriting",

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from refiner.architecture import with_model
-from refiner.budget import feasible_set, parse_budgets
+from refiner.budget import parse_budgets, within_budgets
 from refiner.devices import Devices, make_listener
 from refiner.distillation import DistillConfig
 from refiner.distillation import distill as warm_up
@@ -76,7 +76,7 @@ def refine(
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
-            ``params=5e6``, or several. None is exceeded, and one of them is used up as far as the
+            ``params=5e6``, ``latency=5ms`` (of one sample on the device), or several. None is exceeded, and one of them is used up as far as the
             space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are, and the refined
@@ -118,7 +118,9 @@ def refine(
     space = search_space(
         model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
     )
-    feasible = feasible_set(budgets, model, space, first_sample(example))
+    space, feasible = within_budgets(
+        budgets, model, space, first_sample(example), device=devices.device
+    )
     settings = {
         "slots": slots,
         "candidates": [list(names) for names in space.candidates],

@@ -1,19 +1,29 @@
-"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``; and the architectures within them."""
+"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps to them.
+
+Latencies are those of latency.py, counted in nanoseconds. Where latency is the budget, a candidate that
+is slower than the original in its place is not offered.
+"""
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from refiner.cost import measure_cost, slot_costs
 from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
+from refiner.inputs import first_sample
+from refiner.latency import measure_latency, slot_latencies
+from refiner.slots import Frozen
 from refiner.space import SearchSpace
+from refiner.surgery import copied
 
-RESOURCES = ("macs", "params")
-_UNITS = {"macs": "MACs", "params": "parameters"}
+RESOURCES = ("macs", "params", "latency")
+_NANOSECONDS = 1_000_000
+"""In a millisecond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,20 +33,27 @@ class Budget:
     resource: str
     """One of ``RESOURCES``."""
     amount: float
-    """A share of the original's cost, or MACs or parameters."""
+    """A share of the original's cost, or MACs, parameters or milliseconds."""
     relative: bool
     """Whether it is a share."""
 
     def __str__(self) -> str:
-        return (
-            f"{self.resource}={100 * self.amount:g}%"
-            if self.relative
-            else f"{self.resource}={self.amount:g}"
-        )
+        """Return the text that gives this budget."""
+        if self.relative:
+            return f"{self.resource}={100 * self.amount:g}%"
+        return f"{self.resource}={self.amount:.12g}" + ("ms" if self.resource == "latency" else "")
 
     def limit(self, original: int) -> int:
-        """Return the budget in MACs or parameters, for a network that costs ``original``."""
-        return int(self.amount * original) if self.relative else int(self.amount)
+        """Return the budget as a number, for a network that costs ``original``; latency in nanoseconds."""
+        if self.relative:
+            return int(self.amount * original)
+        return int(self.amount * (_NANOSECONDS if self.resource == "latency" else 1))
+
+    def words(self, cost: int) -> str:
+        """Return a cost for people: ``1,000 MACs``, ``5.20 ms``."""
+        if self.resource == "latency":
+            return f"{cost / _NANOSECONDS:.2f} ms"
+        return f"{cost:,} {'MACs' if self.resource == 'macs' else 'parameters'}"
 
 
 def parse_budgets(budgets: str | Sequence[str]) -> tuple[Budget, ...]:
@@ -55,66 +72,113 @@ def parse_budgets(budgets: str | Sequence[str]) -> tuple[Budget, ...]:
 
 def _parse(text: str) -> Budget:
     resource, equals, value = (part.strip() for part in text.partition("="))
-    forms = "Give one like macs=60%, macs=1.1e9 or params=5e6."
+    forms = "Give one like macs=60%, macs=1.1e9, params=5e6, latency=80% or latency=5ms."
     if not equals:
         raise ConfigError(f"{text!r} is no budget. {forms}")
     if resource not in RESOURCES:
         raise ConfigError(
             f"there is no budget for {resource!r}. Choose one of: {', '.join(RESOURCES)}."
         )
-    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(e\+?\d+)?%?", value) or float(value.rstrip("%")) <= 0:
+    unit = "ms" if resource == "latency" else ""
+    found = re.fullmatch(rf"((?:\d+\.?\d*|\.\d+)(?:e\+?\d{{1,2}})?)(%|{unit})", value)
+    if found is None or float(found[1]) <= 0:
         raise ConfigError(f"{text!r} is no budget. {forms}")
-    relative = value.endswith("%")
-    amount = float(value.rstrip("%")) / (100 if relative else 1)
+    relative = found[2] == "%"
+    amount = float(found[1]) / (100 if relative else 1)
     return Budget(resource=resource, amount=amount, relative=relative)
 
 
-def feasible_set(
-    budgets: Sequence[Budget], model: nn.Module, space: SearchSpace, example_input: Any
-) -> FeasibleSet | None:
-    """Return the architectures of a space that keep to all budgets; None where there is no budget.
+def within_budgets(
+    budgets: Sequence[Budget],
+    model: nn.Module,
+    space: SearchSpace,
+    example_input: Any,
+    *,
+    device: torch.device,
+) -> tuple[SearchSpace, FeasibleSet | None]:
+    """Return the candidates that may serve, and the architectures that keep to all budgets.
 
     Args:
-        budgets: as :func:`parse_budgets` gave them.
+        budgets: as :func:`parse_budgets` gave them; without any, the space comes back, and no set.
         model: the original.
         space: its slots and candidates.
-        example_input: one sample; MACs go by its size.
+        example_input: MACs go by its size, and latency by its batch size.
+        device: where latency is measured.
 
     Raises:
         ConfigError: the space cannot reach a budget; the message tells the least and the most.
     """
     if not budgets:
-        return None
-    measured = measure_cost(model, example_input)
-    original = [getattr(measured, budget.resource) for budget in budgets]
-    limits = [budget.limit(cost) for budget, cost in zip(budgets, original, strict=True)]
-    costs = [
-        [[getattr(cost, budget.resource) for budget in budgets] for cost in row]
-        for row in slot_costs(space)
+        return space, None
+    measured = measure_cost(model, first_sample(example_input))
+    original = {"macs": measured.macs, "params": measured.params}
+    costs: dict[str, list[list[int]]] = {
+        name: [[getattr(cost, name) for cost in row] for row in slot_costs(space)]
+        for name in original
+    }
+    if any(budget.resource == "latency" for budget in budgets):
+        latency = measure_latency(copied(model).to(device), example_input)
+        original["latency"] = round(latency * _NANOSECONDS)
+        costs["latency"] = [
+            [round(each.median * _NANOSECONDS) for each in row]
+            for row in slot_latencies(space, model, example_input, device=device)
+        ]
+        kept = [[k for k, ns in enumerate(row) if ns <= row[0]] for row in costs["latency"]]
+        space = _with_candidates(space, kept)
+        costs = {
+            name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]
+            for name, rows in costs.items()
+        }
+    for budget in budgets:
+        _check_reach(budget, original[budget.resource], costs[budget.resource])
+    limits = [budget.limit(original[budget.resource]) for budget in budgets]
+    base = [original[b.resource] - sum(row[0] for row in costs[b.resource]) for b in budgets]
+    by_slot = [
+        list(zip(*rows, strict=True))
+        for rows in zip(*(costs[budget.resource] for budget in budgets), strict=True)
     ]
-    base = [cost - sum(row[0][r] for row in costs) for r, cost in enumerate(original)]
-    for r, budget in enumerate(budgets):
-        least = base[r] + sum(min(cost[r] for cost in row) for row in costs)
-        if least > limits[r]:
-            most = base[r] + sum(max(cost[r] for cost in row) for row in costs)
-            raise ConfigError(
-                f"a budget of {limits[r]:,} {_UNITS[budget.resource]} "
-                f"({_share(limits[r], original[r])} of the original's) is out of reach: this search space "
-                f"goes from {least:,} ({_share(least, original[r])}) to {most:,} "
-                f"({_share(most, original[r])}). Give more, or other candidates."
-            )
     try:
-        return FeasibleSet(costs, base, limits)
+        return space, FeasibleSet(by_slot, base, limits)
     except ConfigError:
-        listed = " and ".join(
-            f"{limit:,} {_UNITS[budget.resource]}"
-            for budget, limit in zip(budgets, limits, strict=True)
-        )
+        listed = " and ".join(b.words(limit) for b, limit in zip(budgets, limits, strict=True))
         raise ConfigError(
             f"{listed} are within reach each, but no architecture of this space keeps to all at once. "
             "Give more of one."
         ) from None
 
 
-def _share(cost: int, original: int) -> str:
-    return f"{100 * cost / original:.1f} %"
+def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) -> None:
+    limit = budget.limit(original)
+    least = original - sum(row[0] - min(row) for row in costs)
+    most = original - sum(row[0] - max(row) for row in costs)
+    if least > limit:
+
+        def told(cost: int) -> str:
+            return f"{budget.words(cost)} ({100 * cost / original:.1f} % of the original's)"
+
+        raise ConfigError(
+            f"a budget of {told(limit)} is out of reach: this search space goes from {told(least)} to "
+            f"{told(most)}. Give more, or other candidates."
+        )
+
+
+def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> SearchSpace:
+    """Return the space with some of each slot's candidates; a slot with none but its own is frozen."""
+    slots = list(zip(space.slots, space.candidates, kept, strict=True))
+    slow = [
+        Frozen(name=site.conv, reason="no candidate is faster on this device")
+        for slot, _, ks in slots
+        if len(ks) == 1
+        for site in slot.sites
+    ]
+    if len(slow) == sum(len(slot.sites) for slot in space.slots):
+        raise ConfigError(
+            "no candidate is faster than the original in any slot on this device, so nothing can be won. "
+            "Name other candidates, or give a budget of MACs."
+        )
+    return replace(
+        space,
+        slots=tuple(slot for slot, _, ks in slots if len(ks) > 1),
+        candidates=tuple(tuple(names[k] for k in ks) for _, names, ks in slots if len(ks) > 1),
+        frozen=(*space.frozen, *slow),
+    )

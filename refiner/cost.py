@@ -10,8 +10,6 @@ counts are named in ``uncounted``.
 """
 
 import math
-import statistics
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,7 +29,6 @@ from refiner.randomness import seeded
 from refiner.slots import Slot
 from refiner.space import SearchSpace, original_parameters
 from refiner.surgery import copied
-from refiner.trace_check import as_found
 
 _MOVES_DATA = frozenset(
     "view _unsafe_view reshape expand permute transpose t clone detach copy_ alias slice select "
@@ -176,24 +173,3 @@ def _operation_cost(
         module = get_candidate(name).build(spec)
         module(torch.empty(1, *in_shape[1:]))
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
-
-
-def measure_latency(
-    model: nn.Module, example_input: Any, *, repeats: int = 30, warm_up: int = 5
-) -> float:
-    """Return the median milliseconds of one forward pass in eval mode, on the model's device."""
-    example = to_device_of(model, example_input)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    times = []
-    with as_found(model, training=False), torch.inference_mode():
-        for i in range(warm_up + repeats):
-            given = fresh(example)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            call(model, given)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if i >= warm_up:
-                times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)

@@ -9,12 +9,13 @@ from safetensors.torch import save_model
 from torch import nn
 
 from refiner.architecture import Architecture
-from refiner.cost import measure_cost, measure_latency
+from refiner.cost import measure_cost
 from refiner.devices import Devices
 from refiner.errors import ModelError
 from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import batch_size, first_sample
+from refiner.latency import measure_latency
 from refiner.report import Report, Trained, slot_reports
 from refiner.run_folder import RunFolder
 from refiner.search import SearchResult

@@ -1,15 +1,20 @@
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from models import TinyResNet, images
 
 import refiner
-from refiner.budget import Budget, feasible_set, parse_budgets
+from refiner import budget as module
+from refiner.budget import Budget, parse_budgets, within_budgets
 from refiner.cost import measure_cost
 from refiner.errors import ConfigError
+from refiner.latency import Latency
 from refiner.rewriting import rewrite
 from refiner.space import search_space
 from refiner.strategies import STRATEGIES, make_strategy
+
+CPU = torch.device("cpu")
 
 
 def test_budgets_are_read_as_they_are_written() -> None:
@@ -19,6 +24,12 @@ def test_budgets_are_read_as_they_are_written() -> None:
         Budget(resource="params", amount=5e6, relative=False),
     )
     assert parse_budgets(()) == ()
+    assert parse_budgets("latency=5.5ms")[0].limit(0) == 5_500_000
+    assert [str(b) for b in parse_budgets("macs=60%,latency=5ms,params=5e6")] == [
+        "macs=60%",
+        "latency=5ms",
+        "params=5000000",
+    ]
     assert [b.limit(1000) for b in parse_budgets("macs=60%,params=77")] == [600, 77]
 
 
@@ -40,7 +51,10 @@ def test_whatever_is_given_is_a_budget_or_is_refused(text: str) -> None:
         ("macs=-5", "no budget"),
         ("macs=0%", "no budget"),
         ("macs=60%%", "no budget"),
-        ("flops=60%", "Choose one of: macs, params"),
+        ("flops=60%", "Choose one of: macs, params, latency"),
+        ("latency=5", "no budget"),
+        ("macs=5ms", "no budget"),
+        ("macs=1e999", "no budget"),
         ("macs=60%,macs=1e9", "two budgets for macs"),
     ],
 )
@@ -53,8 +67,8 @@ def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x)
     zero = measure_cost(model, x)
-    with pytest.raises(ConfigError, match=rf"out of reach.* to {zero.macs:,} \(100.0 %\)") as e:
-        feasible_set(parse_budgets("macs=1"), model, space, x)
+    with pytest.raises(ConfigError, match=rf"out of reach.* to {zero.macs:,} MACs \(100.0 %") as e:
+        within_budgets(parse_budgets("macs=1"), model, space, x, device=CPU)
     assert str(e.value).startswith("a budget of 1 MACs (0.0 % of the original's)")
 
 
@@ -63,7 +77,7 @@ def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:
 def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None:
     model, x = TinyResNet(), images()
     space, budgets = search_space(model, x), parse_budgets(budget)
-    feasible = feasible_set(budgets, model, space, x)
+    space, feasible = within_budgets(budgets, model, space, x, device=CPU)
     before = measure_cost(model, x)
     strategy = make_strategy(name, space.candidates, 0, feasible)
     asked = [] if name == "milp" else strategy.ask(6)  # milp measures what it does not propose
@@ -73,9 +87,31 @@ def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None
             assert getattr(after, each.resource) <= each.limit(getattr(before, each.resource))
 
 
-def test_a_whole_run_keeps_to_its_budget() -> None:
-    import torch
+def test_a_latency_budget_offers_no_slower_candidate(monkeypatch) -> None:
+    model, x = TinyResNet(), images()
+    space = search_space(model, x)
+    times = [Latency(median=m, noise=0.0) for m in (2.0, 1.0, 3.0, 1.5)]
+    table = [times, [times[0], times[2], times[2], times[2]], times, times]
+    monkeypatch.setattr(module, "measure_latency", lambda *_: 10.0)
+    monkeypatch.setattr(module, "slot_latencies", lambda *_a, **_k: table)
+    smaller, feasible = within_budgets(
+        parse_budgets("latency=80%,macs=99%"), model, space, x, device=CPU
+    )
+    original, fast, _, middle = space.candidates[0]
+    assert smaller.candidates == ((original, fast, middle),) * 3
+    assert [slot.name for slot in smaller.slots] == [space.slots[i].name for i in (0, 2, 3)]
+    assert smaller.frozen[-1].reason == "no candidate is faster on this device"
+    assert feasible.cost((0, 0, 0))[0] == 10_000_000
+    assert feasible.cost((1, 2, 0))[0] == 8_500_000
+    with pytest.raises(ConfigError, match=r"5.00 ms \(50.0 %.*from 7.00 ms"):
+        within_budgets(parse_budgets("latency=5ms"), model, space, x, device=CPU)
+    slow = [[times[0], times[2]]] * 4
+    monkeypatch.setattr(module, "slot_latencies", lambda *_a, **_k: slow)
+    with pytest.raises(ConfigError, match="no candidate is faster"):
+        within_budgets(parse_budgets("latency=90%"), model, space, x, device=CPU)
 
+
+def test_a_whole_run_keeps_to_its_budget() -> None:
     data = [(images(count=8, seed=i), torch.arange(8) % 2) for i in range(2)]
     result = refiner.refine(
         TinyResNet(),

@@ -45,6 +45,7 @@ FLOORS = [
     {
         "macro_network",
         "cost",
+        "latency",
         "supernet",
         "rewriting",
         "controller",
