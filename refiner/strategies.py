@@ -7,6 +7,7 @@ from refiner.feasible import FeasibleSet
 from refiner.strategy import Choices, Strategy
 from refiner.strategy_controller import ControllerStrategy
 from refiner.strategy_milp import MilpStrategy
+from refiner.strategy_optuna import OptunaStrategy
 from refiner.strategy_random import RandomStrategy
 
 STRATEGIES: dict[str, Callable[[Choices, int, FeasibleSet | None], Strategy]] = {
@@ -14,6 +15,12 @@ STRATEGIES: dict[str, Callable[[Choices, int, FeasibleSet | None], Strategy]] = 
         choices, seed=seed, feasible=feasible
     ),
     "milp": lambda choices, seed, feasible: MilpStrategy(choices, seed=seed, feasible=feasible),
+    "nsga2": lambda choices, seed, feasible: OptunaStrategy(
+        "nsga2", choices, seed=seed, feasible=feasible
+    ),
+    "tpe": lambda choices, seed, feasible: OptunaStrategy(
+        "tpe", choices, seed=seed, feasible=feasible
+    ),
     "random": lambda choices, seed, feasible: RandomStrategy(choices, seed=seed, feasible=feasible),
 }
 

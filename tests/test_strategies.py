@@ -74,7 +74,7 @@ def test_something_is_recommended_before_anything_was_told(name: str) -> None:
 
 
 def test_unknown_strategy() -> None:
-    with pytest.raises(ConfigError, match="controller, milp, random"):
+    with pytest.raises(ConfigError, match="controller, milp, nsga2, tpe, random"):
         make_strategy("bayes", CHOICES, 0)
 
 
