@@ -149,6 +149,7 @@ def refine(
                 warm_up(
                     supernet, train_batches, searching.task,
                     devices=devices, config=distill, seed=seed, progress=listener,
+                    account=searching.account,
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
@@ -156,7 +157,7 @@ def refine(
     architecture = with_model(space.architecture(found.best.vector), made)
 
     trained = None
-    refined = searching.emit(found.best.vector)
+    refined, spent = searching.emit(found.best.vector), str(searching.account)
     del searching
     if train is not None and train.epochs > 0:
         if distill is None:
@@ -168,7 +169,7 @@ def refine(
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
-        devices=devices, trained=trained, settings=settings | sizes, notes=notes,
+        devices=devices, trained=trained, settings=settings | sizes | {"spent": spent}, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from refiner.account import Account
 from refiner.devices import Devices
 from refiner.errors import ConfigError, TrainingError
 from refiner.evaluation import checked, length
@@ -61,6 +62,7 @@ def distill(
     config: DistillConfig | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    account: Account | None = None,
 ) -> dict[str, dict[str, float]]:
     """Warm all candidates of a supernet up, and return how far each is from its original.
 
@@ -75,6 +77,7 @@ def distill(
         config: how long and how.
         seed: fixes order and augmentation.
         progress: listener.
+        account: to which the images are added; a step of the candidates counts as one backward pass.
 
     Returns:
         Of each conv, by the names of its candidates, the squared error over the variance that was met in
@@ -84,6 +87,7 @@ def distill(
         TrainingError: an error is not finite.
     """
     config, progress = config or DistillConfig(), progress or Silent()
+    account = Account() if account is None else account
     supernet.to(devices.device).eval()
     supernet.select((0,) * len(supernet.candidates))
     places = [
@@ -109,16 +113,18 @@ def distill(
             place.solve()
 
     progress.begin("distil", config.steps)
-    with _listening(places):
+    with _listening(places), account.counting(supernet.model):
         solve(0)
         if learned and config.steps:
             optimizer = torch.optim.Adam(learned, lr=config.learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
+            before = account.forward
             for _ in run(lambda place: place.descend, config.steps, 1):
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
                 progress.advance(1)
+            account.backward += account.forward - before
             solve(2)
         for _ in run(lambda place: place.measure, config.solve_batches, 3):
             pass

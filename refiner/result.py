@@ -71,6 +71,7 @@ def full_report(
     shown |= {f"distill.{k}": v for k, v in (settings["distill"] or {}).items()}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
     shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
+    shown["search.spent"] = settings["spent"]
     shown |= {f"train.{key}": value for key, value in (settings["train"] or {}).items()}
     return replace(
         report,

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from refiner.account import Account
 from refiner.architecture import Vector
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError
@@ -154,6 +155,8 @@ class Search:
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
         """How the search ended; None before."""
+        self.account = Account()
+        """What the search has spent."""
         self.last: dict[str, float | str] = {}
 
     def run(
@@ -180,21 +183,22 @@ class Search:
         uniform = RandomStrategy(
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
-        if self.epoch < warm:
-            progress.begin("warm-up", warm * steps, self.epoch * steps)
-            while self.epoch < warm:
-                uniform.generator.manual_seed(derive_seed(self.seed, "warm-up", self.epoch))
-                on_epoch(self._epoch(uniform, progress))
-            progress.end()
-        each = steps * self.config.train_weights + self.config.tells * self.config.samples
-        if self.epoch < self.config.total_epochs:
-            progress.begin("search", self.config.epochs * each, (self.epoch - warm) * each)
-            while self.epoch < self.config.total_epochs:
-                on_epoch(self._epoch(self.strategy, progress))
-            progress.end()
-        if self.result is None:
-            self.result = self._finish(progress)
-            on_finish()
+        with self.account.counting(self.network):
+            if self.epoch < warm:
+                progress.begin("warm-up", warm * steps, self.epoch * steps)
+                while self.epoch < warm:
+                    uniform.generator.manual_seed(derive_seed(self.seed, "warm-up", self.epoch))
+                    on_epoch(self._epoch(uniform, progress))
+                progress.end()
+            each = steps * self.config.train_weights + self.config.tells * self.config.samples
+            if self.epoch < self.config.total_epochs:
+                progress.begin("search", self.config.epochs * each, (self.epoch - warm) * each)
+                while self.epoch < self.config.total_epochs:
+                    on_epoch(self._epoch(self.strategy, progress))
+                progress.end()
+            if self.result is None:
+                self.result = self._finish(progress)
+                on_finish()
         return self.result
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
@@ -294,6 +298,7 @@ class Search:
             "epoch": self.epoch,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
+            "spent": [self.account.forward, self.account.backward],
             "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
             if self.result
             else None,
@@ -304,6 +309,7 @@ class Search:
         self.epoch = state["epoch"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
+        self.account = Account(*state["spent"])
         self.last = dict(self.strategy.metrics())
         if state["finalists"] is not None:
             scored = tuple(Scored(vector=tuple(v), score=s) for v, s in state["finalists"])

@@ -21,6 +21,7 @@ FLOORS = [
     },
     {
         "trace_check",
+        "account",
         "recording",
         "models",
         "skips",

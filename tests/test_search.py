@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import HeadTask, TinyResNet, batches, images
 
+from refiner.account import Account
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
 from refiner.search import Search, SearchConfig, short
@@ -49,6 +50,20 @@ def test_a_search_repeats_and_resumes_to_the_bit(strategy: str, tmp_path) -> Non
         assert seen == records[0][epoch:]
         weights = resumed.supernet.state_dict()
         assert all(torch.equal(v, weights[k]) for k, v in whole.supernet.state_dict().items())
+
+
+def test_the_account_by_hand(tmp_path) -> None:
+    search = make()
+    result = search.run()
+    trained = 5 * 4 * 8  # epochs, batches, images
+    scored = 3 * 2 * 3 * (2 + 1) * 8  # epochs, tells, samples, batches for the norms and the score
+    finals = len(result.finalists) * (2 + 3) * 8 + 2 * 8
+    assert search.account == Account(forward=trained + scored + finals, backward=trained)
+    torch.save(search.state_dict(), tmp_path / "state.pt")
+    other = make()
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.account == search.account
+    assert not search.network._forward_pre_hooks
 
 
 def test_phases_follow_the_config() -> None:
