@@ -15,9 +15,11 @@ from refiner.errors import RefinerError
 from .option_types import (
     AllowLarger,
     BatchSize,
+    Budgets,
     Candidates,
     DataRoot,
     Device,
+    Distil,
     ExampleData,
     ImageSize,
     InputSize,
@@ -31,6 +33,7 @@ from .option_types import (
     Precision,
     Pretrained,
     Resume,
+    RunLearningRate,
     RunOut,
     Schedule,
     Seed,
@@ -106,15 +109,22 @@ def run(
     slots: Slots = "conv",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
-    strategy: Annotated[str, typer.Option(help="controller or random")] = "controller",
+    strategy: Annotated[
+        str, typer.Option(help="controller, milp, nsga2, tpe or random")
+    ] = "controller",
+    budget: Budgets = None,
+    distill: Distil = None,
     warmup_epochs: Annotated[
-        int, typer.Option(help="on random paths before the search; 0 is the paper's R")
+        int,
+        typer.Option(
+            help="on random paths before the search; 0 is the paper's R; not after --distill"
+        ),
     ] = 5,
     epochs: Annotated[int, typer.Option(help="of the search")] = 15,
     train_epochs: Annotated[
         int, typer.Option(help="of training original and refined model alike; 0 skips it")
     ] = 15,
-    lr: LearningRate = 0.1,
+    lr: RunLearningRate = None,
     schedule: Schedule = "sgdr",
     batch_size: BatchSize = 64,
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
@@ -153,10 +163,16 @@ def run(
             raise RefinerError(
                 f"{typed} goes with a recipe. Name one with --recipe, or leave it out."
             )
+    distilled = pretrained or weights is not None if distill is None else distill
+    if distilled and _given(context, "warmup_epochs"):
+        raise RefinerError(
+            "--warmup-epochs trains the weights that --distill keeps. Leave one out (--no-distill)."
+        )
     options = RunOptions(
         model=_named(model), data=data, task=task, verify=tuple(verify or ()), slots=slots,
-        candidates=candidates, allow_larger=allow_larger, strategy=strategy, warmup_epochs=warmup_epochs, epochs=epochs, train_epochs=train_epochs,
-        lr=lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
+        candidates=candidates, allow_larger=allow_larger, strategy=strategy, budget=tuple(budget or ()),
+        distill=distilled, warmup_epochs=0 if distilled else warmup_epochs, epochs=epochs, train_epochs=train_epochs,
+        lr=(0.01 if distilled else 0.1) if lr is None else lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
         pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
         device=device, precision=precision,

@@ -70,6 +70,32 @@ Verify = Annotated[
     ),
 ]
 LearningRate = Annotated[float, typer.Option("--lr", help="largest learning rate")]
+RunLearningRate = Annotated[
+    float | None,
+    typer.Option(
+        "--lr",
+        help="largest learning rate; default: 0.1, or 0.01 where a trained model is tuned",
+        show_default=False,
+    ),
+]
+Budgets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        help="what the refined model may cost: macs=60%, params=5e6, latency=80% or latency=5ms; may be repeated",
+        show_default=False,
+    ),
+]
+Distil = Annotated[
+    bool | None,
+    typer.Option(
+        "--distill/--no-distill",
+        help="refine from the trained weights that MODEL has: candidates learn from its layers, the "
+        "search trains nothing, and the result is tuned with MODEL as teacher; default: where "
+        "--pretrained or --weights is given",
+        show_default=False,
+    ),
+]
 Schedule = Annotated[str, typer.Option(help="of the learning rate: sgdr, cosine or step")]
 BatchSize = Annotated[
     int, typer.Option(help="images a training batch; not for FILE.py:FUNCTION data")

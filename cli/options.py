@@ -171,7 +171,7 @@ def kept_options(kind: type[Options], folder: Path, model: str | None) -> Option
             f"{folder} holds no run that this command of this version began, so it cannot go on. A run "
             "made in Python goes on with resume=True there."
         )
-    lists = {name: tuple(kept[name]) for name in ("model_arg", "verify")}
+    lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
     options = kind(**{**kept, **lists})
     if model is not None and absolute(model) != options.model:
         raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")

@@ -1,12 +1,13 @@
 """``refine MODEL``, ``--resume``, ``refine report`` and ``refine export``."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import refiner
 from refiner.api import check_settings
 from refiner.architecture import Architecture
+from refiner.budget import parse_budgets
 from refiner.errors import RunError, one_line
 from refiner.exporting import check_format
 from refiner.inputs import from_json
@@ -28,6 +29,10 @@ _EXPORTS = {
 }
 
 
+_TEACHER = 0.5
+"""Share of the loss by which a refined model that inherits weights follows the original."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(ModelAndData):
     """What ``refine MODEL`` was given, in the form that config.json keeps."""
@@ -36,6 +41,8 @@ class RunOptions(ModelAndData):
     candidates: str | None
     allow_larger: bool
     strategy: str
+    budget: tuple[str, ...]
+    distill: bool
     warmup_epochs: int
     epochs: int
     train_epochs: int
@@ -53,9 +60,11 @@ class RunOptions(ModelAndData):
             warmup_epochs=self.warmup_epochs,
             tells=self.tells,
             samples=self.samples,
+            train_weights=not self.distill,
             weights=self.training(0),
         )
-        return search, self.training(self.train_epochs)
+        training = self.training(self.train_epochs)
+        return search, replace(training, teacher_weight=_TEACHER) if self.distill else training
 
 
 def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
@@ -78,6 +87,7 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
 def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
     search, train = options.configs()
     devices = check_settings(options.slots, options.strategy, options.device, options.precision)
+    parse_budgets(options.budget)
     with listening(folder, "refine --resume") as progress:
         # Before data is read, and after the model's file could register its own.
         spec, model, data, task, tests = options.load(
@@ -95,6 +105,8 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             candidates=candidate_list(options.candidates),
             allow_larger=options.allow_larger,
             strategy=options.strategy,
+            budget=options.budget,
+            distill=refiner.DistillConfig() if options.distill else None,
             search=search,
             train=train,
             seed=options.seed,

@@ -428,3 +428,27 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
     assert process.returncode == 130
     assert "refine --resume stopped" in err
     assert "Traceback" not in err
+
+
+def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
+    assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
+    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
+    run += ["--train-epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
+    assert main([*run, "--out", "run"]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["after"]["macs"] <= 0.7 * report["before"]["macs"]
+    assert report["after"]["params"] <= 0.9 * report["before"]["params"]
+    settings = dict(report["settings"])
+    assert settings["budget"] == "macs=70%,params=90%"
+    assert settings["train.lr_max"] == "0.01"
+    assert settings["train.teacher_weight"] == "0.5"
+    assert int(settings["distill.steps"]) > 0
+    assert main(["--resume", "run"]) == 0  # nothing is left to do, and all is kept
+    capsys.readouterr()
+    assert main([*run, "--warmup-epochs", "2", "--out", "other"]) == 2
+    assert "Leave one out" in capsys.readouterr().err
+    assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
+    assert "out of reach" in capsys.readouterr().err
+    assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
+    assert "Choose one of: macs, params, latency" in capsys.readouterr().err
+    assert not Path("other").exists()
