@@ -97,7 +97,7 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
         "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
-        "--pretrain", "--no-pretrain",
+        "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill",
     }  # fmt: skip
     assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
     assert options("apply") == common | {
