@@ -141,7 +141,8 @@ def refine(
         supernet = Supernet(model, space, seed=seed)
         searching = Search(
             supernet, proposer, task, train_batches, val_batches, score_batches,
-            devices=devices, config=search, seed=seed, feasible=feasible,
+            devices=devices, config=search, seed=seed,
+            feasible=None if feasible.unlimited else feasible, cost=lambda v: float(feasible.cost(v)[0]),
         )  # fmt: skip
 
         def prepare() -> None:

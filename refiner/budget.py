@@ -95,11 +95,11 @@ def within_budgets(
     example_input: Any,
     *,
     device: torch.device,
-) -> tuple[SearchSpace, FeasibleSet | None]:
+) -> tuple[SearchSpace, FeasibleSet]:
     """Return the candidates that may serve, and the architectures that keep to all budgets.
 
     Args:
-        budgets: as :func:`parse_budgets` gave them; without any, the space comes back, and no set.
+        budgets: as :func:`parse_budgets` gave them; without any, all architectures by their MACs.
         model: the original.
         space: its slots and candidates.
         example_input: MACs go by its size, and latency by its batch size.
@@ -108,8 +108,6 @@ def within_budgets(
     Raises:
         ConfigError: the space cannot reach a budget; the message tells the least and the most.
     """
-    if not budgets:
-        return space, None
     measured = measure_cost(model, first_sample(example_input))
     original = {"macs": measured.macs, "params": measured.params}
     costs: dict[str, list[list[int]]] = {
@@ -129,12 +127,17 @@ def within_budgets(
             name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]
             for name, rows in costs.items()
         }
+    if not budgets:
+        macs = original["macs"] - sum(row[0] for row in costs["macs"])
+        most = macs + sum(max(row) for row in costs["macs"])
+        by_slot = [[[cost] for cost in row] for row in costs["macs"]]
+        return space, FeasibleSet(by_slot, [macs], [most], least_used=0.0)
     for budget in budgets:
         _check_reach(budget, original[budget.resource], costs[budget.resource])
     limits = [budget.limit(original[budget.resource]) for budget in budgets]
     base = [original[b.resource] - sum(row[0] for row in costs[b.resource]) for b in budgets]
     by_slot = [
-        list(zip(*rows, strict=True))
+        [list(each) for each in zip(*rows, strict=True)]
         for rows in zip(*(costs[budget.resource] for budget in budgets), strict=True)
     ]
     try:

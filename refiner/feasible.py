@@ -69,9 +69,9 @@ class FeasibleSet:
             self.floors = (totals[inside][used.argmax()]).astype(np.int64)
 
     @property
-    def slots(self) -> int:
-        """Number of slots."""
-        return len(self._costs)
+    def unlimited(self) -> bool:
+        """Whether every architecture is in the set."""
+        return bool((self.limits >= self.most).all() and (self.floors <= self.least).any())
 
     def _reach(self) -> None:
         resources = len(self.limits)
@@ -90,6 +90,17 @@ class FeasibleSet:
             sums, ways = _thinned(sums[within], ways[within])
             self._sums.insert(0, sums)
             self._ways.insert(0, ways)
+
+    def narrowed(self, limit: int) -> "FeasibleSet":
+        """Return the set with another limit on the first resource; no resource has to be used up.
+
+        Raises:
+            ConfigError: no architecture is within all limits.
+        """
+        limits = [limit, *self.limits[1:].tolist()]
+        return FeasibleSet(
+            [each.tolist() for each in self._costs], self._base.tolist(), limits, least_used=0.0
+        )
 
     def resources(self) -> list[tuple[list[list[int]], int, int]]:
         """Return, of each resource, the cost of each candidate of each slot, the base and the limit."""

@@ -21,9 +21,10 @@ from refiner.errors import ConfigError, DataError
 from refiner.evaluation import evaluate, length, recalibrate, rehearse
 from refiner.feasible import FeasibleSet
 from refiner.loaders import generators_of
+from refiner.pareto import spread
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
-from refiner.strategy import Strategy
+from refiner.strategy import Ladder, Strategy
 from refiner.strategy_random import RandomStrategy
 from refiner.task import Task
 from refiner.training import TrainConfig, WeightTrainer
@@ -47,13 +48,15 @@ class SearchConfig:
     """Training batches from which a path's norm statistics are taken."""
     finalists: int = 10
     """Recommended architectures scored on the whole validation part in the end."""
+    front: int = 5
+    """Architectures of other costs scored along with them, where costs are known; see pareto.py."""
     train_weights: bool = True
     """Whether the shared weights learn on. Distilled ones (see distillation.py) may stay as they are."""
     weights: TrainConfig = field(default_factory=TrainConfig)
     """How the shared weights are trained; its ``epochs`` is not used."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "warmup_epochs"):
+        for name in ("epochs", "warmup_epochs", "front"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
         if self.warmup_epochs and not self.train_weights:
@@ -120,6 +123,7 @@ class Search:
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy knows
             its own.
+        cost: of an architecture, by which those of the front are chosen.
     """
 
     def __init__(
@@ -135,8 +139,11 @@ class Search:
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
+        cost: Callable[[Vector], float] | None = None,
     ) -> None:
-        self.feasible = feasible
+        self.feasible, self.cost = feasible, cost
+        self.told: dict[Vector, list[float]] = {}
+        """All scores told of each architecture."""
         self.supernet, self.strategy = supernet, strategy
         self.train_loader, self.val_loader = train_loader, val_loader
         self.score_loader = val_loader if score_loader is None else score_loader
@@ -240,6 +247,8 @@ class Search:
                 scores.append(self._score(vector, train_batches, batches))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
             self.strategy.tell(vectors, scores)
+            for vector, score in zip(vectors, scores, strict=True):
+                self.told.setdefault(vector, []).append(score)
             metrics = self.strategy.metrics()
             tells.append({"vectors": [list(v) for v in vectors], "scores": scores, **metrics})
             self.last = dict(metrics)
@@ -270,7 +279,8 @@ class Search:
         return evaluate(self.network, val_batches, self.task, self.devices)
 
     def _finish(self, progress: Progress) -> SearchResult:
-        finalists = self.strategy.recommend(self.config.finalists)
+        recommended = self.strategy.recommend(self.config.finalists)
+        finalists = list(dict.fromkeys([*recommended, *self._others()]))
         progress.begin("finalists", len(finalists))
         scored = []
         with seeded(derive_seed(self.seed, "finish"), self.generators):
@@ -288,6 +298,19 @@ class Search:
         progress.end()
         return SearchResult(best=scored[0], finalists=tuple(scored))
 
+    def _others(self) -> list[Vector]:
+        """Return architectures of other costs, within the budget, to score for the front."""
+        if self.cost is None:
+            return []
+        if isinstance(self.strategy, Ladder):
+            return self.strategy.ladder(self.config.front)
+        means = {
+            vector: sum(scores) / len(scores)
+            for vector, scores in self.told.items()
+            if self.feasible is None or self.feasible.holds(vector)
+        }
+        return spread(means, self.cost, self.config.front)
+
     def emit(self, vector: Vector) -> nn.Module:
         """Return the architecture as a module of its own, with the weights that the search left."""
         return self.supernet.emit(vector)
@@ -298,6 +321,7 @@ class Search:
             "epoch": self.epoch,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
+            "told": [(list(vector), scores) for vector, scores in self.told.items()],
             "spent": [self.account.forward, self.account.backward],
             "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
             if self.result
@@ -309,6 +333,7 @@ class Search:
         self.epoch = state["epoch"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
+        self.told = {tuple(vector): list(scores) for vector, scores in state["told"]}
         self.account = Account(*state["spent"])
         self.last = dict(self.strategy.metrics())
         if state["finalists"] is not None:

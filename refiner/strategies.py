@@ -12,17 +12,24 @@ from refiner.strategy_random import RandomStrategy
 
 STRATEGIES: dict[str, Callable[[Choices, int, FeasibleSet | None], Strategy]] = {
     "controller": lambda choices, seed, feasible: ControllerStrategy(
-        choices, seed=seed, feasible=feasible
+        choices, seed=seed, feasible=_limited(feasible)
     ),
     "milp": lambda choices, seed, feasible: MilpStrategy(choices, seed=seed, feasible=feasible),
     "nsga2": lambda choices, seed, feasible: OptunaStrategy(
         "nsga2", choices, seed=seed, feasible=feasible
     ),
     "tpe": lambda choices, seed, feasible: OptunaStrategy(
-        "tpe", choices, seed=seed, feasible=feasible
+        "tpe", choices, seed=seed, feasible=_limited(feasible)
     ),
-    "random": lambda choices, seed, feasible: RandomStrategy(choices, seed=seed, feasible=feasible),
+    "random": lambda choices, seed, feasible: RandomStrategy(
+        choices, seed=seed, feasible=_limited(feasible)
+    ),
 }
+
+
+def _limited(feasible: FeasibleSet | None) -> FeasibleSet | None:
+    """Return the set unless everything is in it: then there is nothing to mask."""
+    return None if feasible is None or feasible.unlimited else feasible
 
 
 def check_strategy(name: str) -> None:

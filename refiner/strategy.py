@@ -5,7 +5,7 @@ the same one side by side agree, and its whole state can be saved.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from refiner.architecture import Vector
 
@@ -33,3 +33,11 @@ class Strategy(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a state that :meth:`state_dict` returned."""
+
+
+@runtime_checkable
+class Ladder(Protocol):
+    """A strategy that can also propose for other costs than that of the budget."""
+
+    def ladder(self, count: int) -> list[Vector]:
+        """Return at most ``count`` different architectures within the budget, from cheap to dear."""

@@ -10,6 +10,7 @@ What is asked for may go over a budget, since it measures; what is recommended n
 Source: Molchanov et al., LANA, 2021 (arXiv 2107.10624), section 3.2, which has no pairs.
 """
 
+import contextlib
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_array
 
 from refiner.architecture import Vector
+from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
 from refiner.strategy import Choices
@@ -71,6 +73,22 @@ class MilpStrategy:
         """Return the best solutions, those with scores of their own by these."""
         solutions = self._solutions(count)
         return sorted(solutions, key=lambda v: (-self._expected(v), solutions.index(v)))
+
+    def ladder(self, count: int) -> list[Vector]:
+        """Return the best architecture within each of ``count`` limits, from the least to the budget.
+
+        The limits are on the first resource, evenly from what is just reached to what is allowed.
+        """
+        if self.feasible is None:
+            return []
+        least = int(self.feasible.least[0])
+        most = min(int(self.feasible.limits[0]), int(self.feasible.most[0]))
+        found = []
+        for i in range(1, count + 1):
+            limit = least + (most - least) * i // count
+            with contextlib.suppress(ConfigError):  # another budget may leave nothing so cheap
+                found += self._program(self.feasible.narrowed(limit)).best(1)
+        return list(dict.fromkeys(found))
 
     def metrics(self) -> dict[str, float]:
         """Return how many of the swaps have a score, and what the best solution is expected to have."""
@@ -149,14 +167,12 @@ class MilpStrategy:
     def _solutions(self, count: int) -> list[Vector]:
         """Return at most ``count`` different feasible architectures, by the value of the program."""
         if self._solved is None or self._solved[0] < count:
-            program = _Program(
-                self.sizes,
-                {swap: self._effect(swap) for swap in self.swaps},
-                self._pairs(),
-                self.feasible,
-            )
-            self._solved = count, program.best(count)
+            self._solved = count, self._program(self.feasible).best(count)
         return self._solved[1][:count]
+
+    def _program(self, feasible: FeasibleSet | None) -> "_Program":
+        effects = {swap: self._effect(swap) for swap in self.swaps}
+        return _Program(self.sizes, effects, self._pairs(), feasible)
 
 
 class _Program:

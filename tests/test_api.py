@@ -305,7 +305,9 @@ def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_cl
             seen.append(len(set(batch[1].tolist())))
             return super().measure(model, batch)
 
-    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=2, samples=2, finalists=1)
+    config = refiner.SearchConfig(
+        epochs=1, warmup_epochs=0, tells=2, samples=2, finalists=1, front=0
+    )
     refiner.refine(
         TinyResNet(), batches(2), val, task=Watching(), search=config, device="cpu", progress=False
     )

@@ -87,6 +87,17 @@ def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None
             assert getattr(after, each.resource) <= each.limit(getattr(before, each.resource))
 
 
+def test_without_a_budget_everything_is_within_it() -> None:
+    model, x = TinyResNet(), images()
+    space = search_space(model, x)
+    same, feasible = within_budgets((), model, space, x, device=CPU)
+    assert same is space
+    assert feasible.unlimited
+    assert feasible.cost((0,) * len(space.slots)) == [measure_cost(model, x).macs]
+    limited = within_budgets(parse_budgets("macs=60%"), model, space, x, device=CPU)[1]
+    assert not limited.unlimited
+
+
 def test_a_latency_budget_offers_no_slower_candidate(monkeypatch) -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x)

@@ -42,7 +42,7 @@ FLOORS = [
         "teacher",
     },
     {"architecture", "identities"},
-    {"space", "macro", "data"},
+    {"space", "macro", "pareto", "data"},
     {
         "macro_network",
         "cost",

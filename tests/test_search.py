@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,6 +65,24 @@ def test_the_account_by_hand(tmp_path) -> None:
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.account == search.account
     assert not search.network._forward_pre_hooks
+
+
+def test_architectures_of_other_costs_are_scored_along() -> None:
+    def run(strategy: str, cost) -> Search:
+        search = make(strategy, config=replace(CONFIG, finalists=1))
+        search.cost = cost
+        search.run()
+        return search
+
+    alone = run("random", None).result.finalists
+    assert len(alone) == 1
+    search = run("random", lambda vector: float(vector.count(0)))
+    more = search.result.finalists
+    assert {f.vector for f in alone} < {f.vector for f in more}
+    assert len(more) <= len(alone) + CONFIG.front
+    others = {f.vector for f in more} - {f.vector for f in alone}
+    assert others <= set(search.told)
+    assert search.result.best.score == max(f.score for f in more)
 
 
 def test_phases_follow_the_config() -> None:

@@ -83,3 +83,17 @@ def test_large_costs_are_kept_to_the_last_unit() -> None:
     told(strategy, lambda vector: 1.0 - 0.1 * sum(vector), 4)
     for vector in strategy.recommend(8):
         assert feasible.cost(vector)[0] <= 2_000_000_001
+
+
+def test_the_ladder_goes_from_cheap_to_dear_within_the_budget() -> None:
+    costs = [[[10], [4], [0]]] * 4
+    feasible = FeasibleSet(costs, [5], [35])
+    strategy = MilpStrategy([["original", "a", "b"]] * 4, feasible=feasible)
+    told(strategy, lambda vector: 1.0 - 0.01 * sum(vector) - 0.02 * vector[3])
+    ladder = strategy.ladder(5)
+    prices = [int(feasible.cost(vector)[0]) for vector in ladder]
+    assert prices == sorted(prices)
+    assert prices[0] < 12
+    assert prices[-1] <= 35
+    assert len(set(ladder)) == len(ladder) >= 4
+    assert ladder[-1][3] == 0  # the dearest slot to change is the last to be changed
