@@ -298,10 +298,28 @@ def slots_command(
 
 @app.command("apply")
 def apply_command(
-    model: Model,
-    architecture: Annotated[
-        str, typer.Argument(help="an architecture.json, or a vector such as 1,0,0,2")
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION; with --pick "
+            "the folder of a run",
+            show_default=False,
+        ),
     ],
+    architecture: Annotated[
+        str | None,
+        typer.Argument(
+            help="an architecture.json, or a vector such as 1,0,0,2", show_default=False
+        ),
+    ] = None,
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="take the best of the run's front within this, such as macs=50%; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
     slots: Slots = "conv",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
@@ -315,8 +333,19 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Rewrite MODEL to an architecture without a search, and report its cost."""
-    from .inspect import apply_architecture
+    from .inspect import apply_architecture, pick_architecture
 
+    if pick:
+        _refuse(
+            context, {"model", "pick", "out", "as_json"}, "does not go with --pick. Leave it out"
+        )
+        pick_architecture(Path(model), pick, out=out, as_json=as_json)
+        return
+    if architecture is None:
+        raise RefinerError(
+            "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% and a "
+            "run's folder."
+        )
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
         input_size=input_size, data=data, model_arg=model_arg or (), pretrained=pretrained,

@@ -6,15 +6,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import refiner
 from refiner.architecture import Architecture, with_model
+from refiner.budget import parse_budgets
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.drawing import network_svg
-from refiner.errors import ArchitectureError, ConfigError
+from refiner.errors import ArchitectureError, ConfigError, RunError
 from refiner.files import write_text
 from refiner.inputs import describe, first_sample, from_json, to_json
 from refiner.models import ModelSpec
+from refiner.pareto import front_from_json, pick
 from refiner.report import change
 from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
@@ -157,8 +161,50 @@ def apply_architecture(
         space, vector = space_of(given, model, example), given.vector
     else:
         space, vector = _space(model, example, slots, candidates, allow_larger), _vector(text)
+    _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
+
+
+def pick_architecture(
+    folder: Path, budgets: Sequence[str], *, out: Path | None, as_json: bool
+) -> None:
+    """Rewrite a run's model to the best architecture of its front within budgets."""
+    if out is not None:
+        check_free(out)
+    points, original = front_from_json(RunFolder.open(folder).read_json("pareto.json"))
+    limits = {}
+    for budget in parse_budgets(budgets):
+        if budget.resource not in original:
+            raise ConfigError(
+                f"the front of {folder} tells no {budget.resource}. Pick by macs or params."
+            )
+        limits[budget.resource] = budget.limit(int(original[budget.resource]))
+    found = pick(points, limits)
+    given = Architecture.load(folder / "architecture.json")
+    made = given.model or {}
+    if "spec" not in made or "example_input" not in made:
+        raise RunError(
+            f"{folder} does not tell how its model was made, since Python code made it. Its "
+            f"pareto.json has the vector {','.join(map(str, found.vector))}: use refiner.rewrite there."
+        )
+    spec = ModelSpec(**made["spec"])
+    model, example = spec.build(), from_json(made["example_input"])
+    space = space_of(given, model, example)
+    _rewrite(spec, model, space, found.vector, example, out=out, as_json=as_json)
+
+
+def _rewrite(
+    spec: ModelSpec,
+    model: nn.Module,
+    space: SearchSpace,
+    vector: tuple[int, ...],
+    example: Any,
+    *,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Rewrite, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
-    rewritten = refiner.rewrite(model, architecture, seed=seed)
+    rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
     if out is not None:

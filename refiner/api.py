@@ -19,7 +19,7 @@ from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
 from refiner.report import Trained
-from refiner.result import Result, full_report, write_result
+from refiner.result import Result, full_report, points, write_front, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig
@@ -176,6 +176,8 @@ def refine(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
     )
     if folder is not None and devices.is_main:
+        scored = points(space, report.before, found.finalists)
+        write_front(folder, scored, report.before, task.metric)
         write_result(
             folder, model=refined, architecture=architecture, report=report, example_input=example
         )

@@ -66,19 +66,37 @@ def spread(
     return [best[round(i * (len(best) - 1) / (count - 1))] for i in range(count)]
 
 
-def front_to_json(points: Sequence[Point], original: Point) -> dict[str, Any]:
-    """Return a front as JSON types, beside what the original costs."""
-    return {"original": asdict(original), "front": [asdict(point) for point in points]}
+def front_to_json(points: Sequence[Point], original: Mapping[str, float]) -> dict[str, Any]:
+    """Return a front as JSON types, beside what the original costs, by name."""
+    return {"original": dict(original), "front": [asdict(point) for point in points]}
 
 
-def front_from_json(document: Any) -> tuple[tuple[Point, ...], Point]:
-    """Return the front that :func:`front_to_json` gave, and the original.
+def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float]]:
+    """Return the front that :func:`front_to_json` gave, and what the original costs.
 
     Raises:
         RunError: the document is none.
     """
     try:
         points = tuple(Point.from_json(point) for point in document["front"])
-        return points, Point.from_json(document["original"])
-    except (KeyError, TypeError, ValueError) as error:
+        return points, {name: float(cost) for name, cost in document["original"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"pareto.json is damaged: {one_line(error)}") from error
+
+
+def pick(points: Sequence[Point], limits: Mapping[str, float]) -> Point:
+    """Return the best point of a front within limits on its costs, by name.
+
+    Raises:
+        RunError: there is none, or a limit on what the points do not tell.
+    """
+    for name in limits:
+        if any(getattr(point, name) is None for point in points):
+            raise RunError(f"this front tells no {name}. Pick by macs or params.")
+    within = [p for p in points if all(getattr(p, n) <= limit for n, limit in limits.items())]
+    if not within:
+        least = ", ".join(f"{n} {min(getattr(p, n) for p in points):,}" for n in limits)
+        raise RunError(
+            f"no architecture of this front is within that; the least: {least}. Give more."
+        )
+    return max(within, key=lambda p: (p.score, -p.macs))

@@ -111,6 +111,36 @@ def assigned_reward_plot(
     _save(figure, path)
 
 
+def front_plot(
+    scored: Sequence[tuple[float, float]],
+    best: Sequence[tuple[float, float]],
+    path: Path,
+    *,
+    metric: str,
+) -> None:
+    """Write scores over costs, and the front among them.
+
+    Args:
+        scored: (MACs as a share of the original's, score) of each architecture.
+        best: those of the front, by cost.
+        path: of the file.
+        metric: name of the score.
+
+    Raises:
+        ConfigError: as :func:`gradient_plot`.
+        DataError: there is no architecture.
+    """
+    _check({"scored": scored}, path)  # type: ignore[dict-item]
+    figure = _figure(6.4, 3.6)
+    panel = figure.subplots()
+    panel.plot(*zip(*scored, strict=True), "o", color="#999999", label="scored", markersize=4)
+    panel.plot(*zip(*best, strict=True), "o-", color=_COLOURS[0], label="front", markersize=5)
+    panel.set_xlabel("MACs, share of the original's")
+    panel.set_ylabel(f"{metric} in the supernet")
+    panel.legend(frameon=False)
+    _save(figure, path)
+
+
 def _check(series: Mapping[str, Sequence[float]], path: Path) -> None:
     _suffix(path)
     empty = [name for name, values in series.items() if not len(values)]

@@ -9,16 +9,18 @@ from safetensors.torch import save_model
 from torch import nn
 
 from refiner.architecture import Architecture
-from refiner.cost import measure_cost
+from refiner.cost import Cost, measure_cost, slot_costs
 from refiner.devices import Devices
 from refiner.errors import ModelError
 from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import batch_size, first_sample
 from refiner.latency import measure_latency
+from refiner.pareto import Point, front, front_to_json
+from refiner.plots import front_plot
 from refiner.report import Report, Trained, slot_reports
 from refiner.run_folder import RunFolder
-from refiner.search import SearchResult
+from refiner.search import Scored, SearchResult
 from refiner.space import SearchSpace
 from refiner.surgery import copied
 from refiner.task import Task
@@ -109,6 +111,35 @@ def cost_report(
         latency_after=latencies[1],
         latency_batch=batch_size(example_input),
         notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
+    )
+
+
+def points(space: SearchSpace, before: Cost, finalists: Sequence[Scored]) -> tuple[Point, ...]:
+    """Return scored architectures with what they cost, given the cost of the original."""
+    costs = slot_costs(space)
+
+    def point(scored: Scored) -> Point:
+        swapped = [(row[k], row[0]) for row, k in zip(costs, scored.vector, strict=True)]
+        return Point(
+            vector=scored.vector,
+            score=scored.score,
+            macs=before.macs + sum(new.macs - old.macs for new, old in swapped),
+            params=before.params + sum(new.params - old.params for new, old in swapped),
+        )
+
+    return tuple(map(point, finalists))
+
+
+def write_front(folder: RunFolder, points: Sequence[Point], before: Cost, metric: str) -> None:
+    """Write the front among scored architectures: pareto.json, and pareto.svg."""
+    original = {"macs": before.macs, "params": before.params}
+    best = front(points)
+    folder.write_json("pareto.json", front_to_json(best, original))
+    front_plot(
+        [(p.macs / before.macs, p.score) for p in points],
+        [(p.macs / before.macs, p.score) for p in best],
+        folder.path / "pareto.svg",
+        metric=metric,
     )
 
 

@@ -18,7 +18,7 @@ SMALL = refiner.SearchConfig(
 )  # fmt: skip
 FILES = {
     "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
-    "refined.safetensors", "checkpoint", "metrics.jsonl",
+    "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg",
 }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
     assert options("apply") == common | {
-        "model", "architecture", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
+        "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
     assert options("export") == {"folder", "--format", "--to"}
@@ -443,6 +443,18 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
+    front = json.loads(Path("run/pareto.json").read_text())["front"]
+    cheap = min(point["macs"] for point in front)
+    capsys.readouterr()
+    assert main(["apply", "run", "--pick", f"macs={cheap}", "--out", "picked", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["after"]["macs"] == cheap
+    assert main(["train", net, *SMALL[-6:], "--epochs", "1", "--arch", "picked"]) == 0
+    assert main(["apply", "run", "--pick", "macs=1"]) == 2
+    assert "no architecture of this front" in capsys.readouterr().err
+    assert main(["apply", "run", "--pick", "latency=1ms"]) == 2
+    assert "tells no latency" in capsys.readouterr().err
+    assert main(["apply", "run"]) == 2
+    assert "no architecture is named" in capsys.readouterr().err
     assert main(["--resume", "run"]) == 0  # nothing is left to do, and all is kept
     capsys.readouterr()
     assert main([*run, "--warmup-epochs", "2", "--out", "other"]) == 2

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refiner.errors import RunError
-from refiner.pareto import Point, front, front_from_json, front_to_json, spread
+from refiner.pareto import Point, front, front_from_json, front_to_json, pick, spread
 
 
 def point(score: float, macs: int, params: int = 1, latency: float | None = None) -> Point:
@@ -46,8 +46,19 @@ def test_a_spread_goes_from_cheap_to_dear_and_keeps_the_ends() -> None:
 
 def test_a_front_comes_back_from_json() -> None:
     points = (point(0.5, 10), point(0.9, 100, latency=1.5))
-    text = json.dumps(front_to_json(points, point(0.8, 200)))
-    assert front_from_json(json.loads(text)) == (points, point(0.8, 200))
+    text = json.dumps(front_to_json(points, {"macs": 200}))
+    assert front_from_json(json.loads(text)) == (points, {"macs": 200.0})
     for damaged in ({}, {"front": [{}], "original": {}}, [], {"front": 3, "original": 3}):
         with pytest.raises(RunError, match=r"pareto\.json is damaged"):
             front_from_json(damaged)
+
+
+def test_the_best_within_limits_is_picked() -> None:
+    points = (point(0.5, 10, params=7), point(0.7, 50, params=9), point(0.9, 100, params=5))
+    assert pick(points, {"macs": 60}) == points[1]
+    assert pick(points, {"macs": 60, "params": 8}) == points[0]
+    assert pick(points, {"params": 8}) == points[2]
+    with pytest.raises(RunError, match="the least: macs 10"):
+        pick(points, {"macs": 9})
+    with pytest.raises(RunError, match="tells no latency"):
+        pick(points, {"latency": 9})
