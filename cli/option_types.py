@@ -12,7 +12,9 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-Slots = Annotated[str, typer.Option(help="what changes together: conv or block")]
+Slots = Annotated[
+    str, typer.Option(help="what changes together: conv or block; all: conv, pointwise convs too")
+]
 Candidates = Annotated[
     str | None,
     typer.Option(

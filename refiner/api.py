@@ -71,8 +71,8 @@ def refine(
             are then augmented as the data set augments.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
-        slots: ``conv`` or ``block``.
-        candidates: names; the paper's four by default.
+        slots: ``conv``, ``block`` or ``all``; see :func:`refiner.search_space`.
+        candidates: names; by default the paper's four, and more for ``all``.
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),

@@ -22,6 +22,9 @@ ORIGINAL = "original"
 DEFAULT_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """What the paper's experiments offer, in the order of its indices."""
 
+FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "lowrank1x1", "factorised", "identity")
+"""What pointwise and grouped convs are offered as well, where these are slots."""
+
 _Pools = dict[int, Callable[..., nn.Module]]
 _CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _MAX_POOL: _Pools = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -188,6 +191,105 @@ def _build_plain_pool(spec: ConvSpec, *, kernel: int, kind: _Pools) -> nn.Module
     return _chain(_pool(spec, kernel, kind))
 
 
+def _build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
+    """Return the slot's conv in more groups, behind a channel shuffle by which each group sees all.
+
+    Source: Zhang et al., ShuffleNet, 2018, section 3.1.
+    """
+    conv = _CONV[len(spec.kernel_size)]
+    groups = spec.groups * parts
+    make = partial(
+        conv,
+        spec.in_channels,
+        spec.out_channels,
+        spec.kernel_size,
+        stride=spec.stride,
+        dilation=spec.dilation,
+        groups=groups,
+        bias=spec.bias,
+        padding_mode=spec.padding_mode,
+    )
+    return _chain([nn.ChannelShuffle(groups), *_with_padding(spec, spec.padding, True, make)])
+
+
+def _divides(spec: ConvSpec, *, parts: int) -> bool:
+    groups = spec.groups * parts
+    return spec.in_channels % groups == 0 and spec.out_channels % groups == 0
+
+
+def _rank(spec: ConvSpec) -> int:
+    """Return the rank at which two pointwise convs have half the parameters of one."""
+    channels = spec.in_channels + spec.out_channels
+    return spec.in_channels * spec.out_channels // (2 * channels)
+
+
+def _build_low_rank(spec: ConvSpec) -> nn.Module:
+    conv, rank = _CONV[len(spec.kernel_size)], _rank(spec)
+    return nn.Sequential(
+        conv(spec.in_channels, rank, 1, stride=spec.stride, bias=False),
+        conv(rank, spec.out_channels, 1, bias=spec.bias),
+    )
+
+
+def _is_pointwise(spec: ConvSpec) -> bool:
+    """Return whether a conv mixes channels alone, all of them, enough to be worth factors."""
+    plain = set(spec.kernel_size) == {1} and spec.groups == 1
+    return plain and not any(p for pair in spec.padding for p in pair) and _rank(spec) > 0
+
+
+def _build_factorised(spec: ConvSpec) -> nn.Module:
+    """Return a k x 1 and a 1 x k conv with the channels of the smaller side between them.
+
+    Source: Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.2.
+    """
+    (high, wide), (down, across) = spec.kernel_size, spec.stride
+    (top, left), between = spec.padding, min(spec.in_channels, spec.out_channels)
+    make = partial(_CONV[2], groups=spec.groups, padding_mode=spec.padding_mode)
+    return nn.Sequential(
+        make(
+            spec.in_channels,
+            between,
+            (high, 1),
+            stride=(down, 1),
+            padding=(top[0], 0),
+            dilation=(spec.dilation[0], 1),
+            bias=False,
+        ),
+        make(
+            between,
+            spec.out_channels,
+            (1, wide),
+            stride=(1, across),
+            padding=(0, left[0]),
+            dilation=(1, spec.dilation[1]),
+            bias=spec.bias,
+        ),
+    )
+
+
+def _can_be_factorised(spec: ConvSpec) -> bool:
+    two = len(spec.kernel_size) == 2 and min(spec.kernel_size) > 1
+    return two and all(before == after >= 0 for before, after in spec.padding)
+
+
+class Identity(nn.Module):
+    """Gives a copy of its input, which what follows may change in place."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return a copy of ``x``."""
+        return x.clone()
+
+
+def _build_identity(_spec: ConvSpec) -> nn.Module:
+    return Identity()
+
+
+def _keeps_shape(spec: ConvSpec) -> bool:
+    spans = [d * (k - 1) for d, k in zip(spec.dilation, spec.kernel_size, strict=True)]
+    padded = all(sum(pair) == span for pair, span in zip(spec.padding, spans, strict=True))
+    return _keeps_channels(spec) and set(spec.stride) == {1} and padded
+
+
 def _has_other_kernel(spec: ConvSpec, *, kernel: int) -> bool:
     """Return whether a conv with that kernel would be another operation than the slot's own."""
     return any(k != kernel for k in spec.kernel_size)
@@ -211,3 +313,12 @@ for _name, _kind in (("maxpool3x3", _MAX_POOL), ("avgpool3x3", _AVG_POOL)):
     register_candidate(
         f"plain_{_name}", partial(_build_plain_pool, kernel=3, kind=_kind), fits=_keeps_channels
     )
+for _parts in (2, 4):
+    register_candidate(
+        f"shuffle{_parts}",
+        partial(_build_shuffle, parts=_parts),
+        fits=partial(_divides, parts=_parts),
+    )
+register_candidate("lowrank1x1", _build_low_rank, fits=_is_pointwise)
+register_candidate("factorised", _build_factorised, fits=_can_be_factorised)
+register_candidate("identity", _build_identity, fits=_keeps_shape)

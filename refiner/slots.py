@@ -14,8 +14,8 @@ from refiner.errors import ConfigError
 from refiner.layers import CONV_TYPES, is_conv, is_norm
 from refiner.skips import Flow, SkipEdge, kernel_volume
 
-Granularity: TypeAlias = Literal["conv", "block"]
-GRANULARITIES: tuple[Granularity, ...] = ("conv", "block")
+Granularity: TypeAlias = Literal["conv", "block", "all"]
+GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     Args:
         traced: what :func:`refiner.trace` returned.
         granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
-            the spatial convs of one residual block together.
+            the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
+            as well.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -83,11 +84,11 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     check_granularity(granularity)
     flow = Flow(traced)
     skips = flow.skip_edges()
-    reasons = _frozen_reasons(flow, skips)
+    reasons = _frozen_reasons(flow, skips, granularity)
     if traced.meta["train_graph"] is not None:  # train mode may go other ways
         training = Flow(traced, traced.meta["train_graph"])
         in_training = training.skip_edges()
-        for name, reason in _frozen_reasons(training, in_training).items():
+        for name, reason in _frozen_reasons(training, in_training, granularity).items():
             reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
@@ -95,7 +96,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
         if name in reasons
     ]
-    groups = [[site] for site in sites] if granularity == "conv" else _blocks(flow, skips, sites)
+    groups = [[site] for site in sites] if granularity != "block" else _blocks(flow, skips, sites)
     return SlotTable(
         slots=_named_slots(groups, granularity),
         frozen=tuple(frozen),
@@ -103,7 +104,9 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     )
 
 
-def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[str, str]:
+def _frozen_reasons(
+    flow: Flow, skips: Iterable[tuple[SkipEdge, Any]], granularity: Granularity
+) -> dict[str, str]:
     """Return why each conv that cannot be a slot is frozen, by the conv's name."""
     projections = {name: edge for edge, _ in skips for name in edge.convs}
     calls: dict[int, list[fx.Node]] = {}
@@ -142,7 +145,7 @@ def _frozen_reasons(flow: Flow, skips: Iterable[tuple[SkipEdge, Any]]) -> dict[s
         elif name in projections:
             reason = f"projection on the skip edge to {projections[name].join}"
         else:
-            reason = _unfit(flow, node)
+            reason = _unfit(flow, node, granularity)
         if reason:
             reasons[name] = reason
     return reasons
@@ -197,14 +200,14 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
     return reasons
 
 
-def _unfit(flow: Flow, node: fx.Node) -> str:
+def _unfit(flow: Flow, node: fx.Node, granularity: Granularity) -> str:
     """Return why a conv that is called once, off the skips, is no slot; empty if it is one."""
     conv = flow.module(node)
     if not isinstance(conv, CONV_TYPES):
         return "transposed conv"
     if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
         return "stem: reads the model's input"
-    if kernel_volume(conv) == 1:
+    if kernel_volume(conv) == 1 and granularity != "all":
         return "pointwise conv: nothing spatial to replace"
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"
@@ -265,7 +268,7 @@ def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tupl
     names: list[str] = []
     for group in groups:
         modules = [name for site in group for name in (site.conv, site.norm) if name is not None]
-        name = group[0].conv if granularity == "conv" else _common_prefix(modules)
+        name = group[0].conv if granularity != "block" else _common_prefix(modules)
         names.append(name if name and name not in names else group[0].conv)
     return tuple(
         Slot(name=name, sites=tuple(group)) for name, group in zip(names, groups, strict=True)

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 
 from refiner.architecture import Architecture
-from refiner.candidates import DEFAULT_CANDIDATES, ORIGINAL, get_candidate
+from refiner.candidates import (
+    DEFAULT_CANDIDATES,
+    FURTHER_CANDIDATES,
+    ORIGINAL,
+    get_candidate,
+)
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
 from refiner.probe import irreplaceable
@@ -54,7 +59,8 @@ def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -
         ArchitectureError: it was made for another model.
         ModelError: the model cannot be traced.
     """
-    table = find_slots(trace(model, example_input))
+    granularity = _granularity(architecture.slots)
+    table = find_slots(trace(model, example_input), granularity)
     sites = {site.conv: site for slot in table.slots for site in slot.sites}
     missing = [s.conv for slot in architecture.slots for s in slot.sites if s.conv not in sites]
     if missing:
@@ -66,23 +72,32 @@ def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -
         replace(slot, sites=tuple(replace(sites[s.conv], norm=s.norm) for s in slot.sites))
         for slot in architecture.slots
     ]
-    one_each = all(len(slot.sites) == 1 for slot in slots)
     return SearchSpace(
         slots=tuple(slots),
         candidates=architecture.candidates,
         frozen=table.frozen,
         skips=table.skips,
-        granularity="conv" if one_each else "block",
+        granularity=granularity,
     )
 
 
-def candidate_names(candidates: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the names of candidates to offer, the paper's four by default.
+def _granularity(slots: Sequence[Slot]) -> Granularity:
+    if any(len(slot.sites) > 1 for slot in slots):
+        return "block"
+    pointwise = any(set(site.spec.kernel_size) == {1} for slot in slots for site in slot.sites)
+    return "all" if pointwise else "conv"
+
+
+def candidate_names(
+    candidates: Sequence[str] | None, granularity: Granularity = "conv"
+) -> tuple[str, ...]:
+    """Return the names of candidates to offer: by default the paper's four, and further ones for ``all``.
 
     Raises:
         ConfigError: an unknown candidate, or one named twice.
     """
-    names = tuple(DEFAULT_CANDIDATES if candidates is None else candidates)
+    further = FURTHER_CANDIDATES if granularity == "all" else ()
+    names = tuple((*DEFAULT_CANDIDATES, *further) if candidates is None else candidates)
     for name in names:
         get_candidate(name)
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -108,8 +123,9 @@ def search_space(
     Args:
         model: any conv model; never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
-        granularity: ``conv`` or ``block``.
-        candidates: names, in the order that their indices follow; the paper's four by default.
+        granularity: ``conv``, ``block`` or ``all``, which has the pointwise convs for slots as well.
+        candidates: names, in the order that their indices follow; by default the paper's four, and for
+            ``all`` those of ``FURTHER_CANDIDATES`` after them.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
@@ -137,7 +153,7 @@ def offered_space(
     allow_larger: bool = False,
 ) -> SearchSpace:
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
-    names = candidate_names(candidates)
+    names = candidate_names(candidates, granularity)
     table = find_slots(trace(model, example_input), granularity)
     offered = [(slot, _admissible(slot, names, allow_larger)) for slot in table.slots]
     without = [

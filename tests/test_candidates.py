@@ -36,6 +36,7 @@ def test_every_candidate_has_the_exact_output_shape_and_finite_values(
     conv = nn.Conv2d(4, 4, kernel, stride, padding, dilation, padding_mode=mode)
     x = torch.randn(2, 4, *size)
     candidate = get_candidate(name)
+    assume(candidate.fits(conv_spec(conv)) or name.startswith("conv"))
     built = candidate.build(conv_spec(conv))
     try:
         expected = conv(x)
@@ -88,7 +89,9 @@ def test_a_conv_of_the_slots_own_kernel_is_not_offered() -> None:
 def test_candidates_generalise_over_dimensions(dims: int) -> None:
     conv = {1: nn.Conv1d, 3: nn.Conv3d}[dims](4, 4, 3, 2, 1)
     x = torch.randn(2, 4, *[7] * dims)
-    for name in BUILT_IN:
+    offered = [name for name in BUILT_IN if get_candidate(name).fits(conv_spec(conv))]
+    assert {"shuffle2", "depthwise3x3", "plain_maxpool3x3"} <= set(offered)
+    for name in offered:
         assert get_candidate(name).build(conv_spec(conv))(x).shape == conv(x).shape, name
 
 
@@ -120,3 +123,44 @@ def test_three_dimensions_and_inputs_smaller_than_the_kernel() -> None:
     x = torch.randn(2, 4, 2, 5, 5)
     for name in ("depthwise3x3", "maxpool3x3", "avgpool3x3"):
         assert get_candidate(name).build(spec)(x).shape == (2, 6, 2, 5, 5), name
+
+
+def test_parameters_of_what_pointwise_and_grouped_convs_are_offered_by_hand() -> None:
+    pointwise = conv_spec(nn.Conv2d(24, 8, 1))
+    assert parameters(get_candidate("lowrank1x1").build(pointwise)) == 3 * 24 + 3 * 8 + 8
+    assert parameters(get_candidate("shuffle4").build(pointwise)) == 24 * 8 // 4 + 8
+    grouped = conv_spec(nn.Conv2d(24, 48, 3, 2, 1, groups=3, bias=False))
+    assert parameters(get_candidate("shuffle2").build(grouped)) == 24 * 48 * 9 // 6
+    assert parameters(get_candidate("factorised").build(grouped)) == (24 * 24 + 24 * 48) * 3 // 3
+
+
+def test_where_they_fit() -> None:
+    def fits(name: str, conv: nn.Module) -> bool:
+        return get_candidate(name).fits(conv_spec(conv))
+
+    assert fits("lowrank1x1", nn.Conv2d(8, 8, 1, 2))
+    assert not fits("lowrank1x1", nn.Conv2d(8, 8, 3))
+    assert not fits("lowrank1x1", nn.Conv2d(8, 8, 1, groups=2))
+    assert not fits("lowrank1x1", nn.Conv2d(2, 1, 1))  # half of it is nothing
+    assert fits("shuffle4", nn.Conv2d(8, 12, 3, padding=1))
+    assert not fits("shuffle4", nn.Conv2d(8, 6, 3, padding=1))
+    assert not fits("shuffle4", nn.Conv2d(8, 8, 3, padding=1, groups=4))
+    assert fits("identity", nn.Conv2d(8, 8, 5, padding=2, groups=8))
+    for other in (nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1, 2), nn.Conv2d(8, 4, 1)):
+        assert not fits("identity", other)
+    assert not fits("factorised", nn.Conv2d(8, 8, (1, 3), padding=(0, 1)))
+    assert not fits("factorised", nn.Conv1d(8, 8, 3))
+
+
+def test_a_shuffle_lets_each_group_see_all_channels() -> None:
+    built = get_candidate("shuffle4").build(conv_spec(nn.Conv2d(16, 4, 1, bias=False)))
+    nn.init.ones_(built[1].weight)
+    x = torch.zeros(1, 16, 1, 1)
+    x[0, :4] = 1.0  # what would be one group alone
+    assert built(x).flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_an_identity_may_be_written_into() -> None:
+    x = torch.ones(1, 2, 3, 3)
+    get_candidate("identity").build(conv_spec(nn.Conv2d(2, 2, 1)))(x).zero_()
+    assert x.sum() == 18

@@ -85,3 +85,17 @@ def test_the_space_of_an_architecture_has_the_shapes_of_the_new_input(tmp_path) 
         assert before.sites[0].spec == after.sites[0].spec
     with pytest.raises(ArchitectureError, match="no slot of PlainNet"):
         space_of(architecture, PlainNet(), images())
+
+
+def test_pointwise_convs_are_slots_where_all_are_asked_for() -> None:
+    import timm
+
+    model, x = timm.create_model("regnetx_002"), torch.zeros(1, 3, 32, 32)
+    some, every = (search_space(model, x, granularity=g) for g in ("conv", "all"))
+    convs = {s.conv for slot in every.slots for s in slot.sites}
+    assert {s.conv for slot in some.slots for s in slot.sites} < convs
+    assert "s3.b2.conv1.conv" in convs
+    names = every.candidates[[slot.name for slot in every.slots].index("s3.b2.conv1.conv")]
+    assert names == ("original", "shuffle2", "shuffle4", "lowrank1x1", "identity")
+    architecture = every.architecture([len(names) - 1 for names in every.candidates])
+    assert space_of(architecture, model, x).slots == every.slots
