@@ -295,6 +295,11 @@ def _has_other_kernel(spec: ConvSpec, *, kernel: int) -> bool:
     return any(k != kernel for k in spec.kernel_size)
 
 
+def _is_spatial(spec: ConvSpec) -> bool:
+    """Return whether a conv sees more than one pixel: a pool before a pointwise conv wins nothing."""
+    return max(spec.kernel_size) > 1
+
+
 def _keeps_channels(spec: ConvSpec) -> bool:
     return spec.in_channels == spec.out_channels
 
@@ -308,7 +313,7 @@ for _k in (3, 5):
 for _k in (3, 5):
     register_candidate(f"depthwise{_k}x{_k}", partial(_build_depthwise, kernel=_k))
 for _name, _kind in (("maxpool3x3", _MAX_POOL), ("avgpool3x3", _AVG_POOL)):
-    register_candidate(_name, partial(_build_pool, kernel=3, kind=_kind))
+    register_candidate(_name, partial(_build_pool, kernel=3, kind=_kind), fits=_is_spatial)
 for _name, _kind in (("maxpool3x3", _MAX_POOL), ("avgpool3x3", _AVG_POOL)):
     register_candidate(
         f"plain_{_name}", partial(_build_plain_pool, kernel=3, kind=_kind), fits=_keeps_channels
