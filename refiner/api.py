@@ -145,12 +145,11 @@ def refine(
             feasible=None if feasible.unlimited else feasible, cost=lambda v: float(feasible.cost(v)[0]),
         )  # fmt: skip
 
-        def prepare() -> None:
+        def prepare(new: Search) -> None:
             if distill is not None:
                 warm_up(
-                    supernet, train_batches, searching.task,
-                    devices=devices, config=distill, seed=seed, progress=listener,
-                    account=searching.account,
+                    supernet, train_batches, new.task,
+                    devices=devices, config=distill, seed=seed, progress=listener, account=new.account,
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)

@@ -75,7 +75,7 @@ def run_kept(
     *,
     resume: bool,
     progress: Progress,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[Search], None] = lambda _: None,
 ) -> SearchResult:
     """Run a search and keep it in a folder, epoch by epoch, from where that left it.
 
@@ -84,7 +84,7 @@ def run_kept(
         folder: of its run; None keeps nothing.
         resume: whether the folder holds a search to go on with.
         progress: listener.
-        prepare: is called where the search is new, before it is saved for the first time.
+        prepare: is called with the search where it is new, before it is saved for the first time.
 
     Raises:
         RunError: there is nothing to go on with, or it does not fit.
@@ -93,7 +93,7 @@ def run_kept(
     if resume and folder is not None:
         _load(searching, folder)
     else:
-        prepare()
+        prepare(searching)
     main = searching.devices.is_main
 
     def save() -> None:
