@@ -79,7 +79,7 @@ def main() -> None:
         )
 
     with seeded(0):
-        batches = list(itertools.islice(data.train, 16))
+        batches = list(itertools.islice(data.train, 8))
 
     def score(vector: tuple[int, ...], loader: TensorLoader) -> float:
         supernet.select(vector)
