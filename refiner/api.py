@@ -74,9 +74,10 @@ def refine(
         slots: ``conv``, ``block`` or ``all``; see :func:`refiner.search_space`.
         candidates: names; by default the paper's four, and more for ``all``.
         allow_larger: admit candidates with more parameters than the original.
-        strategy: ``controller`` or ``random``.
+        strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
-            ``params=5e6``, ``latency=5ms`` (of one sample on the device), or several. None is exceeded, and one of them is used up as far as the
+            ``params=5e6``, ``latency=5ms`` (of one sample on the device, as foretold from its candidates'
+            times), or several. None is exceeded, and one of them is used up as far as the
             space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are, and the refined
@@ -105,6 +106,11 @@ def refine(
     for given, kind in kinds:
         if given is not None and not isinstance(given, kind):
             raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
+    if distill is not None and search.train_weights:
+        raise ConfigError(
+            "a search trains the weights that distill gives. Set warmup_epochs=0 and train_weights=False "
+            "in its SearchConfig, or leave search out."
+        )
     if tests and (train is None or train.epochs == 0):
         raise ConfigError("tests measure trained networks. Give train= (--train-epochs).")
     task = checked_task(task)

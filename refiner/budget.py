@@ -56,13 +56,15 @@ class Budget:
         return f"{cost:,} {'MACs' if self.resource == 'macs' else 'parameters'}"
 
 
-def parse_budgets(budgets: str | Sequence[str]) -> tuple[Budget, ...]:
+def parse_budgets(budgets: str | Sequence[str] | None) -> tuple[Budget, ...]:
     """Return the budgets that texts such as ``macs=60%`` or ``macs=60%,params=5e6`` tell.
 
     Raises:
         ConfigError: a text that is no budget, or two for one resource.
     """
-    texts = [budgets] if isinstance(budgets, str) else list(budgets)
+    texts = [budgets] if isinstance(budgets, str) else list(budgets or ())
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"{budgets!r} is no budget. Give a text such as macs=60%.")
     found = [_parse(part) for text in texts for part in text.split(",")]
     for budget in found:
         if sum(other.resource == budget.resource for other in found) > 1:

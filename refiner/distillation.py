@@ -136,6 +136,9 @@ def distill(
     return errors
 
 
+_LEAST_VARIANCE = 1e-3
+"""Of a channel in the loss, in units of the mean over the channels."""
+_TINY = 1e-8
 _NO_PADDING: tuple[Any, ...] = ((0,), (0, 0), (0, 0, 0), "valid", "same")
 _Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _Phase = Callable[[torch.Tensor, torch.Tensor], None]
@@ -151,6 +154,12 @@ class _Place:
         self.operations = list(mixed.operations)[1:]
         self.pointwise = [_last_pointwise(operation) for operation in self.operations]
         self.centred = [centred or (p is not None and p.bias is not None) for p in self.pointwise]
+        self.learns = [
+            len(list(operation.parameters()))
+            > (0 if pointwise is None else len(list(pointwise.parameters())))
+            for operation, pointwise in zip(self.operations, self.pointwise, strict=True)
+        ]
+        """Whether least squares leaves something to learn."""
         self.phase: _Phase = self.measure
         self._sums: list[Any] = [None] * len(self.operations)
         self._errors = torch.zeros(len(self.operations), dtype=torch.float64)
@@ -158,18 +167,12 @@ class _Place:
 
     def learned(self) -> list[nn.Parameter]:
         """Return the parameters that least squares alone does not settle."""
-        return [
-            parameter
-            for operation, pointwise in zip(self.operations, self.pointwise, strict=True)
-            if pointwise is None
-            or len(list(operation.parameters())) > len(list(pointwise.parameters()))
-            for parameter in operation.parameters()
-            if parameter.requires_grad
-        ]
+        learning = itertools.compress(self.operations, self.learns)
+        return [p for operation in learning for p in operation.parameters() if p.requires_grad]
 
     def descend(self, x: torch.Tensor, y: torch.Tensor) -> None:
         for i, operation in enumerate(self.operations):
-            if any(p.requires_grad for p in operation.parameters()):
+            if self.learns[i]:
                 with torch.enable_grad():
                     self._error(i, operation(x), y).backward()
 
@@ -221,8 +224,10 @@ class _Place:
         difference = (output - y).float()
         if self.centred[i]:
             difference = difference - difference.mean(dims, keepdim=True)
-        variance = y.float().var(dims, keepdim=True).clamp(min=1e-8)
-        return (difference.square() / variance).mean()
+        variance = y.float().var(dims, correction=0, keepdim=True)
+        # A channel that hardly varies, or a single value, has no weight of its own.
+        least = _LEAST_VARIANCE * variance.mean() + _TINY
+        return (difference.square() / variance.clamp(min=least)).mean()
 
 
 def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:

@@ -22,6 +22,7 @@ Array = np.ndarray[Any, Any]
 LEAST_USED = 0.97
 """Share of a limit that an architecture uses, of one of the resources, where the space can."""
 _MOST_SUMS = 4096
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 class FeasibleSet:
@@ -32,7 +33,7 @@ class FeasibleSet:
         base: cost of all that lies outside the slots, R; it may be negative.
         limits: the most that an architecture may cost, R.
         least_used: share of its limit that an architecture has to use of one resource or another,
-            lowered to what can be reached.
+            lowered to what can be reached. A limit that every architecture keeps to does not count.
 
     Raises:
         ConfigError: no architecture is within all limits.
@@ -60,13 +61,20 @@ class FeasibleSet:
         inside = (totals <= self.limits).all(axis=1)
         if not inside.any():
             raise ConfigError("no architecture is within all budgets at once.")
-        used = (totals[inside] / np.maximum(self.limits, 1)).max(axis=1)
+        binding = self.limits < self.most
+        if not binding.any():  # nothing to use up
+            self.floors = np.minimum(self.least, self.limits)
+            return
+        reached = totals[inside]
+        used = (reached / np.maximum(self.limits, 1))[:, binding].max(axis=1)
         share = min(least_used, float(used.max()))
-        self.floors = np.minimum(np.ceil(share * self.limits), self.limits).astype(np.int64)
-        """What an architecture costs at least of one resource or another, R."""
+        floors = np.minimum(np.ceil(share * self.limits), self.limits).astype(np.int64)
+        self.floors = np.where(binding, floors, self.most + 1)
+        """What an architecture costs at least of one resource or another, R; of a limit that does not bind,
+        more than there is."""
         if not self.ways(0, self.nothing_spent(1)).any():
             # Rounding up went over the largest total that there is.
-            self.floors = (totals[inside][used.argmax()]).astype(np.int64)
+            self.floors = np.where(binding, reached[used.argmax()], self.most + 1)
 
     @property
     def unlimited(self) -> bool:
@@ -88,6 +96,8 @@ class FeasibleSet:
             ways = np.tile(ways, len(each))
             within = (cheapest[slot] + sums <= self.limits).all(axis=1)
             sums, ways = _thinned(sums[within], ways[within])
+            if len(ways):
+                ways = np.maximum(ways / ways.max(), _TINY)
             self._sums.insert(0, sums)
             self._ways.insert(0, ways)
 
@@ -131,6 +141,8 @@ class FeasibleSet:
     def ways(self, slot: int, spent_MR: Array) -> Array:
         """Return in how many ways each candidate of a slot leads to an architecture of the set, M x V.
 
+        The numbers tell the candidates of one slot apart; they are scaled, since there may be very many.
+
         Args:
             slot: number of the slot.
             spent_MR: what the choices for the slots before it cost.
@@ -142,7 +154,7 @@ class FeasibleSet:
             low = np.searchsorted(sums_PR[:, 0], self.floors - at_MVR[..., 0], side="left")
             high = np.searchsorted(sums_PR[:, 0], self.limits - at_MVR[..., 0], side="right")
             # The difference of large sums may vanish, a way does not.
-            counted = np.maximum(running[np.maximum(high, low)] - running[low], 1.0)
+            counted = np.maximum(running[np.maximum(high, low)] - running[low], _TINY)
             return np.where(high > low, counted, 0.0)
         ways_MV = np.empty(at_MVR.shape[:2])
         for sample, at_VR in enumerate(at_MVR):

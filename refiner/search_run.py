@@ -90,9 +90,15 @@ def run_kept(
         RunError: there is nothing to go on with, or it does not fit.
         TrainingError: the loss is not finite.
     """
-    if resume and folder is not None:
-        _load(searching, folder)
-    else:
+    state = folder.load_checkpoint("search") if resume and folder is not None else None
+    if state is not None and folder is not None:
+        _load(searching, folder, state)
+    elif folder is not None and folder.records:
+        raise RunError(
+            f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
+            "Delete it and begin a new run."
+        )
+    else:  # new, or stopped while it was prepared
         prepare(searching)
     main = searching.devices.is_main
 
@@ -105,19 +111,13 @@ def run_kept(
             folder.record(record)
         save()
 
-    if not resume:
+    if state is None:
         save()  # a run that is killed in its first epoch can go on, too
     return searching.run(progress=progress, on_epoch=keep, on_finish=save)
 
 
-def _load(searching: Search, folder: RunFolder) -> None:
-    """Let a search go on from the checkpoint in a folder."""
-    state = folder.load_checkpoint("search")
-    if state is None:
-        raise RunError(
-            f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
-            "Delete it and begin a new run."
-        )
+def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:
+    """Let a search go on from a checkpoint of its folder."""
     try:
         searching.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:

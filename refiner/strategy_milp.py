@@ -238,8 +238,10 @@ class _Program:
             }
             rows.append((row, (limit - base) / limit))
         alternatives = []
-        for used, floor in enumerate(self.feasible.floors):
+        for used, floor in enumerate(self.feasible.floors.tolist()):
             _, base, limit = self.feasible.resources()[used]
+            if floor > limit:  # it does not bind
+                continue
             alternatives.append(
                 [
                     (row, (floor - base) / limit if r == used else -np.inf, most)

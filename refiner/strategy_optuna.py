@@ -78,6 +78,7 @@ class OptunaStrategy:
         """Return all trials, as plain values, and the scores."""
         return {
             "seed": self.seed,
+            "study": self.study._storage.get_study_system_attrs(self.study._study_id),
             "trials": [dict(trial) for trial in self.trials],
             "asked": [(list(vector), list(numbers)) for vector, numbers in self.asked.items()],
             "told": self.told.state_dict(),
@@ -92,13 +93,10 @@ class OptunaStrategy:
         self.asked = {tuple(vector): list(numbers) for vector, numbers in state["asked"]}
         self.told.load_state_dict(state["told"])
         self.study = self._study()
-        waiting = {number for numbers in self.asked.values() for number in numbers}
         distributions = self._distributions()
-        for number, trial in enumerate(self.trials):
-            kind = optuna.trial.TrialState.COMPLETE
-            if trial["values"] is None:
-                running = optuna.trial.TrialState.RUNNING
-                kind = running if number in waiting else optuna.trial.TrialState.FAIL
+        for trial in self.trials:
+            states = optuna.trial.TrialState
+            kind = states.RUNNING if trial["values"] is None else states.COMPLETE
             self.study.add_trial(
                 optuna.trial.create_trial(
                     state=kind,
@@ -108,6 +106,9 @@ class OptunaStrategy:
                     system_attrs=trial["marks"],
                 )
             )
+        # NSGA-II keeps the parents of each generation there, in their order.
+        for key, value in state["study"].items():
+            self.study._storage.set_study_system_attr(self.study._study_id, key, value)
 
     def _study(self) -> Any:
         import optuna

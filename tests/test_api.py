@@ -396,6 +396,24 @@ def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monk
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
 
 
+def test_a_run_stopped_while_it_is_distilled_is_distilled_again(tmp_path, monkeypatch) -> None:
+    def stop(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    whole = small(**DISTILLED)
+    with monkeypatch.context() as during:
+        during.setattr("refiner.api.warm_up", stop)
+        with pytest.raises(KeyboardInterrupt):
+            small(**DISTILLED, out=tmp_path / "cut")
+    result = small(**DISTILLED, out=tmp_path / "cut", resume=True)
+    assert result.search == whole.search
+
+
+def test_a_search_that_trains_what_was_distilled_is_refused() -> None:
+    with pytest.raises(ConfigError, match="train_weights=False"):
+        small(**{**DISTILLED, "search": SMALL})
+
+
 def test_a_warm_up_of_weights_that_stay_is_refused() -> None:
     with pytest.raises(ConfigError, match="warmup_epochs"):
         refiner.SearchConfig(train_weights=False)

@@ -23,7 +23,7 @@ def test_budgets_are_read_as_they_are_written() -> None:
         Budget(resource="macs", amount=1.1e9, relative=False),
         Budget(resource="params", amount=5e6, relative=False),
     )
-    assert parse_budgets(()) == ()
+    assert parse_budgets(()) == parse_budgets(None) == ()
     assert parse_budgets("latency=5.5ms")[0].limit(0) == 5_500_000
     assert [str(b) for b in parse_budgets("macs=60%,latency=5ms,params=5e6")] == [
         "macs=60%",
@@ -61,6 +61,11 @@ def test_whatever_is_given_is_a_budget_or_is_refused(text: str) -> None:
 def test_what_is_no_budget_is_refused(text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         parse_budgets(text)
+
+
+def test_a_number_is_no_budget() -> None:
+    with pytest.raises(ConfigError, match="Give a text such as macs=60%"):
+        parse_budgets([60])
 
 
 def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:

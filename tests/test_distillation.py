@@ -88,3 +88,18 @@ def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
 def test_settings_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         DistillConfig(**wrong)
+
+
+def test_single_values_and_dead_channels_are_no_trouble() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1),
+        nn.Conv2d(4, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4, 10),
+    )  # fmt: skip
+    with torch.no_grad():
+        model[2].weight[0].zero_()
+    batches = [(images(count=1, seed=i), torch.zeros(1, dtype=torch.long)) for i in range(4)]
+    net = Supernet(model.eval(), search_space(model, images()))
+    errors = distill(
+        net, batches, make_task("classification"), devices=DEVICES, config=DistillConfig(steps=3)
+    )
+    assert all(0 <= error < 1e4 for row in errors.values() for error in row.values())

@@ -24,9 +24,12 @@ def members(costs, base, limits, least_used):
         for vector in everything(costs)
     }
     inside = {v: t for v, t in totals.items() if (t <= limits).all()}
-    used = max((t / limits).max() for t in inside.values())
-    share = min(least_used, used)
-    return {v for v, t in inside.items() if (t / limits >= share - 1e-12).any()}
+    binding = [r for r in range(len(limits)) if max(t[r] for t in totals.values()) > limits[r]]
+    if not binding:
+        return set(inside)
+    used = {v: max(t[r] / limits[r] for r in binding) for v, t in inside.items()}
+    share = min(least_used, max(used.values()))
+    return {v for v, u in used.items() if u >= share - 1e-12}
 
 
 @st.composite
@@ -54,7 +57,11 @@ def test_the_choices_lead_to_all_members_and_to_nothing_else(problem, least_used
             behind = [
                 sum(v[: slot + 1] == (*vector, i) for v in expected) for i in range(len(ways))
             ]
-            assert ways.tolist() == behind
+            total = max(ways.sum(), 1e-300)
+            assert (ways / total).tolist() == pytest.approx(
+                [n / max(sum(behind), 1) for n in behind]
+            )
+            assert [bool(w) for w in ways] == [bool(n) for n in behind]
             for i in np.flatnonzero(ways):
                 step[(*vector, int(i))] = spent + feasible.spent(slot, np.array([i]))
         reached = step
@@ -89,6 +96,22 @@ def test_one_resource_is_never_out_of_reach_when_sums_are_counted_together(monke
     assert feasible.cost(RandomStrategy(choices, feasible=feasible).ask(1)[0]) == feasible.least
 
 
+def test_a_limit_that_nothing_goes_over_is_nothing_to_use_up() -> None:
+    costs = [[[10, 1], [5, 2], [3, 9]]] * 4
+    assert len(members(costs, [0, 0], [60, 99], 0.97)) == 81
+    assert FeasibleSet(costs, [0, 0], [60, 99]).unlimited
+    feasible = FeasibleSet(costs, [0, 0], [60, 8])  # the first does not bind
+    for vector in RandomStrategy([["op"] * 3] * 4, feasible=feasible).ask(50):
+        assert feasible.cost(vector)[1] == 8
+
+
+def test_deep_spaces_have_more_ways_than_a_float_can_tell() -> None:
+    costs = [[[3], [2], [1], [0]]] * 600
+    feasible = FeasibleSet(costs, [0], [900])
+    vector = RandomStrategy([["op"] * 4] * 600, feasible=feasible).ask(1)[0]
+    assert 873 <= feasible.cost(vector)[0] <= 900
+
+
 def test_a_set_without_a_member_is_refused() -> None:
     with pytest.raises(ConfigError, match="no architecture"):
         FeasibleSet([[[10], [4]]], [1], [4])
@@ -109,9 +132,9 @@ def test_strategies_propose_members_alone(name: str) -> None:
 
 
 def test_random_draws_the_members_alike() -> None:
-    # 1 + 2, 2 + 1 and 2 + 2 are within 4 and use three quarters of it; 1 + 1 is not.
-    feasible = FeasibleSet([[[1], [2]], [[1], [2]]], [0], [4], least_used=0.75)
-    drawn = RandomStrategy([["original", "a"]] * 2, feasible=feasible).ask(3000)
+    # 1 + 2, 2 + 1 and 2 + 2 are within 4 and use three quarters of it; 1 + 1 and 9 + 1 are not.
+    feasible = FeasibleSet([[[1], [2], [9]], [[1], [2]]], [0], [4], least_used=0.75)
+    drawn = RandomStrategy([["original", "a", "b"], ["original", "a"]], feasible=feasible).ask(3000)
     counts = {vector: drawn.count(vector) / 3000 for vector in set(drawn)}
     assert set(counts) == {(0, 1), (1, 0), (1, 1)}
     assert all(share == pytest.approx(1 / 3, abs=0.04) for share in counts.values())

@@ -59,6 +59,21 @@ def test_a_saved_state_goes_on_to_the_bit(name: str, tmp_path) -> None:
 
 
 @every_strategy
+def test_a_state_of_several_generations_goes_on_to_the_bit(name: str, tmp_path) -> None:
+    strategy = make_strategy(name, CHOICES * 2, 0)
+
+    def score(vector) -> float:
+        return value(vector) + value(vector[4:])
+
+    play(strategy, 8, score)
+    strategy.ask(3)  # and are never told of
+    torch.save(strategy.state_dict(), tmp_path / "state.pt")
+    other = make_strategy(name, CHOICES * 2, 99)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert play(other, 4, score) == play(strategy, 4, score)
+
+
+@every_strategy
 def test_recommended_vectors_differ_and_the_best_comes_first(name: str) -> None:
     strategy = make_strategy(name, CHOICES, 0)
     play(strategy, 60, value)

@@ -19,7 +19,8 @@ def test_the_divergence_of_two_classes_by_hand() -> None:
     expected = 16 * (p * math.log(p / (1 - p)) + (1 - p) * math.log((1 - p) / p))
     assert float(softened_divergence(ours, theirs)) == pytest.approx(expected, rel=1e-5)
     assert float(softened_divergence(theirs, theirs)) == 0.0
-    assert float(squared_error(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))) == 0.5
+    assert float(squared_error(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))) == 1.0
+    assert float(squared_error(torch.tensor([3.0]), torch.tensor([2.0]))) == pytest.approx(250)
 
 
 def test_the_gradient_is_that_of_a_cross_entropy_for_soft_targets_in_the_limit() -> None:
