@@ -6,25 +6,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import refiner
 from refiner.architecture import Architecture, with_model
 from refiner.budget import parse_budgets
 from refiner.cost import slot_costs
+from refiner.data import load_data
 from refiner.devices import Devices
 from refiner.drawing import network_svg
-from refiner.errors import ArchitectureError, ConfigError, RunError
+from refiner.errors import ArchitectureError, ConfigError, RunError, one_line
 from refiner.files import write_text
 from refiner.inputs import describe, first_sample, from_json, to_json
-from refiner.models import ModelSpec
+from refiner.loaders import example_of
+from refiner.models import ModelSpec, default_input_size, input_channels
 from refiner.pareto import front_from_json, pick
 from refiner.report import change
 from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import SearchSpace, space_of
 
-from .options import absolute, candidate_list, check_new_file, example_input, model_arguments
+from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import print_report, print_table
 
 
@@ -44,7 +47,7 @@ def show_slots(
     if graph is not None:
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
-    example = example_input(model, input_size, data)
+    example = _example_input(model, input_size, data)
     space = _space(model, example, slots, candidates, allow_larger)
     if graph is not None:
         write_text(graph, network_svg(refiner.trace(model, example), space))
@@ -156,7 +159,7 @@ def apply_architecture(
     if input_size is None and data is None and "example_input" in made:
         example = from_json(made["example_input"])
     else:
-        example = example_input(model, input_size, data)
+        example = _example_input(model, input_size, data)
     if given is not None:
         space, vector = space_of(given, model, example), given.vector
     else:
@@ -231,3 +234,30 @@ def _vector(text: str) -> tuple[int, ...]:
         raise ArchitectureError(
             f"{text!r} is neither a file that ends in .json nor a vector such as 1,0,0,2."
         ) from None
+
+
+def _example_input(model: nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:
+    """Return two samples: of a data set, or random ones of the given or the model's own size."""
+    if data is None:
+        return _random_input(model, size)
+    if size is not None:
+        raise ConfigError("--input-size and --data both tell the input's size. Give one.")
+    return example_of(load_data(data, channels=input_channels(model), seed=seed).train)
+
+
+def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
+    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
+    shape: tuple[int, ...]
+    if size is None:
+        shape = default_input_size(model)
+    else:
+        try:
+            shape = tuple(int(part) for part in size.split(","))
+        except ValueError:
+            raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
+        if min(shape) < 1:
+            raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
+    try:
+        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    except RuntimeError as error:
+        raise ConfigError(f"--input-size {size!r} is too large: {one_line(error, 100)}") from error

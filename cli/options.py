@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypeVar
 
-import torch
 from torch import nn
 
 from refiner.arcface import EMBEDDING_SIZE, arcface_for
@@ -14,7 +13,7 @@ from refiner.data import load_data
 from refiner.errors import ConfigError, RunError, one_line
 from refiner.face_pairs import file_and_folder, find_pairs, pair_tests
 from refiner.loaders import Data, example_of
-from refiner.models import ModelSpec, default_input_size, input_channels
+from refiner.models import ModelSpec, input_channels
 from refiner.run_folder import RunFolder
 from refiner.task import TASKS, Task, checked_task, make_task
 from refiner.training import TrainConfig
@@ -66,6 +65,18 @@ class ModelAndData:
         if self.task != _ARCFACE or not self.data.startswith("faces:"):
             return []
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
+
+    def notes(self, data: Data) -> list[str]:
+        """Return what a user should know of the data, and that nothing is verified where pairs lack."""
+        faces = self.data.removeprefix("faces:")
+        notes = [data.note] if data.note else []
+        lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
+        if lacking and not self.verify:
+            notes.append(
+                f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or give "
+                "--verify FILE."
+            )
+        return notes
 
     def training(self, epochs: int) -> TrainConfig:
         """Return the settings of a training; they check their ranges."""
@@ -243,30 +254,3 @@ def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             arguments[key] = value
     return arguments
-
-
-def example_input(model: torch.nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:
-    """Return two samples: of a data set, or random ones of the given or the model's own size."""
-    if data is None:
-        return random_input(model, size)
-    if size is not None:
-        raise ConfigError("--input-size and --data both tell the input's size. Give one.")
-    return example_of(load_data(data, channels=input_channels(model), seed=seed).train)
-
-
-def random_input(model: torch.nn.Module, size: str | None) -> torch.Tensor:
-    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
-    shape: tuple[int, ...]
-    if size is None:
-        shape = default_input_size(model)
-    else:
-        try:
-            shape = tuple(int(part) for part in size.split(","))
-        except ValueError:
-            raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
-        if min(shape) < 1:
-            raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
-    try:
-        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    except RuntimeError as error:
-        raise ConfigError(f"--input-size {size!r} is too large: {one_line(error, 100)}") from error

@@ -8,7 +8,7 @@ import refiner
 from refiner.api import check_settings
 from refiner.architecture import Architecture
 from refiner.budget import parse_budgets
-from refiner.errors import RunError, one_line
+from refiner.errors import ConfigError, RunError, one_line
 from refiner.exporting import check_format
 from refiner.inputs import from_json
 from refiner.models import ModelSpec
@@ -71,6 +71,8 @@ def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
     """Begin a run in a new folder."""
     folder = options.free_folder() if out is None else out
     check_free(folder)
+    if options.verify and options.train_epochs == 0:
+        raise ConfigError("--verify measures trained networks. Give --train-epochs 1 or more.")
     _run(options.absolute(), folder, resume=False, as_json=as_json)
 
 
@@ -93,8 +95,8 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
         spec, model, data, task, tests = options.load(
             first=lambda: candidate_names(candidate_list(options.candidates))
         )
-        if data.note and devices.is_main:
-            progress.note(data.note)
+        for note in options.notes(data) if devices.is_main else ():
+            progress.note(note)
         result = refiner.refine(
             model,
             data.train,

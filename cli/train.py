@@ -44,8 +44,8 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
     with listening(folder, "refine train --resume") as progress:
         # The weights are those of the network that is trained, which may be a rewritten one.
         spec, model, data, task, tests = replace(options, weights=None).load()
-        if data.note and devices.is_main:
-            progress.note(data.note)
+        for note in options.notes(data) if devices.is_main else ():
+            progress.note(note)
         result = refiner.train_architecture(
             model,
             data.train,

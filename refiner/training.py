@@ -36,7 +36,7 @@ class TrainConfig:
     weight_decay: float = 5e-4
     """The paper is silent; the value of He et al.'s successors on CIFAR, and of ArcFace."""
     gradient_clip: float = 5.0
-    """Largest norm of the gradient; ENAS's value."""
+    """Largest norm of the gradient, that of a task's head included; ENAS's value."""
     teacher_weight: float = 0.0
     """Share of the loss that draws a rewritten network to what the original gives; see teacher.py."""
 

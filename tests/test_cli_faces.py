@@ -147,6 +147,9 @@ BAD = {
     "images that lie elsewhere": (
         ["NET", "--data", "faces:faces", "--verify", "faces/pairs.txt:faces/train"], "names the image V0/V0_0001"
     ),
+    "verification of nothing": (
+        ["NET", "--data", "faces:faces", "--train-epochs", "0", "--verify", "other.bin"], "Give --train-epochs"
+    ),
     "unknown task": (["NET", "--task", "cosface"], "regression, arcface"),
     "recipe without faces": (["--recipe", "lresnet50e-ir-faces", "--data", "folder:faces"], "--data faces:PATH"),
     "recipe with too few faces": (
@@ -171,3 +174,23 @@ def test_bad_input_is_one_line_and_status_2(case, net, capsys) -> None:
 
 def test_faces_give_the_example_of_slots(net, capsys) -> None:
     assert report(["slots", net, "--data", "faces:faces"], capsys)["input"] == "2x3x16x16"
+
+
+def test_the_pairs_beside_the_faces_are_those_of_the_beginning(net, capsys) -> None:
+    arguments = ["train", net, "--data", "faces:faces", "--task", "arcface", "--epochs", "1",
+                 "--device", "cpu", "--model-arg", "num_classes=6", "--out", "run"]  # fmt: skip
+    first = report(arguments, capsys)
+    kept = json.loads(Path("run/config.json").read_text())["provenance"]["command"]
+    assert kept["verify"] == [str(Path("faces/pairs.txt").resolve())]
+    make_pack(Path("faces/late.bin"))
+    assert report(["train", "--resume", "run"], capsys)["trained"] == first["trained"]
+
+
+def test_a_run_without_pairs_or_training_tells_what_is_not_verified(net, capsys) -> None:
+    arguments = [net, *SMALL, "--data", "faces:faces", "--task", "arcface", "--out"]
+    assert main([*arguments, "untrained", "--train-epochs", "0"]) == 0
+    assert "nothing is verified" not in capsys.readouterr().err
+    Path("faces/pairs.txt").unlink()
+    assert main([*arguments, "run"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "faces holds no pairs.txt and no *.bin, so nothing is verified. Add one, or give" in told
