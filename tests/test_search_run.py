@@ -6,12 +6,15 @@ import pytest
 import torch
 from models import MACRO_SPACE
 
-from refiner.errors import RunError
+from refiner.devices import Devices
+from refiner.errors import ConfigError, RunError
 from refiner.macro_network import MacroNetwork
 from refiner.progress import Silent
-from refiner.search import SearchConfig
-from refiner.search_run import run_search
+from refiner.run_folder import dropped_on_error, open_or_create
+from refiner.search import Search, SearchConfig
+from refiner.search_run import run_kept, run_search
 from refiner.strategy_joint import JointConfig, JointStrategy
+from refiner.task import make_task
 from refiner.tensor_loader import TensorLoader
 
 CONFIG = SearchConfig(epochs=3, warmup_epochs=1, tells=2, samples=3, finalists=2)
@@ -78,3 +81,33 @@ def test_a_folder_of_another_search_is_refused(tmp_path) -> None:
         search(tmp_path / "a", resume=True)
     with pytest.raises(RunError, match="holds a run already"):
         search(tmp_path / "a")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_new_search_is_prepared_once_before_its_first_checkpoint(fails, tmp_path) -> None:
+    seen = []
+
+    def run(resume: bool) -> None:
+        folder = open_or_create(tmp_path / "run", resume, {}, None, main=True)
+
+        def prepare() -> None:
+            seen.append(folder.load_checkpoint("search"))
+            if fails:
+                raise ConfigError("no")
+
+        with dropped_on_error(folder):
+            network = MacroNetwork(MACRO_SPACE, channels=4, num_classes=3, in_channels=1, seed=1)
+            searching = Search(
+                network, JointStrategy(MACRO_SPACE, seed=1), make_task("classification"), loader(True),
+                loader(False), loader(False), devices=Devices.choose("cpu"), config=CONFIG, seed=1,
+            )  # fmt: skip
+            run_kept(searching, folder, resume=resume, progress=Silent(), prepare=prepare)
+
+    if fails:
+        with pytest.raises(ConfigError):
+            run(resume=False)
+        assert not (tmp_path / "run").exists()
+    else:
+        run(resume=False)
+        run(resume=True)
+    assert seen == [None]
