@@ -20,40 +20,24 @@ of macro.py, macro_network.py, joint_controller.py and strategy_controller.py, a
 auxiliary head, a fifth of the images rather than a tenth to score on, momentum not Nesterov's.
 """
 
-import itertools
-import json
 import os
 from bisect import bisect_left
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from refiner.recipes import resnet20
 from torch import nn
 
 import refiner
 from refiner.architecture import Vector
-from refiner.assigned_reward import (
-    assigned_reward_errors,
-    assigned_rewards,
-    read_tells,
-    sampling_frequencies,
-)
 from refiner.errors import ConfigError, DataError
-from refiner.files import write_text
 from refiner.identities import load_identities
 from refiner.loaders import example_of
 from refiner.macro import MACRO_OPERATIONS, MacroSpace
 from refiner.macro_network import MacroNetwork
-from refiner.overfitting import architecture_overfitting
-from refiner.plots import (
-    assigned_reward_plot,
-    best_reward_plot,
-    coefficient_of_variation,
-    gradient_plot,
-)
+from refiner.overfitting_report import draw, write_report
 from refiner.recipe import RecipeSettings, Scale
 from refiner.run_folder import RunFolder
 from refiner.search import WeightSharing
@@ -108,9 +92,15 @@ def run(settings: RecipeSettings) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("this recipe runs in one process. Start it without torchrun.")
     scale, out = settings.scale, settings.out
+    spec = settings.data or "cifar10"
+    form, colon, path = spec.partition(":")
+    if colon and form not in ("folder", "faces"):
+        raise ConfigError(f"{spec} does not name its classes. Give cifar10 or folder:PATH.")
+    # With its form: a folder named faces is not the task of that name.
+    first_task = f"{form}:{Path(path).name}" if colon else spec
     images = scale.count("training images of the first task", 40_000, least=500)
     first = refiner.load_data(
-        settings.data or "cifar10",
+        spec,
         batch_size=BATCH_SIZE,
         image_size=IMAGE_SIZE,
         root=settings.data_root,
@@ -132,7 +122,6 @@ def run(settings: RecipeSettings) -> None:
     draw(out, space, searches)
 
     found = tuple(searches["joint"]["vector"])
-    first_task = Path(first.name.rpartition(":")[2]).name
     networks = {
         "searched": lambda classes: macro_network(space, found, channels, classes, settings.seed),
         "ResNet-20": lambda classes: resnet20.build_model(classes, channels, seed=settings.seed),
@@ -143,7 +132,7 @@ def run(settings: RecipeSettings) -> None:
     for name, build in networks.items():
         scores[name] = {}
         for task, data in ((first_task, first), ("faces", faces)):
-            folder = out / f"{name}-{task}".lower()
+            folder = out / f"{name}-{task}".lower().replace(":", "-")
             trained = refiner.train_architecture(
                 build(len(data.classes)),
                 data.train,
@@ -160,7 +149,10 @@ def run(settings: RecipeSettings) -> None:
                 costs[name] = {"params": trained.after.params, "macs": trained.after.macs}
     rate = f"learning rate of the controllers {learning_rate(scale):g}"
     notes = (*scale.notes, rate, *filter(None, (first.note, faces.note)))
-    write_report(out, space, searches, scores, costs, first_task, notes)
+    write_report(
+        out, space, searches, scores, costs,
+        search_task=first_task, image_size=IMAGE_SIZE, notes=notes,
+    )  # fmt: skip
 
 
 def search(
@@ -256,126 +248,3 @@ def macro_network(
     wanted = sum(p.numel() for p in resnet20.build_model(classes, channels).parameters())
     width = 2 + bisect_left(range(2, 1025), wanted, key=parameters)
     return MacroNetwork(space, channels=width, num_classes=classes).build(vector, seed)
-
-
-def gradients(searches: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Return the gradient magnitudes of figure 1, controller step by controller step."""
-    series = {
-        "operators, of the joint controller": ("joint", "gradient_operators"),
-        "skips, of the joint controller": ("joint", "gradient_skips"),
-        "operators, searched alone": ("operators", "gradient_operators"),
-    }
-    return {
-        title: [tell[key] for tell in searches[name]["log"]]
-        for title, (name, key) in series.items()
-    }
-
-
-def best_rewards(searches: dict[str, dict[str, Any]]) -> dict[str, list[float]]:
-    """Return of each search the best reward after each controller step."""
-    return {
-        name: list(itertools.accumulate((max(tell["scores"]) for tell in result["log"]), max))
-        for name, result in searches.items()
-    }
-
-
-def draw(out: Path, space: MacroSpace, searches: dict[str, dict[str, Any]]) -> None:
-    """Draw the three figures."""
-    gradient_plot(gradients(searches), out / "figure1.svg")
-    best_reward_plot(best_rewards(searches), out / "best-reward.svg")
-    rewards = assigned_rewards(*read_tells(out / "joint" / "metrics.jsonl"), space.choices)
-    assigned_reward_plot([list(row) for row in rewards], space.choices, out / "assigned-reward.svg")
-
-
-def reward_noise(space: MacroSpace, log: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the relative standard errors of the rewards assigned in one controller step, mean over all.
-
-    Of operators and of skips: an error over the assigned reward, where that is above 0.
-    """
-    noise: dict[str, list[float]] = {"operators": [], "skips": []}
-    for tell in log:
-        told = [tuple(v) for v in tell["vectors"]], tell["scores"], space.choices
-        pairs = zip(assigned_rewards(*told), assigned_reward_errors(*told), strict=True)
-        for position, (rewards, errors) in enumerate(pairs):
-            domain = "skips" if position in space.skips else "operators"
-            noise[domain] += list(errors[rewards > 0] / rewards[rewards > 0])
-    return {domain: float(np.mean(values)) for domain, values in noise.items()}
-
-
-def skip_rate(space: MacroSpace, log: list[dict[str, Any]]) -> float:
-    """Return the share of skips that the architectures of a log took."""
-    vectors = [tuple(vector) for tell in log for vector in tell["vectors"]]
-    frequencies = sampling_frequencies(vectors, space.choices)
-    return float(np.mean([frequencies[position][1] for position in space.skips]))
-
-
-def write_report(
-    out: Path,
-    space: MacroSpace,
-    searches: dict[str, dict[str, Any]],
-    scores: dict[str, dict[str, float]],
-    costs: dict[str, dict[str, int]],
-    first_task: str,
-    notes: tuple[str, ...],
-) -> None:
-    """Write report.json, and report.md for people."""
-    variations = {name: coefficient_of_variation(v) for name, v in gradients(searches).items()}
-    log = searches["joint"]["log"]
-    tenth = -(-len(log) // 10)
-    noise = reward_noise(space, log)
-    rates = {"first": skip_rate(space, log[:tenth]), "last": skip_rate(space, log[-tenth:])}
-    phases = searches["alternating"]["phases"]
-    overfitting = architecture_overfitting(
-        scores["searched"], scores["ResNet-20"], search_task=first_task
-    )
-    found = {
-        name: {key: result[key] for key in ("vector", "score")} for name, result in searches.items()
-    }
-    document = {
-        "searches": found,
-        "gradient_variation": variations,
-        "assigned_reward_relative_error": noise,
-        "skip_rate": rates,
-        "phases": phases,
-        "costs": costs,
-        "overfitting": {**asdict(overfitting), "gap": overfitting.gap},
-        "notes": notes,
-    }
-    write_text(out / "report.json", json.dumps(document, indent=1) + "\n")
-    lines = ["# Architecture overfitting of NAS (section 3)", "", *(f"- {note}" for note in notes)]
-    lines += ["", "## Table 1: accuracy, %", ""]
-    lines += [overfitting.to_markdown(searched="searched (ENAS)", handmade="ResNet-20")]
-    lines += ["The paper's gap, of CIFAR-10 against the mean of three verifications: +2.44.", ""]
-    lines += ["| network | parameters | MACs, 32x32 |", "| --- | ---: | ---: |"]
-    lines += [f"| {name} | {c['params']:,} | {c['macs']:,} |" for name, c in costs.items()]
-    lines += ["", "## Figure 1: coefficient of variation of the gradient magnitudes", ""]
-    lines += ["| parameters | variation |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:.3f} |" for name, value in variations.items()]
-    lines += [
-        "",
-        "The paper gives no number: the skips' gradients oscillate, the operators' are far smoother.",
-        "",
-        "## Rewards assigned in one controller step: standard error over reward",
-        "",
-        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the joint search. The "
-        "fewer candidates a position has, the more samples each gets: a skip has two, an operator six.",
-        "",
-        f"Share of skips taken: {rates['first']:.3f} in the first {tenth} controller steps, "
-        f"{rates['last']:.3f} in the last.",
-        "",
-        "## Alternating search: the best reward at the end of each phase (equation 11)",
-        "",
-        "| phase | moved | best reward | positions changed |",
-        "| --- | --- | ---: | ---: |",
-    ]
-    before: tuple[int, ...] = (0,) * len(space.choices)
-    for number, phase in enumerate(phases, start=1):
-        moved = sum(a != b for a, b in zip(before, phase["vector"], strict=True))
-        lines.append(f"| {number} | {phase['domain']} | {phase['reward']:.4f} | {moved} |")
-        before = phase["vector"]
-    lines += ["", "## Vectors found", ""]
-    lines += [
-        f"- {name}, {result['score']:.4f} in its supernet: {','.join(map(str, result['vector']))}"
-        for name, result in found.items()
-    ]
-    write_text(out / "report.md", "\n".join(lines) + "\n")

@@ -62,10 +62,16 @@ FLOORS = [
         "assigned_reward",
         "budget",
     },
-    {"strategy_optuna", "evaluation", "strategy_joint", "strategy_alternating"},
+    {
+        "strategy_optuna",
+        "evaluation",
+        "strategy_joint",
+        "strategy_alternating",
+        "overfitting_report",
+    },
     {"strategies", "training", "verification", "distillation"},
-    {"search", "report", "exporting", "run_folder", "face_pairs"},
-    {"result", "search_run"},
+    {"search", "report", "exporting", "run_folder", "face_packs"},
+    {"result", "search_run", "face_pairs"},
     {"api", "architecture_training"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}

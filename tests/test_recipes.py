@@ -142,14 +142,16 @@ def test_nas_overfitting_searches_trains_draws_and_goes_on(tmp_path, monkeypatch
     best = [phase["reward"] for phase in report["phases"]]
     assert best == sorted(best)
     found = report["overfitting"]
-    assert found["tasks"] == ["images", "faces"]
+    assert found["tasks"] == ["folder:images", "faces"]
     ahead = [a - b for a, b in zip(found["searched"], found["handmade"])]
     assert found["gap"] == pytest.approx(ahead[0] - ahead[1])
     names = ("figure1.svg", "best-reward.svg", "assigned-reward.svg", "report.md")
     assert all((out / name).stat().st_size for name in names)
     trained = {path.parent.name for path in out.glob("*/report.json")}
     assert trained == {
-        f"{name}-{task}" for name in ("searched", "resnet-20") for task in ("images", "faces")
+        f"{name}-{task}"
+        for name in ("searched", "resnet-20")
+        for task in ("folder-images", "faces")
     }
 
 
@@ -159,6 +161,12 @@ def test_the_found_network_is_as_large_as_resnet20() -> None:
         network = nas_overfitting.macro_network(space, vector, (8, 16, 32), 10, 0)
         wanted = sum(p.numel() for p in resnet20.build_model(channels=(8, 16, 32)).parameters())
         assert sum(p.numel() for p in network.parameters()) == pytest.approx(wanted, rel=0.05)
+
+
+def test_nas_overfitting_refuses_loaders_without_names_of_classes(tmp_path) -> None:
+    chosen = replace(overfitting_settings(tmp_path), data="mine.py:loaders")
+    with pytest.raises(ConfigError, match=r"mine\.py:loaders does not name its classes\. Give"):
+        nas_overfitting.run(chosen)
 
 
 def test_nas_overfitting_runs_in_one_process(tmp_path, monkeypatch) -> None:
