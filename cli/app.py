@@ -163,11 +163,12 @@ def run(
             raise RefinerError(
                 f"{typed} goes with a recipe. Name one with --recipe, or leave it out."
             )
-    distilled = pretrained or weights is not None if distill is None else distill
-    if distilled and _given(context, "warmup_epochs"):
+    warmed = _given(context, "warmup_epochs")
+    if distill and warmed:
         raise RefinerError(
-            "--warmup-epochs trains the weights that --distill keeps. Leave one out (--no-distill)."
+            "--warmup-epochs trains the weights that --distill keeps. Leave one of them out."
         )
+    distilled = (pretrained or weights is not None) and not warmed if distill is None else distill
     options = RunOptions(
         model=_named(model), data=data, task=task, verify=tuple(verify or ()), slots=slots,
         candidates=candidates, allow_larger=allow_larger, strategy=strategy, budget=tuple(budget or ()),

@@ -94,7 +94,7 @@ Distil = Annotated[
         "--distill/--no-distill",
         help="refine from the trained weights that MODEL has: candidates learn from its layers, the "
         "search trains nothing, and the result is tuned with MODEL as teacher; default: where "
-        "--pretrained or --weights is given",
+        "--pretrained or --weights is given, and no --warmup-epochs",
         show_default=False,
     ),
 ]

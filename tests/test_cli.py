@@ -305,7 +305,7 @@ BAD = {
     "negative training": (["NET", "--train-epochs", "-3"], "epochs is -3"),
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
-    "unknown strategy": (["NET", "--strategy", "bayes"], "controller, random"),
+    "unknown strategy": (["NET", "--strategy", "bayes"], "controller, milp, nsga2, tpe, random"),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
@@ -457,8 +457,8 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert "no architecture is named" in capsys.readouterr().err
     assert main(["--resume", "run"]) == 0  # nothing is left to do, and all is kept
     capsys.readouterr()
-    assert main([*run, "--warmup-epochs", "2", "--out", "other"]) == 2
-    assert "Leave one out" in capsys.readouterr().err
+    assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
+    assert "Leave one of them out" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
     assert "out of reach" in capsys.readouterr().err
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
