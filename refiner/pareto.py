@@ -21,8 +21,8 @@ class Point:
     """Milliseconds, from the table of candidates; None where no latency was measured."""
 
     def costs(self) -> tuple[float, ...]:
-        """Return what is to be small."""
-        known = (self.macs, self.params, self.latency)
+        """Return what the front is to make small; parameters are told, but no axis of it."""
+        known = (self.macs, self.latency)
         return tuple(float(cost) for cost in known if cost is not None)
 
     @classmethod
