@@ -13,6 +13,7 @@ from refiner import __version__
 from refiner.errors import RefinerError
 
 from .option_types import (
+    MODEL_FORMS,
     AllowLarger,
     BatchSize,
     Budgets,
@@ -303,8 +304,7 @@ def apply_command(
     model: Annotated[
         str,
         typer.Argument(
-            help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION; with --pick "
-            "the folder of a run",
+            help=f"{MODEL_FORMS}; with --pick the folder of a run",
             show_default=False,
         ),
     ],

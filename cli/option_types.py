@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+MODEL_FORMS = "timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION"
+
 Model = Annotated[
     str,
     typer.Argument(
-        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        help=MODEL_FORMS,
         show_default=False,
     ),
 ]
@@ -128,7 +130,7 @@ Resume = Annotated[
 OptionalModel = Annotated[
     str | None,
     typer.Argument(
-        help="timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION",
+        help=MODEL_FORMS,
         show_default=False,
     ),
 ]

@@ -113,11 +113,13 @@ class OptunaStrategy:
     def _study(self) -> Any:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        objectives = (
-            1 if self.sampler == "tpe" or self.feasible is None else 1 + len(self.feasible.limits)
-        )
-        return optuna.create_study(directions=["maximize"] + ["minimize"] * (objectives - 1))
+        costs = 0 if self.sampler == "tpe" or self.feasible is None else len(self.feasible.limits)
+        verbosity = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it tells of each study
+        try:
+            return optuna.create_study(directions=["maximize"] + ["minimize"] * costs)
+        finally:
+            optuna.logging.set_verbosity(verbosity)
 
     def _distributions(self) -> dict[str, Any]:
         import optuna
