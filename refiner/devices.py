@@ -4,6 +4,7 @@ On several processes each trains on its own share of every epoch with the gradie
 decide alike: strategies are deterministic, and scores and losses are summed over the processes.
 """
 
+import atexit
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Devices:
             )
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("there is no CUDA device here. Use the device cpu or auto.")
+        joined = torch.distributed.is_initialized()
         try:
             accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         except ValueError as error:
@@ -54,6 +56,8 @@ class Devices:
                 f"this process computes with another device or precision already: {one_line(error, 100)}. "
                 "Start a new one."
             ) from error
+        if torch.distributed.is_initialized() and not joined:
+            atexit.register(accelerator.end_training)  # else its threads outlive the interpreter
         if accelerator.device.type == "cuda":
             torch.cuda.init()  # its generators exist from here on, for `seeded` to restore
         return cls(accelerator)
