@@ -136,9 +136,10 @@ def build(name: str) -> tuple[nn.Module, Any]:
         if kind == "detection":
             return model, _detection_example()
         if kind == "video":
-            small = short.endswith("_18")  # r3d, mc3 and r2plus1d, trained on 112 x 112
-            size = (3, 16, 112, 112) if small else (3, 16, 224, 224)
-            return model, torch.randn(2, *size)
+            if short.startswith("swin3d"):  # takes any size
+                return model, torch.randn(2, 3, 8, 96, 96)
+            side = 112 if short.endswith("_18") else 224  # r3d, mc3 and r2plus1d
+            return model, torch.randn(2, 3, 16, side, side)
         fixed = {"inception_v3": 299, "googlenet": 224}  # their auxiliary heads
         side = fixed.get(short, 224 if short.startswith(("vit", "maxvit")) else 96)
         return model, torch.randn(2, 3, side, side)
