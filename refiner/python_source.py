@@ -15,7 +15,8 @@ from torch import fx, nn
 
 from refiner.errors import ModelError
 from refiner.inputs import batch_size, bind, fresh, one_more
-from refiner.python_writer import Writer, layer_arguments
+from refiner.python_layers import layer_arguments
+from refiner.python_writer import Writer
 from refiner.recording import Recorder
 from refiner.trace_check import as_found
 
@@ -88,8 +89,9 @@ def python_source(
         model: what to write.
         example: an example input.
         title: of the file.
-        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its name;
-            a few methods mean something else, which only a run tells.
+        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its name,
+            and layers for the operations of batch norms; a few methods mean something else, which
+            only a run tells.
 
     Raises:
         ModelError: it holds or gives something that cannot be written down.

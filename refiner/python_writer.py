@@ -1,6 +1,5 @@
 """Write a recorded graph as the source of one class of plain PyTorch."""
 
-import inspect
 import keyword
 import operator
 import re
@@ -12,46 +11,9 @@ import torch
 from torch import fx, nn
 
 from refiner.errors import ModelError
+from refiner.python_layers import batch_norm, layer_arguments, merged_dimensions
 
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@"}
-_PER_DIMENSION = {"kernel_size", "stride", "padding", "dilation", "output_padding"}
-
-
-def layer_arguments(module: nn.Module) -> dict[str, Any] | None:
-    """Return the constructor arguments of a layer of torch.nn, or None where it cannot be made anew."""
-    kind = type(module)
-    if (
-        not kind.__module__.startswith("torch.nn.modules.")
-        or any(True for _ in module.children())
-        or "forward" in vars(module)
-        or module._forward_hooks
-        or module._forward_pre_hooks
-    ):
-        return None
-    arguments: dict[str, Any] = {}
-    for name, parameter in inspect.signature(kind.__init__).parameters.items():
-        if name in ("self", "device", "dtype"):
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) or not hasattr(
-            module, name
-        ):
-            return None  # nn.Identity is one: its call leaves nothing to write down
-        value = getattr(module, name)
-        if name == "bias" and (value is None or isinstance(value, torch.Tensor)):
-            value = value is not None
-        if name in _PER_DIMENSION and isinstance(value, tuple) and len(set(value)) == 1:
-            value = value[0]
-        if value != parameter.default or parameter.default is parameter.empty:
-            arguments[name] = value
-    if not all(_literal(value) for value in arguments.values()):
-        return None
-    return arguments
-
-
-def _literal(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_literal, value))
-    return value is None or isinstance(value, bool | int | float | str)
 
 
 @dataclass(slots=True)
@@ -71,6 +33,7 @@ class Writer:
     first: str = ""
     """The first input that is a tensor."""
     uses_device: bool = False
+    uses_batch: bool = False
 
     def init(self) -> str:
         """Return the class up to the end of ``__init__``."""
@@ -118,15 +81,19 @@ class Writer:
             name, *rest = dying if dying else [free.pop()]
             free += rest
             self.variables[node] = name
-            lines.append(f"{name} = {text}")
+            if text != name:
+                lines.append(f"{name} = {text}")
         inputs = [str(node.target) for node in nodes.values() if node.op == "placeholder"]
         setting = ["device = next(self.parameters()).device"] if self.uses_device else []
-        setting += [f"n = {self.first}.shape[0]"] if self.counted else []
+        setting += [f"n = {self.first}.shape[0]"] if self.uses_batch else []
         head = f"    def forward(self, {', '.join(inputs)}):"
         body = [f"        {line}" if line else "" for line in [*setting, *lines]]
         return "\n".join([head, *body]) + "\n"
 
     def _call(self, node: fx.Node, i: int) -> str:
+        short = self._short(node) if self.methods else None
+        if short is not None:
+            return short
         args = [self._text(a, i, (0, k)) for k, a in enumerate(node.args)]
         kwargs = [f"{key}={self._text(v, i, (1, key))}" for key, v in node.kwargs.items()]
         joined = ", ".join([*args, *kwargs])
@@ -151,7 +118,7 @@ class Writer:
         if isinstance(value, fx.Node):
             return self.variables[value]
         if (i, place) in self.counted:
-            times = self.counted[i, place]
+            times, self.uses_batch = self.counted[i, place], True
             return "n" if times == 1 else f"{times} * n"
         if isinstance(value, list | tuple):
             items = [self._text(v, i, (*place, k)) for k, v in enumerate(value)]
@@ -174,16 +141,32 @@ class Writer:
             return 'float("nan")'
         return repr(value)
 
-    def _layer(self, path: str) -> str:
+    def _short(self, node: fx.Node) -> str | None:
+        """Return how an operation that a layer or a method stands for is written, if one does."""
+        source = node.args[0] if node.args else None
+        if not isinstance(source, fx.Node):
+            return None
+        if node.target is operator.getitem:
+            return self.variables[source] if batch_norm(self.model, source) else None
+        found = batch_norm(self.model, node)
+        if found is not None:
+            return f"self.{self._layer(*found)}({self.variables[source]})"
+        merged = merged_dimensions(node)
+        return f"{self.variables[source]}.flatten{merged}" if merged else None
+
+    def _layer(self, path: str, layer: nn.Module | None = None) -> str:
+        """Return the attribute that holds the layer at ``path``, made as ``layer`` if that is given."""
         if path not in self.names:
             module = self.model.get_submodule(path)
+            layer = module if layer is None else layer
             self.names[path] = name = self._new_name(path)
-            arguments = layer_arguments(module)
+            arguments = layer_arguments(layer)
             assert arguments is not None
             text = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            self.made[name] = f"self.{name} = nn.{type(module).__name__}({text})"
-            for key, tensor in module.state_dict().items():
-                self.weights[f"{name}.{key}"] = tensor
+            self.made[name] = f"self.{name} = nn.{type(layer).__name__}({text})"
+            tensors = module.state_dict()
+            for key in layer.state_dict():
+                self.weights[f"{name}.{key}"] = tensors[key]
         return self.names[path]
 
     def _stored(self, path: str) -> str:

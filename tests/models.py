@@ -184,6 +184,18 @@ class UNet(nn.Module):
         return self.head(self.up1(torch.cat([x, one], 1)))
 
 
+class ActivatedNorm(nn.BatchNorm2d):
+    """A norm with its activation, as timm's BatchNormAct2d: the operation is called by it."""
+
+    def forward(self, x):
+        return torch.relu(
+            torch.nn.functional.batch_norm(
+                x, self.running_mean, self.running_var, self.weight, self.bias,
+                self.training, self.momentum, self.eps,
+            )
+        )  # fmt: skip
+
+
 class HeadTask(Classification, nn.Module):
     """Classification by a linear head of its own on the model's outputs."""
 

@@ -18,6 +18,7 @@ FLOORS = [
         "plots",
         "overfitting",
         "feasible",
+        "python_layers",
     },
     {
         "trace_check",

@@ -1,36 +1,49 @@
-import pytest
 import torch
+from models import ActivatedNorm, PlainNet, images
 from torch import nn
 
-from refiner.python_writer import layer_arguments
+from refiner.python_source import python_source
 
 
-@pytest.mark.parametrize(
-    ("layer", "arguments"),
-    [
-        (nn.Conv2d(3, 4, 3, padding=1, bias=False),
-         {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "padding": 1, "bias": False}),
-        (nn.Conv2d(3, 4, (1, 3)), {"in_channels": 3, "out_channels": 4, "kernel_size": (1, 3)}),
-        (nn.LayerNorm((5, 5), eps=1e-6), {"normalized_shape": (5, 5), "eps": 1e-6}),
-        (nn.ReLU(inplace=True), {"inplace": True}),
-        (nn.Linear(2, 3), {"in_features": 2, "out_features": 3}),
-    ],
-)  # fmt: skip
-def test_a_layer_is_made_anew_from_its_arguments(layer: nn.Module, arguments: dict) -> None:
-    assert layer_arguments(layer) == arguments
-    again = type(layer)(**arguments)
-    assert {k: v.shape for k, v in again.state_dict().items()} == {
-        k: v.shape for k, v in layer.state_dict().items()
-    }
+class Branched(nn.Module):
+    """Both the norm's input and its output are read again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), ActivatedNorm(3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        y = self.norm(x)
+        return x + y * y
 
 
-def test_what_is_more_than_its_arguments_is_no_layer() -> None:
-    class Own(nn.Conv2d):
-        pass
+def built(model: nn.Module, methods: bool = True):
+    source = python_source(model, images(), "net", methods=methods)
+    scope: dict = {"__file__": "model.py"}
+    exec(source.code, scope)
+    again = scope["Model"]()
+    again.load_state_dict(source.weights)
+    return source.code, again
 
-    hooked = nn.ReLU()
-    hooked.register_forward_hook(lambda _m, _i, out: out + 1)
-    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 3, 3))
-    for module in (Own(3, 3, 3), hooked, normed, nn.Sequential(nn.ReLU()), nn.LSTM(2, 2)):
-        assert layer_arguments(module) is None
-    assert torch.equal(hooked(torch.zeros(1)), torch.ones(1))
+
+def test_the_norm_of_a_subclass_is_written_as_a_layer_that_trains() -> None:
+    model, x = Branched(), images(seed=3)
+    for _ in range(3):
+        model(x)  # statistics of its own
+    code, again = built(model)
+    assert "self.norm = nn.BatchNorm2d(num_features=3)" in code
+    assert "native_batch_norm" not in code
+    for training in (False, True):
+        model.train(training), again.train(training)
+        assert torch.allclose(again(x), model(x), atol=1e-6)
+    assert torch.allclose(again.norm.running_mean, model.norm.running_mean)
+    code, again = built(model, methods=False)
+    assert "torch.ops.aten.native_batch_norm" in code
+    assert torch.allclose(again.eval()(x), model.eval()(x), atol=1e-6)
+
+
+def test_flatten_holds_no_count_of_channels_nor_the_batch() -> None:
+    code, _ = built(PlainNet())
+    assert "x = x.flatten(2)" in code
+    assert "n = x.shape[0]" not in code
