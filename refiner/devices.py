@@ -5,15 +5,15 @@ decide alike: strategies are deterministic, and scores and losses are summed ove
 """
 
 import atexit
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import BatchSamplerShard
-from accelerate.utils import send_to_device
+from accelerate.utils import broadcast_object_list, send_to_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -25,6 +25,7 @@ from refiner.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class Devices:
         return device
 
     @property
+    def precision(self) -> str:
+        """One of ``PRECISIONS``."""
+        return str(self.accelerator.mixed_precision)
+
+    @property
     def is_main(self) -> bool:
         """Whether this process is the one that writes."""
         return bool(self.accelerator.is_main_process)
@@ -78,16 +84,27 @@ class Devices:
         """Number of processes."""
         return int(self.accelerator.num_processes)
 
-    def place(self, module: nn.Module) -> nn.Module:
-        """Move ``module`` to the device, images last on a GPU; return what a training step calls.
-
-        On several processes that is a wrapper which averages gradients; all else calls ``module``.
-        """
+    def move(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` to the device, laid out as :meth:`laid_out` does, and return it."""
         module.to(self.device)
         if self.device.type != "cpu":
             for tensor in (*module.parameters(), *module.buffers()):
-                if tensor.dim() == 4:
-                    tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+                tensor.data = self.laid_out(tensor.data)
+        return module
+
+    def laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on the device: channels last on a GPU, if it has four dimensions."""
+        tensor = tensor.to(self.device)
+        if self.device.type == "cpu" or tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` as :meth:`move` does; return what a training step calls.
+
+        On several processes that is a wrapper which averages gradients; all else calls ``module``.
+        """
+        self.move(module)
         if self.processes == 1:
             return module
         # The paths of a supernet leave most parameters without a gradient in each step.
@@ -130,6 +147,12 @@ class Devices:
         """Yield the loader's batches, their tensors on the device."""
         for batch in loader:
             yield send_to_device(batch, self.device, non_blocking=True)
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Return on every process what ``make`` gives on the main one; nowhere else is it called."""
+        value: list[Any] = [make() if self.is_main else None]
+        made: T = broadcast_object_list(value)[0]
+        return made
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""

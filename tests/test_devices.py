@@ -32,6 +32,8 @@ def test_one_process_on_the_cpu() -> None:
     loader = DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
     assert devices.loader(loader) is loader
     assert [b[0].shape for b in devices.batches(loader)] == [(2, 1), (2, 1)]
+    assert devices.precision == "no"
+    assert devices.from_main(lambda: {"a": 1}) == {"a": 1}
     assert torch.equal(devices.summed(torch.ones(2)), torch.ones(2))
     assert torch.get_num_threads() == threads
 
@@ -53,6 +55,7 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     first, second = (json.loads((tmp_path / "2" / f"{i}.json").read_text()) for i in (0, 1))
     assert first == second
     assert (alone["processes"], first["processes"]) == (1, 2)
+    assert first["from main"] == 0
     assert first["loader is copied"]
     assert first["orders repeat"]
     assert first["sampler is as it was"]

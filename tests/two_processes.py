@@ -49,6 +49,7 @@ def main(out: Path) -> None:
         "processes": devices.processes,
         "loader is copied": whole.world == 1,
     }
+    found["from main"] = devices.from_main(lambda: devices.accelerator.process_index)
     for name, loader in (("tensor", whole), ("listed", listed)):
         part = devices.loader(loader, even=False)
         found[name] = evaluate(model, devices.batches(part), task, devices)
