@@ -20,8 +20,9 @@ import torch
 import refiner
 from refiner.budget import parse_budgets, within_budgets
 from refiner.cost import measure_cost, slot_costs
+from refiner.devices import Devices
 from refiner.errors import ConfigError
-from refiner.latency import measure_latency, slot_latencies
+from refiner.latency import latency_table, measure_latency
 from refiner.strategies import make_strategy
 
 MODELS = (
@@ -37,7 +38,6 @@ STRATEGIES = ("controller", "random", "milp", "nsga2", "tpe")
 def budgets_of(
     model_name: str, slots: str, size: int, count: int, generator: random.Random
 ) -> None:
-    device = torch.device("cpu")
     model, x = timm.create_model(model_name).eval(), torch.zeros(1, 3, size, size)
     space = refiner.search_space(model, x, granularity=slots)
     before, costs = measure_cost(model, x), slot_costs(space)
@@ -54,7 +54,7 @@ def budgets_of(
             drawn = {k: generator.randint(least[k], getattr(before, k)) for k in kinds}
             budgets = parse_budgets([f"{k}={amount}" for k, amount in drawn.items()])
             try:
-                within, feasible = within_budgets(budgets, model, space, x, device=device)
+                within, feasible = within_budgets(budgets, model, space, x)
                 break
             except ConfigError:
                 refused += 1
@@ -76,18 +76,16 @@ def budgets_of(
 
 
 def latencies_of(model_name: str, count: int, generator: random.Random) -> None:
-    device = torch.device("cpu")
     model, x = timm.create_model(model_name).eval(), torch.randn(1, 3, 224, 224)
     space = refiner.search_space(model, x)
-    table = slot_latencies(space, model, x, device=device)
-    whole = measure_latency(model, x)
+    table = latency_table(space, model, x, devices=Devices.choose("cpu"))
+    whole = table.model.median
     errors, pairs = [], []
     for _ in range(count):
         vector = [generator.randrange(len(names)) for names in space.candidates]
-        predicted = whole + sum(
-            row[k].median - row[0].median for row, k in zip(table, vector, strict=True)
-        )
-        network = refiner.rewrite(model, space.architecture(vector)).eval()
+        architecture = space.architecture(vector)
+        predicted = table.predicted(architecture).median
+        network = refiner.rewrite(model, architecture).eval()
         measured, cost = measure_latency(network, x), measure_cost(network, x)
         errors.append(abs(predicted - measured) / measured)
         pairs.append((cost.macs, measured))

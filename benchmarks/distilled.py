@@ -98,7 +98,7 @@ def main() -> None:
     print("| MACs | random, mean | best | worst | milp |\n| --- | --- | --- | --- | --- |")
     for share in ("90%", "80%", "60%"):
         budgets = parse_budgets(f"macs={share}")
-        _, feasible = within_budgets(budgets, model, space, example, device=devices.device)
+        _, feasible = within_budgets(budgets, model, space, example)
         drawn = RandomStrategy(space.candidates, feasible=feasible).ask(args.random)
         scores = [score(vector, scoring) for vector in drawn]
         strategy = MilpStrategy(space.candidates, feasible=feasible)

@@ -15,6 +15,7 @@ from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
+from refiner.latency import LatencyTable, latency_table
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
@@ -25,7 +26,7 @@ from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig
 from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
-from refiner.space import candidate_names, search_space
+from refiner.space import SearchSpace, candidate_names, search_space
 from refiner.strategies import check_strategy, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
@@ -76,9 +77,9 @@ def refine(
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
-            ``params=5e6``, ``latency=5ms`` (of one sample on the device, as foretold from its candidates'
-            times), or several. None is exceeded, and one of them is used up as far as the
-            space allows.
+            ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision, as
+            predicted from its candidates' times, which are measured once for a run), or several. None is
+            exceeded, and one of them is used up as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are, and the refined
             model keeps them.
@@ -124,9 +125,6 @@ def refine(
     space = search_space(
         model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
     )
-    space, feasible = within_budgets(
-        budgets, model, space, first_sample(example), device=devices.device
-    )
     settings = {
         "slots": slots,
         "candidates": [list(names) for names in space.candidates],
@@ -139,9 +137,13 @@ def refine(
         "precision": precision,
     }
     sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
-    proposer = make_strategy(strategy, space.candidates, seed, feasible)
     folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
     with dropped_on_error(folder if devices.is_main else None):
+        one, latencies = first_sample(example), None
+        if any(budget.resource == "latency" for budget in budgets):
+            latencies = _latencies(space, model, one, devices, folder)
+        space, feasible = within_budgets(budgets, model, space, one, latencies)
+        proposer = make_strategy(strategy, space.candidates, seed, feasible)
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         score_batches = devices.loader(mixed(val_loader), even=False)
         supernet = Supernet(model, space, seed=seed)
@@ -175,14 +177,15 @@ def refine(
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
-        devices=devices, trained=trained, settings=settings | sizes | {"spent": spent}, notes=notes,
+        devices=devices, trained=trained, settings=settings | sizes | {"spent": spent},
+        latencies=latencies, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
     )
     if folder is not None and devices.is_main:
-        scored = points(space, report.before, found.finalists)
-        write_front(folder, scored, report.before, task.metric)
+        scored = points(space, report.before, found.finalists, latencies)
+        write_front(folder, scored, report.before, task.metric, latencies)
         write_result(
             folder, model=refined, architecture=architecture, report=report, example_input=example
         )
@@ -194,6 +197,25 @@ def check_settings(slots: str, strategy: str, device: str, precision: str) -> De
     check_granularity(slots)
     check_strategy(strategy)
     return Devices.choose(device, precision)
+
+
+def _latencies(
+    space: SearchSpace,
+    model: nn.Module,
+    example_input: Any,
+    devices: Devices,
+    folder: RunFolder | None,
+) -> LatencyTable:
+    """Return the table of latencies: measured once for a run, by the main process, and kept in its folder."""
+
+    def measured() -> dict[str, Any]:
+        return latency_table(space, model, example_input, devices=devices).to_json()
+
+    return LatencyTable.from_json(
+        devices.from_main(
+            lambda: measured() if folder is None else folder.kept_json("latency.json", measured)
+        )
+    )
 
 
 def _train_both(

@@ -1,7 +1,7 @@
 """Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps to them.
 
-Latencies are those of latency.py, counted in nanoseconds. Where latency is the budget, a candidate that
-is slower than the original in its place is not offered.
+Latencies are those of a table of latency.py, counted in nanoseconds. Where latency is the budget, a
+candidate that is slower than the original in its place is not offered.
 """
 
 import re
@@ -9,17 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from refiner.cost import measure_cost, slot_costs
 from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
 from refiner.inputs import first_sample
-from refiner.latency import measure_latency, slot_latencies
+from refiner.latency import LatencyTable
 from refiner.slots import Frozen
 from refiner.space import SearchSpace
-from refiner.surgery import copied
 
 RESOURCES = ("macs", "params", "latency")
 _NANOSECONDS = 1_000_000
@@ -42,6 +40,10 @@ class Budget:
         if self.relative:
             return f"{self.resource}={100 * self.amount:g}%"
         return f"{self.resource}={self.amount:.12g}" + ("ms" if self.resource == "latency" else "")
+
+    def most(self, original: float) -> float:
+        """Return the budget as MACs, parameters or milliseconds, for a network that costs ``original``."""
+        return self.amount * original if self.relative else self.amount
 
     def limit(self, original: int) -> int:
         """Return the budget as a number, for a network that costs ``original``; latency in nanoseconds."""
@@ -95,8 +97,7 @@ def within_budgets(
     model: nn.Module,
     space: SearchSpace,
     example_input: Any,
-    *,
-    device: torch.device,
+    latencies: LatencyTable | None = None,
 ) -> tuple[SearchSpace, FeasibleSet]:
     """Return the candidates that may serve, and the architectures that keep to all budgets.
 
@@ -104,8 +105,8 @@ def within_budgets(
         budgets: as :func:`parse_budgets` gave them; without any, all architectures by their MACs.
         model: the original.
         space: its slots and candidates.
-        example_input: MACs go by its size, and latency by its batch size.
-        device: where latency is measured.
+        example_input: MACs go by its size.
+        latencies: of the model and its candidates; latency cannot be a budget without.
 
     Raises:
         ConfigError: the space cannot reach a budget; the message tells the least and the most.
@@ -117,11 +118,10 @@ def within_budgets(
         for name in original
     }
     if any(budget.resource == "latency" for budget in budgets):
-        latency = measure_latency(copied(model).to(device), example_input)
-        original["latency"] = round(latency * _NANOSECONDS)
+        assert latencies is not None
+        original["latency"] = round(latencies.model.median * _NANOSECONDS)
         costs["latency"] = [
-            [round(each.median * _NANOSECONDS) for each in row]
-            for row in slot_latencies(space, model, example_input, device=device)
+            [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
         ]
         kept = [[k for k, ns in enumerate(row) if ns <= row[0]] for row in costs["latency"]]
         space = _with_candidates(space, kept)

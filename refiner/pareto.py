@@ -18,7 +18,7 @@ class Point:
     macs: int
     params: int
     latency: float | None = None
-    """Milliseconds, from the table of candidates; None where no latency was measured."""
+    """Milliseconds, as predicted from the run's table of candidates; None in a run without one."""
 
     def costs(self) -> tuple[float, ...]:
         """Return what the front is to make small; parameters are told, but no axis of it."""
@@ -95,8 +95,12 @@ def pick(points: Sequence[Point], limits: Mapping[str, float]) -> Point:
             raise RunError(f"this front tells no {name}. Pick by macs or params.")
     within = [p for p in points if all(getattr(p, n) <= limit for n, limit in limits.items())]
     if not within:
-        least = ", ".join(f"{n} {min(getattr(p, n) for p in points):,}" for n in limits)
+        least = ", ".join(_shown(n, min(getattr(p, n) for p in points)) for n in limits)
         raise RunError(
             f"no architecture of this front is within that; the least: {least}. Give more."
         )
     return max(within, key=lambda p: (p.score, -p.macs))
+
+
+def _shown(name: str, cost: float) -> str:
+    return f"{name} {cost:.2f} ms" if name == "latency" else f"{name} {cost:,}"

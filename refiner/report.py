@@ -7,6 +7,7 @@ from typing import Any
 from refiner.architecture import Architecture
 from refiner.cost import Cost, slot_costs
 from refiner.errors import RunError, one_line
+from refiner.latency import Latency
 from refiner.slots import Frozen
 from refiner.space import SearchSpace
 
@@ -55,6 +56,10 @@ class Report:
     latency_before: float | None = None
     """Milliseconds of one forward pass of the example input's batch."""
     latency_after: float | None = None
+    latency_noise: tuple[float, float] | None = None
+    """Median distances of a round from these two; None in reports that were written without."""
+    latency_predicted: tuple[Latency, Latency] | None = None
+    """Of original and refined, by the table that kept a budget of latency; None without such a budget."""
     latency_batch: int = 1
     metric: str = "score"
     search_score: float | None = None
@@ -78,7 +83,8 @@ class Report:
             RunError: the document is none.
         """
         try:
-            values = {f.name: document[f.name] for f in fields(cls)}
+            # What has a default may have come after the version that wrote the file.
+            values = {f.name: document[f.name] for f in fields(cls) if f.name in document}
             values["before"], values["after"] = _cost(values["before"]), _cost(values["after"])
             values["slots"] = tuple(
                 SlotReport(**{**s, "before": _cost(s["before"]), "after": _cost(s["after"])})
@@ -86,6 +92,11 @@ class Report:
             )
             values["frozen"] = tuple(Frozen(**f) for f in values["frozen"])
             values["trained"] = Trained.from_json(values["trained"]) if values["trained"] else None
+            if values.get("latency_noise"):
+                values["latency_noise"] = tuple(values["latency_noise"])
+            if values.get("latency_predicted"):
+                predicted = values["latency_predicted"]
+                values["latency_predicted"] = tuple(Latency(**each) for each in predicted)
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
             values["finalists"] = tuple((tuple(v), score) for v, score in values["finalists"])
             values["settings"] = tuple((k, v) for k, v in values["settings"])
@@ -107,17 +118,32 @@ class Report:
                 ("MACs by thop", f"{ours.thop_macs:,}", f"{refined.thop_macs:,}",
                  change(ours.thop_macs or 0, refined.thop_macs or 0))
             )  # fmt: skip
-        if self.latency_before is not None and self.latency_after is not None:
-            rows.append(
-                (f"latency, batch {self.latency_batch}", f"{self.latency_before:.2f} ms",
-                 f"{self.latency_after:.2f} ms", change(self.latency_before, self.latency_after))
-            )  # fmt: skip
+        rows += self._latencies()
         if self.trained is not None:
             epochs = "1 epoch" if self.trained.epochs == 1 else f"{self.trained.epochs} epochs"
             scores = (f"{self.metric} after {epochs}", self.trained.baseline, self.trained.refined)
             for name, before, after in (scores, *self.trained.tests):
                 kept = ("", "") if before is None else (f"{before:.4f}", f"{after - before:+.4f}")
                 rows.append((name, kept[0], f"{after:.4f}", kept[1]))
+        return rows
+
+    def _latencies(self) -> list[tuple[str, str, str, str]]:
+        """Return the rows of milliseconds: as predicted and, below that, as measured in the end."""
+        rows = []
+        if self.latency_predicted is not None:
+            old, new = self.latency_predicted
+            rows.append(
+                (f"latency, batch {self.latency_batch}, predicted", str(old), str(new),
+                 change(old.median, new.median))
+            )  # fmt: skip
+        if self.latency_before is not None and self.latency_after is not None:
+            noise = self.latency_noise or (None, None)
+            rows.append(
+                (f"latency, batch {self.latency_batch}, measured",
+                 _milliseconds(self.latency_before, noise[0]),
+                 _milliseconds(self.latency_after, noise[1]),
+                 change(self.latency_before, self.latency_after))
+            )  # fmt: skip
         return rows
 
     def to_markdown(self) -> str:
@@ -167,6 +193,10 @@ class Report:
         if self.settings:
             lines += ["", "## Settings", "", *_table(("setting", "value"), self.settings)]
         return "\n".join(lines) + "\n"
+
+
+def _milliseconds(median: float, noise: float | None) -> str:
+    return f"{median:.2f} ms" if noise is None else str(Latency(median=median, noise=noise))
 
 
 def _agrees(cost: Cost) -> bool:

@@ -14,15 +14,14 @@ from refiner.devices import Devices
 from refiner.errors import ModelError
 from refiner.exporting import export
 from refiner.files import put_in_place
-from refiner.inputs import batch_size, first_sample
-from refiner.latency import measure_latency
+from refiner.inputs import first_sample
+from refiner.latency import LatencyTable, conditions_of, network_latency
 from refiner.pareto import Point, front, front_to_json
 from refiner.plots import front_plot
 from refiner.report import Report, Trained, slot_reports
 from refiner.run_folder import RunFolder
 from refiner.search import Scored, SearchResult
 from refiner.space import SearchSpace
-from refiner.surgery import copied
 from refiner.task import Task
 
 
@@ -55,11 +54,21 @@ def full_report(
     devices: Devices,
     trained: Trained | None,
     settings: Mapping[str, Any],
+    latencies: LatencyTable | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run: costs, latencies, finalists, scores and settings."""
     one = first_sample(example)
     report = cost_report(model, refined, space, architecture, one, devices=devices)
+    if latencies is not None:
+        report = replace(
+            report,
+            latency_predicted=(latencies.model, latencies.predicted(architecture)),
+            notes=(
+                *report.notes,
+                f"latency predicted from candidates measured {latencies.conditions}",
+            ),
+        )
     plain = (
         "slots",
         "strategy",
@@ -95,27 +104,42 @@ def cost_report(
     *,
     devices: Devices,
 ) -> Report:
-    """Return the report of a rewrite alone: costs and latencies, no scores."""
+    """Return the report of a rewrite alone: costs and latencies, no scores.
+
+    Of several processes the main one alone measures milliseconds, while the others wait.
+    """
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
-    latencies = [
-        measure_latency(copied(network).to(devices.device), example_input)
-        for network in (model, refined)
-    ]
+    old, new, conditions = devices.from_main(
+        lambda: (
+            network_latency(model, example_input, devices=devices),
+            network_latency(refined, example_input, devices=devices),
+            conditions_of(devices, example_input),
+        )
+    )
     return Report(
         vector=architecture.vector,
         before=before,
         after=after,
         slots=slot_reports(space, architecture),
         frozen=space.frozen,
-        latency_before=latencies[0],
-        latency_after=latencies[1],
-        latency_batch=batch_size(example_input),
-        notes=tuple(dict.fromkeys((*before.notes, *after.notes))),
+        latency_before=old.median,
+        latency_after=new.median,
+        latency_noise=(old.noise, new.noise),
+        latency_batch=conditions.batch,
+        notes=(
+            *dict.fromkeys((*before.notes, *after.notes)),
+            f"latency measured {conditions}; ± is the median distance of a pass from the median",
+        ),
     )
 
 
-def points(space: SearchSpace, before: Cost, finalists: Sequence[Scored]) -> tuple[Point, ...]:
-    """Return scored architectures with what they cost, given the cost of the original."""
+def points(
+    space: SearchSpace,
+    before: Cost,
+    finalists: Sequence[Scored],
+    latencies: LatencyTable | None = None,
+) -> tuple[Point, ...]:
+    """Return scored architectures with what they cost, given what the original and its candidates do."""
     costs = slot_costs(space)
 
     def point(scored: Scored) -> Point:
@@ -125,19 +149,30 @@ def points(space: SearchSpace, before: Cost, finalists: Sequence[Scored]) -> tup
             score=scored.score,
             macs=before.macs + sum(new.macs - old.macs for new, old in swapped),
             params=before.params + sum(new.params - old.params for new, old in swapped),
+            latency=None
+            if latencies is None
+            else latencies.predicted(space.architecture(scored.vector)).median,
         )
 
     return tuple(map(point, finalists))
 
 
-def write_front(folder: RunFolder, points: Sequence[Point], before: Cost, metric: str) -> None:
-    """Write the front among scored architectures: pareto.json, and pareto.svg."""
-    original = {"macs": before.macs, "params": before.params}
-    best = front(points)
-    folder.write_json("pareto.json", front_to_json(best, original))
+def write_front(
+    folder: RunFolder,
+    points: Sequence[Point],
+    before: Cost,
+    metric: str,
+    latencies: LatencyTable | None = None,
+) -> None:
+    """Write the front among scored architectures: pareto.json, and of score and MACs pareto.svg."""
+    original: dict[str, float] = {"macs": before.macs, "params": before.params}
+    if latencies is not None:
+        original["latency"] = latencies.model.median
+    folder.write_json("pareto.json", front_to_json(front(points), original))
+    drawn = front([replace(point, latency=None) for point in points])
     front_plot(
         [(p.macs / before.macs, p.score) for p in points],
-        [(p.macs / before.macs, p.score) for p in best],
+        [(p.macs / before.macs, p.score) for p in drawn],
         folder.path / "pareto.svg",
         metric=metric,
     )

@@ -1,13 +1,13 @@
 """A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
 
-config.json  metrics.jsonl  checkpoint/{search,baseline,refined}.pt
+config.json  latency.json  metrics.jsonl  checkpoint/{search,baseline,refined}.pt
 architecture.json  report.json  report.md  refined.ts  refined.safetensors
 """
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,12 @@ class RunFolder:
         """Write a JSON document of the folder in one piece."""
         self.write_text(name, json.dumps(document, indent=1) + "\n")
 
+    def kept_json(self, name: str, make: Callable[[], Any]) -> dict[str, Any]:
+        """Return a JSON document of the folder; where there is none, ``make`` gives it and it is kept."""
+        if not (self.path / name).exists():
+            self.write_json(name, make())
+        return self.read_json(name)
+
     def record(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         self.records.append(dict(record))
@@ -116,7 +122,7 @@ class RunFolder:
     def drop_if_nothing_is_done(self) -> None:
         """Remove the folder of a run that ended before its first epoch did."""
         if not self.records:
-            for name in ("config.json", "checkpoint/search.pt"):
+            for name in ("config.json", "latency.json", "checkpoint/search.pt"):
                 (self.path / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # somebody else's files are in it
                 (self.path / "checkpoint").rmdir()

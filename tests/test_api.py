@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
+from refiner import api
 from refiner.errors import ConfigError, DataError, RunError
+from refiner.latency import Conditions, Latency, LatencyTable
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
@@ -111,6 +113,47 @@ def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path)
     assert all(torch.equal(a, b) for a, b in pairs)
     metrics = [(tmp_path / d / "metrics.jsonl").read_text() for d in ("whole", "run")]
     assert metrics[0] == metrics[1]
+
+
+def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
+    times = {"original": 2.0, "depthwise3x3": 1.0, "maxpool3x3": 3.0, "avgpool3x3": 1.5}
+    measured = []
+
+    def measure(space, model, example_input, *, devices):
+        measured.append(example_input.shape[0])
+        return LatencyTable(
+            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+            model=Latency(median=10.0, noise=0.1),
+            slots={
+                slot.name: {name: Latency(median=times[name], noise=0.0) for name in names}
+                for slot, names in zip(space.slots, space.candidates, strict=True)
+            },
+        )
+
+    monkeypatch.setattr(api, "latency_table", measure)
+    options = {"budget": "latency=80%"}
+    whole = small(out=tmp_path / "whole", **options)
+    assert (whole.search, measured) == (small(**options).search, [1, 1])  # with no folder, too
+    measured.clear()
+    with pytest.raises(Stop):
+        small(out=tmp_path / "run", progress=StopAfter("search", 3), **options)
+    times["depthwise3x3"] = 9.0  # slower, where it is measured again
+    result = small(out=tmp_path / "run", resume=True, **options)
+    assert measured == [1]
+    assert result.search == whole.search
+    assert result.architecture.candidates == (("original", "depthwise3x3", "avgpool3x3"),) * 4
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
+    assert settings["candidates"][0] == list(times)
+    before, after = result.report.latency_predicted
+    assert before.median == 10.0
+    assert after.median <= 8.0
+    assert result.report.latency_after > 0
+    pareto = json.loads((tmp_path / "run" / "pareto.json").read_text())
+    assert pareto["original"]["latency"] == 10.0
+    assert after.median in [point["latency"] for point in pareto["front"]]
+    with pytest.raises(ConfigError, match="out of reach"):
+        small(out=tmp_path / "none", budget="latency=10%")
+    assert not (tmp_path / "none").exists()
 
 
 def test_the_winner_is_chosen_once_and_kept(tmp_path, monkeypatch) -> None:

@@ -5,16 +5,13 @@ from hypothesis import strategies as st
 from models import TinyResNet, images
 
 import refiner
-from refiner import budget as module
 from refiner.budget import Budget, parse_budgets, within_budgets
 from refiner.cost import measure_cost
 from refiner.errors import ConfigError
-from refiner.latency import Latency
+from refiner.latency import Conditions, Latency, LatencyTable
 from refiner.rewriting import rewrite
 from refiner.space import search_space
 from refiner.strategies import STRATEGIES, make_strategy
-
-CPU = torch.device("cpu")
 
 
 def test_budgets_are_read_as_they_are_written() -> None:
@@ -30,6 +27,8 @@ def test_budgets_are_read_as_they_are_written() -> None:
         "latency=5ms",
         "params=5000000",
     ]
+    assert parse_budgets("latency=80%")[0].most(10.0) == 8.0
+    assert parse_budgets("latency=5.5ms")[0].most(10.0) == 5.5
     assert [b.limit(1000) for b in parse_budgets("macs=60%,params=77")] == [600, 77]
 
 
@@ -73,7 +72,7 @@ def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:
     space = search_space(model, x)
     zero = measure_cost(model, x)
     with pytest.raises(ConfigError, match=rf"out of reach.* to {zero.macs:,} MACs \(100.0 %") as e:
-        within_budgets(parse_budgets("macs=1"), model, space, x, device=CPU)
+        within_budgets(parse_budgets("macs=1"), model, space, x)
     assert str(e.value).startswith("a budget of 1 MACs (0.0 % of the original's)")
 
 
@@ -82,7 +81,7 @@ def test_a_budget_out_of_reach_is_refused_with_what_is_in_reach() -> None:
 def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None:
     model, x = TinyResNet(), images()
     space, budgets = search_space(model, x), parse_budgets(budget)
-    space, feasible = within_budgets(budgets, model, space, x, device=CPU)
+    space, feasible = within_budgets(budgets, model, space, x)
     before = measure_cost(model, x)
     strategy = make_strategy(name, space.candidates, 0, feasible)
     asked = [] if name == "milp" else strategy.ask(6)  # milp measures what it does not propose
@@ -95,36 +94,46 @@ def test_no_rewritten_model_goes_over_its_budget(name: str, budget: str) -> None
 def test_without_a_budget_everything_is_within_it() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x)
-    same, feasible = within_budgets((), model, space, x, device=CPU)
+    same, feasible = within_budgets((), model, space, x)
     assert same is space
     assert feasible.unlimited
     assert feasible.cost((0,) * len(space.slots)) == [measure_cost(model, x).macs]
-    limited = within_budgets(parse_budgets("macs=60%"), model, space, x, device=CPU)[1]
+    limited = within_budgets(parse_budgets("macs=60%"), model, space, x)[1]
     assert not limited.unlimited
 
 
-def test_a_latency_budget_offers_no_slower_candidate(monkeypatch) -> None:
+def test_a_latency_budget_offers_no_slower_candidate() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x)
-    times = [Latency(median=m, noise=0.0) for m in (2.0, 1.0, 3.0, 1.5)]
-    table = [times, [times[0], times[2], times[2], times[2]], times, times]
-    monkeypatch.setattr(module, "measure_latency", lambda *_: 10.0)
-    monkeypatch.setattr(module, "slot_latencies", lambda *_a, **_k: table)
+    original, fast, slow, middle = (Latency(median=m, noise=0.0) for m in (2.0, 1.0, 3.0, 1.5))
+    row = [original, fast, slow, middle]
+    latencies = table(space, [row, [original, slow, slow, slow], row, row])
     smaller, feasible = within_budgets(
-        parse_budgets("latency=80%,macs=99%"), model, space, x, device=CPU
+        parse_budgets("latency=80%,macs=99%"), model, space, x, latencies
     )
-    original, fast, _, middle = space.candidates[0]
-    assert smaller.candidates == ((original, fast, middle),) * 3
+    first, second, _, fourth = space.candidates[0]
+    assert smaller.candidates == ((first, second, fourth),) * 3
     assert [slot.name for slot in smaller.slots] == [space.slots[i].name for i in (0, 2, 3)]
     assert smaller.frozen[-1].reason == "no candidate is faster on this device"
     assert feasible.cost((0, 0, 0))[0] == 10_000_000
     assert feasible.cost((1, 2, 0))[0] == 8_500_000
+    assert latencies.predicted(smaller.architecture((1, 2, 0))).median == 8.5
     with pytest.raises(ConfigError, match=r"5.00 ms \(50.0 %.*from 7.00 ms"):
-        within_budgets(parse_budgets("latency=5ms"), model, space, x, device=CPU)
-    slow = [[times[0], times[2]]] * 4
-    monkeypatch.setattr(module, "slot_latencies", lambda *_a, **_k: slow)
+        within_budgets(parse_budgets("latency=5ms"), model, space, x, latencies)
+    latencies = table(space, [[original, slow, slow, slow]] * 4)
     with pytest.raises(ConfigError, match="no candidate is faster"):
-        within_budgets(parse_budgets("latency=90%"), model, space, x, device=CPU)
+        within_budgets(parse_budgets("latency=90%"), model, space, x, latencies)
+
+
+def table(space, rows) -> LatencyTable:
+    return LatencyTable(
+        conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+        model=Latency(median=10.0, noise=0.1),
+        slots={
+            slot.name: dict(zip(names, row, strict=True))
+            for slot, names, row in zip(space.slots, space.candidates, rows, strict=True)
+        },
+    )
 
 
 def test_a_whole_run_keeps_to_its_budget() -> None:

@@ -47,7 +47,6 @@ FLOORS = [
     {
         "macro_network",
         "cost",
-        "latency",
         "supernet",
         "rewriting",
         "controller",
@@ -61,10 +60,11 @@ FLOORS = [
         "strategy_milp",
         "joint_controller",
         "assigned_reward",
-        "budget",
+        "latency",
     },
     {
         "strategy_optuna",
+        "budget",
         "evaluation",
         "strategy_joint",
         "strategy_alternating",

@@ -55,5 +55,9 @@ def test_the_best_within_limits_is_picked() -> None:
     assert pick(points, {"params": 8}) == points[2]
     with pytest.raises(RunError, match="the least: macs 10"):
         pick(points, {"macs": 9})
+    timed = (point(0.5, 10, latency=2.5), point(0.7, 50, latency=1.25))
+    assert pick(timed, {"latency": 2.0}) == timed[1]
+    with pytest.raises(RunError, match=r"the least: latency 1\.25 ms\."):
+        pick(timed, {"latency": 1.0})
     with pytest.raises(RunError, match="tells no latency"):
         pick(points, {"latency": 9})

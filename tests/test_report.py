@@ -5,6 +5,7 @@ from models import TinyResNet, images
 
 from refiner.cost import measure_cost
 from refiner.errors import RunError
+from refiner.latency import Latency
 from refiner.report import Report, Trained, change, slot_reports
 from refiner.rewriting import rewrite
 from refiner.space import search_space
@@ -23,6 +24,8 @@ def report() -> Report:
         frozen=space.frozen,
         latency_before=2.0,
         latency_after=1.0,
+        latency_noise=(0.25, 0.125),
+        latency_predicted=(Latency(median=2.5, noise=0.5), Latency(median=1.25, noise=0.25)),
         metric="accuracy",
         trained=Trained(epochs=3, baseline=0.5, refined=0.75),
         settings=(("seed", "0"),),
@@ -34,6 +37,14 @@ def test_json_round_trip(report: Report) -> None:
     assert Report.from_json(json.loads(json.dumps(report.to_json()))) == report
     with pytest.raises(RunError, match="damaged"):
         Report.from_json({})
+
+
+def test_a_report_written_before_noise_was_told_is_read(report: Report) -> None:
+    document = report.to_json()
+    del document["latency_noise"], document["latency_predicted"]
+    rows = Report.from_json(document).summary()
+    assert ("latency, batch 1, measured", "2.00 ms", "1.00 ms", "-50.0 %") in rows
+    assert not any("predicted" in row[0] for row in rows)
 
 
 def test_slots_add_up_to_the_whole(report: Report) -> None:
@@ -49,7 +60,8 @@ def test_the_page_holds_what_a_person_wants(report: Report) -> None:
     for text in (
         "`1,0,0,2`: 2 of 4 slots replaced",
         "| accuracy after 3 epochs | 0.5000 | 0.7500 | +0.2500 |",
-        "| latency, batch 1 | 2.00 ms | 1.00 ms | -50.0 % |",
+        "| latency, batch 1, predicted | 2.50 ± 0.50 ms | 1.25 ± 0.25 ms | -50.0 % |",
+        "| latency, batch 1, measured | 2.00 ± 0.25 ms | 1.00 ± 0.12 ms | -50.0 % |",
         "| block1.conv1 | conv3x3 4->4 | depthwise3x3 |",
         "| stem | stem: reads the model's input |",
         "native_batch_norm x 6",

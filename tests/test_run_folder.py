@@ -26,6 +26,14 @@ def test_no_partial_file_is_left(tmp_path) -> None:
     assert not list(folder.path.rglob("*.partial"))
 
 
+def test_what_is_kept_is_made_once(tmp_path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    assert folder.kept_json("latency.json", lambda: {"model": 1.1}) == {"model": 1.1}
+    assert RunFolder.open(tmp_path / "run").kept_json("latency.json", dict) == {"model": 1.1}
+    folder.drop_if_nothing_is_done()
+    assert not folder.path.exists()
+
+
 def test_records_after_the_checkpoint_are_forgotten(tmp_path) -> None:
     folder = RunFolder.create(tmp_path / "run", {})
     for epoch in (1, 2, 3):
