@@ -287,6 +287,9 @@ def slots_command(
         Path | None,
         typer.Option(help="draw the network into this SVG file", show_default=False),
     ] = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="time the model and each candidate, one sample, here")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show MODEL's slots, their candidates and costs, every frozen conv and skip edge; trains nothing."""
@@ -294,7 +297,8 @@ def slots_command(
 
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, data=data, model_arg=model_arg or (), graph=graph, as_json=as_json,
+        input_size=input_size, data=data, model_arg=model_arg or (), graph=graph, latency=latency,
+        as_json=as_json,
     )  # fmt: skip
 
 

@@ -19,13 +19,14 @@ from refiner.drawing import network_svg
 from refiner.errors import ArchitectureError, ConfigError, RunError, one_line
 from refiner.files import write_text
 from refiner.inputs import describe, first_sample, from_json, to_json
+from refiner.latency import Latency, LatencyTable, latency_table
 from refiner.loaders import example_of
 from refiner.models import ModelSpec, default_input_size, input_channels
 from refiner.pareto import front_from_json, pick
 from refiner.report import change
 from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
-from refiner.space import SearchSpace, space_of
+from refiner.space import SearchSpace, offered_space, space_of
 
 from .options import absolute, candidate_list, check_new_file, model_arguments
 from .screen import print_report, print_table
@@ -41,9 +42,13 @@ def show_slots(
     data: str | None,
     model_arg: Sequence[str],
     graph: Path | None,
+    latency: bool,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges."""
+    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges.
+
+    With ``latency`` the model and the candidates are timed, on the device that a run would take.
+    """
     if graph is not None:
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
@@ -51,31 +56,49 @@ def show_slots(
     space = _space(model, example, slots, candidates, allow_larger)
     if graph is not None:
         write_text(graph, network_svg(refiner.trace(model, example), space))
-    whole = refiner.measure_cost(model, first_sample(example))
+    one = first_sample(example)
+    whole = refiner.measure_cost(model, one)
+    table = latency_table(space, model, one, devices=Devices.choose()) if latency else None
     costs = slot_costs(space)
     least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
     most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
+    in_slots = sum(c[0].macs for c in costs)
+    shares = {}
+    for each in ("conv", "all"):
+        other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
+        shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
     if as_json:
         document = {
             "model": source, "input": describe(example), "macs": whole.macs,
             "params": whole.params, "least_macs": least, "most_macs": most,
-            "macs_in_slots": sum(c[0].macs for c in costs), "architectures": space.size,
-            "slots": _slot_documents(space), "frozen": [asdict(f) for f in space.frozen],
+            "macs_in_slots": in_slots, "share_in_slots": shares, "architectures": space.size,
+            "slots": _slot_documents(space, table), "frozen": [asdict(f) for f in space.frozen],
             "skips": [asdict(s) for s in space.skips],
         }  # fmt: skip
+        if table is not None:
+            document |= {"latency": {**asdict(table.conditions), **_latency_document(table.model)}}
         print(json.dumps(document))
         return
-    _print_slots(space, f"slots of {source} on an input of {describe(example)}")
+    _print_slots(space, f"slots of {source} on an input of {describe(example)}", table)
     if space.frozen:
         rows = [(f.name, f.reason) for f in space.frozen]
         print_table("frozen convs", ("conv", "reason"), rows, left=2)
     if space.skips:
         skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
         print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
-    reach = 100 * sum(c[0].macs for c in costs) / whole.macs
+    if table is not None:
+        print(
+            f"the model takes {table.model} {table.conditions}; ± is the median distance of a round from "
+            "the median"
+        )
     print(
-        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold {reach:.0f} % of "
-        f"{whole.macs:,} MACs; a search can reach from {least:,} to {most:,}"
+        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold "
+        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs; a search can reach from {least:,} to "
+        f"{most:,}"
+    )
+    print(
+        f"MACs in reach: {100 * shares['conv']:.0f} % with --slots conv, {100 * shares['all']:.0f} % with "
+        "--slots all"
     )
 
 
@@ -91,24 +114,43 @@ def _space(
     )
 
 
-def _print_slots(space: SearchSpace, title: str) -> None:
+def _offered(
+    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
+) -> SearchSpace:
+    """Return what :func:`_space` returns, and an empty space where no conv can change."""
+    return offered_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+    )
+
+
+def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
     """Print a row a candidate; the first of a slot tells where it is and what it was."""
     rows = []
     for slot, names, options in zip(space.slots, space.candidates, slot_costs(space), strict=True):
         sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
         shape = " -> ".join(dict.fromkeys("x".join(map(str, size)) for size in sizes))
         for i, (name, option) in enumerate(zip(names, options, strict=True)):
-            macs, params = f"{option.macs:,}", f"{option.params:,}"
-            if i == 0:
-                rows.append((slot.name, shape, f"0 {slot}", macs, "", params))
-            else:
-                less = change(options[0].macs, option.macs)
-                rows.append(("", "", f"{i} {name}", macs, less, params))
-    head = ("slot", "shape", "operation", "MACs", "change", "parameters")
+            where = (slot.name, shape, f"0 {slot}") if i == 0 else ("", "", f"{i} {name}")
+            less = change(options[0].macs, option.macs) if i else ""
+            took = []
+            if table is not None:
+                time = table.slots[slot.name][name]
+                took = [f"{time.median:.3f} ± {time.noise:.3f}"]
+            rows.append((*where, f"{option.macs:,}", less, *took, f"{option.params:,}"))
+    ms = [] if table is None else ["ms"]
+    head = ("slot", "shape", "operation", "MACs", "change", *ms, "parameters")
     print_table(title, head, rows, left=3)
 
 
-def _slot_documents(space: SearchSpace) -> list[dict[str, Any]]:
+def _latency_document(latency: Latency) -> dict[str, float]:
+    return {"latency_ms": latency.median, "latency_noise_ms": latency.noise}
+
+
+def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[dict[str, Any]]:
     return [
         {
             "name": slot.name,
@@ -117,7 +159,12 @@ def _slot_documents(space: SearchSpace) -> list[dict[str, Any]]:
             "in_shape": list(slot.sites[0].in_shape[1:]),
             "out_shape": list(slot.sites[-1].out_shape[1:]),
             "candidates": [
-                {"name": name, "macs": cost.macs, "params": cost.params}
+                {
+                    "name": name,
+                    "macs": cost.macs,
+                    "params": cost.params,
+                    **({} if table is None else _latency_document(table.slots[slot.name][name])),
+                }
                 for name, cost in zip(names, costs, strict=True)
             ],
         }
@@ -178,9 +225,9 @@ def pick_architecture(
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
             raise ConfigError(
-                f"the front of {folder} tells no {budget.resource}. Pick by macs or params."
+                f"the front of {folder} tells no {budget.resource}. Pick by {' or '.join(original)}."
             )
-        limits[budget.resource] = budget.limit(int(original[budget.resource]))
+        limits[budget.resource] = budget.most(original[budget.resource])
     found = pick(points, limits)
     given = Architecture.load(folder / "architecture.json")
     made = given.model or {}
@@ -192,7 +239,10 @@ def pick_architecture(
     spec = ModelSpec(**made["spec"])
     model, example = spec.build(), from_json(made["example_input"])
     space = space_of(given, model, example)
-    _rewrite(spec, model, space, found.vector, example, out=out, as_json=as_json)
+    notes = []
+    if found.latency is not None:
+        notes = [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
+    _rewrite(spec, model, space, found.vector, example, out=out, as_json=as_json, notes=notes)
 
 
 def _rewrite(
@@ -204,12 +254,14 @@ def _rewrite(
     *,
     out: Path | None,
     as_json: bool,
+    notes: Sequence[str] = (),
 ) -> None:
     """Rewrite, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
     rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
+    report = replace(report, notes=(*notes, *report.notes))
     if out is not None:
         folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
         write_result(

@@ -99,7 +99,9 @@ def test_commands_and_options_are_frozen() -> None:
         "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill",
     }  # fmt: skip
-    assert options("slots") == common | {"model", "--input-size", "--graph", "--data"}
+    assert options("slots") == common | {
+        "model", "--input-size", "--graph", "--data", "--latency",
+    }  # fmt: skip
     assert options("apply") == common | {
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
     }  # fmt: skip
@@ -199,9 +201,14 @@ def test_slots_and_apply(net, capsys) -> None:
     assert [s["name"] for s in document["slots"]] == ["one", "two"]
     assert document["frozen"] == [{"name": "stem", "reason": "stem: reads the model's input"}]
     assert document["least_macs"] < document["macs"] == document["most_macs"]
+    share = document["macs_in_slots"] / document["macs"]
+    assert document["share_in_slots"] == {"conv": share, "all": share}
     assert main(["slots", net]) == 0
     shown = capsys.readouterr().out
     assert "2 slots, 16 architectures" in shown
+    assert shown.splitlines()[-1] == (
+        f"MACs in reach: {100 * share:.0f} % with --slots conv, {100 * share:.0f} % with --slots all"
+    )
     assert "skip edges, which stay" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input"] == "2x3x32x32"
@@ -218,6 +225,39 @@ def test_slots_and_apply(net, capsys) -> None:
     x = torch.randn(2, 3, 16, 16)
     one, two = (torch.jit.load(f)(x) for f in ("applied/refined.ts", "again.ts"))
     assert torch.equal(one, two)
+
+
+def test_the_share_in_reach_is_told_of_pointwise_convs_too(net, capsys) -> None:
+    Path("bottleneck.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    convs = [nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)]\n"
+        "    return nn.Sequential(*convs, nn.Conv2d(8, 8, 1))\n"
+    )
+    arguments = ["slots", "bottleneck.py:build", "--input-size", "3,4,4", "--json"]
+    macs = 16 * 8 * (27 + 72 + 8 + 8)
+    for slots in ("conv", "all"):
+        assert main([*arguments, "--slots", slots]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["macs"] == macs
+        assert document["share_in_slots"]["conv"] == 16 * 8 * 72 / macs
+        assert document["share_in_slots"]["all"] > document["share_in_slots"]["conv"]
+        assert document["macs_in_slots"] / macs == document["share_in_slots"][slots]
+
+
+def test_slots_are_timed_where_that_is_asked_for(net, capsys) -> None:
+    assert main(["slots", net, "--input-size", "3,8,8", "--latency", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    each = [c for slot in document["slots"] for c in slot["candidates"]]
+    assert all(c["latency_ms"] > 0 and c["latency_noise_ms"] >= 0 for c in each)
+    assert document["latency"]["latency_ms"] > 0
+    assert (document["latency"]["batch"], document["latency"]["precision"]) == (1, "no")
+    assert main(["slots", net, "--input-size", "3,8,8", "--latency"]) == 0
+    shown = capsys.readouterr().out
+    assert " ± " in shown
+    assert "the model takes " in shown
+    assert main(["slots", net, "--input-size", "3,8,8", "--json"]) == 0
+    assert "latency" not in capsys.readouterr().out
 
 
 def test_model_arguments_reach_the_builder(net, capsys) -> None:
@@ -428,6 +468,37 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
     assert process.returncode == 130
     assert "refine --resume stopped" in err
     assert "Traceback" not in err
+
+
+def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
+    from refiner import api
+    from refiner.latency import Conditions, Latency, LatencyTable
+
+    def measured(space, model, example_input, *, devices):
+        times = [Latency(median=4.0 - k, noise=0.0) for k in range(4)]
+        return LatencyTable(
+            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+            model=Latency(median=10.0, noise=0.0),
+            slots={
+                slot.name: dict(zip(names, times, strict=False))
+                for slot, names in zip(space.slots, space.candidates, strict=True)
+            },
+        )
+
+    monkeypatch.setattr(api, "latency_table", measured)
+    run = [net, *SMALL, "--train-epochs", "0", "--budget", "latency=90%", "--out", "run"]
+    assert main(run) == 0
+    assert "latency.json" in capsys.readouterr().out
+    pareto = json.loads(Path("run/pareto.json").read_text())
+    assert pareto["original"]["latency"] == 10.0
+    fast = min(point["latency"] for point in pareto["front"])
+    assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json"]) == 0
+    picked = json.loads(capsys.readouterr().out)
+    assert 10.0 - sum(picked["vector"]) == fast
+    assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
+    assert main(["apply", "run", "--pick", f"latency={10 * fast + 0.01}%"]) == 0
+    assert main(["apply", "run", "--pick", "latency=1%"]) == 2
+    assert f"the least: latency {fast:.2f} ms" in capsys.readouterr().err
 
 
 def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
