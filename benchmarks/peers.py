@@ -212,7 +212,6 @@ def searched_network(method: str, at: Experiment, share: int) -> Made:
     start = time.perf_counter()
     space, feasible = within_budgets(
         parse_budgets(f"macs={share}%"), at.original, supernet.space, EXAMPLE,
-        device=at.devices.device,
     )  # fmt: skip
     seed = zlib.crc32(f"{method} {share} {at.seed}".encode())
     search = Search(
