@@ -130,6 +130,20 @@ def run(
     batch_size: BatchSize = 64,
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
     samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
+    controls: Annotated[
+        bool,
+        typer.Option(
+            help="also score and train what the search has to beat at equal cost: random search, and one "
+            "operation everywhere; about as long again"
+        ),
+    ] = True,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="run so many seeds, from --seed on, and report means and deviations",
+            show_default=False,
+        ),
+    ] = None,
     limit: Limit = None,
     image_size: ImageSize = None,
     data_root: DataRoot = Path("data"),
@@ -145,10 +159,12 @@ def run(
 ) -> None:
     """Search better operators for MODEL, train it beside the original, report and export."""
     from .run import RunOptions, resume_run, start_run
+    from .seeds import holds_seeds, resume_seeds, start_seeds
 
     if resume is not None:
         _refuse(context, _RESUMED, _FIXED)
-        resume_run(resume, model=model, as_json=as_json)
+        go_on = resume_seeds if holds_seeds(resume) else resume_run
+        go_on(resume, model=model, as_json=as_json)
         return
     if recipe is not None:
         from .recipes import run_recipe
@@ -177,9 +193,12 @@ def run(
         lr=(0.01 if distilled else 0.1) if lr is None else lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
         pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
-        device=device, precision=precision,
+        device=device, precision=precision, controls=controls,
     )  # fmt: skip
-    start_run(options, out=out, as_json=as_json)
+    if seeds is None:
+        start_run(options, out=out, as_json=as_json)
+    else:
+        start_seeds(options, seeds, out=out, as_json=as_json)
 
 
 def _named(model: str | None) -> str:
@@ -239,6 +258,17 @@ def train_command(
             show_default=False,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="weights of MODEL as it came, which then teaches the network, and with which operations that "
+            "stay begin: a .safetensors or .pt file, the folder of a training of MODEL, or pretrained",
+            show_default=False,
+        ),
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(help="share of the loss that follows the teacher, 0 to 1")
+    ] = 0.5,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "no",
@@ -253,12 +283,14 @@ def train_command(
         _refuse(context, _RESUMED, _FIXED)
         resume_training(resume, model=model, as_json=as_json)
         return
+    if teacher is None and _given(context, "teacher_weight"):
+        raise RefinerError("--teacher-weight goes with --teacher. Name one, or leave it out.")
     options = TrainOptions(
         model=_named(model), data=data, arch=None if arch is None else str(arch), task=task,
         verify=tuple(verify or ()), epochs=epochs, lr=lr, schedule=schedule, batch_size=batch_size, limit=limit, image_size=image_size,
         data_root=str(data_root), model_arg=tuple(model_arg or ()), pretrained=pretrained,
         weights=None if weights is None else str(weights), seed=seed, device=device,
-        precision=precision,
+        precision=precision, teacher=teacher, teacher_weight=teacher_weight,
     )  # fmt: skip
     start_training(options, out=out, as_json=as_json)
 
@@ -364,8 +396,10 @@ def report_command(
 ) -> None:
     """Show the report of a run again."""
     from .run import show_report
+    from .seeds import holds_seeds, show_seeds
 
-    show_report(folder, as_json=as_json)
+    show = show_seeds if holds_seeds(folder) else show_report
+    show(folder, as_json=as_json)
 
 
 @app.command("export")

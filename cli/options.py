@@ -166,17 +166,23 @@ Options = TypeVar("Options", bound=ModelAndData)
 
 
 def kept_options(kind: type[Options], folder: Path, model: str | None) -> Options:
-    """Return the options that a run's folder keeps.
+    """Return the options that a run's folder keeps; see :func:`options_from`."""
+    kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
+    return options_from(kind, kept, folder, model)
+
+
+def options_from(kind: type[Options], kept: Any, folder: Path, model: str | None) -> Options:
+    """Return the options that a command began with.
 
     Args:
-        kind: of the command that began the run.
+        kind: of the command.
+        kept: what its folder keeps of them.
         folder: of the run.
         model: that the user named again, if so.
 
     Raises:
         RunError: it holds no run of that command, or one of another model.
     """
-    kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
     if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(kind)}:
         raise RunError(
             f"{folder} holds no run that this command of this version began, so it cannot go on. A run "

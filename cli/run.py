@@ -48,6 +48,7 @@ class RunOptions(ModelAndData):
     train_epochs: int
     tells: int
     samples: int
+    controls: bool
 
     def pairs_beside(self) -> list[str]:
         """Return the pairs beside the faces; none where no network will be trained."""
@@ -71,9 +72,16 @@ def start_run(options: RunOptions, *, out: Path | None, as_json: bool) -> None:
     """Begin a run in a new folder."""
     folder = options.free_folder() if out is None else out
     check_free(folder)
+    check_run(options)
+    report = carry_out(options.absolute(), folder, resume=False)
+    if report is not None:
+        print_run(report, folder, as_json)
+
+
+def check_run(options: RunOptions) -> None:
+    """Raise a ConfigError for options that do not go together."""
     if options.verify and options.train_epochs == 0:
         raise ConfigError("--verify measures trained networks. Give --train-epochs 1 or more.")
-    _run(options.absolute(), folder, resume=False, as_json=as_json)
 
 
 def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
@@ -82,15 +90,26 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     if recipe is not None:
         resume_recipe(recipe, folder, as_json=as_json)
         return
-    options = kept_options(RunOptions, folder, model)
-    _run(options, folder, resume=True, as_json=as_json)
+    report = carry_out(kept_options(RunOptions, folder, model), folder, resume=True)
+    if report is not None:
+        print_run(report, folder, as_json)
 
 
-def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> None:
+def carry_out(
+    options: RunOptions, folder: Path, *, resume: bool, shown: Path | None = None
+) -> Report | None:
+    """Begin a run or go on with it, and return its report; None where another process is to print it.
+
+    Args:
+        options: of the run.
+        folder: of the run.
+        resume: whether it goes on.
+        shown: folder that ``--resume`` goes on with, where it is not ``folder``.
+    """
     search, train = options.configs()
     devices = check_settings(options.slots, options.strategy, options.device, options.precision)
     parse_budgets(options.budget)
-    with listening(folder, "refine --resume") as progress:
+    with listening(folder, "refine --resume", shown or folder) as progress:
         # Before data is read, and after the model's file could register its own.
         spec, model, data, task, tests = options.load(
             first=lambda: candidate_names(candidate_list(options.candidates))
@@ -111,6 +130,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             distill=refiner.DistillConfig() if options.distill else None,
             search=search,
             train=train,
+            controls=options.controls,
             seed=options.seed,
             device=options.device,
             precision=options.precision,
@@ -119,8 +139,7 @@ def _run(options: RunOptions, folder: Path, *, resume: bool, as_json: bool) -> N
             progress=progress,
             provenance={"spec": spec.to_json(), "command": asdict(options)},
         )
-    if devices.is_main:
-        print_run(result.report, folder, as_json)
+    return result.report if devices.is_main else None
 
 
 def print_run(report: Report, folder: Path, as_json: bool) -> None:
@@ -134,7 +153,7 @@ def print_run(report: Report, folder: Path, as_json: bool) -> None:
 
 
 def show_report(folder: Path, *, as_json: bool) -> None:
-    """Print a run's report, and write report.md again; of a recipe's folder what its runs left."""
+    """Print a run's report, and write report.md again; of a folder of several what these left."""
     if runs_in(folder) != [folder]:
         show_recipe(folder, as_json=as_json)
         return

@@ -11,7 +11,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from refiner.progress import Lines, Value, seconds, shown
-from refiner.report import Report
+from refiner.report import CONTROL_HEAD, Report
 
 
 class Bars:
@@ -70,12 +70,13 @@ def listener() -> Bars | PlainLines:
 
 
 @contextmanager
-def listening(folder: Path, resume: str) -> Iterator[Bars | PlainLines]:
+def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[Bars | PlainLines]:
     """Give a listener to a run in ``folder``; if the user stops it, print the command that goes on.
 
     Args:
         folder: of the run.
         resume: that command, without the folder.
+        shown: folder for it, where it is not ``folder``.
     """
     progress = listener()
     try:
@@ -83,7 +84,7 @@ def listening(folder: Path, resume: str) -> Iterator[Bars | PlainLines]:
     except KeyboardInterrupt:
         progress.close()
         if next(folder.glob("**/checkpoint/*.pt"), None) is not None:
-            print(f"stopped; to go on: {resume} {folder}", file=sys.stderr)
+            print(f"stopped; to go on: {resume} {shown or folder}", file=sys.stderr)
         raise
     finally:
         progress.close()
@@ -113,6 +114,9 @@ def print_report(report: Report) -> None:
         ],
     )  # fmt: skip
     print_table("result", ("", "original", "refined", "change"), report.summary())
+    if report.controls:
+        print_table("controls, at equal cost", CONTROL_HEAD, report.control_rows())
+        print(report.verdict())
     print("architecture " + ",".join(map(str, report.vector)))
     for note in report.notes:
         print(f"note: {note}")

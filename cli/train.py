@@ -2,15 +2,19 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import refiner
 from refiner.architecture import Architecture
 from refiner.devices import Devices
 from refiner.run_folder import check_free
+from refiner.training import TrainConfig
 
 from .options import ModelAndData, kept_options
 from .run import print_run
 from .screen import listening
+
+_PRETRAINED = "pretrained"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +23,20 @@ class TrainOptions(ModelAndData):
 
     arch: str | None
     epochs: int
+    teacher: str | None
+    """File of weights of the original, or ``pretrained``."""
+    teacher_weight: float
+
+    def original(self) -> Self:
+        """Return the options of the model as it came, which may teach; ``weights`` are the trained network's."""
+        file = None if self.teacher == _PRETRAINED else self.teacher
+        pretrained = self.pretrained or self.teacher == _PRETRAINED
+        return replace(self, weights=file, pretrained=pretrained)
+
+    def training(self, epochs: int) -> TrainConfig:
+        """Return the settings of a training; they check their ranges."""
+        weight = 0.0 if self.teacher is None else self.teacher_weight
+        return replace(ModelAndData.training(self, epochs), teacher_weight=weight)
 
 
 def start_training(options: TrainOptions, *, out: Path | None, as_json: bool) -> None:
@@ -28,6 +46,10 @@ def start_training(options: TrainOptions, *, out: Path | None, as_json: bool) ->
     if options.arch is not None:
         arch = Path(options.arch).resolve()
         options = replace(options, arch=str(arch / "architecture.json" if arch.is_dir() else arch))
+    if options.teacher not in (None, _PRETRAINED):
+        teacher = Path(options.teacher).resolve()
+        file = teacher / "refined.safetensors" if teacher.is_dir() else teacher
+        options = replace(options, teacher=str(file))
     _train(options.absolute(), folder, resume=False, as_json=as_json)
 
 
@@ -42,8 +64,7 @@ def _train(options: TrainOptions, folder: Path, *, resume: bool, as_json: bool) 
     devices = Devices.choose(options.device, options.precision)
     architecture = None if options.arch is None else Architecture.load(options.arch)
     with listening(folder, "refine train --resume") as progress:
-        # The weights are those of the network that is trained, which may be a rewritten one.
-        spec, model, data, task, tests = replace(options, weights=None).load()
+        spec, model, data, task, tests = options.original().load()
         for note in options.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.train_architecture(

@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import nn
 
-from refiner.architecture import with_model
+from refiner.architecture import Vector, with_model
 from refiner.budget import parse_budgets, within_budgets
+from refiner.controls import score_controls
+from refiner.cost import measure_cost
 from refiner.devices import Devices, make_listener
 from refiner.distillation import DistillConfig
 from refiner.distillation import distill as warm_up
@@ -33,6 +35,7 @@ from refiner.surgery import copied
 from refiner.task import Task, checked_task
 from refiner.teacher import WithTeacher
 from refiner.training import TrainConfig, train
+from refiner.verdict import Control
 
 DISTILLED_SEARCH = SearchConfig(epochs=10, warmup_epochs=0, train_weights=False)
 """The search over distilled candidates, by default: strategy and scores alone."""
@@ -53,6 +56,7 @@ def refine(
     distill: DistillConfig | None = None,
     search: SearchConfig | None = None,
     train: TrainConfig | None = None,
+    controls: bool = True,
     seed: int = 0,
     device: str = "auto",
     precision: str = "no",
@@ -87,6 +91,9 @@ def refine(
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with, the refined one from them and new ones, or,
             after ``distill``, from those that the search left. Without it the refined model keeps these.
+        controls: also score what the search has to beat at equal cost, random search and one operation
+            everywhere, train it like the refined model, and report whether it was beaten. This takes
+            about as long again as the scores and the training do.
         seed: fixes the run on a CPU to the bit.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``no`` or ``bf16``.
@@ -133,6 +140,7 @@ def refine(
         "distill": asdict(distill) if distill is not None else None,
         "search": asdict(search),
         "train": asdict(train) if train is not None else None,
+        "controls": controls,
         "seed": seed,
         "precision": precision,
     }
@@ -161,24 +169,37 @@ def refine(
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
-    made = {**(provenance or {}), "example_input": to_json(example)}
-    architecture = with_model(space.architecture(found.best.vector), made)
+    origin = {**(provenance or {}), "example_input": to_json(example)}
+    architecture = with_model(space.architecture(found.best.vector), origin)
 
+    training = train is not None and train.epochs > 0
+    spent = str(searching.account)
+
+    def made(vector: Vector) -> nn.Module:
+        if training and distill is None:
+            return rewrite(model, space.architecture(vector), seed=seed)
+        return searching.emit(vector)
+
+    refined = made(found.best.vector)
+    held = _controls(searching, space, model, one, folder, listener) if controls else []
     trained = None
-    refined, spent = searching.emit(found.best.vector), str(searching.account)
-    del searching
-    if train is not None and train.epochs > 0:
-        if distill is None:
-            refined = rewrite(model, architecture, seed=seed)
-        trained = _train_both(
-            model, refined, train_batches, val_batches, task,
+    if train is not None and training:
+        networks = {"baseline": copied(model), "refined": refined}
+        networks |= {control.kind: made(control.vector) for control in held}
+        del searching
+        scores, measured = _train_alike(
+            networks, model, train_batches, val_batches, task,
             devices=devices, config=train, seed=seed, progress=listener, folder=folder, tests=tests or {},
+        )  # fmt: skip
+        held = [replace(control, trained=scores[control.kind]) for control in held]
+        trained = Trained(
+            epochs=train.epochs, baseline=scores["baseline"], refined=scores["refined"], tests=measured
         )  # fmt: skip
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
         devices=devices, trained=trained, settings=settings | sizes | {"spent": spent},
-        latencies=latencies, notes=notes,
+        controls=held, latencies=latencies, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
@@ -218,9 +239,35 @@ def _latencies(
     )
 
 
-def _train_both(
+def _controls(
+    searching: Search,
+    space: SearchSpace,
     model: nn.Module,
-    refined: nn.Module,
+    example_input: Any,
+    folder: RunFolder | None,
+    progress: Progress,
+) -> list[Control]:
+    """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
+    if folder is not None and folder.holds("controls.json"):
+        return [Control.from_json(each) for each in folder.read_json("controls.json")["controls"]]
+    scored = score_controls(searching, progress)
+    before = measure_cost(model, example_input)
+    costs = points(space, before, [each for _, _, each in scored])
+    found = [
+        Control(
+            kind=kind, name=name, vector=each.vector,
+            macs=cost.macs, params=cost.params, search_score=each.score,
+        )
+        for (kind, name, each), cost in zip(scored, costs, strict=True)
+    ]  # fmt: skip
+    if folder is not None and searching.devices.is_main:
+        folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
+    return found
+
+
+def _train_alike(
+    networks: Mapping[str, nn.Module],
+    model: nn.Module,
     train_batches: Any,
     val_batches: Any,
     task: Task,
@@ -231,30 +278,30 @@ def _train_both(
     progress: Progress,
     folder: RunFolder | None,
     tests: Mapping[str, Callable[[nn.Module], float]],
-) -> Trained:
-    """Train the refined model, and a copy of the untouched one, alike."""
+) -> tuple[dict[str, float], tuple[tuple[str, float, float], ...]]:
+    """Train networks alike; return their scores, and the further measures of baseline and refined.
+
+    All but the ``baseline`` have the model as teacher, where the settings ask for one.
+    """
     scores, measured = {}, {}
     taught: Task = task
     if config.teacher_weight:
         teacher = copied(model).to(devices.device)
         taught = WithTeacher(task, teacher, weight=config.teacher_weight)
-    for name, network, own in (("baseline", copied(model), task), ("refined", refined, taught)):
+    for name, network in networks.items():
 
         def keep(state: dict[str, Any], name: str = name) -> None:
             if folder is not None and devices.is_main:
                 folder.save_checkpoint(name, state)
 
         scores[name] = train(
-            network, train_batches, val_batches, own,
+            network, train_batches, val_batches, task if name == "baseline" else taught,
             devices=devices, config=config, seed=derive_seed(seed, "final"),
             name=f"train {name}", progress=progress,
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,
         ).score  # fmt: skip
-        measured[name] = run_tests(network, tests)
-    return Trained(
-        epochs=config.epochs,
-        **scores,
-        tests=tuple(
-            (name, measured["baseline"][name], measured["refined"][name]) for name in tests
-        ),
+        if name in ("baseline", "refined"):
+            measured[name] = run_tests(network, tests)
+    return scores, tuple(
+        (name, measured["baseline"][name], measured["refined"][name]) for name in tests
     )

@@ -21,7 +21,9 @@ from refiner.result import Result, cost_report, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import dropped_on_error, open_or_create
 from refiner.space import offered_space, space_of
+from refiner.surgery import copied
 from refiner.task import Task, checked_task
+from refiner.teacher import WithTeacher
 from refiner.training import TrainConfig, train
 
 
@@ -57,7 +59,7 @@ def train_architecture(
         val_loader: validation batches; without it a fifth of the training samples.
         architecture: by default the zero vector, ``model`` as it came.
         weights: file of weights of the rewritten network, to begin with.
-        config: how long and how.
+        config: how long and how; its ``teacher_weight`` makes ``model`` as it came the teacher.
         baseline: of the original, trained by this function alike on the same data; its scores then
             stand beside those of the rewritten network.
 
@@ -104,9 +106,13 @@ def train_architecture(
             folder.record({"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]})
             folder.save_checkpoint("train", state)
 
+    taught: Task = task
+    if config.teacher_weight:
+        teacher = copied(model).to(devices.device)
+        taught = WithTeacher(task, teacher, weight=config.teacher_weight)
     with dropped_on_error(folder if devices.is_main else None):
         trained = train(
-            network, devices.loader(loader), devices.loader(val_loader, even=False), task,
+            network, devices.loader(loader), devices.loader(val_loader, even=False), taught,
             devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
             state=state, on_epoch=keep,
         )  # fmt: skip

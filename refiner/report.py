@@ -10,8 +10,11 @@ from refiner.errors import RunError, one_line
 from refiner.latency import Latency
 from refiner.slots import Frozen
 from refiner.space import SearchSpace
+from refiner.verdict import Control, verdict
 
 FORMAT_VERSION = 1
+CONTROL_HEAD = ("", "MACs", "parameters", "in the supernet", "trained")
+"""Of :meth:`Report.control_rows`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,8 @@ class Report:
     finalists: tuple[tuple[tuple[int, ...], float], ...] = ()
     """(vector, that score) of each architecture that was scored so, best first."""
     trained: Trained | None = None
+    controls: tuple[Control, ...] = ()
+    """What the search has to beat, at equal cost; see controls.py."""
     settings: tuple[tuple[str, str], ...] = ()
     """What the run was made with, for people."""
     notes: tuple[str, ...] = ()
@@ -97,6 +102,7 @@ class Report:
             if values.get("latency_predicted"):
                 predicted = values["latency_predicted"]
                 values["latency_predicted"] = tuple(Latency(**each) for each in predicted)
+            values["controls"] = tuple(map(Control.from_json, values.get("controls", ())))
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
             values["finalists"] = tuple((tuple(v), score) for v, score in values["finalists"])
             values["settings"] = tuple((k, v) for k, v in values["settings"])
@@ -126,6 +132,26 @@ class Report:
                 kept = ("", "") if before is None else (f"{before:.4f}", f"{after - before:+.4f}")
                 rows.append((name, kept[0], f"{after:.4f}", kept[1]))
         return rows
+
+    def verdict(self) -> str | None:
+        """Return in one sentence whether the search beat its controls; None where there are none."""
+        if not self.controls or self.search_score is None:
+            return None
+        if self.trained is None:
+            scores = {control.name: control.search_score for control in self.controls}
+            return verdict(f"{self.metric} in the supernet", self.search_score, scores)
+        scores = {c.name: c.trained for c in self.controls if c.trained is not None}
+        return verdict(self.metric, self.trained.refined, scores)
+
+    def control_rows(self) -> list[tuple[str, ...]]:
+        """Return rows of (what, MACs, parameters, score in the supernet, after training)."""
+        trained = None if self.trained is None else self.trained.refined
+        rows = [("refined", self.after.macs, self.after.params, self.search_score, trained)]
+        rows += [(c.name, c.macs, c.params, c.search_score, c.trained) for c in self.controls]
+        return [
+            (name, f"{macs:,}", f"{params:,}", *("" if s is None else f"{s:.4f}" for s in scores))
+            for name, macs, params, *scores in rows
+        ]
 
     def _latencies(self) -> list[tuple[str, str, str, str]]:
         """Return the rows of milliseconds: as predicted and, below that, as measured in the end."""
@@ -158,6 +184,12 @@ class Report:
             *_table(("", "original", "refined", "change"), self.summary()),
             "",
         ]
+        if self.controls:
+            lines += ["## Controls", ""]
+            lines += [f"{self.verdict()} Each at the search's own cost and within its budgets.", ""]
+            lines += _table(CONTROL_HEAD, self.control_rows())
+            lines += ["", *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.controls)]
+            lines += [""]
         if self.search_score is not None:
             lines += [f"In the supernet, this path has {self.metric} {self.search_score:.4f}.", ""]
         if self.finalists:

@@ -23,6 +23,7 @@ from refiner.run_folder import RunFolder
 from refiner.search import Scored, SearchResult
 from refiner.space import SearchSpace
 from refiner.task import Task
+from refiner.verdict import Control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ def full_report(
     devices: Devices,
     trained: Trained | None,
     settings: Mapping[str, Any],
+    controls: Sequence[Control] = (),
     latencies: LatencyTable | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
@@ -90,6 +92,7 @@ def full_report(
         search_score=found.best.score,
         finalists=tuple((f.vector, f.score) for f in found.finalists),
         trained=trained,
+        controls=tuple(controls),
         settings=tuple((key, str(value)) for key, value in shown.items()),
         notes=(*notes, *report.notes),
     )

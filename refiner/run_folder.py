@@ -96,9 +96,13 @@ class RunFolder:
         """Write a JSON document of the folder in one piece."""
         self.write_text(name, json.dumps(document, indent=1) + "\n")
 
+    def holds(self, name: str) -> bool:
+        """Return whether the folder holds a file of that name."""
+        return (self.path / name).exists()
+
     def kept_json(self, name: str, make: Callable[[], Any]) -> dict[str, Any]:
         """Return a JSON document of the folder; where there is none, ``make`` gives it and it is kept."""
-        if not (self.path / name).exists():
+        if not self.holds(name):
             self.write_json(name, make())
         return self.read_json(name)
 

@@ -9,6 +9,7 @@ recommends is scored on the whole validation part, and the best is taken.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -170,6 +171,7 @@ class Search:
         self,
         *,
         progress: Progress | None = None,
+        name: str = "search",
         on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
         on_finish: Callable[[], None] = lambda: None,
     ) -> SearchResult:
@@ -177,6 +179,7 @@ class Search:
 
         Args:
             progress: listener.
+            name: of the phase after the warm-up, for progress.
             on_epoch: is called after each epoch with a record of it, whose ``tells`` lists the
                 vectors, scores and the strategy's metrics of each; the time to save :meth:`state_dict`.
             on_finish: is called once the best is known; the last time to save.
@@ -199,7 +202,7 @@ class Search:
                 progress.end()
             each = steps * self.config.train_weights + self.config.tells * self.config.samples
             if self.epoch < self.config.total_epochs:
-                progress.begin("search", self.config.epochs * each, (self.epoch - warm) * each)
+                progress.begin(name, self.config.epochs * each, (self.epoch - warm) * each)
                 while self.epoch < self.config.total_epochs:
                     on_epoch(self._epoch(self.strategy, progress))
                 progress.end()
@@ -281,22 +284,32 @@ class Search:
     def _finish(self, progress: Progress) -> SearchResult:
         recommended = self.strategy.recommend(self.config.finalists)
         finalists = list(dict.fromkeys([*recommended, *self._others()]))
-        progress.begin("finalists", len(finalists))
-        scored = []
-        with seeded(derive_seed(self.seed, "finish"), self.generators):
-            train_batches = self._recalibration_batches()
-            for vector in finalists:
-                batches = self.devices.batches(self.val_loader)
-                scored.append(
-                    Scored(vector=vector, score=self._score(vector, train_batches, batches))
-                )
-                progress.advance(1, **{self.task.metric: scored[-1].score}, vector=short(vector))
-            scored.sort(key=lambda s: -s.score)
-            best = scored[0]
-            progress.advance(0, **{self.task.metric: best.score}, vector=short(best.vector))
-            self._select(scored[0].vector, train_batches)  # what emit() then copies
-        progress.end()
+        scored = self.score(finalists, progress)
         return SearchResult(best=scored[0], finalists=tuple(scored))
+
+    def score(
+        self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
+    ) -> list[Scored]:
+        """Score architectures on the whole validation part and return them, the best first."""
+        progress.begin(name, len(vectors))
+        scored = []
+        with self._end() as train_batches:
+            for vector in vectors:
+                batches = self.devices.batches(self.val_loader)
+                score = self._score(vector, train_batches, batches)
+                scored.append(Scored(vector=vector, score=score))
+                progress.advance(1, **{self.task.metric: score}, vector=short(vector))
+        scored.sort(key=lambda s: -s.score)
+        best = scored[0]
+        progress.advance(0, **{self.task.metric: best.score}, vector=short(best.vector))
+        progress.end()
+        return scored
+
+    @contextmanager
+    def _end(self) -> Iterator[list[Any]]:
+        """Give the batches that norm statistics are taken from once the search has ended: always the same."""
+        with seeded(derive_seed(self.seed, "finish"), self.generators):
+            yield self._recalibration_batches()
 
     def _others(self) -> list[Vector]:
         """Return architectures of other costs, within the budget, to score for the front."""
@@ -312,7 +325,12 @@ class Search:
         return spread(means, self.cost, self.config.front)
 
     def emit(self, vector: Vector) -> nn.Module:
-        """Return the architecture as a module of its own, with the weights that the search left."""
+        """Return the architecture as a module of its own, with the weights that the search left.
+
+        Its norm statistics are recalibrated.
+        """
+        with self._end() as train_batches:
+            self._select(vector, train_batches)
         return self.supernet.emit(vector)
 
     def state_dict(self) -> dict[str, Any]:

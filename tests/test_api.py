@@ -20,7 +20,7 @@ SMALL = refiner.SearchConfig(
 )  # fmt: skip
 FILES = {
     "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
-    "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg",
+    "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg", "controls.json",
 }  # fmt: skip
 
 
@@ -352,8 +352,9 @@ def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_cl
         epochs=1, warmup_epochs=0, tells=2, samples=2, finalists=1, front=0
     )
     refiner.refine(
-        TinyResNet(), batches(2), val, task=Watching(), search=config, device="cpu", progress=False
-    )
+        TinyResNet(), batches(2), val, task=Watching(), search=config, controls=False, device="cpu",
+        progress=False,
+    )  # fmt: skip
     # The rehearsal; for each of 4 architectures two batches of training images and one scored; for
     # the finalist two, the whole validation part in its own order, and two for what is emitted.
     assert len(seen) == 1 + 4 * (2 + 1) + 2 + 10 + 2

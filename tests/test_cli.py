@@ -12,6 +12,7 @@ import pytest
 import torch
 import typer
 from refiner.cli.app import app, main
+from safetensors.torch import load_file
 
 SMALL = ["--warmup-epochs", "1", "--epochs", "1", "--tells", "1", "--samples", "2", "--batch-size",
          "64", "--limit", "128", "--device", "cpu"]  # fmt: skip
@@ -93,11 +94,12 @@ def test_commands_and_options_are_frozen() -> None:
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json",
     }  # fmt: skip
-    assert options("train") == training | {"--arch"}
+    assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
         "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
-        "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill",
+        "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--controls",
+        "--no-controls", "--seeds",
     }  # fmt: skip
     assert options("slots") == common | {
         "model", "--input-size", "--graph", "--data", "--latency",
@@ -535,3 +537,49 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
     assert "Choose one of: macs, params, latency" in capsys.readouterr().err
     assert not Path("other").exists()
+
+
+def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
+    last = ["--epochs", "1", *SMALL[-6:]]
+    assert main(["train", net, *last, "--out", "trained"]) == 0
+    assert main(["apply", net, "1,0", "--data", "digits", "--out", "arch"]) == 0
+    tune = ["train", net, *last, "--arch", "arch", "--lr", "0.01"]
+    assert main([*tune, "--teacher", "trained", "--out", "taught"]) == 0
+    settings = dict(json.loads(Path("taught/report.json").read_text())["settings"])
+    assert settings["train.teacher_weight"] == "0.5"
+    # The operation that stays began with the teacher's weights, and has hardly moved since.
+    before, after = (
+        load_file(f"{name}/refined.safetensors")["two.weight"] for name in ("trained", "taught")
+    )
+    assert float((after - before).norm() / before.norm()) < 0.2
+    capsys.readouterr()
+    assert main([*tune, "--teacher-weight", "0.5", "--out", "other"]) == 2
+    assert "goes with --teacher" in capsys.readouterr().err
+    assert main([*tune, "--teacher", "nowhere.pt", "--out", "other"]) == 2
+    assert "nowhere.pt" in capsys.readouterr().err
+    assert not Path("other").exists()
+    assert main(["train", "--resume", "taught"]) == 0
+
+
+def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
+    run = [net, *SMALL, "--train-epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
+    assert main([*run, "--json"]) == 0
+    over = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in over["rows"]] == [
+        "original", "refined", "random search", "uniform, the best",
+    ]  # fmt: skip
+    assert all(len(row["scores"]) == 2 for row in over["rows"])
+    assert over["verdict"].startswith("Over 2 seeds the search beat")
+    single = json.loads(Path("both/seed-4/report.json").read_text())
+    assert over["rows"][1]["scores"][1] == single["trained"]["refined"]
+    Path("both/seed-4/report.json").unlink()
+    assert main(["report", "both"]) == 2
+    assert "go on with refine --resume both" in capsys.readouterr().err.lower()
+    assert main(["--resume", "both", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == over["rows"]
+    assert main(["report", "both"]) == 0
+    assert over["verdict"] in capsys.readouterr().out.replace("\n", " ")
+    assert main([*run, "--seeds", "2"]) == 2
+    assert "holds" in capsys.readouterr().err
+    assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2
+    assert "Give 2 or more" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "randomness", "progress", "modes", "layers", "files", "schedules"},
+    {"errors", "randomness", "progress", "modes", "layers", "files", "schedules", "verdict"},
     {
         "inputs",
         "surgery",
@@ -72,7 +72,7 @@ FLOORS = [
     },
     {"strategies", "training", "verification", "distillation"},
     {"search", "report", "exporting", "run_folder", "face_packs"},
-    {"result", "search_run", "face_pairs"},
+    {"result", "search_run", "face_pairs", "controls", "seeds"},
     {"api", "architecture_training"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}

@@ -58,7 +58,7 @@ def test_the_account_by_hand(tmp_path) -> None:
     result = search.run()
     trained = 5 * 4 * 8  # epochs, batches, images
     scored = 3 * 2 * 3 * (2 + 1) * 8  # epochs, tells, samples, batches for the norms and the score
-    finals = len(result.finalists) * (2 + 3) * 8 + 2 * 8
+    finals = len(result.finalists) * (2 + 3) * 8
     assert search.account == Account(forward=trained + scored + finals, backward=trained)
     torch.save(search.state_dict(), tmp_path / "state.pt")
     other = make()

@@ -1,0 +1,79 @@
+"""Controls: what a search is held against, on its own shared weights and within its own budgets.
+
+``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, of
+the same images, and the best that it recommends on the whole validation part is taken. ``uniform`` is
+the best of the architectures that take no search at all: one operation in every slot that offers it; under
+a budget, in as few slots as keep to it, evenly spread from the first to the last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from refiner.architecture import Vector
+from refiner.feasible import FeasibleSet
+from refiner.progress import Progress
+from refiner.randomness import derive_seed
+from refiner.search import Scored, Search
+from refiner.strategy_random import RandomStrategy
+
+RANDOM, UNIFORM = "random", "uniform"
+
+
+def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
+    """Return (kind, name, architecture with its score) of each control of a search that has ended.
+
+    A search that is random itself has no ``random``, and a budget that no uniform architecture keeps to
+    leaves no ``uniform``.
+    """
+    found = []
+    candidates = search.supernet.candidates
+    if not isinstance(search.strategy, RandomStrategy):
+        seed = derive_seed(search.seed, "control")
+        random = Search(
+            search.supernet,
+            RandomStrategy(candidates, seed=seed, feasible=search.feasible),
+            search.task, search.train_loader, search.val_loader, search.score_loader,
+            devices=search.devices, seed=seed, feasible=search.feasible,
+            config=replace(search.config, warmup_epochs=0, train_weights=False, front=0),
+        )  # fmt: skip
+        found.append((RANDOM, "random search", random.run(progress=progress, name="control").best))
+    uniform = uniform_vectors(candidates, search.feasible)
+    if uniform:
+        names = {vector: name for name, vector in reversed(uniform.items())}
+        best = search.score(list(names), progress, name="uniform")[0]
+        found.append((UNIFORM, names[best.vector], best))
+    return found
+
+
+def uniform_vectors(
+    candidates: Sequence[Sequence[str]], feasible: FeasibleSet | None = None
+) -> dict[str, Vector]:
+    """Return the architectures with one operation in every slot that offers it, by name for people.
+
+    Args:
+        candidates: names of each slot's, the original first.
+        feasible: what may serve; where all slots would go over a limit the operation has none, and where
+            fewer keep to it, as few as do.
+    """
+    found = {}
+    for name in dict.fromkeys(name for names in candidates for name in names[1:]):
+        places = [i for i, names in enumerate(candidates) if name in names[1:]]
+        least = len(places) if feasible is None else 1
+        for count in range(least, len(places) + 1):
+            vector = [0] * len(candidates)
+            for i in evenly(places, count):
+                vector[i] = candidates[i].index(name)
+            if feasible is None or feasible.holds(vector):
+                where = "all" if count == len(places) else f"{count} of {len(places)}"
+                found[f"{where} {name}"] = tuple(vector)
+                break
+    return found
+
+
+def evenly(places: Sequence[int], count: int) -> list[int]:
+    """Return ``count`` of the places, evenly spread."""
+    return [
+        place
+        for i, place in enumerate(places)
+        if (i + 1) * count // len(places) > i * count // len(places)
+    ]

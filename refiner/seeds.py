@@ -1,0 +1,98 @@
+"""Several runs that differ by their seed alone: means, standard deviations and the verdict over them."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from refiner.errors import RunError
+from refiner.report import Report
+from refiner.verdict import verdict_over_seeds
+
+_NAMES = {"random": "random search", "uniform": "uniform, the best"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind of network over all seeds."""
+
+    name: str
+    macs: tuple[int, ...]
+    """A number a seed, in the order of the seeds."""
+    params: tuple[int, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedsReport:
+    """What several runs found."""
+
+    metric: str
+    rows: tuple[Row, ...]
+    verdict: str | None
+    """None where nothing was controlled."""
+
+    @classmethod
+    def of(cls, reports: Sequence[Report]) -> "SeedsReport":
+        """Return the report over the reports of finished runs, one a seed.
+
+        Scores are those after training or, where nothing was trained, in the supernet.
+
+        Raises:
+            RunError: fewer than two, or of runs with different settings.
+        """
+        if len(reports) < 2:
+            raise RunError("a report over seeds wants two runs or more. Give --seeds 2 or more.")
+        first = reports[0]
+        if any((r.metric, _settings(r)) != (first.metric, _settings(first)) for r in reports):
+            raise RunError("these runs differ by more than their seed. Give runs of one command.")
+        trained = [report.trained for report in reports]
+        rows = []
+        if all(each is not None and each.baseline is not None for each in trained):
+            scores = tuple(each.baseline for each in trained if each and each.baseline is not None)
+            before = [report.before for report in reports]
+            rows.append(_row("original", before, scores))
+        ours = [r.trained.refined if r.trained else r.search_score for r in reports]
+        refined = tuple(score for score in ours if score is not None)
+        rows.append(_row("refined", [report.after for report in reports], refined))
+        controls = {}
+        for kind, name in _NAMES.items():
+            found = [next((c for c in r.controls if c.kind == kind), None) for r in reports]
+            if all(found):
+                chosen = [c for c in found if c is not None]
+                reached = [c.search_score if c.trained is None else c.trained for c in chosen]
+                controls[name] = tuple(reached)
+                rows.append(_row(name, chosen, controls[name]))
+        metric = first.metric + ("" if first.trained else " in the supernet")
+        told = verdict_over_seeds(metric, refined, controls) if controls else None
+        return cls(metric=metric, rows=tuple(rows), verdict=told)
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Return rows of (what, MACs, parameters, score), each as mean ± standard deviation."""
+        return [
+            (
+                row.name,
+                _spread(row.macs, "{:,.0f}"),
+                _spread(row.params, "{:,.0f}"),
+                _spread(row.scores, "{:.4f}"),
+            )
+            for row in self.rows
+        ]
+
+
+def _settings(report: Report) -> list[tuple[str, str]]:
+    return [(k, v) for k, v in report.settings if k not in ("seed", "search.spent")]
+
+
+def _row(name: str, costs: Sequence[Any], scores: tuple[float, ...]) -> Row:
+    return Row(
+        name=name,
+        macs=tuple(cost.macs for cost in costs),
+        params=tuple(cost.params for cost in costs),
+        scores=scores,
+    )
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean, deviation = statistics.mean(values), statistics.stdev(values)
+    return form.format(mean) + (f" ± {form.format(deviation)}" if deviation else "")

@@ -1,0 +1,84 @@
+"""The verdict: whether a search beat its controls, in one sentence, for one run and over seeds.
+
+Without a control a search proves little: Li and Talwalkar, Random Search and Reproducibility for Neural
+Architecture Search, 2019; Yu et al., Evaluating the Search Phase of Neural Architecture Search, 2020.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Control:
+    """An architecture that a search has to beat; see controls.py."""
+
+    kind: str
+    """``random`` or ``uniform``."""
+    name: str
+    """For people: ``random search``, ``all depthwise3x3``."""
+    vector: tuple[int, ...]
+    macs: int
+    params: int
+    search_score: float
+    """In the supernet, on the whole validation part."""
+    trained: float | None = None
+    """After the same training as the refined model; None where nothing was trained."""
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Control":
+        """Return what :func:`dataclasses.asdict` gave."""
+        return cls(**{**document, "vector": tuple(document["vector"])})
+
+
+def verdict(metric: str, refined: float, controls: Mapping[str, float]) -> str:
+    """Return in one sentence whether a refined model beat its controls in one run.
+
+    Args:
+        metric: what the scores are.
+        refined: score of the refined model.
+        controls: scores of the controls by name, measured alike.
+    """
+    parts = [
+        f"{_sign(refined - score)} against {name} ({score:.4f})" for name, score in controls.items()
+    ]
+    beaten = sum(refined > score for score in controls.values())
+    word = {0: "beat none of its controls", len(controls): "beat its controls"}.get(
+        beaten, "beat some of its controls"
+    )
+    return (
+        f"The search {word}: {metric} {refined:.4f} is {' and '.join(parts)}; another seed may turn small "
+        "differences, --seeds tells."
+    )
+
+
+def verdict_over_seeds(
+    metric: str, refined: Sequence[float], controls: Mapping[str, Sequence[float]]
+) -> str:
+    """Return in one sentence whether refined models beat their controls beyond one standard deviation.
+
+    Differences are taken seed by seed, and their own standard deviation (of a sample) is what they are
+    held against.
+
+    Args:
+        metric: what the scores are.
+        refined: a score a seed, two or more.
+        controls: scores of each control by name, in the same order of seeds.
+    """
+    parts, clear = [], 0
+    for name, scores in controls.items():
+        differences = [ours - theirs for ours, theirs in zip(refined, scores, strict=True)]
+        mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+        beaten = mean > deviation
+        clear += beaten
+        how = "" if beaten else "not "
+        parts.append(f"{_sign(mean)} ± {deviation:.4f} against {name}, {how}beyond one deviation")
+    word = {0: "beat none of its controls", len(controls): "beat its controls"}.get(
+        clear, "beat some of its controls"
+    )
+    return f"Over {len(refined)} seeds the search {word} in {metric}: {'; '.join(parts)}."
+
+
+def _sign(difference: float) -> str:
+    return f"{difference:+.4f}"
