@@ -53,8 +53,7 @@ class Writer:
                 if node.meta["shape"] is not None and not self.first:
                     self.first = str(node.target)
                 continue
-            if node.op == "get_attr":
-                self.variables[node] = self._stored(str(node.target))
+            if node.op == "get_attr":  # written where it is read, if it is
                 continue
             if node.op == "output":
                 lines.append(f"return {self._text(node.args[0], i, (0, 0))}")
@@ -116,7 +115,7 @@ class Writer:
 
     def _text(self, value: Any, i: int, place: tuple[Any, ...]) -> str:
         if isinstance(value, fx.Node):
-            return self.variables[value]
+            return self._read(value)
         if (i, place) in self.counted:
             times, self.uses_batch = self.counted[i, place], True
             return "n" if times == 1 else f"{times} * n"
@@ -147,12 +146,15 @@ class Writer:
         if not isinstance(source, fx.Node):
             return None
         if node.target is operator.getitem:
-            return self.variables[source] if batch_norm(self.model, source) else None
+            return self._read(source) if batch_norm(self.model, source) else None
         found = batch_norm(self.model, node)
         if found is not None:
-            return f"self.{self._layer(*found)}({self.variables[source]})"
+            return f"self.{self._layer(*found)}({self._read(source)})"
         merged = merged_dimensions(node)
-        return f"{self.variables[source]}.flatten{merged}" if merged else None
+        return f"{self._read(source)}.flatten{merged}" if merged else None
+
+    def _read(self, node: fx.Node) -> str:
+        return self._stored(str(node.target)) if node.op == "get_attr" else self.variables[node]
 
     def _layer(self, path: str, layer: nn.Module | None = None) -> str:
         """Return the attribute that holds the layer at ``path``, made as ``layer`` if that is given."""

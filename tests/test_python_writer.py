@@ -34,6 +34,7 @@ def test_the_norm_of_a_subclass_is_written_as_a_layer_that_trains() -> None:
     code, again = built(model)
     assert "self.norm = nn.BatchNorm2d(num_features=3)" in code
     assert "native_batch_norm" not in code
+    assert again.state_dict().keys() == model.state_dict().keys()
     for training in (False, True):
         model.train(training), again.train(training)
         assert torch.allclose(again(x), model(x), atol=1e-6)
