@@ -1,0 +1,34 @@
+"""docs/tutorial.md runs as it stands, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TUTORIAL = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text("utf-8")
+BLOCKS = re.findall(r"```(sh|python)(?: (\S+))?\n(.*?)```", TUTORIAL, re.DOTALL)
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+    environment = dict(os.environ)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["OMP_NUM_THREADS"] = "1"  # networks this small gain nothing by more
+    printed = []
+    for kind, name, text in BLOCKS:
+        assert bool(name) == (kind == "python"), "each file has a name"
+        if name:
+            (tmp_path / name).write_text(text)
+            continue
+        done = subprocess.run(
+            ["bash", "-e", "-c", text], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )  # fmt: skip
+        assert done.returncode == 0, f"{text}{done.stderr}"
+        printed.append(done.stdout)
+    everything = "".join(printed)
+    assert "controls, at equal cost" in everything
+    assert "torch.Size([5, 10])" in everything
+    assert everything.count("The search beat") >= 3
