@@ -26,6 +26,7 @@ from refiner.pareto import front_from_json, pick
 from refiner.report import change
 from refiner.result import cost_report, write_result
 from refiner.run_folder import RunFolder, check_free
+from refiner.search_run import kept_network
 from refiner.space import SearchSpace, offered_space, space_of
 
 from .options import absolute, candidate_list, check_new_file, model_arguments
@@ -220,7 +221,8 @@ def pick_architecture(
     """Rewrite a run's model to the best architecture of its front within budgets."""
     if out is not None:
         check_free(out)
-    points, original = front_from_json(RunFolder.open(folder).read_json("pareto.json"))
+    run = RunFolder.open(folder)
+    points, original = front_from_json(run.read_json("pareto.json"))
     limits = {}
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
@@ -239,10 +241,18 @@ def pick_architecture(
     spec = ModelSpec(**made["spec"])
     model, example = spec.build(), from_json(made["example_input"])
     space = space_of(given, model, example)
-    notes = []
+    notes, network = [], None
     if found.latency is not None:
         notes = [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
-    _rewrite(spec, model, space, found.vector, example, out=out, as_json=as_json, notes=notes)
+    if run.config().get("settings", {}).get("distill") is not None:
+        network = kept_network(run, model, space, found.vector)
+        notes += [
+            "its weights are those that the search left; tune it with `refine train --weights`"
+        ]
+    _rewrite(
+        spec, model, space, found.vector, example,
+        out=out, as_json=as_json, network=network, notes=notes,
+    )  # fmt: skip
 
 
 def _rewrite(
@@ -254,11 +264,14 @@ def _rewrite(
     *,
     out: Path | None,
     as_json: bool,
+    network: nn.Module | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Rewrite, report the cost, and write it all out if asked."""
+    """Rewrite, unless it was done already, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
-    rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
+    rewritten = network
+    if rewritten is None:
+        rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
     report = replace(report, notes=(*notes, *report.notes))

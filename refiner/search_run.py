@@ -5,13 +5,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from torch import nn
+
+from refiner.architecture import Vector
 from refiner.devices import Devices, make_listener
 from refiner.errors import RunError
 from refiner.loaders import mixed
 from refiner.progress import Progress
 from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig, SearchResult, WeightSharing
+from refiner.space import SearchSpace
 from refiner.strategy import Strategy
+from refiner.supernet import Supernet
 from refiner.task import Task, checked_task
 
 
@@ -114,6 +119,33 @@ def run_kept(
     if state is None:
         save()  # a run that is killed in its first epoch can go on, too
     return searching.run(progress=progress, on_epoch=keep, on_finish=save)
+
+
+def kept_network(
+    folder: RunFolder, model: nn.Module, space: SearchSpace, vector: Vector
+) -> nn.Module:
+    """Return an architecture of a search that a folder keeps, with the weights that the search left.
+
+    Norm statistics are those of the last time that its operations were scored; training renews them.
+
+    Args:
+        folder: of the run.
+        model: that was searched.
+        space: that was searched.
+        vector: the architecture.
+
+    Raises:
+        RunError: there is no checkpoint of the search, or it does not fit.
+    """
+    supernet = Supernet(model, space)
+    state = folder.load_checkpoint("search")
+    if state is None:
+        raise RunError(f"{folder.path} has no checkpoint of the search, which holds the weights.")
+    try:
+        supernet.model.load_state_dict(state["trainer"]["module"])
+    except (KeyError, RuntimeError) as error:
+        raise RunError(f"the checkpoint in {folder.path} does not fit this model.") from error
+    return supernet.emit(vector)
 
 
 def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:

@@ -561,6 +561,20 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     assert main(["train", "--resume", "taught"]) == 0
 
 
+def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
+    assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
+    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
+    assert main([*run, "--train-epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
+    macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
+    assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked"]) == 0
+    assert "that the search left" in capsys.readouterr().out.replace("\n", " ")
+    trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
+    assert torch.equal(trained["fc.weight"], picked["fc.weight"])
+    Path("run/checkpoint/search.pt").unlink()
+    assert main(["apply", "run", "--pick", f"macs={macs}"]) == 2
+    assert "no checkpoint of the search" in capsys.readouterr().err
+
+
 def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     run = [net, *SMALL, "--train-epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
     assert main([*run, "--json"]) == 0

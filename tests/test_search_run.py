@@ -4,15 +4,16 @@ import json
 
 import pytest
 import torch
-from models import MACRO_SPACE
+from models import MACRO_SPACE, TinyResNet, batches, images
 
+import refiner
 from refiner.devices import Devices
 from refiner.errors import ConfigError, RunError
 from refiner.macro_network import MacroNetwork
 from refiner.progress import Silent
-from refiner.run_folder import dropped_on_error, open_or_create
+from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search import Search, SearchConfig
-from refiner.search_run import run_kept, run_search
+from refiner.search_run import kept_network, run_kept, run_search
 from refiner.strategy_joint import JointConfig, JointStrategy
 from refiner.task import make_task
 from refiner.tensor_loader import TensorLoader
@@ -111,3 +112,24 @@ def test_a_new_search_is_prepared_once_before_its_first_checkpoint(fails, tmp_pa
         run(resume=False)
         run(resume=True)
     assert seen == [None]
+
+
+def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
+    model = TinyResNet()
+    config = refiner.SearchConfig(
+        epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, finalists=1
+    )
+    result = refiner.refine(
+        model, batches(3), batches(2, seed=1), strategy="random", search=config, controls=False,
+        distill=refiner.DistillConfig(steps=2, solve_batches=1), device="cpu", progress=False,
+        out=tmp_path / "run",
+    )  # fmt: skip
+    space = refiner.search_space(model, images())
+    folder = RunFolder.open(tmp_path / "run")
+    kept = kept_network(folder, model, space, result.architecture.vector).state_dict()
+    assert any(result.architecture.vector)
+    for key, value in result.model.state_dict().items():
+        assert torch.equal(value, kept[key]) or "running" in key or "tracked" in key, key
+    other = TinyResNet(width=8)
+    with pytest.raises(RunError, match="does not fit"):
+        kept_network(folder, other, refiner.search_space(other, images()), (0,) * 4)
