@@ -15,7 +15,7 @@ $(STAMP): pyproject.toml
 
 # The main job on the built-in data: search, final training of both networks, report, export.
 demo: install
-	$(BIN)/refine timm:resnet18 --data digits --warmup-epochs 3 --epochs 8 --train-epochs 8
+	$(BIN)/refine timm:resnet18 --data digits --warmup-epochs 3 --epochs 6 --train-epochs 5
 
 lint: install
 	$(BIN)/ruff check .

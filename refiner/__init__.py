@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from refiner.result import Result
     from refiner.rewriting import rewrite
     from refiner.search import Search, SearchConfig, SearchResult
+    from refiner.seeds import SeedsReport
     from refiner.skips import SkipEdge
     from refiner.slots import ConvSite, Frozen, Slot, find_slots
     from refiner.space import SearchSpace, search_space
@@ -54,6 +55,7 @@ _HOME = {
     "SearchConfig": "search",
     "SearchResult": "search",
     "SearchSpace": "space",
+    "SeedsReport": "seeds",
     "Segmentation": "task",
     "SkipEdge": "skips",
     "Slot": "slots",
@@ -95,6 +97,7 @@ __all__ = [
     "SearchConfig",
     "SearchResult",
     "SearchSpace",
+    "SeedsReport",
     "Segmentation",
     "SkipEdge",
     "Slot",
