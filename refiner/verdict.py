@@ -43,13 +43,11 @@ def verdict(metric: str, refined: float, controls: Mapping[str, float]) -> str:
     parts = [
         f"{_sign(refined - score)} against {name} ({score:.4f})" for name, score in controls.items()
     ]
-    beaten = sum(refined > score for score in controls.values())
-    word = {0: "beat none of its controls", len(controls): "beat its controls"}.get(
-        beaten, "beat some of its controls"
-    )
+    ahead = sum(refined > score for score in controls.values())
     return (
-        f"The search {word}: {metric} {refined:.4f} is {' and '.join(parts)}; another seed may turn small "
-        "differences, --seeds tells."
+        f"In this one run the search came out ahead of {_how_many(ahead, len(controls))}: {metric} "
+        f"{refined:.4f} is {' and '.join(parts)}. One run cannot tell a small difference from chance; "
+        "--seeds 3 can."
     )
 
 
@@ -74,10 +72,16 @@ def verdict_over_seeds(
         clear += beaten
         how = "" if beaten else "not "
         parts.append(f"{_sign(mean)} ± {deviation:.4f} against {name}, {how}beyond one deviation")
-    word = {0: "beat none of its controls", len(controls): "beat its controls"}.get(
-        clear, "beat some of its controls"
+    return (
+        f"Over {len(refined)} seeds the search beat {_how_many(clear, len(controls))} in {metric}: "
+        f"{'; '.join(parts)}."
     )
-    return f"Over {len(refined)} seeds the search {word} in {metric}: {'; '.join(parts)}."
+
+
+def _how_many(count: int, of: int) -> str:
+    if count == of:
+        return "its control" if of == 1 else f"its {of} controls"
+    return f"{'none' if count == 0 else count} of its {of} controls" if of > 1 else "no control"
 
 
 def _sign(difference: float) -> str:

@@ -63,7 +63,7 @@ def test_a_report_holds_controls_within_the_budget(tmp_path: Path) -> None:
             refiner.search_space(TinyResNet(), images(1)[0][0]).architecture(control.vector),
         )
         assert refiner.measure_cost(rewritten, torch.zeros(1, 3, 8, 8)).macs == control.macs
-    assert (report.verdict() or "").startswith("The search beat ")
+    assert (report.verdict() or "").startswith("In this one run the search came out ahead of ")
     written = json.loads((tmp_path / "run" / "report.json").read_text())
     assert Report.from_json(written).controls == report.controls
     page = (tmp_path / "run" / "report.md").read_text()

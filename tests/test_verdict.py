@@ -5,19 +5,28 @@ from refiner.verdict import Control, verdict, verdict_over_seeds
 
 def test_one_run_is_told_as_what_it_is() -> None:
     told = verdict("accuracy", 0.72, {"random search": 0.70, "all maxpool3x3": 0.65})
-    assert told.startswith(
-        "The search beat its controls: accuracy 0.7200 is +0.0200 against random"
+    assert told == (
+        "In this one run the search came out ahead of its 2 controls: accuracy 0.7200 is +0.0200 against "
+        "random search (0.7000) and +0.0700 against all maxpool3x3 (0.6500). One run cannot tell a small "
+        "difference from chance; --seeds 3 can."
     )
-    assert "+0.0700 against all maxpool3x3 (0.6500)" in told
-    assert "--seeds" in told
 
 
 @pytest.mark.parametrize(
     ("refined", "word"),
-    [(0.8, "beat its controls"), (0.65, "beat some of its"), (0.6, "beat none of its")],
+    [
+        (0.8, "ahead of its 2 controls"),
+        (0.65, "ahead of 1 of its 2"),
+        (0.6, "ahead of none of its 2"),
+    ],
 )
 def test_a_tie_is_not_won(refined: float, word: str) -> None:
     assert word in verdict("accuracy", refined, {"a": 0.7, "b": 0.6})
+
+
+def test_a_single_control() -> None:
+    assert "ahead of its control:" in verdict("accuracy", 0.8, {"a": 0.7})
+    assert "ahead of no control:" in verdict("accuracy", 0.6, {"a": 0.7})
 
 
 def test_over_seeds_differences_are_held_against_their_own_deviation() -> None:
@@ -27,7 +36,7 @@ def test_over_seeds_differences_are_held_against_their_own_deviation() -> None:
     # 0.02, 0.03, 0.04: mean 0.03, deviation 0.01. And 0.02, -0.06, 0.06: 0.0067 and 0.0611.
     assert "+0.0300 ± 0.0100 against random search, beyond one deviation" in told
     assert "+0.0067 ± 0.0611 against uniform, not beyond one deviation" in told
-    assert told.startswith("Over 3 seeds the search beat some of its controls in accuracy")
+    assert told.startswith("Over 3 seeds the search beat 1 of its 2 controls in accuracy: ")
 
 
 def test_a_control_goes_through_json() -> None:
