@@ -300,7 +300,7 @@ def compare_command(
     folders: Annotated[list[Path], typer.Argument(help="folders of runs", show_default=False)],
     as_json: Json = False,
 ) -> None:
-    """Show runs side by side: costs and scores of every network that they trained."""
+    """Show runs side by side: costs and scores of originals and refined networks."""
     from .compare import compare
 
     compare(folders, as_json=as_json)

@@ -83,7 +83,7 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
         yield progress
     except KeyboardInterrupt:
         progress.close()
-        if next(folder.glob("**/checkpoint/*.pt"), None) is not None:
+        if next((shown or folder).glob("**/config.json"), None) is not None:
             print(f"stopped; to go on: {resume} {shown or folder}", file=sys.stderr)
         raise
     finally:
@@ -115,7 +115,7 @@ def print_report(report: Report) -> None:
     )  # fmt: skip
     print_table("result", ("", "original", "refined", "change"), report.summary())
     if report.controls:
-        print_table("controls, at equal cost", CONTROL_HEAD, report.control_rows())
+        print_table("controls, of as many scores", CONTROL_HEAD, report.control_rows())
         print(report.verdict())
     print("architecture " + ",".join(map(str, report.vector)))
     for note in report.notes:

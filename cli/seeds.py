@@ -1,11 +1,13 @@
 """``refine MODEL --seeds N``: one run with several seeds, and a report over them."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from refiner.api import check_settings
+from refiner.budget import parse_budgets
 from refiner.errors import ConfigError, RunError
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
@@ -24,6 +26,7 @@ def start_seeds(options: RunOptions, count: int, *, out: Path | None, as_json: b
         raise ConfigError(f"--seeds is {count}. Give 2 or more, or leave it out.")
     folder = options.free_folder() if out is None else out
     check_run(options)
+    options.configs(), parse_budgets(options.budget)
     devices = check_settings(options.slots, options.strategy, options.device, options.precision)
     options = options.absolute()
     if devices.is_main:
@@ -31,7 +34,14 @@ def start_seeds(options: RunOptions, count: int, *, out: Path | None, as_json: b
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write_json(_FILE, {"seeds": count, "command": asdict(options)})
     devices.accelerator.wait_for_everyone()
-    _carry_out(options, count, folder, as_json=as_json)
+    try:
+        _carry_out(options, count, folder, as_json=as_json)
+    except Exception:
+        if devices.is_main and not any(folder.glob("seed-*/config.json")):
+            (folder / _FILE).unlink(missing_ok=True)  # nothing was begun that could go on
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def holds_seeds(folder: Path) -> bool:
@@ -43,12 +53,16 @@ def resume_seeds(folder: Path, *, model: str | None, as_json: bool) -> None:
     """Go on with the runs of several seeds: finished ones stay as they are."""
     kept = RunFolder(folder).read_json(_FILE)
     options = options_from(RunOptions, kept.get("command"), folder, model)
-    _carry_out(options, int(kept["seeds"]), folder, as_json=as_json)
+    if not isinstance(kept.get("seeds"), int):
+        raise RunError(f"{folder}/{_FILE} is damaged. Begin a new run.")
+    _carry_out(options, kept["seeds"], folder, as_json=as_json)
 
 
 def show_seeds(folder: Path, *, as_json: bool) -> None:
     """Print what the finished runs of several seeds found, all together."""
-    files = sorted(folder.glob("seed-*/report.json"))
+    files = sorted(
+        folder.glob("seed-*/report.json"), key=lambda f: int(f.parent.name.partition("-")[2])
+    )
     if len(files) < 2:
         raise RunError(
             f"{folder} holds {len(files)} finished runs, and a report over seeds wants two. Go on with "

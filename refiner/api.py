@@ -35,7 +35,7 @@ from refiner.surgery import copied
 from refiner.task import Task, checked_task
 from refiner.teacher import WithTeacher
 from refiner.training import TrainConfig, train
-from refiner.verdict import Control
+from refiner.verdict import Control, controls_from_json
 
 DISTILLED_SEARCH = SearchConfig(epochs=10, warmup_epochs=0, train_weights=False)
 """The search over distilled candidates, by default: strategy and scores alone."""
@@ -185,13 +185,14 @@ def refine(
     trained = None
     if train is not None and training:
         networks = {"baseline": copied(model), "refined": refined}
-        networks |= {control.kind: made(control.vector) for control in held}
-        del searching
+        alike = {c.kind: "refined" for c in held if c.vector == found.best.vector}
+        networks |= {c.kind: made(c.vector) for c in held if c.kind not in alike}
+        del searching, supernet  # only what is trained on is kept
         scores, measured = _train_alike(
             networks, model, train_batches, val_batches, task,
             devices=devices, config=train, seed=seed, progress=listener, folder=folder, tests=tests or {},
         )  # fmt: skip
-        held = [replace(control, trained=scores[control.kind]) for control in held]
+        held = [replace(c, trained=scores[alike.get(c.kind, c.kind)]) for c in held]
         trained = Trained(
             epochs=train.epochs, baseline=scores["baseline"], refined=scores["refined"], tests=measured
         )  # fmt: skip
@@ -249,7 +250,7 @@ def _controls(
 ) -> list[Control]:
     """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
     if folder is not None and folder.holds("controls.json"):
-        return [Control.from_json(each) for each in folder.read_json("controls.json")["controls"]]
+        return controls_from_json(folder.read_json("controls.json"))
     scored = score_controls(searching, progress)
     before = measure_cost(model, example_input)
     costs = points(space, before, [each for _, _, each in scored])
@@ -302,6 +303,8 @@ def _train_alike(
         ).score  # fmt: skip
         if name in ("baseline", "refined"):
             measured[name] = run_tests(network, tests)
+        network.zero_grad(set_to_none=True)
+        network.cpu()
     return scores, tuple(
         (name, measured["baseline"][name], measured["refined"][name]) for name in tests
     )

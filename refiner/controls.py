@@ -1,9 +1,9 @@
 """Controls: what a search is held against, on its own shared weights and within its own budgets.
 
-``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, of
-the same images, and the best that it recommends on the whole validation part is taken. ``uniform`` is
+``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, on
+the same validation images, and the best of as many finalists is taken. ``uniform`` is
 the best of the architectures that take no search at all: one operation in every slot that offers it; under
-a budget, in as few slots as keep to it, evenly spread from the first to the last.
+a budget, in as few slots as keep to it, evenly spread.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,16 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
     candidates = search.supernet.candidates
     if not isinstance(search.strategy, RandomStrategy):
         seed = derive_seed(search.seed, "control")
+        assert search.result is not None
+        finalists = len(search.result.finalists)  # those of other costs for the front among them
         random = Search(
             search.supernet,
             RandomStrategy(candidates, seed=seed, feasible=search.feasible),
             search.task, search.train_loader, search.val_loader, search.score_loader,
-            devices=search.devices, seed=seed, feasible=search.feasible,
-            config=replace(search.config, warmup_epochs=0, train_weights=False, front=0),
+            devices=search.devices, seed=search.seed, feasible=search.feasible,
+            config=replace(
+                search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
+            ),
         )  # fmt: skip
         found.append((RANDOM, "random search", random.run(progress=progress, name="control").best))
     uniform = uniform_vectors(candidates, search.feasible)
@@ -71,9 +75,5 @@ def uniform_vectors(
 
 
 def evenly(places: Sequence[int], count: int) -> list[int]:
-    """Return ``count`` of the places, evenly spread."""
-    return [
-        place
-        for i, place in enumerate(places)
-        if (i + 1) * count // len(places) > i * count // len(places)
-    ]
+    """Return ``count`` of the places, evenly spread: each from the middle of its share of them."""
+    return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]

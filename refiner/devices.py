@@ -149,10 +149,20 @@ class Devices:
             yield send_to_device(batch, self.device, non_blocking=True)
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """Return on every process what ``make`` gives on the main one; nowhere else is it called."""
-        value: list[Any] = [make() if self.is_main else None]
-        made: T = broadcast_object_list(value)[0]
-        return made
+        """Return on every process what ``make`` gives on the main one, or raise what it raises there."""
+        told: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                told[0] = make()
+            except Exception as error:
+                if self.processes == 1:
+                    raise
+                told[1] = error
+        made, failed = broadcast_object_list(told)
+        if failed is not None:
+            raise failed
+        given: T = made
+        return given
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""

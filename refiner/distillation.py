@@ -110,7 +110,7 @@ def distill(
         for _ in run(lambda place: place.accumulate, config.solve_batches, epoch):
             pass
         for place in places:
-            place.solve()
+            place.solve(devices)
 
     progress.begin("distil", config.steps)
     with _listening(places), account.counting(supernet.model):
@@ -120,6 +120,7 @@ def distill(
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
             before = account.forward
             for _ in run(lambda place: place.descend, config.steps, 1):
+                devices.average_gradients(supernet)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
@@ -129,7 +130,7 @@ def distill(
         for _ in run(lambda place: place.measure, config.solve_batches, 3):
             pass
     progress.end()
-    errors = {place.name: place.errors() for place in places}
+    errors = {place.name: place.errors(devices) for place in places}
     bad = [f"{op} of {name}" for name, row in errors.items() for op, e in row.items() if e != e]
     if bad:
         raise TrainingError(f"the error of {bad[0]} is not finite. Lower the learning rate.")
@@ -190,11 +191,11 @@ class _Place:
             before = self._sums[i]
             self._sums[i] = sums if before is None else (before[0] + sums[0], before[1] + sums[1])
 
-    def solve(self) -> None:
+    def solve(self, devices: Devices) -> None:
         for i, pointwise in enumerate(self.pointwise):
             if pointwise is None:
                 continue
-            gram, cross = self._sums[i]
+            gram, cross = map(devices.summed, self._sums[i])
             self._sums[i] = None
             count = gram[-1, -1]
             mean_F, mean_C = gram[-1, :-1] / count, cross[-1] / count
@@ -215,8 +216,8 @@ class _Place:
             self._errors[i] += float(self._error(i, operation(x), y))
         self._count += 1
 
-    def errors(self) -> dict[str, float]:
-        values = (self._errors / max(1, self._count)).tolist()
+    def errors(self, devices: Devices) -> dict[str, float]:
+        values = devices.mean(self._errors / max(1, self._count)).tolist()
         return dict(zip(self.candidates, values, strict=True))
 
     def _error(self, i: int, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

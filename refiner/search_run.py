@@ -126,7 +126,7 @@ def kept_network(
 ) -> nn.Module:
     """Return an architecture of a search that a folder keeps, with the weights that the search left.
 
-    Norm statistics are those of the last time that its operations were scored; training renews them.
+    Its norms have the statistics of ``model``: distilled candidates give what the convs before them gave, nearly.
 
     Args:
         folder: of the run.
@@ -145,7 +145,12 @@ def kept_network(
         supernet.model.load_state_dict(state["trainer"]["module"])
     except (KeyError, RuntimeError) as error:
         raise RunError(f"the checkpoint in {folder.path} does not fit this model.") from error
-    return supernet.emit(vector)
+    network = supernet.emit(vector)
+    buffers = dict(network.named_buffers())
+    for name, original in model.named_buffers():
+        if name in buffers and buffers[name].shape == original.shape:
+            buffers[name].copy_(original)
+    return network
 
 
 def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:

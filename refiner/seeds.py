@@ -39,12 +39,12 @@ class SeedsReport:
         Scores are those after training or, where nothing was trained, in the supernet.
 
         Raises:
-            RunError: fewer than two, or of runs with different settings.
+            RunError: fewer than two, of different models or settings, or without scores.
         """
         if len(reports) < 2:
             raise RunError("a report over seeds wants two runs or more. Give --seeds 2 or more.")
         first = reports[0]
-        if any((r.metric, _settings(r)) != (first.metric, _settings(first)) for r in reports):
+        if any(_kind(r) != _kind(first) for r in reports):
             raise RunError("these runs differ by more than their seed. Give runs of one command.")
         trained = [report.trained for report in reports]
         rows = []
@@ -54,6 +54,8 @@ class SeedsReport:
             rows.append(_row("original", before, scores))
         ours = [r.trained.refined if r.trained else r.search_score for r in reports]
         refined = tuple(score for score in ours if score is not None)
+        if len(refined) < len(reports):
+            raise RunError("these runs have no scores. Give runs that searched or trained.")
         rows.append(_row("refined", [report.after for report in reports], refined))
         controls = {}
         for kind, name in _NAMES.items():
@@ -80,8 +82,10 @@ class SeedsReport:
         ]
 
 
-def _settings(report: Report) -> list[tuple[str, str]]:
-    return [(k, v) for k, v in report.settings if k not in ("seed", "search.spent")]
+def _kind(report: Report) -> tuple[Any, ...]:
+    """Return what has to be alike in all runs."""
+    settings = [(k, v) for k, v in report.settings if k not in ("seed", "search.spent")]
+    return report.metric, report.before, report.trained is None, settings
 
 
 def _row(name: str, costs: Sequence[Any], scores: tuple[float, ...]) -> Row:

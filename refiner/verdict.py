@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from refiner.errors import RunError, one_line
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
@@ -30,6 +32,20 @@ class Control:
     def from_json(cls, document: dict[str, Any]) -> "Control":
         """Return what :func:`dataclasses.asdict` gave."""
         return cls(**{**document, "vector": tuple(document["vector"])})
+
+
+def controls_from_json(document: Any) -> list[Control]:
+    """Return the controls that controls.json holds.
+
+    Raises:
+        RunError: the document is damaged.
+    """
+    try:
+        return [Control.from_json(each) for each in document["controls"]]
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"controls.json is damaged: {one_line(error)}. Delete it to score them again."
+        ) from error
 
 
 def verdict(metric: str, refined: float, controls: Mapping[str, float]) -> str:

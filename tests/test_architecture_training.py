@@ -53,6 +53,17 @@ def test_an_architecture_is_trained_and_its_folder_is_that_of_a_run(architecture
     assert [line["epoch"] for line in lines] == [1, 2, 3]
 
 
+def test_the_model_as_it_came_teaches(architecture) -> None:
+    def distance(weight: float) -> float:
+        config = replace(CONFIG, teacher_weight=weight)
+        model = net().eval()
+        result = trained(model, architecture=architecture, config=config)
+        with torch.no_grad():
+            return float((result.model(images()) - model(images())).square().mean())
+
+    assert distance(1.0) < 0.5 * distance(0.0), "random labels lead away from the original"
+
+
 def test_a_training_that_was_broken_off_goes_on_to_the_bit(architecture, tmp_path) -> None:
     whole = trained(architecture=architecture, task=HeadTask(), out=tmp_path / "whole")
 

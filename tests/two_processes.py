@@ -9,8 +9,11 @@ import torch
 from models import TinyResNet
 from torch.utils.data import DataLoader, TensorDataset
 
+from refiner.controls import score_controls
 from refiner.devices import Devices
+from refiner.distillation import DistillConfig, distill
 from refiner.evaluation import evaluate
+from refiner.progress import Silent
 from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.space import search_space
@@ -62,6 +65,12 @@ def main(out: Path) -> None:
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]
+    found["controls"] = [
+        [k, list(s.vector), s.score] for k, _, s in score_controls(search, Silent())
+    ]
+    warm = Supernet(model, space)
+    errors = distill(warm, train_part, task, devices=devices, config=DistillConfig(steps=3))
+    found["distilled"] = [errors, digest(warm)]
     shuffled = DataLoader(listed.dataset, 3, shuffle=True)
     loader = devices.loader(shuffled)
     seen = []
