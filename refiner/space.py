@@ -140,7 +140,7 @@ def search_space(
         allow_larger=allow_larger,
     )
     if not space.slots:
-        raise ModelError(_no_slot(model, space.frozen))
+        raise ModelError(_no_slot(model, space.frozen, granularity))
     return space
 
 
@@ -190,7 +190,7 @@ def offered_space(
     )
 
 
-def _no_slot(model: nn.Module, frozen: Sequence[Frozen]) -> str:
+def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularity) -> str:
     name = type(model).__name__
     if not frozen:
         return f"{name} has no convs, so there is nothing to refine. Give a convolutional model."
@@ -198,9 +198,10 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen]) -> str:
     for conv in frozen:
         reasons[conv.reason] = reasons.get(conv.reason, 0) + 1
     listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
+    more = "" if granularity == "all" else "Take pointwise convs as well (--slots all), n"
     return (
         f"none of the {len(frozen)} convs of {name} can change: {listed}. "
-        "Name other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
+        f"{more or 'N'}ame other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
 
 
