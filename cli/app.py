@@ -133,7 +133,7 @@ def run(
     controls: Annotated[
         bool,
         typer.Option(
-            help="also score and train what the search has to beat at equal cost: random search, and one "
+            help="also score and train what the search has to beat: random search of as many scores, and one "
             "operation everywhere; about as long again"
         ),
     ] = True,

@@ -33,7 +33,7 @@ from refiner.strategies import check_strategy, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, checked_task
-from refiner.teacher import WithTeacher
+from refiner.teacher import taught
 from refiner.training import TrainConfig, train
 from refiner.verdict import Control, controls_from_json
 
@@ -91,7 +91,7 @@ def refine(
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with, the refined one from them and new ones, or,
             after ``distill``, from those that the search left. Without it the refined model keeps these.
-        controls: also score what the search has to beat at equal cost, random search and one operation
+        controls: also score what the search has to beat, random search of as many scores and one operation
             everywhere, train it like the refined model, and report whether it was beaten. This takes
             about as long again as the scores and the training do.
         seed: fixes the run on a CPU to the bit.
@@ -285,10 +285,7 @@ def _train_alike(
     All but the ``baseline`` have the model as teacher, where the settings ask for one.
     """
     scores, measured = {}, {}
-    taught: Task = task
-    if config.teacher_weight:
-        teacher = copied(model).to(devices.device)
-        taught = WithTeacher(task, teacher, weight=config.teacher_weight)
+    with_teacher = taught(task, model, config.teacher_weight, devices.device)
     for name, network in networks.items():
 
         def keep(state: dict[str, Any], name: str = name) -> None:
@@ -296,7 +293,7 @@ def _train_alike(
                 folder.save_checkpoint(name, state)
 
         scores[name] = train(
-            network, train_batches, val_batches, task if name == "baseline" else taught,
+            network, train_batches, val_batches, task if name == "baseline" else with_teacher,
             devices=devices, config=config, seed=derive_seed(seed, "final"),
             name=f"train {name}", progress=progress,
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,

@@ -21,9 +21,8 @@ from refiner.result import Result, cost_report, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import dropped_on_error, open_or_create
 from refiner.space import offered_space, space_of
-from refiner.surgery import copied
 from refiner.task import Task, checked_task
-from refiner.teacher import WithTeacher
+from refiner.teacher import taught
 from refiner.training import TrainConfig, train
 
 
@@ -106,13 +105,10 @@ def train_architecture(
             folder.record({"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]})
             folder.save_checkpoint("train", state)
 
-    taught: Task = task
-    if config.teacher_weight:
-        teacher = copied(model).to(devices.device)
-        taught = WithTeacher(task, teacher, weight=config.teacher_weight)
     with dropped_on_error(folder if devices.is_main else None):
         trained = train(
-            network, devices.loader(loader), devices.loader(val_loader, even=False), taught,
+            network, devices.loader(loader), devices.loader(val_loader, even=False),
+            taught(task, model, config.teacher_weight, devices.device),
             devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
             state=state, on_epoch=keep,
         )  # fmt: skip

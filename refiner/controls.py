@@ -15,8 +15,7 @@ from refiner.progress import Progress
 from refiner.randomness import derive_seed
 from refiner.search import Scored, Search
 from refiner.strategy_random import RandomStrategy
-
-RANDOM, UNIFORM = "random", "uniform"
+from refiner.verdict import RANDOM, UNIFORM
 
 
 def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:

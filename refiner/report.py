@@ -71,7 +71,7 @@ class Report:
     """(vector, that score) of each architecture that was scored so, best first."""
     trained: Trained | None = None
     controls: tuple[Control, ...] = ()
-    """What the search has to beat, at equal cost; see controls.py."""
+    """What the search has to beat; see controls.py."""
     settings: tuple[tuple[str, str], ...] = ()
     """What the run was made with, for people."""
     notes: tuple[str, ...] = ()
@@ -186,7 +186,10 @@ class Report:
         ]
         if self.controls:
             lines += ["## Controls", ""]
-            lines += [f"{self.verdict()} Each at the search's own cost and within its budgets.", ""]
+            lines += [
+                f"{self.verdict()} Random search was told as many scores; all keep to the budgets.",
+                "",
+            ]
             lines += _table(CONTROL_HEAD, self.control_rows())
             lines += ["", *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.controls)]
             lines += [""]

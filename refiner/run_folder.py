@@ -1,7 +1,7 @@
 """A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
 
-config.json  latency.json  metrics.jsonl  checkpoint/{search,baseline,refined}.pt
-architecture.json  report.json  report.md  refined.ts  refined.safetensors
+config.json  latency.json  controls.json  metrics.jsonl  checkpoint/{search,baseline,refined,random,uniform}.pt
+architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """
 
 import contextlib

@@ -7,9 +7,9 @@ from typing import Any
 
 from refiner.errors import RunError
 from refiner.report import Report
-from refiner.verdict import verdict_over_seeds
+from refiner.verdict import RANDOM, UNIFORM, verdict_over_seeds
 
-_NAMES = {"random": "random search", "uniform": "uniform, the best"}
+_NAMES = {RANDOM: "random search", UNIFORM: "uniform, the best"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from torch import nn
 
 from refiner.errors import ConfigError
 from refiner.inputs import tensors_in
+from refiner.surgery import copied
 from refiner.task import Task
 
 
@@ -76,6 +77,13 @@ class WithTeacher(nn.Module):
     def score(self, sums: torch.Tensor) -> float:
         """Return what the task's ``score`` does."""
         return self.task.score(sums)
+
+
+def taught(task: Task, model: nn.Module, weight: float, device: torch.device) -> Task:
+    """Return ``task`` with a copy of ``model`` on the device as teacher; the task itself where ``weight`` is 0."""
+    if not weight:
+        return task
+    return WithTeacher(task, copied(model).to(device), weight=weight)
 
 
 def squared_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

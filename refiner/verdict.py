@@ -11,13 +11,16 @@ from typing import Any
 
 from refiner.errors import RunError, one_line
 
+RANDOM, UNIFORM = "random", "uniform"
+"""Kinds of controls."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
     """An architecture that a search has to beat; see controls.py."""
 
     kind: str
-    """``random`` or ``uniform``."""
+    """``RANDOM`` or ``UNIFORM``."""
     name: str
     """For people: ``random search``, ``all depthwise3x3``."""
     vector: tuple[int, ...]
