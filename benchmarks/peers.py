@@ -94,8 +94,8 @@ def searched(epochs: int) -> SearchConfig:
 
 MODES = {
     "cpu": Mode(
-        networks={"resnet20/2": ((8, 16, 32), 3)},
-        images=4000, tested=5000, base_epochs=15, tune_epochs=4, search=searched(6),
+        networks={"resnet20": ((16, 32, 64), 3)},
+        images=8000, tested=8000, base_epochs=16, tune_epochs=5, search=searched(6),
         distill=DistillConfig(steps=100), divisor=4,
     ),
     "gpu": Mode(

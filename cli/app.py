@@ -325,7 +325,7 @@ def slots_command(
     as_json: Json = False,
 ) -> None:
     """Show MODEL's slots, their candidates and costs, every frozen conv and skip edge; trains nothing."""
-    from .inspect import show_slots
+    from .slots import show_slots
 
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
@@ -370,7 +370,7 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Rewrite MODEL to an architecture without a search, and report its cost."""
-    from .inspect import apply_architecture, pick_architecture
+    from .apply import apply_architecture, pick_architecture
 
     if pick:
         _refuse(

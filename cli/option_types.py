@@ -20,7 +20,7 @@ Slots = Annotated[
 Candidates = Annotated[
     str | None,
     typer.Option(
-        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3",
+        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3,lowrank2,lowrank4",
         show_default=False,
     ),
 ]

@@ -77,7 +77,7 @@ def refine(
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         slots: ``conv``, ``block`` or ``all``; see :func:`refiner.search_space`.
-        candidates: names; by default the paper's four, and more for ``all``.
+        candidates: names; by default ``DEFAULT_CANDIDATES``, and more for ``all``.
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
@@ -158,6 +158,7 @@ def refine(
         searching = Search(
             supernet, proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed,
+            teacher=None if distill is None else copied(model).to(devices.device),
             feasible=None if feasible.unlimited else feasible, cost=lambda v: float(feasible.cost(v)[0]),
         )  # fmt: skip
 

@@ -5,6 +5,7 @@ with a pointwise conv, also where the channel count stays. All of them give the 
 size for every input size. Parameter-free pools have names of their own, ``plain_*``.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,13 @@ from refiner.errors import ConfigError
 ORIGINAL = "original"
 """Name of index 0 of every slot: the operation as it came."""
 
-DEFAULT_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
+PAPER_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """What the paper's experiments offer, in the order of its indices."""
 
-FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "lowrank1x1", "factorised", "identity")
+DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
+"""The paper's, and those that keep most of what a trained conv has learned."""
+
+FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
 """What pointwise and grouped convs are offered as well, where these are slots."""
 
 _Pools = dict[int, Callable[..., nn.Module]]
@@ -191,25 +195,30 @@ def _build_plain_pool(spec: ConvSpec, *, kernel: int, kind: _Pools) -> nn.Module
     return _chain(_pool(spec, kernel, kind))
 
 
+def _own_conv(spec: ConvSpec, *, groups: int, out_channels: int, bias: bool) -> list[nn.Module]:
+    """Return the slot's conv with other groups or channels, its window as it is."""
+    make = partial(
+        _CONV[len(spec.kernel_size)],
+        spec.in_channels,
+        out_channels,
+        spec.kernel_size,
+        stride=spec.stride,
+        dilation=spec.dilation,
+        groups=groups,
+        bias=bias,
+        padding_mode=spec.padding_mode,
+    )
+    return _with_padding(spec, spec.padding, True, make)
+
+
 def _build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
     """Return the slot's conv in more groups, behind a channel shuffle by which each group sees all.
 
     Source: Zhang et al., ShuffleNet, 2018, section 3.1.
     """
-    conv = _CONV[len(spec.kernel_size)]
     groups = spec.groups * parts
-    make = partial(
-        conv,
-        spec.in_channels,
-        spec.out_channels,
-        spec.kernel_size,
-        stride=spec.stride,
-        dilation=spec.dilation,
-        groups=groups,
-        bias=spec.bias,
-        padding_mode=spec.padding_mode,
-    )
-    return _chain([nn.ChannelShuffle(groups), *_with_padding(spec, spec.padding, True, make)])
+    conv = _own_conv(spec, groups=groups, out_channels=spec.out_channels, bias=spec.bias)
+    return _chain([nn.ChannelShuffle(groups), *conv])
 
 
 def _divides(spec: ConvSpec, *, parts: int) -> bool:
@@ -217,24 +226,29 @@ def _divides(spec: ConvSpec, *, parts: int) -> bool:
     return spec.in_channels % groups == 0 and spec.out_channels % groups == 0
 
 
-def _rank(spec: ConvSpec) -> int:
-    """Return the rank at which two pointwise convs have half the parameters of one."""
-    channels = spec.in_channels + spec.out_channels
-    return spec.in_channels * spec.out_channels // (2 * channels)
+class LowRank(nn.Sequential):
+    """The slot's conv to few channels, and a pointwise conv from these to all.
+
+    The best one for given inputs is known in closed form; see distillation.py.
+
+    Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
+    """
 
 
-def _build_low_rank(spec: ConvSpec) -> nn.Module:
-    conv, rank = _CONV[len(spec.kernel_size)], _rank(spec)
-    return nn.Sequential(
-        conv(spec.in_channels, rank, 1, stride=spec.stride, bias=False),
-        conv(rank, spec.out_channels, 1, bias=spec.bias),
-    )
+def _rank(spec: ConvSpec, parts: int) -> int:
+    """Return the most channels with which the two convs have one of ``parts`` of the slot's weights."""
+    inputs = spec.in_channels * math.prod(spec.kernel_size)
+    return inputs * spec.out_channels // (parts * (inputs + spec.out_channels))
 
 
-def _is_pointwise(spec: ConvSpec) -> bool:
-    """Return whether a conv mixes channels alone, all of them, enough to be worth factors."""
-    plain = set(spec.kernel_size) == {1} and spec.groups == 1
-    return plain and not any(p for pair in spec.padding for p in pair) and _rank(spec) > 0
+def _build_low_rank(spec: ConvSpec, *, parts: int) -> nn.Module:
+    rank = _rank(spec, parts)
+    pointwise = _CONV[len(spec.kernel_size)](rank, spec.out_channels, 1, bias=spec.bias)
+    return LowRank(*_own_conv(spec, groups=1, out_channels=rank, bias=False), pointwise)
+
+
+def _has_rank(spec: ConvSpec, *, parts: int) -> bool:
+    return spec.groups == 1 and _rank(spec, parts) > 0
 
 
 def _build_factorised(spec: ConvSpec) -> nn.Module:
@@ -324,6 +338,11 @@ for _parts in (2, 4):
         partial(_build_shuffle, parts=_parts),
         fits=partial(_divides, parts=_parts),
     )
-register_candidate("lowrank1x1", _build_low_rank, fits=_is_pointwise)
+for _parts in (2, 4):
+    register_candidate(
+        f"lowrank{_parts}",
+        partial(_build_low_rank, parts=_parts),
+        fits=partial(_has_rank, parts=_parts),
+    )
 register_candidate("factorised", _build_factorised, fits=_can_be_factorised)
 register_candidate("identity", _build_identity, fits=_keeps_shape)

@@ -47,7 +47,8 @@ class Controller(nn.Module):
         temperature, tanh_constant: of the logits. ENAS's macro script takes no temperature, which is 1, and
             1.5; 5.0 and 2.5 are what implementations after it take.
         generator: for the initial weights, uniform in [-0.1, 0.1] as in ENAS.
-        feasible: what may be sampled; all else has the probability zero. Everything by default.
+        feasible: what may be sampled, alike before training; all else has the probability zero. Everything
+            by default.
     """
 
     def __init__(
@@ -115,8 +116,10 @@ class Controller(nn.Module):
             logits = (self.output(state[0]) + self.slot_bias[slot])[:, operation_of]
             logits = self.tanh_constant * torch.tanh(logits / self.temperature)
             if self.feasible is not None:
+                # As in random search, so that an untrained policy is uniform over the set.
                 ways_MV = torch.from_numpy(self.feasible.ways(slot, spent_MR))
-                logits = logits.masked_fill(ways_MV == 0, _IMPOSSIBLE)
+                share_MV = ways_MV / ways_MV.amax(dim=1, keepdim=True)
+                logits = logits + share_MV.log().clamp(min=_IMPOSSIBLE).to(logits.dtype)
             log_p = F.log_softmax(logits, dim=1)
             if given is not None:
                 index_M = given[:, slot]

@@ -34,7 +34,7 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
             search.supernet,
             RandomStrategy(candidates, seed=seed, feasible=search.feasible),
             search.task, search.train_loader, search.val_loader, search.score_loader,
-            devices=search.devices, seed=search.seed, feasible=search.feasible,
+            devices=search.devices, teacher=search.teacher, seed=search.seed, feasible=search.feasible,
             config=replace(
                 search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
             ),

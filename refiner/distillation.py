@@ -4,10 +4,11 @@ The model runs as it came, the supernet's zero vector, in eval mode, and at each
 candidates see the conv's input and are drawn to its output: one pass serves all slots and candidates.
 The loss of a candidate is its squared error over the variance of the conv's output, channel by
 channel, so 1 is as good as the mean and 0 is the conv itself. Where a candidate ends in a pointwise conv,
-as all of the paper's do, the best one for what stands before it is solved for by least squares.
+as all of the paper's do, the best one for what stands before it is solved for by least squares; where it
+is of low rank, both of its convs are, by the principal components of the output.
 
 Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), section 3.1.
-Suffixes: F features, C channels of the output.
+Suffixes: F features, C channels of the output, R components.
 """
 
 import itertools
@@ -20,9 +21,11 @@ import torch
 from torch import nn
 
 from refiner.account import Account
+from refiner.candidates import LowRank
 from refiner.devices import Devices
 from refiner.errors import ConfigError, TrainingError
 from refiner.evaluation import checked, length
+from refiner.layers import CONV_TYPES
 from refiner.loaders import generators_of
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
@@ -155,19 +158,23 @@ class _Place:
         self.operations = list(mixed.operations)[1:]
         self.pointwise = [_last_pointwise(operation) for operation in self.operations]
         self.centred = [centred or (p is not None and p.bias is not None) for p in self.pointwise]
+        plain = type(mixed.operations[0]) in CONV_TYPES  # others may compute the weight they use
+        self.factors = [plain and isinstance(operation, LowRank) for operation in self.operations]
+        """Whether an operation's best weights are those of the conv, in few components."""
         self.learns = [
-            len(list(operation.parameters()))
-            > (0 if pointwise is None else len(list(pointwise.parameters())))
-            for operation, pointwise in zip(self.operations, self.pointwise, strict=True)
+            not factors and len(list(operation.parameters())) > len(_parameters(pointwise))
+            for factors, operation, pointwise in zip(
+                self.factors, self.operations, self.pointwise, strict=True
+            )
         ]
-        """Whether least squares leaves something to learn."""
+        """Whether the closed forms leave something to learn."""
         self.phase: _Phase = self.measure
         self._sums: list[Any] = [None] * len(self.operations)
         self._errors = torch.zeros(len(self.operations), dtype=torch.float64)
         self._count = 0
 
     def learned(self) -> list[nn.Parameter]:
-        """Return the parameters that least squares alone does not settle."""
+        """Return the parameters that no closed form settles."""
         learning = itertools.compress(self.operations, self.learns)
         return [p for operation in learning for p in operation.parameters() if p.requires_grad]
 
@@ -184,7 +191,10 @@ class _Place:
         ):
             if pointwise is None:
                 continue
-            feature_F = _rows(operation[:-1](x) if isinstance(operation, nn.Sequential) else x)
+            if self.factors[i]:
+                feature_F = target_C
+            else:
+                feature_F = _rows(operation[:-1](x) if isinstance(operation, nn.Sequential) else x)
             one = feature_F.new_ones(len(feature_F), 1)
             feature_F = torch.cat([feature_F, one], dim=1)
             sums = feature_F.T @ feature_F, feature_F.T @ target_C
@@ -203,6 +213,9 @@ class _Place:
             if self.centred[i]:
                 gram = gram - mean_F[:, None] * mean_F
                 cross = cross - mean_F[:, None] * mean_C
+            if self.factors[i]:
+                self._factor(self.operations[i], pointwise, gram, mean_C)
+                continue
             ridge = _RIDGE * gram.diagonal().mean().clamp(min=1e-12)
             gram.diagonal().add_(ridge)
             weight_FC = torch.linalg.solve(gram, cross)
@@ -210,6 +223,40 @@ class _Place:
                 pointwise.weight.copy_(weight_FC.T.reshape(pointwise.weight.shape))
                 if pointwise.bias is not None:
                     pointwise.bias.copy_(mean_C - mean_F @ weight_FC)
+
+    def _factor(
+        self, operation: nn.Module, pointwise: _Conv, moment: torch.Tensor, mean_C: torch.Tensor
+    ) -> None:
+        """Set the two convs by the principal components of the conv's output, channels of unit variance.
+
+        Args:
+            operation: the conv to R channels and the pointwise conv.
+            pointwise: the latter.
+            moment: C x C, of the output, about its mean where ``centred``.
+            mean_C: of the output.
+
+        Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
+        """
+        conv = self.mixed.operations[0]
+        assert isinstance(conv, _Conv)
+        assert isinstance(operation, nn.Sequential)
+        few = operation[-2]
+        assert isinstance(few, _Conv)
+        variance_C = moment.diagonal()
+        scale_C = (variance_C.clamp(min=_LEAST_VARIANCE * variance_C.mean()) + _TINY).sqrt()
+        _, vectors_CC = torch.linalg.eigh(moment / scale_C[:, None] / scale_C)
+        vectors_CR = vectors_CC[:, -few.out_channels :]
+        down_RF = (vectors_CR / scale_C[:, None]).T @ conv.weight.detach().flatten(1).to(moment)
+        up_CR = vectors_CR * scale_C[:, None]
+        # Each component's two rows of weights are of one length, so that both learn alike.
+        balance_R = (up_CR.norm(dim=0) / down_RF.norm(dim=1).clamp(min=_TINY)).sqrt()
+        with torch.no_grad():
+            few.weight.copy_((down_RF * balance_R[:, None]).reshape(few.weight.shape))
+            pointwise.weight.copy_((up_CR / balance_R).reshape(pointwise.weight.shape))
+            if pointwise.bias is not None:
+                kept = vectors_CR / scale_C[:, None]
+                bias_C = 0 if conv.bias is None else conv.bias.to(mean_C)
+                pointwise.bias.copy_(mean_C - up_CR @ (kept.T @ (mean_C - bias_C)))
 
     def measure(self, x: torch.Tensor, y: torch.Tensor) -> None:
         for i, operation in enumerate(self.operations):
@@ -236,6 +283,10 @@ def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:
     if norm is None:
         return False
     return isinstance(supernet.mixed(norm).operations[0], nn.modules.batchnorm._NormBase)
+
+
+def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
+    return [] if module is None else list(module.parameters())
 
 
 def _last_pointwise(operation: nn.Module) -> _Conv | None:

@@ -9,7 +9,7 @@ recommends is scored on the whole validation part, and the best is taken.
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,9 +25,11 @@ from refiner.loaders import generators_of
 from refiner.pareto import spread
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
+from refiner.scores import Scores
 from refiner.strategy import Ladder, Strategy
 from refiner.strategy_random import RandomStrategy
 from refiner.task import Task
+from refiner.teacher import Likeness
 from refiner.training import TrainConfig, WeightTrainer
 
 
@@ -120,6 +122,9 @@ class Search:
         score_loader: validation batches that the strategy's rewards come from, a few at a time, so they
             should mix the classes (:func:`refiner.loaders.mixed`); by default ``val_loader``.
         devices: where.
+        teacher: a trained network, on the device, where the shared weights stand in for its parts. Then the
+            strategy's rewards are how alike to its outputs those of an architecture are (teacher.py); by default
+            they are the task's score, by which the finalists are compared in any case.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy knows
@@ -137,14 +142,15 @@ class Search:
         score_loader: Any = None,
         *,
         devices: Devices,
+        teacher: nn.Module | None = None,
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
         cost: Callable[[Vector], float] | None = None,
     ) -> None:
         self.feasible, self.cost = feasible, cost
-        self.told: dict[Vector, list[float]] = {}
-        """All scores told of each architecture."""
+        self.told = Scores()
+        """What the strategy was told."""
         self.supernet, self.strategy = supernet, strategy
         self.train_loader, self.val_loader = train_loader, val_loader
         self.score_loader = val_loader if score_loader is None else score_loader
@@ -159,6 +165,9 @@ class Search:
         self.task = self.trainer.task
         with seeded(derive_seed(seed, "rehearsal"), self.generators):
             rehearse(self.network, val_loader, self.task, devices)
+        self.teacher = teacher
+        self.reward = self.task if teacher is None else self._likeness(teacher)
+        """What the scores that the strategy is told come from."""
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
@@ -193,7 +202,8 @@ class Search:
         uniform = RandomStrategy(
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
-        with self.account.counting(self.network):
+        teacher = nullcontext() if self.teacher is None else self.account.counting(self.teacher)
+        with self.account.counting(self.network), teacher:
             if self.epoch < warm:
                 progress.begin("warm-up", warm * steps, self.epoch * steps)
                 while self.epoch < warm:
@@ -210,6 +220,13 @@ class Search:
                 self.result = self._finish(progress)
                 on_finish()
         return self.result
+
+    def _likeness(self, teacher: nn.Module) -> Task:
+        """Return the task that compares with a teacher, or the search's own where it shows no output."""
+        likeness = Likeness(self.task, teacher)
+        with seeded(derive_seed(self.seed, "rehearsal"), self.generators), self.devices.autocast():
+            batch = next(iter(self.devices.batches(self.val_loader)))
+            return likeness if likeness.knows(self.network, batch) else self.task
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
@@ -247,11 +264,10 @@ class Search:
             vectors = self.strategy.ask(config.samples)
             scores = []
             for vector in vectors:
-                scores.append(self._score(vector, train_batches, batches))
+                scores.append(self._score(vector, train_batches, batches, self.reward))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
             self.strategy.tell(vectors, scores)
-            for vector, score in zip(vectors, scores, strict=True):
-                self.told.setdefault(vector, []).append(score)
+            self.told.tell(vectors, scores)
             metrics = self.strategy.metrics()
             tells.append({"vectors": [list(v) for v in vectors], "scores": scores, **metrics})
             self.last = dict(metrics)
@@ -277,9 +293,11 @@ class Search:
         self.supernet.select(vector)
         recalibrate(self.network, train_batches, self.task, self.devices)
 
-    def _score(self, vector: Vector, train_batches: list[Any], val_batches: Any) -> float:
+    def _score(
+        self, vector: Vector, train_batches: list[Any], val_batches: Any, task: Task
+    ) -> float:
         self._select(vector, train_batches)
-        return evaluate(self.network, val_batches, self.task, self.devices)
+        return evaluate(self.network, val_batches, task, self.devices)
 
     def _finish(self, progress: Progress) -> SearchResult:
         recommended = self.strategy.recommend(self.config.finalists)
@@ -296,7 +314,7 @@ class Search:
         with self._end() as train_batches:
             for vector in vectors:
                 batches = self.devices.batches(self.val_loader)
-                score = self._score(vector, train_batches, batches)
+                score = self._score(vector, train_batches, batches, self.task)
                 scored.append(Scored(vector=vector, score=score))
                 progress.advance(1, **{self.task.metric: score}, vector=short(vector))
         scored.sort(key=lambda s: -s.score)
@@ -318,8 +336,8 @@ class Search:
         if isinstance(self.strategy, Ladder):
             return self.strategy.ladder(self.config.front)
         means = {
-            vector: sum(scores) / len(scores)
-            for vector, scores in self.told.items()
+            vector: mean
+            for vector, mean in self.told.means().items()
             if self.feasible is None or self.feasible.holds(vector)
         }
         return spread(means, self.cost, self.config.front)
@@ -339,7 +357,7 @@ class Search:
             "epoch": self.epoch,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
-            "told": [(list(vector), scores) for vector, scores in self.told.items()],
+            "told": self.told.state_dict(),
             "spent": [self.account.forward, self.account.backward],
             "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
             if self.result
@@ -351,7 +369,7 @@ class Search:
         self.epoch = state["epoch"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
-        self.told = {tuple(vector): list(scores) for vector, scores in state["told"]}
+        self.told.load_state_dict(state["told"])
         self.account = Account(*state["spent"])
         self.last = dict(self.strategy.metrics())
         if state["finalists"] is not None:

@@ -91,7 +91,7 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
 def candidate_names(
     candidates: Sequence[str] | None, granularity: Granularity = "conv"
 ) -> tuple[str, ...]:
-    """Return the names of candidates to offer: by default the paper's four, and further ones for ``all``.
+    """Return the names of candidates to offer: ``DEFAULT_CANDIDATES``, and further ones for ``all``.
 
     Raises:
         ConfigError: an unknown candidate, or one named twice.
@@ -124,8 +124,8 @@ def search_space(
         model: any conv model; never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
         granularity: ``conv``, ``block`` or ``all``, which has the pointwise convs for slots as well.
-        candidates: names, in the order that their indices follow; by default the paper's four, and for
-            ``all`` those of ``FURTHER_CANDIDATES`` after them.
+        candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, and
+            for ``all`` those of ``FURTHER_CANDIDATES`` after them.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:

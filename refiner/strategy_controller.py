@@ -6,6 +6,7 @@ ENAS has no ``s``. Here it is the moving root mean square of ``R - b``, so that 
 means the same whether rewards differ by tenths or, as near the end of a search, by thousandths.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from refiner.architecture import Vector
 from refiner.controller import Controller, Samples
 from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
+from refiner.scores import Scores
 from refiner.strategy import Choices
 
 
@@ -72,6 +74,7 @@ class ControllerStrategy:
         """Moving average of the reward."""
         self.square: float | None = None
         """Moving average of (reward - baseline) squared."""
+        self.scores = Scores()
         self.entropy = float("nan")
         self.gradients: dict[str, float] = {}
         """Norm of the last policy gradient of each domain."""
@@ -84,6 +87,7 @@ class ControllerStrategy:
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Take one step of policy gradient; the architectures should be drawn by :meth:`ask`."""
+        self.scores.tell(vectors, scores)
         rewards = torch.tensor(scores, dtype=torch.float32)
         if self.baseline is None:
             self.baseline = float(rewards.mean())
@@ -113,6 +117,11 @@ class ControllerStrategy:
         return policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
 
     def recommend(self, count: int) -> list[Vector]:
+        """Return by turns the likeliest architectures, the greedy one first, and those that scored best."""
+        pairs = itertools.zip_longest(self._likeliest(count), self.scores.best(count))
+        return list(dict.fromkeys(v for pair in pairs for v in pair if v is not None))[:count]
+
+    def _likeliest(self, count: int) -> list[Vector]:
         """Return the greedy architecture and samples, by their likelihood."""
         vectors = {tuple(self.controller.greedy().tolist())}
         for _ in range(8):
@@ -148,6 +157,7 @@ class ControllerStrategy:
             "square": self.square,
             "entropy": self.entropy,
             "gradients": dict(self.gradients),
+            "scores": self.scores.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -157,6 +167,7 @@ class ControllerStrategy:
         self.generator.set_state(state["generator"])
         self.baseline, self.square = state["baseline"], state["square"]
         self.entropy, self.gradients = state["entropy"], dict(state["gradients"])
+        self.scores.load_state_dict(state["scores"])
 
 
 def adam(parameters: Iterable[nn.Parameter], config: ControllerConfig) -> torch.optim.Adam:

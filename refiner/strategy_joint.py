@@ -13,6 +13,7 @@ from refiner.controller import Samples
 from refiner.joint_controller import DOMAINS, JointController, JointSamples
 from refiner.macro import MacroSpace
 from refiner.randomness import derive_seed
+from refiner.scores import Scores
 from refiner.strategy_controller import ControllerConfig, ControllerStrategy, adam
 
 
@@ -48,6 +49,7 @@ class JointStrategy(ControllerStrategy):
         self.controller = self.joint  # type: ignore[assignment]
         self.optimizer = adam(self.joint.parameters(), self.config)
         self.baseline = self.square = None
+        self.scores = Scores()
         self.entropy = float("nan")
         self.gradients: dict[str, float] = {}
 

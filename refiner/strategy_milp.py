@@ -24,6 +24,7 @@ from refiner.architecture import Vector
 from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
+from refiner.scores import Scores
 from refiner.strategy import Choices
 
 _Swap = tuple[int, int]
@@ -49,24 +50,21 @@ class MilpStrategy:
         generator = torch.Generator().manual_seed(derive_seed(seed, "milp"))
         order = torch.randperm(len(swaps), generator=generator).tolist()
         self.swaps: list[_Swap] = [swaps[i] for i in order]
-        self.scores: dict[Vector, list[float]] = {}
-        """All scores told of each architecture."""
+        self.scores = Scores()
         self._solved: tuple[int, list[Vector]] | None = None
 
     def ask(self, count: int) -> list[Vector]:
         """Return what is to be scored next: what was told of the least, in the order of the rounds."""
-        if not self.scores:
+        if not len(self.scores):
             wanted = [self.zero, *self._singles()]
         else:
             wanted = list(dict.fromkeys(self._rounds()))
-        told = {vector: len(self.scores.get(vector, ())) for vector in wanted}
-        ordered = sorted(wanted, key=lambda vector: told[vector])  # stable: rounds keep their order
+        ordered = sorted(wanted, key=self.scores.count)  # stable: rounds keep their order
         return list(itertools.islice(itertools.cycle(ordered), count))
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Remember the scores."""
-        for vector, score in zip(vectors, scores, strict=True):
-            self.scores.setdefault(tuple(vector), []).append(float(score))
+        self.scores.tell(vectors, scores)
         self._solved = None
 
     def recommend(self, count: int) -> list[Vector]:
@@ -92,7 +90,7 @@ class MilpStrategy:
 
     def metrics(self) -> dict[str, float]:
         """Return how many of the swaps have a score, and what the best solution is expected to have."""
-        if not self.scores:
+        if not len(self.scores):
             return {}
         known = sum(single in self.scores for single in self._singles())
         return {"swaps": float(known), "expected": self._expected(self._solutions(1)[0])}
@@ -101,13 +99,13 @@ class MilpStrategy:
         """Return the scores and the order of the swaps."""
         return {
             "swaps": [list(swap) for swap in self.swaps],
-            "scores": [(list(vector), scores) for vector, scores in self.scores.items()],
+            "scores": self.scores.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
         self.swaps = [(slot, index) for slot, index in state["swaps"]]
-        self.scores = {tuple(vector): list(scores) for vector, scores in state["scores"]}
+        self.scores.load_state_dict(state["scores"])
         self._solved = None
 
     def _with(self, *swaps: _Swap) -> Vector:
@@ -132,8 +130,7 @@ class MilpStrategy:
             yield from (self._with(*pair) for pair in itertools.islice(pairs, 3 * len(swapped)))
 
     def _mean(self, vector: Vector) -> float | None:
-        scores = self.scores.get(vector)
-        return sum(scores) / len(scores) if scores else None
+        return self.scores.mean(vector) if vector in self.scores else None
 
     def _effect(self, swap: _Swap) -> float:
         """Return how a swap alone changes the score; unknown ones as the mean of the known."""

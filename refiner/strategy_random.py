@@ -8,6 +8,7 @@ import torch
 from refiner.architecture import Vector
 from refiner.feasible import FeasibleSet
 from refiner.randomness import derive_seed
+from refiner.scores import Scores
 from refiner.strategy import Choices
 
 
@@ -26,8 +27,7 @@ class RandomStrategy:
         self.sizes = [len(names) for names in choices]
         self.feasible = feasible
         self.generator = torch.Generator().manual_seed(derive_seed(seed, "random"))
-        self.scores: dict[Vector, list[float]] = {}
-        """All scores told of each architecture."""
+        self.scores = Scores()
 
     def ask(self, count: int) -> list[Vector]:
         """Return ``count`` uniform architectures."""
@@ -52,30 +52,22 @@ class RandomStrategy:
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Remember the scores."""
-        for vector, score in zip(vectors, scores, strict=True):
-            self.scores.setdefault(tuple(vector), []).append(float(score))
+        self.scores.tell(vectors, scores)
 
     def recommend(self, count: int) -> list[Vector]:
         """Return the architectures of the highest mean score, or fresh ones if none was told."""
-        if not self.scores:
-            return list(dict.fromkeys(self.ask(count)))
-        mean = {vector: sum(scores) / len(scores) for vector, scores in self.scores.items()}
-        return sorted(mean, key=lambda vector: (-mean[vector], vector))[:count]
+        return self.scores.best(count) or list(dict.fromkeys(self.ask(count)))
 
     def metrics(self) -> dict[str, float]:
         """Return the best mean score so far."""
-        if not self.scores:
-            return {}
-        return {"best": max(sum(scores) / len(scores) for scores in self.scores.values())}
+        best = self.scores.best(1)
+        return {"best": self.scores.mean(best[0])} if best else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the generator's state and the scores."""
-        return {
-            "generator": self.generator.get_state(),
-            "scores": [(list(vector), scores) for vector, scores in self.scores.items()],
-        }
+        return {"generator": self.generator.get_state(), "scores": self.scores.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
         self.generator.set_state(state["generator"])
-        self.scores = {tuple(vector): list(scores) for vector, scores in state["scores"]}
+        self.scores.load_state_dict(state["scores"])

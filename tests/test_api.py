@@ -117,6 +117,7 @@ def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path)
 
 def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
     times = {"original": 2.0, "depthwise3x3": 1.0, "maxpool3x3": 3.0, "avgpool3x3": 1.5}
+    times |= {"lowrank2": 3.0, "lowrank4": 3.0}
     measured = []
 
     def measure(space, model, example_input, *, devices):
@@ -143,7 +144,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
     assert result.search == whole.search
     assert result.architecture.candidates == (("original", "depthwise3x3", "avgpool3x3"),) * 4
     settings = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    assert settings["candidates"][0] == list(times)
+    assert settings["candidates"][-1] == list(times)
     before, after = result.report.latency_predicted
     assert before.median == 10.0
     assert after.median <= 8.0

@@ -17,7 +17,7 @@ def space():
     ("vector", "message"),
     [
         ((0, 0), "has 2 numbers"),
-        ((0, 0, 0, 4), "no candidate 4"),
+        ((0, 0, 0, 6), "no candidate 6"),
         ((0, -1, 0, 0), "no candidate -1"),
     ],
 )

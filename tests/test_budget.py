@@ -6,6 +6,7 @@ from models import TinyResNet, images
 
 import refiner
 from refiner.budget import Budget, parse_budgets, within_budgets
+from refiner.candidates import PAPER_CANDIDATES
 from refiner.cost import measure_cost
 from refiner.errors import ConfigError
 from refiner.latency import Conditions, Latency, LatencyTable
@@ -104,7 +105,7 @@ def test_without_a_budget_everything_is_within_it() -> None:
 
 def test_a_latency_budget_offers_no_slower_candidate() -> None:
     model, x = TinyResNet(), images()
-    space = search_space(model, x)
+    space = search_space(model, x, candidates=PAPER_CANDIDATES)
     original, fast, slow, middle = (Latency(median=m, noise=0.0) for m in (2.0, 1.0, 3.0, 1.5))
     row = [original, fast, slow, middle]
     latencies = table(space, [row, [original, slow, slow, slow], row, row])

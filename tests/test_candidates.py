@@ -127,7 +127,10 @@ def test_three_dimensions_and_inputs_smaller_than_the_kernel() -> None:
 
 def test_parameters_of_what_pointwise_and_grouped_convs_are_offered_by_hand() -> None:
     pointwise = conv_spec(nn.Conv2d(24, 8, 1))
-    assert parameters(get_candidate("lowrank1x1").build(pointwise)) == 3 * 24 + 3 * 8 + 8
+    assert parameters(get_candidate("lowrank2").build(pointwise)) == 3 * 24 + 3 * 8 + 8
+    spatial = conv_spec(nn.Conv2d(16, 16, 3, padding=1, bias=False))
+    assert parameters(get_candidate("lowrank2").build(spatial)) == 7 * (16 * 9 + 16)
+    assert parameters(get_candidate("lowrank4").build(spatial)) == 3 * (16 * 9 + 16)
     assert parameters(get_candidate("shuffle4").build(pointwise)) == 24 * 8 // 4 + 8
     grouped = conv_spec(nn.Conv2d(24, 48, 3, 2, 1, groups=3, bias=False))
     assert parameters(get_candidate("shuffle2").build(grouped)) == 24 * 48 * 9 // 6
@@ -138,10 +141,10 @@ def test_where_they_fit() -> None:
     def fits(name: str, conv: nn.Module) -> bool:
         return get_candidate(name).fits(conv_spec(conv))
 
-    assert fits("lowrank1x1", nn.Conv2d(8, 8, 1, 2))
-    assert not fits("lowrank1x1", nn.Conv2d(8, 8, 3))
-    assert not fits("lowrank1x1", nn.Conv2d(8, 8, 1, groups=2))
-    assert not fits("lowrank1x1", nn.Conv2d(2, 1, 1))  # half of it is nothing
+    assert fits("lowrank2", nn.Conv2d(8, 8, 1, 2))
+    assert fits("lowrank2", nn.Conv2d(8, 8, 3))
+    assert not fits("lowrank2", nn.Conv2d(8, 8, 1, groups=2))
+    assert not fits("lowrank2", nn.Conv2d(2, 1, 1))  # half of it is nothing
     assert fits("shuffle4", nn.Conv2d(8, 12, 3, padding=1))
     assert not fits("shuffle4", nn.Conv2d(8, 6, 3, padding=1))
     assert not fits("shuffle4", nn.Conv2d(8, 8, 3, padding=1, groups=4))

@@ -207,7 +207,7 @@ def test_slots_and_apply(net, capsys) -> None:
     assert document["share_in_slots"] == {"conv": share, "all": share}
     assert main(["slots", net]) == 0
     shown = capsys.readouterr().out
-    assert "2 slots, 16 architectures" in shown
+    assert "2 slots, 25 architectures" in shown
     assert shown.splitlines()[-1] == (
         f"MACs in reach: {100 * share:.0f} % with --slots conv, {100 * share:.0f} % with --slots all"
     )
@@ -477,10 +477,10 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     from refiner.latency import Conditions, Latency, LatencyTable
 
     def measured(space, model, example_input, *, devices):
-        times = [Latency(median=4.0 - k, noise=0.0) for k in range(4)]
+        times = [Latency(median=7.0 - k, noise=0.0) for k in range(6)]
         return LatencyTable(
             conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
-            model=Latency(median=10.0, noise=0.0),
+            model=Latency(median=16.0, noise=0.0),
             slots={
                 slot.name: dict(zip(names, times, strict=False))
                 for slot, names in zip(space.slots, space.candidates, strict=True)
@@ -492,13 +492,13 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     assert main(run) == 0
     assert "latency.json" in capsys.readouterr().out
     pareto = json.loads(Path("run/pareto.json").read_text())
-    assert pareto["original"]["latency"] == 10.0
+    assert pareto["original"]["latency"] == 16.0
     fast = min(point["latency"] for point in pareto["front"])
     assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json"]) == 0
     picked = json.loads(capsys.readouterr().out)
-    assert 10.0 - sum(picked["vector"]) == fast
+    assert 16.0 - sum(picked["vector"]) == fast
     assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
-    assert main(["apply", "run", "--pick", f"latency={10 * fast + 0.01}%"]) == 0
+    assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%"]) == 0
     assert main(["apply", "run", "--pick", "latency=1%"]) == 2
     assert f"the least: latency {fast:.2f} ms" in capsys.readouterr().err
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from refiner.controller import Controller
+from refiner.feasible import FeasibleSet
 
 CHOICES = [["original", "a", "b"], ["original", "b"], ["original", "a", "b", "c"]]
 
@@ -58,3 +59,17 @@ def test_log_probabilities_have_gradients() -> None:
     controller = make()
     controller.evaluate(torch.tensor([[0, 1, 3]])).log_prob_M.sum().backward()
     assert all(p.grad is not None for p in controller.parameters())
+
+
+def test_a_new_controller_is_near_uniform_over_what_is_feasible() -> None:
+    # Costs of 3 x 2 x 4 choices, of which few cost 10 or 11: the first slot's likeliest is its dearest.
+    costs = [[[6], [3], [0]], [[3], [0]], [[4], [3], [2], [0]]]
+    feasible = FeasibleSet(costs, [0], [11], least_used=0.9)
+    controller = Controller(CHOICES, generator=torch.Generator().manual_seed(0), feasible=feasible)
+    every = torch.cartesian_prod(torch.arange(3), torch.arange(2), torch.arange(4))
+    inside = [row for row in every.tolist() if 10 <= int(feasible.cost(row)[0]) <= 11]
+    assert 0 < len(inside) < len(every)
+    p = controller.evaluate(torch.tensor(inside)).log_prob_M.detach().exp()
+    assert torch.allclose(p, torch.full_like(p, 1 / len(inside)), rtol=0.05)
+    drawn = controller.sample(200, torch.Generator().manual_seed(1)).index_MS.tolist()
+    assert {tuple(row) for row in drawn} <= {tuple(row) for row in inside}

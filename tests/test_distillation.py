@@ -53,6 +53,52 @@ def test_least_squares_finds_the_pointwise_conv_that_is_there(bias: bool, norm: 
     assert errors["conv"]["maxpool3x3"] > 0.05
 
 
+class TwoFactors(nn.Module):
+    """A conv whose output has three components, so that half of its weights can give all of it."""
+
+    def __init__(self, *, bias: bool, norm: bool, kind: type[nn.Conv2d] = nn.Conv2d) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 3, 3, padding=1)
+        self.conv = kind(3, 12, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(12) if norm else nn.Identity()
+        generator = torch.Generator().manual_seed(4)
+        up, down = torch.randn(12, 3, generator=generator), torch.randn(3, 27, generator=generator)
+        with torch.no_grad():
+            self.conv.weight.copy_((up @ down).reshape(12, 3, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.norm(self.conv(self.stem(x))).mean((2, 3))
+        return output
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (True, True)])
+def test_the_factors_of_a_conv_of_low_rank_are_found(bias: bool, norm: bool) -> None:
+    model = TwoFactors(bias=bias, norm=norm).eval()
+    net, errors = distilled(model, DistillConfig(steps=0))
+    half = net.candidates[0].index("lowrank2")  # rank 27 * 12 // (2 * 39) = 4
+    assert errors["conv"]["lowrank2"] < 1e-6
+    assert errors["conv"]["lowrank4"] > 0.01  # rank 2
+    net.select((0,))
+    with torch.no_grad():
+        before = net.model(BATCHES[0][0])
+        net.select((half,))
+        assert torch.allclose(net.model(BATCHES[0][0]), before, atol=1e-3)
+
+
+class HalfWeight(nn.Conv2d):
+    """Computes the weight that it uses, as a standardised conv does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight * self.weight.abs(), self.bias)
+
+
+def test_factors_of_a_conv_that_computes_its_weight_are_learned() -> None:
+    model = TwoFactors(bias=False, norm=True, kind=HalfWeight).eval()
+    _, solved = distilled(model, DistillConfig(steps=0))
+    _, stepped = distilled(model, DistillConfig(steps=60, learning_rate=0.01))
+    assert stepped["conv"]["lowrank2"] < 0.95 * solved["conv"]["lowrank2"]
+
+
 def test_steps_bring_a_depthwise_conv_nearer() -> None:
     model = TinyResNet().eval()
     _, solved = distilled(model, DistillConfig(steps=0))

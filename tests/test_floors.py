@@ -44,7 +44,7 @@ FLOORS = [
         "teacher",
     },
     {"architecture", "identities"},
-    {"space", "macro", "pareto", "data"},
+    {"space", "macro", "pareto", "data", "scores"},
     {
         "macro_network",
         "cost",

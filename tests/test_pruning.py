@@ -102,7 +102,7 @@ SHUFFLED = ("original", "shuffle2", "original", "original", "depthwise3x3")
         (lambda: UNet(width=8), 16, MIXED, {}),
         (lambda: UNet(width=8), 16, SHUFFLED, {}),
         (lambda: timm.create_model("resnet18", num_classes=10), 32, SHUFFLED, {}),
-        (lambda: timm.create_model("mobilenetv2_035"), 32, ("depthwise3x3", "lowrank1x1"),
+        (lambda: timm.create_model("mobilenetv2_035"), 32, ("depthwise3x3", "lowrank2"),
          {"granularity": "all"}),
     ],
     ids=["tiny", "tiny-more", "plain", "unet", "unet-shuffled", "resnet18-shuffled", "mobilenet"],

@@ -71,7 +71,7 @@ def test_architectures_of_other_costs_are_scored_along() -> None:
     zero, one, two, four = (0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)
     search = make("random", config=replace(CONFIG, epochs=0, finalists=1))
     search.cost = lambda vector: float(vector.count(0))
-    search.told = {zero: [0.9], one: [0.5, 0.7], two: [0.05], four: [0.1]}
+    search.told.tell([zero, one, one, two, four], [0.9, 0.5, 0.7, 0.05, 0.1])
     result = search.run()
     assert {f.vector for f in result.finalists} >= {four, one, zero}  # two is dear and bad
     assert two not in {f.vector for f in result.finalists}
@@ -149,7 +149,7 @@ def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
             return float("-inf")
 
     search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
-    search.task = Endless()
+    search.task = search.reward = Endless()
     with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
         search.run()
     assert search.strategy.metrics() == {}
@@ -164,3 +164,30 @@ def test_settings_out_of_range(field: str) -> None:
 def test_short_vectors() -> None:
     assert short((1, 0, 12)) == "1,0,12"
     assert short((1,) * 30) == "1,1,1,1,1,1,1,1,1,...,1,1,1,1,1,1,1,1,1"
+
+
+def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by_the_score() -> (
+    None
+):
+    torch.manual_seed(7)
+    model = TinyResNet().eval()
+    space = search_space(model, images())
+    config = SearchConfig(
+        epochs=1, warmup_epochs=0, tells=2, samples=3, finalists=3, train_weights=False
+    )
+    search = Search(
+        Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
+        batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model, config=config,
+    )  # fmt: skip
+    records: list[dict] = []
+    result = search.run(on_epoch=records.append)
+    told = records[0]["tells"]
+    scores = [s for tell in told for s in tell["scores"]]
+    assert all(s <= 0 for s in scores)
+    zero = told[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
+    assert told[0]["scores"][zero] == max(told[0]["scores"])
+    assert all(0 <= f.score <= 1 for f in result.finalists)
+    norms = scored = 2 * 3 * 8  # tells, samples, images of a batch
+    finals = len(result.finalists) * (2 + 3) * 8
+    asked = 2 * 8  # the teacher, once for each batch
+    assert search.account.forward == 2 * norms + scored + finals + asked

@@ -8,7 +8,7 @@ from refiner.conv_spec import conv_spec
 from refiner.errors import ArchitectureError, ConfigError, ModelError
 from refiner.space import original_parameters, search_space, space_of
 
-PAPER = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3")
+DEFAULT = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3", "lowrank2", "lowrank4")
 
 
 @pytest.fixture
@@ -17,8 +17,13 @@ def space():
 
 
 def test_index_0_is_the_original_and_the_rest_keep_the_order_named(space) -> None:
-    assert space.candidates == (PAPER,) * 4
-    assert space.size == 4**4
+    assert space.candidates == (
+        DEFAULT[:-1],
+        DEFAULT[:-1],
+        DEFAULT,
+        DEFAULT,
+    )  # 36 * 4 // (4 * 40) = 0
+    assert space.size == 5**2 * 6**2
     other = search_space(TinyResNet(), images(), candidates=["avgpool3x3", "conv3x3", "maxpool3x3"])
     assert other.candidates[0] == ("original", "avgpool3x3", "maxpool3x3")
 
@@ -96,6 +101,6 @@ def test_pointwise_convs_are_slots_where_all_are_asked_for() -> None:
     assert {s.conv for slot in some.slots for s in slot.sites} < convs
     assert "s3.b2.conv1.conv" in convs
     names = every.candidates[[slot.name for slot in every.slots].index("s3.b2.conv1.conv")]
-    assert names == ("original", "shuffle2", "shuffle4", "lowrank1x1", "identity")
+    assert names == ("original", "lowrank2", "lowrank4", "shuffle2", "shuffle4", "identity")
     architecture = every.architecture([len(names) - 1 for names in every.candidates])
     assert space_of(architecture, model, x).slots == every.slots

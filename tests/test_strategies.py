@@ -136,3 +136,15 @@ def test_the_optimizer_of_every_controller_is_as_configured() -> None:
     for strategy in strategies:
         (group,) = strategy.optimizer.param_groups
         assert (group["lr"], group["betas"], group["eps"]) == (0.003, (0.0, 0.999), 1e-3)
+
+
+def test_the_controller_recommends_what_scored_best_beside_what_it_finds_likely() -> None:
+    strategy = make_strategy("controller", CHOICES, 0)
+    best = (2, 1, 3, 1)
+    strategy.tell([(0, 0, 0, 0), best, (1, 0, 0, 1)], [0.4, 0.9, 0.5])
+    recommended = strategy.recommend(4)
+    assert isinstance(strategy, ControllerStrategy)
+    greedy = tuple(strategy.controller.greedy().tolist())
+    assert recommended[0] == greedy
+    assert best in recommended[:2]
+    assert (1, 0, 0, 1) in recommended

@@ -9,7 +9,7 @@ from refiner.devices import Devices
 from refiner.errors import ConfigError
 from refiner.surgery import copied
 from refiner.task import Classification, Regression, make_task, softened_divergence
-from refiner.teacher import WithTeacher, squared_error
+from refiner.teacher import Likeness, WithTeacher, squared_error
 from refiner.training import TrainConfig, train
 
 
@@ -66,3 +66,62 @@ def test_another_shape_of_output_is_refused() -> None:
         task.loss(model, (images(count=4), torch.arange(4)))
     with pytest.raises(ConfigError, match="weight is 2"):
         WithTeacher(make_task("classification"), model, weight=2)
+
+
+class Counted(nn.Module):
+    """Halves its input, and counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x / 2
+
+
+def test_likeness_is_the_divergence_by_hand_and_asks_the_teacher_once_for_an_input() -> None:
+    teacher = Counted()
+    likeness = Likeness(Regression(), teacher)
+    one, two = torch.tensor([[2.0], [-2.0]]), torch.tensor([[4.0], [0.0], [-4.0]])
+    networks = [nn.Identity(), nn.Identity()]
+    for network in networks:
+        sums = sum(likeness.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
+        # Teacher: 1, -1 and 2, 0, -2; errors 1, 1 and 4, 0, 4, over variances 1 and 8/3: 1 and 1.
+        assert likeness.score(sums) == pytest.approx(-1.0)
+    assert teacher.calls == 2
+    one.mul_(2)
+    likeness.measure(networks[0], (one, torch.zeros_like(one)))
+    assert teacher.calls == 3, "an input that was written to is another one"
+    assert likeness.score(likeness.measure(teacher, (two, torch.zeros_like(two)))) == 0.0
+
+
+def test_likeness_weighs_batches_by_their_samples() -> None:
+    likeness = Likeness(Classification(), nn.Linear(3, 4))
+    model = nn.Linear(3, 4)
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(6, dtype=torch.long)
+    with torch.no_grad():
+        whole = likeness.measure(model, (x, labels))
+        parts = [likeness.measure(model, (x[a:b], labels[a:b])) for a, b in ((0, 2), (2, 6))]
+    assert torch.allclose(whole, parts[0] + parts[1], atol=1e-5)
+    assert not model._forward_hooks
+
+
+class BackDoor(Classification):
+    """Never calls the model itself."""
+
+    def measure(self, model: nn.Module, batch) -> torch.Tensor:
+        return super().measure(model.forward, batch)
+
+    def loss(self, model: nn.Module, batch) -> torch.Tensor:
+        return super().loss(model.forward, batch)
+
+
+def test_a_task_that_does_not_call_the_network_shows_nothing_to_compare() -> None:
+    model = nn.Linear(3, 4)
+    batch = torch.randn(2, 3), torch.zeros(2, dtype=torch.long)
+    assert Likeness(Classification(), model).knows(model, batch)
+    assert not Likeness(BackDoor(), model).knows(model, batch)
+    with pytest.raises(ConfigError, match="does not call the network itself"):
+        WithTeacher(BackDoor(), model).loss(model, batch)

@@ -1,0 +1,155 @@
+"""``refine apply``: rewrite a model to a given architecture, or to one of a run's front; nothing is trained."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+import refiner
+from refiner.architecture import Architecture, with_model
+from refiner.budget import parse_budgets
+from refiner.devices import Devices
+from refiner.errors import ArchitectureError, ConfigError, RunError
+from refiner.inputs import first_sample, from_json, to_json
+from refiner.models import ModelSpec
+from refiner.pareto import front_from_json, pick
+from refiner.result import cost_report, write_result
+from refiner.run_folder import RunFolder, check_free
+from refiner.search_run import kept_network
+from refiner.space import SearchSpace, space_of
+
+from .example_input import example_input
+from .options import absolute, model_arguments
+from .screen import print_report
+from .slots import model_space
+
+
+def apply_architecture(
+    source: str,
+    text: str,
+    *,
+    slots: str,
+    candidates: str | None,
+    allow_larger: bool,
+    input_size: str | None,
+    data: str | None,
+    model_arg: Sequence[str],
+    pretrained: bool,
+    weights: str | None,
+    seed: int,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Rewrite a model to a vector or an architecture.json; report, and write it out if asked."""
+    if out is not None:
+        check_free(out)
+    spec = ModelSpec(
+        source=absolute(source), arguments=model_arguments(model_arg), pretrained=pretrained,
+        weights=weights, seed=seed,
+    )  # fmt: skip
+    given = Architecture.load(text) if text.endswith(".json") else None
+    if given is not None and (slots != "conv" or candidates is not None or allow_larger):
+        raise ConfigError(
+            f"{text} holds its slots and candidates. Leave --slots, --candidates and --allow-larger out."
+        )
+    made = given.model or {} if given is not None else {}
+    spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
+    model = spec.build()
+    if input_size is None and data is None and "example_input" in made:
+        example = from_json(made["example_input"])
+    else:
+        example = example_input(model, input_size, data)
+    if given is not None:
+        space, vector = space_of(given, model, example), given.vector
+    else:
+        space, vector = model_space(model, example, slots, candidates, allow_larger), _vector(text)
+    _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
+
+
+def pick_architecture(
+    folder: Path, budgets: Sequence[str], *, out: Path | None, as_json: bool
+) -> None:
+    """Rewrite a run's model to the best architecture of its front within budgets."""
+    if out is not None:
+        check_free(out)
+    run = RunFolder.open(folder)
+    points, original = front_from_json(run.read_json("pareto.json"))
+    limits = {}
+    for budget in parse_budgets(budgets):
+        if budget.resource not in original:
+            raise ConfigError(
+                f"the front of {folder} tells no {budget.resource}. Pick by {' or '.join(original)}."
+            )
+        limits[budget.resource] = budget.most(original[budget.resource])
+    found = pick(points, limits)
+    given = Architecture.load(folder / "architecture.json")
+    made = given.model or {}
+    if "spec" not in made or "example_input" not in made:
+        raise RunError(
+            f"{folder} does not tell how its model was made, since Python code made it. Its "
+            f"pareto.json has the vector {','.join(map(str, found.vector))}: use refiner.rewrite there."
+        )
+    spec = ModelSpec(**made["spec"])
+    model, example = spec.build(), from_json(made["example_input"])
+    space = space_of(given, model, example)
+    notes, network = [], None
+    if found.latency is not None:
+        notes = [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
+    if run.config().get("settings", {}).get("distill") is not None:
+        network = kept_network(run, model, space, found.vector)
+        notes += [
+            "its weights are those that the search left; tune it with `refine train --weights`"
+        ]
+    _rewrite(
+        spec, model, space, found.vector, example,
+        out=out, as_json=as_json, network=network, notes=notes,
+    )  # fmt: skip
+
+
+def _rewrite(
+    spec: ModelSpec,
+    model: nn.Module,
+    space: SearchSpace,
+    vector: tuple[int, ...],
+    example: Any,
+    *,
+    out: Path | None,
+    as_json: bool,
+    network: nn.Module | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Rewrite, unless it was done already, report the cost, and write it all out if asked."""
+    architecture = space.architecture(vector)
+    rewritten = network
+    if rewritten is None:
+        rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
+    one = first_sample(example)
+    report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
+    report = replace(report, notes=(*notes, *report.notes))
+    if out is not None:
+        folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
+        write_result(
+            folder,
+            model=rewritten,
+            architecture=with_model(
+                architecture, {"spec": spec.to_json(), "example_input": to_json(example)}
+            ),
+            report=report,
+            example_input=example,
+        )
+    if as_json:
+        print(json.dumps(report.to_json()))
+    else:
+        print_report(report)
+
+
+def _vector(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        raise ArchitectureError(
+            f"{text!r} is neither a file that ends in .json nor a vector such as 1,0,0,2."
+        ) from None

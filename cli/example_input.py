@@ -1,0 +1,38 @@
+"""The input that a command traces a model with."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.data import load_data
+from refiner.errors import ConfigError, one_line
+from refiner.loaders import example_of
+from refiner.models import default_input_size, input_channels
+
+
+def example_input(model: nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:
+    """Return two samples: of a data set, or random ones of the given or the model's own size."""
+    if data is None:
+        return _random_input(model, size)
+    if size is not None:
+        raise ConfigError("--input-size and --data both tell the input's size. Give one.")
+    return example_of(load_data(data, channels=input_channels(model), seed=seed).train)
+
+
+def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
+    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
+    shape: tuple[int, ...]
+    if size is None:
+        shape = default_input_size(model)
+    else:
+        try:
+            shape = tuple(int(part) for part in size.split(","))
+        except ValueError:
+            raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
+        if min(shape) < 1:
+            raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
+    try:
+        return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    except RuntimeError as error:
+        raise ConfigError(f"--input-size {size!r} is too large: {one_line(error, 100)}") from error

@@ -1,0 +1,163 @@
+"""``refine slots``: what a search may change, and what each change costs; nothing is trained."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import refiner
+from refiner.cost import slot_costs
+from refiner.devices import Devices
+from refiner.drawing import network_svg
+from refiner.files import write_text
+from refiner.inputs import describe, first_sample
+from refiner.latency import Latency, LatencyTable, latency_table
+from refiner.models import ModelSpec
+from refiner.report import change
+from refiner.space import SearchSpace, offered_space
+
+from .example_input import example_input
+from .options import candidate_list, check_new_file, model_arguments
+from .screen import print_table
+
+
+def show_slots(
+    source: str,
+    *,
+    slots: str,
+    candidates: str | None,
+    allow_larger: bool,
+    input_size: str | None,
+    data: str | None,
+    model_arg: Sequence[str],
+    graph: Path | None,
+    latency: bool,
+    as_json: bool,
+) -> None:
+    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges.
+
+    With ``latency`` the model and the candidates are timed, on the device that a run would take.
+    """
+    if graph is not None:
+        check_new_file(graph)
+    model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
+    example = example_input(model, input_size, data)
+    space = model_space(model, example, slots, candidates, allow_larger)
+    if graph is not None:
+        write_text(graph, network_svg(refiner.trace(model, example), space))
+    one = first_sample(example)
+    whole = refiner.measure_cost(model, one)
+    table = latency_table(space, model, one, devices=Devices.choose()) if latency else None
+    costs = slot_costs(space)
+    least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
+    most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
+    in_slots = sum(c[0].macs for c in costs)
+    shares = {}
+    for each in ("conv", "all"):
+        other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
+        shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
+    if as_json:
+        document = {
+            "model": source, "input": describe(example), "macs": whole.macs,
+            "params": whole.params, "least_macs": least, "most_macs": most,
+            "macs_in_slots": in_slots, "share_in_slots": shares, "architectures": space.size,
+            "slots": _slot_documents(space, table), "frozen": [asdict(f) for f in space.frozen],
+            "skips": [asdict(s) for s in space.skips],
+        }  # fmt: skip
+        if table is not None:
+            document |= {"latency": {**asdict(table.conditions), **_latency_document(table.model)}}
+        print(json.dumps(document))
+        return
+    _print_slots(space, f"slots of {source} on an input of {describe(example)}", table)
+    if space.frozen:
+        rows = [(f.name, f.reason) for f in space.frozen]
+        print_table("frozen convs", ("conv", "reason"), rows, left=2)
+    if space.skips:
+        skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
+        print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
+    if table is not None:
+        print(
+            f"the model takes {table.model} {table.conditions}; ± is the median distance of a round from "
+            "the median"
+        )
+    print(
+        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold "
+        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs; a search can reach from {least:,} to "
+        f"{most:,}"
+    )
+    print(
+        f"MACs in reach: {100 * shares['conv']:.0f} % with --slots conv, {100 * shares['all']:.0f} % with "
+        "--slots all"
+    )
+
+
+def model_space(
+    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
+) -> SearchSpace:
+    """Return a model's search space, as the command's options have it."""
+    return refiner.search_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+    )
+
+
+def _offered(
+    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
+) -> SearchSpace:
+    """Return what :func:`model_space` returns, and an empty space where no conv can change."""
+    return offered_space(
+        model,
+        example,
+        granularity=slots,  # type: ignore[arg-type]
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+    )
+
+
+def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
+    """Print a row a candidate; the first of a slot tells where it is and what it was."""
+    rows = []
+    for slot, names, options in zip(space.slots, space.candidates, slot_costs(space), strict=True):
+        sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
+        shape = " -> ".join(dict.fromkeys("x".join(map(str, size)) for size in sizes))
+        for i, (name, option) in enumerate(zip(names, options, strict=True)):
+            where = (slot.name, shape, f"0 {slot}") if i == 0 else ("", "", f"{i} {name}")
+            less = change(options[0].macs, option.macs) if i else ""
+            took = []
+            if table is not None:
+                time = table.slots[slot.name][name]
+                took = [f"{time.median:.3f} ± {time.noise:.3f}"]
+            rows.append((*where, f"{option.macs:,}", less, *took, f"{option.params:,}"))
+    ms = [] if table is None else ["ms"]
+    head = ("slot", "shape", "operation", "MACs", "change", *ms, "parameters")
+    print_table(title, head, rows, left=3)
+
+
+def _latency_document(latency: Latency) -> dict[str, float]:
+    return {"latency_ms": latency.median, "latency_noise_ms": latency.noise}
+
+
+def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": slot.name,
+            "original": str(slot),
+            "convs": [site.conv for site in slot.sites],
+            "in_shape": list(slot.sites[0].in_shape[1:]),
+            "out_shape": list(slot.sites[-1].out_shape[1:]),
+            "candidates": [
+                {
+                    "name": name,
+                    "macs": cost.macs,
+                    "params": cost.params,
+                    **({} if table is None else _latency_document(table.slots[slot.name][name])),
+                }
+                for name, cost in zip(names, costs, strict=True)
+            ],
+        }
+        for slot, names, costs in zip(space.slots, space.candidates, slot_costs(space), strict=True)
+    ]
