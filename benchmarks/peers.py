@@ -17,7 +17,7 @@ nothing else has seen. `untuned` is before the tuning, norms recalibrated alike.
 original        the network as it is, trained on for as many epochs as the others are tuned
 controller, milp, random
                 a search over the distilled candidates, as `refine --distill` does it: the same number of scored
-                architectures for each
+                architectures for each, rewarded by likeness to the original
 narrow          all channels in one proportion, trained from scratch for all epochs together, with the teacher:
                 its training is the search's time
 torch_pruning   Torch-Pruning: MetaPruner, group magnitude importance, over the whole network at once
@@ -52,7 +52,7 @@ from refiner.latency import measure_latency
 from refiner.loaders import mixed
 from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
-from refiner.strategies import make_strategy
+from refiner.strategies import STEADY, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Classification
@@ -88,7 +88,8 @@ class Mode:
 
 def searched(epochs: int) -> SearchConfig:
     return SearchConfig(
-        epochs=epochs, warmup_epochs=0, train_weights=False, tells=4, samples=5, finalists=5, front=0
+        epochs=epochs, warmup_epochs=0, train_weights=False, tells=4, samples=5, finalists=5, front=0,
+        recalibration_batches=4,
     )  # fmt: skip
 
 
@@ -217,9 +218,9 @@ def searched_network(method: str, at: Experiment, share: int) -> Made:
     )  # fmt: skip
     seed = zlib.crc32(f"{method} {share} {at.seed}".encode())
     search = Search(
-        supernet, make_strategy(method, space.candidates, seed, feasible), at.task,
+        supernet, make_strategy(method, space.candidates, seed, feasible, controller=STEADY), at.task,
         at.training, at.held, mixed(at.held),
-        devices=at.devices, config=at.mode.search, seed=at.seed, feasible=feasible,
+        devices=at.devices, config=at.mode.search, seed=at.seed, feasible=feasible, teacher=at.original,
     )  # fmt: skip
     best = search.run().best
     spent = Account(

@@ -29,7 +29,7 @@ from refiner.search import Search, SearchConfig
 from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
 from refiner.space import SearchSpace, candidate_names, search_space
-from refiner.strategies import check_strategy, make_strategy
+from refiner.strategies import STEADY, check_strategy, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, checked_task
@@ -37,7 +37,9 @@ from refiner.teacher import taught
 from refiner.training import TrainConfig, train
 from refiner.verdict import Control, controls_from_json
 
-DISTILLED_SEARCH = SearchConfig(epochs=10, warmup_epochs=0, train_weights=False)
+DISTILLED_SEARCH = SearchConfig(
+    epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
+)
 """The search over distilled candidates, by default: strategy and scores alone."""
 
 
@@ -85,8 +87,8 @@ def refine(
             predicted from its candidates' times, which are measured once for a run), or several. None is
             exceeded, and one of them is used up as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
-            gives, layer by layer; the search then leaves the weights as they are, and the refined
-            model keeps them.
+            gives, layer by layer; the search then leaves the weights as they are and rewards likeness to
+            the original's outputs (:class:`refiner.teacher.Likeness`), and the refined model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with, the refined one from them and new ones, or,
@@ -151,7 +153,10 @@ def refine(
         if any(budget.resource == "latency" for budget in budgets):
             latencies = _latencies(space, model, one, devices, folder)
         space, feasible = within_budgets(budgets, model, space, one, latencies)
-        proposer = make_strategy(strategy, space.candidates, seed, feasible)
+        proposer = make_strategy(
+            strategy, space.candidates, seed, feasible,
+            controller=None if distill is None else STEADY,
+        )  # fmt: skip
         train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
         score_batches = devices.loader(mixed(val_loader), even=False)
         supernet = Supernet(model, space, seed=seed)

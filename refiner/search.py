@@ -251,7 +251,7 @@ class Search:
 
     def _strategy_phase(self, progress: Progress) -> list[dict[str, Any]]:
         config = self.config
-        train_batches = self._recalibration_batches()
+        train_batches = self._norm_batches()
         searched = self.epoch - config.warmup_epochs
         # What is in random order gives other samples each time; what is not is gone through in turn.
         in_turn = self.score_loader is self.val_loader
@@ -287,6 +287,16 @@ class Search:
     def _recalibration_batches(self) -> list[Any]:
         batches = self.devices.batches(self.train_loader)
         return list(itertools.islice(batches, self.config.recalibration_batches))
+
+    def _norm_batches(self) -> list[Any]:
+        """Return the training batches that norm statistics come from in an epoch.
+
+        Where the weights stay as they are these are always the same, so that scores of all epochs compare.
+        """
+        if self.config.train_weights:
+            return self._recalibration_batches()
+        with self._end() as batches:
+            return batches
 
     def _select(self, vector: Vector, train_batches: list[Any]) -> None:
         """Make a path the active one, with norm statistics of its own."""
@@ -325,7 +335,7 @@ class Search:
 
     @contextmanager
     def _end(self) -> Iterator[list[Any]]:
-        """Give the batches that norm statistics are taken from once the search has ended: always the same."""
+        """Give the batches that norm statistics are taken from once the weights stay: always the same."""
         with seeded(derive_seed(self.seed, "finish"), self.generators):
             yield self._recalibration_batches()
 

@@ -1,0 +1,80 @@
+"""The wall time from a trained ResNet-20 to a refined, tuned one within a budget, split by phase.
+
+    refine train refiner.recipes.resnet20:build_model --model-arg "channels=(16,32,64)" --data folder:DIR \\
+        --limit 12000 --epochs 10 --schedule cosine --out trained
+    python benchmarks/wall_time.py --data folder:DIR --weights trained/refined.safetensors
+
+`refine` does the same on the command line. Run it with nothing beside it: it takes all cores. The settings are the
+command's own but for the epochs of the tuning.
+"""
+
+import argparse
+import ast
+import time
+from collections import defaultdict
+
+import torch
+from refiner.recipes import resnet20
+
+import refiner
+from refiner.distillation import DistillConfig
+from refiner.models import load_weights
+from refiner.training import TrainConfig
+
+
+class Stopwatch:
+    """A progress listener that adds up the seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.name, self.began = "", 0.0
+
+    def begin(self, name: str, *_steps: int) -> None:
+        self.name, self.began = name, time.perf_counter()
+
+    def advance(self, steps: int, **_values: object) -> None:
+        pass
+
+    def end(self) -> None:
+        self.seconds[self.name] += time.perf_counter() - self.began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--channels", default="(16,32,64)")
+    parser.add_argument("--limit", type=int, default=12000)
+    parser.add_argument("--budget", default="macs=60%")
+    parser.add_argument("--strategy", default="milp")
+    parser.add_argument("--train-epochs", type=int, default=3)
+    parser.add_argument("--no-controls", action="store_true")
+    args = parser.parse_args()
+    data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
+    model = resnet20.build_model(len(data.classes), channels=ast.literal_eval(args.channels))
+    load_weights(model, args.weights)
+    watch, start = Stopwatch(), time.perf_counter()
+    result = refiner.refine(
+        model, data.train, data.val, strategy=args.strategy, budget=args.budget,
+        distill=DistillConfig(), controls=not args.no_controls, progress=watch,
+        train=TrainConfig(
+            epochs=args.train_epochs, lr_max=0.01, schedule="cosine", teacher_weight=0.5
+        ),
+    )  # fmt: skip
+    whole = time.perf_counter() - start
+    print(
+        f"{torch.get_num_threads()} threads, {args.limit} images\n\n| phase | seconds |\n| --- | ---: |"
+    )
+    for name, seconds in watch.seconds.items():
+        print(f"| {name} | {seconds:.0f} |")
+    print(
+        f"| the rest: tracing, measuring, exporting | {whole - sum(watch.seconds.values()):.0f} |"
+    )
+    print(f"| all | {whole:.0f} |\n")
+    print(result.report)
+
+
+if __name__ == "__main__":
+    main()
