@@ -10,18 +10,22 @@ DIR holds train/CLASS/*.jpg and val/CLASS/*.jpg, CIFAR-10's. `torch_pruning` nee
 OUT/results.jsonl; the same command goes on after the last one, `--minutes` stops it in between, and `--shard 0/2`
 takes every second seed.
 
-All methods but `narrow` begin with the same trained network, score on the same held images (a part of the training set
-that trains nothing), are tuned for equally many epochs with the original as teacher, and are tested once on images that
-nothing else has seen. `untuned` is before the tuning, norms recalibrated alike.
+All networks are trained for equally many epochs in all, and in the same way: first alone, those of all methods but
+`narrow` being the same, then, once made smaller, with the original as teacher. Methods score on the same held images (a part of
+the training set that trains nothing), and are tested once on images that nothing else has seen. `untuned` is before the
+tuning, norms recalibrated alike.
 
 original        the network as it is, trained on for as many epochs as the others are tuned
 controller, milp, random
                 a search over the distilled candidates, as `refine --distill` does it: the same number of scored
                 architectures for each, rewarded by likeness to the original
-narrow          all channels in one proportion, trained from scratch for all epochs together, with the teacher:
-                its training is the search's time
+narrow          all channels in one proportion, trained from scratch: that training is its search's time
 torch_pruning   Torch-Pruning: MetaPruner, group magnitude importance, over the whole network at once
 fastnas         Model Optimizer's FastNAS, which scores on all held images
+narrow_taught, milp_taught
+                a training from scratch may as well have the teacher throughout. This takes the whole of the epochs
+                again, at the high learning rate, after those that made the teacher; so these two are to be
+                compared with each other
 """
 
 import argparse
@@ -234,7 +238,7 @@ def searched_network(method: str, at: Experiment, share: int) -> Made:
     return search.emit(best.vector), told
 
 
-def narrow(at: Experiment, share: int) -> Made:
+def narrow(at: Experiment, share: int, *, trained: bool = True) -> Made:
     """The same network with fewer channels, from scratch; its training before the tuning is done here."""
     limit = share / 100 * measure_cost(at.original, EXAMPLE.to(at.devices.device)).macs
     start = time.perf_counter()
@@ -245,13 +249,18 @@ def narrow(at: Experiment, share: int) -> Made:
         network = build(tuple(max(1, round(width * c)) for c in at.channels), at.units, at.seed)
         if measure_cost(network, EXAMPLE).macs <= limit:
             break
-    at.fit(
-        network,
-        at.mode.base_epochs + at.mode.tune_epochs,
-        BASE_RATE,
-        at.original,
-    )
+    if trained:
+        at.fit(network, at.mode.base_epochs, BASE_RATE)
     return network, {"search_s": time.perf_counter() - start}
+
+
+def found_before(method: str, at: Experiment, share: int) -> Made:
+    """Return what a search of this run found, untuned."""
+    key = at.name, at.seed, method, share
+    found = [r for r in read(at.out) if tuple(r[k] for k in KEY) == key]
+    if not found:
+        return searched_network(method, at, share)
+    return at.supernet[0].emit(found[0]["vector"]), {"search_s": found[0]["search_s"]}
 
 
 def torch_pruning(at: Experiment, share: int) -> Made:
@@ -301,7 +310,11 @@ METHODS: dict[str, Callable[[Experiment, int], Made]] = {
     "narrow": narrow,
     "torch_pruning": torch_pruning,
     "fastnas": fastnas,
+    "narrow_taught": lambda at, share: narrow(at, share, trained=False),
+    "milp_taught": lambda at, share: found_before("milp", at, share),
 }
+EXTRA = ("fastnas", "narrow_taught", "milp_taught")
+"""Methods that run where they are asked for alone."""
 
 
 def step(at: Experiment, method: str, share: int) -> dict[str, Any]:
@@ -309,15 +322,15 @@ def step(at: Experiment, method: str, share: int) -> dict[str, Any]:
     network, told = METHODS[method](at, share)
     network.to(at.devices.device)
     start = time.perf_counter()
-    if method not in ("original", "narrow"):
+    if method != "original":
         with seeded(at.seed):
             batches = list(itertools.islice(at.training, at.mode.search.recalibration_batches))
         recalibrate(network, batches, at.task, at.devices)
     record = {"untuned": at.accuracy(network, at.test)}
-    if method == "narrow":  # all of its epochs are behind it
-        record["accuracy"] = record["untuned"]
-    else:
-        record["accuracy"] = at.fit(network, at.mode.tune_epochs, TUNE_RATE, at.original)
+    epochs, rate = at.mode.tune_epochs, TUNE_RATE
+    if method.endswith("_taught"):
+        epochs, rate = at.mode.base_epochs + at.mode.tune_epochs, BASE_RATE
+    record["accuracy"] = at.fit(network, epochs, rate, at.original)
     record["tune_s"] = time.perf_counter() - start
     network.eval()
     cost = measure_cost(network, EXAMPLE.to(at.devices.device))
@@ -412,7 +425,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", type=int, nargs="+", default=[60, 80, 50], help="% of MACs")
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=[m for m in METHODS if m != "fastnas"]
+        "--methods", nargs="+", choices=METHODS, default=[m for m in METHODS if m not in EXTRA]
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="begin nothing after so many")
     parser.add_argument("--shard", default="0/1", help="I/N: every N-th seed, from the I-th")

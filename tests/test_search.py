@@ -13,6 +13,7 @@ from refiner.space import search_space
 from refiner.strategies import make_strategy
 from refiner.supernet import Supernet
 from refiner.task import Classification
+from refiner.tensor_loader import TensorLoader
 from refiner.training import TrainConfig
 
 CONFIG = SearchConfig(
@@ -191,3 +192,34 @@ def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by
     finals = len(result.finalists) * (2 + 3) * 8
     asked = 2 * 8  # the teacher, once for each batch
     assert search.account.forward == 2 * norms + scored + finals + asked
+
+
+def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:
+    data = TensorLoader(
+        images(count=64),
+        torch.arange(64) % 10,
+        batch_size=8,
+        train=True,
+        mean=torch.zeros(3),
+        std=torch.ones(3),
+    )
+
+    def scores(train_weights: bool) -> set[float]:
+        torch.manual_seed(7)
+        model = TinyResNet().eval()
+        space = search_space(model, images())
+        strategy = make_strategy("random", space.candidates, 0)
+        strategy.ask = lambda count: [(1, 2, 3, 0)] * count
+        search = Search(
+            Supernet(model, space), strategy, Classification(), data, batches(1, seed=1),
+            devices=Devices.choose("cpu"), teacher=model,
+            config=SearchConfig(
+                epochs=3, warmup_epochs=0, tells=1, samples=2, finalists=1, train_weights=train_weights
+            ),
+        )  # fmt: skip
+        records: list[dict] = []
+        search.run(on_epoch=records.append)
+        return {s for r in records for tell in r["tells"] for s in tell["scores"]}
+
+    assert len(scores(train_weights=False)) == 1
+    assert len(scores(train_weights=True)) == 3
