@@ -35,8 +35,8 @@ from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.strategy_random import RandomStrategy
 from refiner.supernet import Supernet
-from refiner.task import Classification
-from refiner.teacher import WithTeacher
+from refiner.task import Classification, Task
+from refiner.teacher import Likeness, WithTeacher
 from refiner.training import TrainConfig, train
 
 
@@ -96,10 +96,12 @@ def main() -> None:
     with seeded(args.seed):
         batches = list(itertools.islice(data.train, 8))
 
-    def score(net: Supernet, vector: tuple[int, ...]) -> float:
+    likeness = Likeness(task, model)
+
+    def score(net: Supernet, vector: tuple[int, ...], by: Task) -> float:
         net.select(vector)
         recalibrate(net.model, batches, task, devices)
-        return evaluate(net.model, scoring, task, devices)
+        return evaluate(net.model, scoring, by, devices)
 
     results = args.out / "results.jsonl"
     lines = (
@@ -109,8 +111,9 @@ def main() -> None:
         line = {
             "vector": vector,
             "macs": int(feasible.cost(vector)[0]),
-            "distilled": score(supernet, vector),
-            "scratch": score(scratch.supernet, vector),
+            "distilled, likeness": score(supernet, vector, likeness),
+            "distilled, accuracy": score(supernet, vector, task),
+            "from scratch, accuracy": score(scratch.supernet, vector, task),
         }
         network = supernet.emit(vector)
         line["tuned"] = train(
@@ -130,7 +133,7 @@ def main() -> None:
         f"tuned: {tuned.min():.4f} to {tuned.max():.4f}, standard deviation {statistics.stdev(tuned):.4f}\n"
     )
     print("| ranking | tau | 95 % | scores |\n| --- | ---: | --- | --- |")
-    for name in ("distilled", "scratch", "macs"):
+    for name in ("distilled, likeness", "distilled, accuracy", "from scratch, accuracy", "macs"):
         scores = np.array([line[name] for line in lines])
         generator = np.random.default_rng(0)
         resampled = [

@@ -4,8 +4,8 @@
         --limit 12000 --epochs 10 --schedule cosine --out trained
     python benchmarks/wall_time.py --data folder:DIR --weights trained/refined.safetensors
 
-`refine` does the same on the command line. Run it with nothing beside it: it takes all cores. The settings are the
-command's own but for the epochs of the tuning.
+Run it with nothing beside it: it takes all cores. The settings of distillation and search are those that
+`refiner.refine` has by default.
 """
 
 import argparse
@@ -34,6 +34,9 @@ class Stopwatch:
 
     def advance(self, steps: int, **_values: object) -> None:
         pass
+
+    def note(self, text: str) -> None:
+        print(text)
 
     def end(self) -> None:
         self.seconds[self.name] += time.perf_counter() - self.began
@@ -73,7 +76,7 @@ def main() -> None:
         f"| the rest: tracing, measuring, exporting | {whole - sum(watch.seconds.values()):.0f} |"
     )
     print(f"| all | {whole:.0f} |\n")
-    print(result.report)
+    print(result.report.to_markdown())
 
 
 if __name__ == "__main__":

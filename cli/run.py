@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import refiner
-from refiner.api import check_settings
+from refiner.api import DISTILLED_SEARCH, check_settings
 from refiner.architecture import Architecture
 from refiner.budget import parse_budgets
 from refiner.errors import ConfigError, RunError, one_line
@@ -56,12 +56,12 @@ class RunOptions(ModelAndData):
 
     def configs(self) -> tuple[refiner.SearchConfig, refiner.TrainConfig]:
         """Return the settings of the search and of the training; they check their ranges."""
-        search = refiner.SearchConfig(
+        search = replace(
+            DISTILLED_SEARCH if self.distill else refiner.SearchConfig(),
             epochs=self.epochs,
             warmup_epochs=self.warmup_epochs,
             tells=self.tells,
             samples=self.samples,
-            train_weights=not self.distill,
             weights=self.training(0),
         )
         training = self.training(self.train_epochs)

@@ -163,7 +163,7 @@ def refine(
         searching = Search(
             supernet, proposer, task, train_batches, val_batches, score_batches,
             devices=devices, config=search, seed=seed,
-            teacher=None if distill is None else copied(model).to(devices.device),
+            teacher=None if distill is None else devices.move(copied(model)),
             feasible=None if feasible.unlimited else feasible, cost=lambda v: float(feasible.cost(v)[0]),
         )  # fmt: skip
 

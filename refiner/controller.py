@@ -6,7 +6,8 @@ embedding and the output layer know operations by name, so what is learned of ``
 slot serves the next; slots that lack an operation mask it. ENAS's macro controller tells its layers
 apart by the recurrent state alone; here each slot adds a learned embedding of its own to the input
 and a learned bias to the logits, without which 16 slots are hard to tell apart in the few thousand
-samples of a refinement.
+samples of a refinement. Within budgets the logits are added to the logarithm of the number of feasible
+architectures behind each choice, so that all are alike before anything is learned.
 
 Shapes: M samples, S slots, V operations of all slots together.
 """
@@ -22,6 +23,7 @@ from torch.nn.utils import skip_init
 
 from refiner.feasible import FeasibleSet
 
+_TINY = 1e-300
 _IMPOSSIBLE = -1e4
 """Logit of what may not be sampled: its probability is zero in float32, and its gradient finite."""
 
@@ -118,7 +120,10 @@ class Controller(nn.Module):
             if self.feasible is not None:
                 # As in random search, so that an untrained policy is uniform over the set.
                 ways_MV = torch.from_numpy(self.feasible.ways(slot, spent_MR))
-                share_MV = ways_MV / ways_MV.amax(dim=1, keepdim=True)
+                most_M1 = ways_MV.amax(dim=1, keepdim=True).clamp(
+                    min=_TINY
+                )  # a told one may lead nowhere
+                share_MV = ways_MV / most_M1
                 logits = logits + share_MV.log().clamp(min=_IMPOSSIBLE).to(logits.dtype)
             log_p = F.log_softmax(logits, dim=1)
             if given is not None:

@@ -30,11 +30,12 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
         seed = derive_seed(search.seed, "control")
         assert search.result is not None
         finalists = len(search.result.finalists)  # those of other costs for the front among them
+        likeness = search.likeness
         random = Search(
             search.supernet,
             RandomStrategy(candidates, seed=seed, feasible=search.feasible),
             search.task, search.train_loader, search.val_loader, search.score_loader,
-            devices=search.devices, teacher=search.teacher, seed=search.seed, feasible=search.feasible,
+            devices=search.devices, teacher=None if likeness is None else likeness.teacher, seed=search.seed, feasible=search.feasible,
             config=replace(
                 search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
             ),

@@ -158,7 +158,7 @@ class _Place:
         self.operations = list(mixed.operations)[1:]
         self.pointwise = [_last_pointwise(operation) for operation in self.operations]
         self.centred = [centred or (p is not None and p.bias is not None) for p in self.pointwise]
-        plain = type(mixed.operations[0]) in CONV_TYPES  # others may compute the weight they use
+        plain = _uses_its_weight(mixed.operations[0])
         self.factors = [plain and isinstance(operation, LowRank) for operation in self.operations]
         """Whether an operation's best weights are those of the conv, in few components."""
         self.learns = [
@@ -210,11 +210,15 @@ class _Place:
             count = gram[-1, -1]
             mean_F, mean_C = gram[-1, :-1] / count, cross[-1] / count
             gram, cross = gram[:-1, :-1] / count, cross[:-1] / count
+            if not bool(cross.isfinite().all()):
+                raise TrainingError(
+                    f"what {self.name} gives is not finite, so no candidate can learn it. Mend the weights."
+                )
             if self.centred[i]:
                 gram = gram - mean_F[:, None] * mean_F
                 cross = cross - mean_F[:, None] * mean_C
             if self.factors[i]:
-                self._factor(self.operations[i], pointwise, gram, mean_C)
+                self._factor(i, pointwise, gram, mean_C)
                 continue
             ridge = _RIDGE * gram.diagonal().mean().clamp(min=1e-12)
             gram.diagonal().add_(ridge)
@@ -224,25 +228,25 @@ class _Place:
                 if pointwise.bias is not None:
                     pointwise.bias.copy_(mean_C - mean_F @ weight_FC)
 
-    def _factor(
-        self, operation: nn.Module, pointwise: _Conv, moment: torch.Tensor, mean_C: torch.Tensor
-    ) -> None:
+    def _factor(self, i: int, pointwise: _Conv, moment: torch.Tensor, mean_C: torch.Tensor) -> None:
         """Set the two convs by the principal components of the conv's output, channels of unit variance.
 
         Args:
-            operation: the conv to R channels and the pointwise conv.
-            pointwise: the latter.
+            i: number of the operation.
+            pointwise: its last conv; the one before it gives R channels.
             moment: C x C, of the output, about its mean where ``centred``.
             mean_C: of the output.
 
         Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
         """
-        conv = self.mixed.operations[0]
+        conv, operation = self.mixed.operations[0], self.operations[i]
         assert isinstance(conv, _Conv)
         assert isinstance(operation, nn.Sequential)
         few = operation[-2]
         assert isinstance(few, _Conv)
         variance_C = moment.diagonal()
+        if not self.centred[i]:
+            variance_C = variance_C - mean_C.square()
         scale_C = (variance_C.clamp(min=_LEAST_VARIANCE * variance_C.mean()) + _TINY).sqrt()
         _, vectors_CC = torch.linalg.eigh(moment / scale_C[:, None] / scale_C)
         vectors_CR = vectors_CC[:, -few.out_channels :]
@@ -283,6 +287,16 @@ def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:
     if norm is None:
         return False
     return isinstance(supernet.mixed(norm).operations[0], nn.modules.batchnorm._NormBase)
+
+
+def _uses_its_weight(conv: nn.Module) -> bool:
+    """Return whether a conv goes by its ``weight``: a subclass may compute another one when it is called."""
+    return any(
+        isinstance(conv, kind)
+        and type(conv).forward is kind.forward
+        and type(conv)._conv_forward is kind._conv_forward
+        for kind in CONV_TYPES
+    )
 
 
 def _parameters(module: nn.Module | None) -> list[nn.Parameter]:

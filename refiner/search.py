@@ -5,11 +5,14 @@ each epoch, the shared weights take one pass over the training batches, a fresh 
 each step; then the strategy asks for paths, each is scored on validation batches after its norm
 statistics are recalibrated on training batches, and the strategy is told. In the end what it
 recommends is scored on the whole validation part, and the best is taken.
+
+Where the weights stay as they are (``train_weights=False``), norms come from the same batches in all epochs, so
+that scores compare; and with a teacher the strategy is told of likeness to it, not of the task's score.
 """
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -165,9 +168,8 @@ class Search:
         self.task = self.trainer.task
         with seeded(derive_seed(seed, "rehearsal"), self.generators):
             rehearse(self.network, val_loader, self.task, devices)
-        self.teacher = teacher
-        self.reward = self.task if teacher is None else self._likeness(teacher)
-        """What the scores that the strategy is told come from."""
+        self.likeness = None if teacher is None else self._likeness(teacher)
+        """What the scores that the strategy is told come from, where it is not the task."""
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
@@ -202,8 +204,10 @@ class Search:
         uniform = RandomStrategy(
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
-        teacher = nullcontext() if self.teacher is None else self.account.counting(self.teacher)
-        with self.account.counting(self.network), teacher:
+        counted = [self.network, *([] if self.likeness is None else [self.likeness.teacher])]
+        with ExitStack() as stack:
+            for network in counted:
+                stack.enter_context(self.account.counting(network))
             if self.epoch < warm:
                 progress.begin("warm-up", warm * steps, self.epoch * steps)
                 while self.epoch < warm:
@@ -221,12 +225,17 @@ class Search:
                 on_finish()
         return self.result
 
-    def _likeness(self, teacher: nn.Module) -> Task:
-        """Return the task that compares with a teacher, or the search's own where it shows no output."""
+    def _likeness(self, teacher: nn.Module) -> Likeness | None:
+        """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
         likeness = Likeness(self.task, teacher)
         with seeded(derive_seed(self.seed, "rehearsal"), self.generators), self.devices.autocast():
             batch = next(iter(self.devices.batches(self.val_loader)))
-            return likeness if likeness.knows(self.network, batch) else self.task
+            return likeness if likeness.tells(self.network, batch) else None
+
+    @property
+    def reward(self) -> Task:
+        """The task whose score the strategy is told."""
+        return self.likeness or self.task
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
@@ -266,6 +275,8 @@ class Search:
             for vector in vectors:
                 scores.append(self._score(vector, train_batches, batches, self.reward))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
+            if self.likeness is not None:
+                self.likeness.forget()
             self.strategy.tell(vectors, scores)
             self.told.tell(vectors, scores)
             metrics = self.strategy.metrics()
@@ -365,6 +376,7 @@ class Search:
         """Return the whole state: epoch, shared weights, optimizer and strategy."""
         return {
             "epoch": self.epoch,
+            "reward": self.reward.metric,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
             "told": self.told.state_dict(),
@@ -375,7 +387,13 @@ class Search:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
+        """Take over a saved state.
+
+        Raises:
+            ValueError: its scores are of another kind.
+        """
+        if state.get("reward", self.task.metric) != self.reward.metric:
+            raise ValueError(f"its scores are no {self.reward.metric}")
         self.epoch = state["epoch"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])

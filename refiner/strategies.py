@@ -11,8 +11,8 @@ from refiner.strategy_optuna import OptunaStrategy
 from refiner.strategy_random import RandomStrategy
 
 STEADY = ControllerConfig(entropy_weight=0.05)
-"""Of a controller that is told scores with hardly any noise, as likeness is: it may settle sooner. Chosen on the
-sum of measured single swaps of a ResNet-20 at 120 samples, where 0.2 does little better than random."""
+"""Of the controller of a distilled search: likeness has hardly any noise, so it may settle sooner. See
+benchmarks/README.md, swaps."""
 
 _Make = Callable[[Choices, int, FeasibleSet | None, ControllerConfig | None], Strategy]
 STRATEGIES: dict[str, _Make] = {

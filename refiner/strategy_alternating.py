@@ -11,6 +11,7 @@ from typing import Any
 from refiner.architecture import Vector
 from refiner.errors import ConfigError
 from refiner.randomness import derive_seed
+from refiner.scores import Scores
 from refiner.strategy import Choices
 from refiner.strategy_controller import ControllerConfig, ControllerStrategy
 
@@ -94,6 +95,7 @@ class AlternatingStrategy:
         if len(self.best_rewards) % self.period == 0:
             # Scores around another fixed part say nothing of what is usual around this one.
             strategy.baseline = None
+            strategy.scores = Scores()
         told = [(tuple(v), float(s)) for v, s in zip(vectors, scores, strict=True)]
         parts = [(self._part(v), s) for v, s in told if self._whole(self._part(v)) == v]
         if parts:
@@ -114,7 +116,7 @@ class AlternatingStrategy:
             self.domain = "skips" if self.domain == "operators" else "operators"
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return the best architecture, then what the moving domain's controller finds likeliest."""
+        """Return the best architecture, then what the moving domain's controller recommends."""
         vectors = [self._whole(part) for part in self.strategies[self.domain].recommend(count)]
         if self.best is not None:
             vectors.insert(0, self.best[0])

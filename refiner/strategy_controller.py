@@ -148,7 +148,7 @@ class ControllerStrategy:
         return {"entropy": self.entropy, "baseline": self.baseline, **gradients}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the controller, its optimizer, its generator and the baseline."""
+        """Return the controller, its optimizer, its generator, the baseline and the scores."""
         return {
             "controller": self.controller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -167,7 +167,7 @@ class ControllerStrategy:
         self.generator.set_state(state["generator"])
         self.baseline, self.square = state["baseline"], state["square"]
         self.entropy, self.gradients = state["entropy"], dict(state["gradients"])
-        self.scores.load_state_dict(state["scores"])
+        self.scores.load_state_dict(state.get("scores", []))
 
 
 def adam(parameters: Iterable[nn.Parameter], config: ControllerConfig) -> torch.optim.Adam:

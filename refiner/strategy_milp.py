@@ -55,7 +55,7 @@ class MilpStrategy:
 
     def ask(self, count: int) -> list[Vector]:
         """Return what is to be scored next: what was told of the least, in the order of the rounds."""
-        if not len(self.scores):
+        if not self.scores:
             wanted = [self.zero, *self._singles()]
         else:
             wanted = list(dict.fromkeys(self._rounds()))
@@ -90,7 +90,7 @@ class MilpStrategy:
 
     def metrics(self) -> dict[str, float]:
         """Return how many of the swaps have a score, and what the best solution is expected to have."""
-        if not len(self.scores):
+        if not self.scores:
             return {}
         known = sum(single in self.scores for single in self._singles())
         return {"swaps": float(known), "expected": self._expected(self._solutions(1)[0])}

@@ -215,6 +215,11 @@ def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:
     return _outputs(output), target
 
 
+def main_output(output: Any) -> Any:
+    """Return the main output of a model: the first of several, or the only one."""
+    return _outputs(output)[0]
+
+
 def _outputs(output: Any) -> list[Any]:
     """Return the main output of a model and further ones of the same kind (auxiliary heads)."""
     if isinstance(output, Mapping):  # torchvision's segmentation, and mappings of transformers

@@ -410,6 +410,26 @@ def test_a_trained_model_is_refined_from_its_weights() -> None:
     assert ("distill.steps", "5") in result.report.settings
 
 
+def test_a_distilled_search_and_its_control_are_rewarded_by_likeness(tmp_path, monkeypatch) -> None:
+    rewards = []
+    init = refiner.Search.__init__
+
+    def spy(self, *args, **options):
+        init(self, *args, **options)
+        rewards.append(self.reward.metric)
+
+    monkeypatch.setattr(refiner.Search, "__init__", spy)
+    small(**{**DISTILLED, "controls": True}, out=tmp_path / "run")
+    assert rewards == ["likeness", "likeness"]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    scores = [s for line in lines for tell in json.loads(line)["tells"] for s in tell["scores"]]
+    assert max(scores) <= 0
+    assert min(scores) < 0
+    rewards.clear()
+    small(out=tmp_path / "scratch")
+    assert set(rewards) == {"accuracy"}
+
+
 def test_the_refined_model_is_tuned_from_what_it_inherited() -> None:
     tuned = refiner.TrainConfig(epochs=1, lr_max=1e-6, lr_min=1e-6, teacher_weight=0.5)
     alone = small(**DISTILLED)
@@ -439,6 +459,7 @@ def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monk
     assert result.search == whole.search
     ours, theirs = result.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[k], theirs[k]) for k in theirs)
+    assert result.report.settings == whole.report.settings, "what was spent, too"
 
 
 def test_a_run_stopped_while_it_is_distilled_is_distilled_again(tmp_path, monkeypatch) -> None:

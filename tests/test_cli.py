@@ -516,6 +516,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
+    assert settings["search.recalibration_batches"] == "4"
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()

@@ -60,3 +60,6 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert first["orders repeat"]
     assert first["sampler is as it was"]
     assert alone["tensor"] == alone["listed"] == first["tensor"] == first["listed"]
+    for found in (alone, first):  # batches are cut in other ways
+        assert found["likeness tensor"] < 0
+        assert found["likeness tensor"] == pytest.approx(found["likeness listed"], rel=1e-4)

@@ -5,7 +5,7 @@ from torch import nn
 
 from refiner.devices import Devices
 from refiner.distillation import DistillConfig, distill
-from refiner.errors import ConfigError
+from refiner.errors import ConfigError, TrainingError
 from refiner.space import search_space
 from refiner.supernet import Supernet
 from refiner.task import make_task
@@ -90,6 +90,37 @@ class HalfWeight(nn.Conv2d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._conv_forward(x, self.weight * self.weight.abs(), self.bias)
+
+
+def test_factors_of_a_conv_with_a_parametrised_weight_are_found() -> None:
+    model = TwoFactors(bias=False, norm=True)
+    nn.utils.parametrizations.weight_norm(model.conv)
+    _, errors = distilled(model.eval(), DistillConfig(steps=0))
+    assert errors["conv"]["lowrank2"] < 1e-6
+
+
+def test_what_is_not_finite_is_told_of() -> None:
+    model = TwoFactors(bias=False, norm=True).eval()
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(TrainingError, match="what conv gives is not finite"):
+        distilled(model, DistillConfig(steps=0))
+
+
+def test_no_small_change_of_the_factors_brings_them_nearer_where_no_norm_follows() -> None:
+    model = OneConv(bias=False, norm=False).eval()
+    with torch.no_grad():
+        model.stem.bias.fill_(3.0)  # means far above the deviations: channels count by the latter
+        model.conv.weight.copy_(torch.randn(4, 6, 3, 3, generator=torch.Generator().manual_seed(0)))
+    net, errors = distilled(model, DistillConfig(steps=0, solve_batches=len(BATCHES)))
+    operation = net.mixed("conv").operations[net.candidates[0].index("lowrank2")]
+    with torch.no_grad():
+        x = model.stem(torch.cat([x for x, _ in BATCHES]))
+        y = model.conv(x)
+    error = ((operation(x) - y).square() / y.var((0, 2, 3), correction=0, keepdim=True)).mean()
+    assert float(error.detach()) == pytest.approx(errors["conv"]["lowrank2"], rel=0.05)
+    gradients = torch.autograd.grad(error, list(operation.parameters()))
+    assert max(float(g.abs().max()) for g in gradients) < 1e-3
 
 
 def test_factors_of_a_conv_that_computes_its_weight_are_learned() -> None:

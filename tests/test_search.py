@@ -150,7 +150,7 @@ def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
             return float("-inf")
 
     search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
-    search.task = search.reward = Endless()
+    search.task = Endless()
     with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
         search.run()
     assert search.strategy.metrics() == {}
@@ -192,6 +192,21 @@ def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by
     finals = len(result.finalists) * (2 + 3) * 8
     asked = 2 * 8  # the teacher, once for each batch
     assert search.account.forward == 2 * norms + scored + finals + asked
+
+
+def test_scores_of_another_kind_are_not_gone_on_with() -> None:
+    accuracies = make("milp", config=replace(CONFIG, warmup_epochs=0, train_weights=False))
+    state = accuracies.state_dict()
+    model = TinyResNet().eval()
+    space = search_space(model, images())
+    search = Search(
+        Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
+        batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model,
+        config=accuracies.config,
+    )  # fmt: skip
+    assert (accuracies.reward.metric, search.reward.metric) == ("accuracy", "likeness")
+    with pytest.raises(ValueError, match="its scores are no likeness"):
+        search.load_state_dict(state)
 
 
 def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:

@@ -87,25 +87,69 @@ def test_likeness_is_the_divergence_by_hand_and_asks_the_teacher_once_for_an_inp
     networks = [nn.Identity(), nn.Identity()]
     for network in networks:
         sums = sum(likeness.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
-        # Teacher: 1, -1 and 2, 0, -2; errors 1, 1 and 4, 0, 4, over variances 1 and 8/3: 1 and 1.
+        # Teacher: 1, -1, 2, 0, -2; squared errors 1, 1, 4, 0, 4, and the teacher's squares are the same.
         assert likeness.score(sums) == pytest.approx(-1.0)
     assert teacher.calls == 2
     one.mul_(2)
     likeness.measure(networks[0], (one, torch.zeros_like(one)))
     assert teacher.calls == 3, "an input that was written to is another one"
-    assert likeness.score(likeness.measure(teacher, (two, torch.zeros_like(two)))) == 0.0
+    likeness.forget()
+    likeness.measure(networks[0], (one, torch.zeros_like(one)))
+    assert teacher.calls == 4
+    assert likeness.score(likeness.measure(Counted(), (two, torch.zeros_like(two)))) == 0.0
 
 
-def test_likeness_weighs_batches_by_their_samples() -> None:
-    likeness = Likeness(Classification(), nn.Linear(3, 4))
-    model = nn.Linear(3, 4)
-    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
-    labels = torch.zeros(6, dtype=torch.long)
+@pytest.mark.parametrize("task", [Classification(), Regression()], ids=["divergence", "error"])
+def test_likeness_does_not_depend_on_how_the_batches_are_cut(task) -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher, model = nn.Linear(3, 4), nn.Linear(3, 4)
+    x = torch.randn(65, 3, generator=generator)
+    y = (
+        torch.zeros(65, dtype=torch.long)
+        if isinstance(task, Classification)
+        else torch.zeros(65, 4)
+    )
+    likeness = Likeness(task, teacher)
     with torch.no_grad():
-        whole = likeness.measure(model, (x, labels))
-        parts = [likeness.measure(model, (x[a:b], labels[a:b])) for a, b in ((0, 2), (2, 6))]
-    assert torch.allclose(whole, parts[0] + parts[1], atol=1e-5)
+        whole = likeness.score(likeness.measure(model, (x, y)))
+        parts = sum(
+            likeness.measure(model, (x[a:b], y[a:b])) for a, b in ((0, 20), (20, 64), (64, 65))
+        )
+    assert likeness.score(parts) == pytest.approx(whole, rel=1e-4)
+    assert whole < -0.01
     assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+class Heads(nn.Module):
+    """Gives one head or the other, and writes to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
+
+    def forward(self, x: torch.Tensor, head: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.heads[head](x.sub_(1).div_(2))
+        return output, output.mean()  # the latter is a loss of the model's own
+
+
+class BothHeads(Classification):
+    """Calls the model twice for each batch, and writes to what it gives."""
+
+    def measure(self, model: nn.Module, batch) -> torch.Tensor:
+        first, second = (model(batch[0].clone(), head=i)[0] for i in (0, 1))
+        first.sigmoid_(), second.squeeze_(0)
+        return torch.ones(2)
+
+
+def test_a_teacher_is_alike_to_itself_whatever_is_written_to() -> None:
+    model, batch = Heads(), (torch.randn(5, 3), torch.zeros(5, dtype=torch.long))
+    for task in (BothHeads(), Classification()):
+        likeness = Likeness(task, copied(model))
+        for _ in range(2):
+            with torch.no_grad():
+                sums = likeness.measure(model, (batch[0].clone(), batch[1]))
+            assert likeness.score(sums) == pytest.approx(0.0, abs=1e-6)
 
 
 class BackDoor(Classification):
@@ -121,7 +165,13 @@ class BackDoor(Classification):
 def test_a_task_that_does_not_call_the_network_shows_nothing_to_compare() -> None:
     model = nn.Linear(3, 4)
     batch = torch.randn(2, 3), torch.zeros(2, dtype=torch.long)
-    assert Likeness(Classification(), model).knows(model, batch)
-    assert not Likeness(BackDoor(), model).knows(model, batch)
+    assert Likeness(Classification(), copied(model)).tells(model, batch)
+    assert not Likeness(BackDoor(), model).tells(model, batch)
+    endless = nn.Linear(3, 4)
+    with torch.no_grad():
+        endless.bias[1] = -math.inf  # a class that is masked: its divergence is no number
+    assert not Likeness(Classification(), copied(endless)).tells(endless, batch)
+    with torch.inference_mode():
+        assert Likeness(Classification(), copied(model)).tells(model, (batch[0] + 1, batch[1]))
     with pytest.raises(ConfigError, match="does not call the network itself"):
         WithTeacher(BackDoor(), model).loss(model, batch)

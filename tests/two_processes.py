@@ -19,7 +19,9 @@ from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
 from refiner.supernet import Supernet
+from refiner.surgery import copied
 from refiner.task import Classification
+from refiner.teacher import Likeness
 from refiner.tensor_loader import TensorLoader
 from refiner.training import TrainConfig, train
 
@@ -71,6 +73,12 @@ def main(out: Path) -> None:
     warm = Supernet(model, space)
     errors = distill(warm, train_part, task, devices=devices, config=DistillConfig(steps=3))
     found["distilled"] = [errors, digest(warm)]
+    for name, loader in (("tensor", whole), ("listed", listed)):
+        part = devices.loader(loader, even=False)
+        warm.select((1, 4, 2, 0))
+        found[f"likeness {name}"] = evaluate(
+            warm.model, devices.batches(part), Likeness(task, copied(model)), devices
+        )
     shuffled = DataLoader(listed.dataset, 3, shuffle=True)
     loader = devices.loader(shuffled)
     seen = []
