@@ -95,13 +95,18 @@ def pick_architecture(
     spec = ModelSpec(**made["spec"])
     model, example = spec.build(), from_json(made["example_input"])
     space = space_of(given, model, example)
-    notes, network = [], None
+    network = None
+    shares = ", ".join(f"{100 * point.macs / original['macs']:.0f}" for point in points)
+    notes = [
+        f"the best within {', '.join(budgets)} of the front, where there are {shares} % of the MACs"
+    ]
     if found.latency is not None:
-        notes = [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
+        notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
     if run.config().get("settings", {}).get("distill") is not None:
         network = kept_network(run, model, space, found.vector)
         notes += [
-            "its weights are those that the search left; tune it with `refine train --weights`"
+            f"its weights are those that the search left, which scored {found.score:.4f}; tune it with "
+            "`refine train --arch ... --weights ... --teacher ...`"
         ]
     _rewrite(
         spec, model, space, found.vector, example,

@@ -1,6 +1,7 @@
 """``refine MODEL``, ``--resume``, ``refine report`` and ``refine export``."""
 
 import json
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -89,6 +90,11 @@ def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
     recipe = kept_recipe(folder)
     if recipe is not None:
         resume_recipe(recipe, folder, as_json=as_json)
+        return
+    run = RunFolder.open(folder)
+    if run.holds("report.json"):
+        print(f"this run is finished; `refine report {folder}` shows it again", file=sys.stderr)
+        print_run(Report.from_json(run.read_json("report.json")), folder, as_json)
         return
     report = carry_out(kept_options(RunOptions, folder, model), folder, resume=True)
     if report is not None:

@@ -15,12 +15,12 @@ from refiner.devices import Devices, make_listener
 from refiner.distillation import DistillConfig
 from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
-from refiner.evaluation import length, run_tests
+from refiner.evaluation import evaluate, length, run_tests
 from refiner.inputs import first_sample, to_json
 from refiner.latency import LatencyTable, latency_table
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
-from refiner.randomness import derive_seed
+from refiner.randomness import derive_seed, seeded
 from refiner.report import Trained
 from refiner.result import Result, full_report, points, write_front, write_result
 from refiner.rewriting import rewrite
@@ -30,6 +30,7 @@ from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
 from refiner.space import SearchSpace, candidate_names, search_space
 from refiner.strategies import STEADY, check_strategy, make_strategy
+from refiner.strategy_milp import MilpStrategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, checked_task
@@ -118,8 +119,8 @@ def refine(
             raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
     if distill is not None and search.train_weights:
         raise ConfigError(
-            "a search trains the weights that distill gives. Set warmup_epochs=0 and train_weights=False "
-            "in its SearchConfig, or leave search out."
+            "with distill a search leaves the weights as they are, and this SearchConfig trains them. Set "
+            "warmup_epochs=0 and train_weights=False in it, or leave search out."
         )
     if tests and (train is None or train.epochs == 0):
         raise ConfigError("tests measure trained networks. Give train= (--train-epochs).")
@@ -178,6 +179,7 @@ def refine(
     origin = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), origin)
 
+    notes = [*notes, *_notes(searching, model, distilled=distill is not None)]
     training = train is not None and train.epochs > 0
     spent = str(searching.account)
 
@@ -225,6 +227,30 @@ def check_settings(slots: str, strategy: str, device: str, precision: str) -> De
     check_granularity(slots)
     check_strategy(strategy)
     return Devices.choose(device, precision)
+
+
+def _notes(searching: Search, model: nn.Module, *, distilled: bool) -> list[str]:
+    """Return what a report tells of a search that has ended."""
+    notes, strategy, config = [], searching.strategy, searching.config
+    if distilled:
+        # A loader may draw from the global generator.
+        with seeded(derive_seed(searching.seed, "given"), searching.generators):
+            network = searching.devices.move(copied(model))
+            batches = searching.devices.batches(searching.val_loader)
+            score = evaluate(network, batches, searching.task, searching.devices)
+        notes.append(f"the original as it was given: {searching.task.metric} {score:.4f}")
+    if searching.likeness is not None:
+        notes.append(
+            "the search was rewarded by likeness: the mean divergence from the original's outputs, less than 0, "
+            "which is the original itself"
+        )
+    if isinstance(strategy, MilpStrategy):
+        scores, swaps = config.epochs * config.tells * config.samples, len(strategy.swaps)
+        if scores <= swaps:
+            notes.append(
+                f"milp was told {scores} scores, too few for each of its {swaps} single swaps: take more --epochs"
+            )
+    return notes
 
 
 def _latencies(

@@ -168,9 +168,18 @@ class Report:
                 (f"latency, batch {self.latency_batch}, measured",
                  _milliseconds(self.latency_before, noise[0]),
                  _milliseconds(self.latency_after, noise[1]),
-                 change(self.latency_before, self.latency_after))
+                 self._measured_change())
             )  # fmt: skip
         return rows
+
+    def _measured_change(self) -> str:
+        """Return the change of the milliseconds, unless both measurements may have met the same."""
+        assert self.latency_before is not None
+        assert self.latency_after is not None
+        noise = sum(self.latency_noise or ())
+        if noise and abs(self.latency_after - self.latency_before) <= noise:
+            return "within the noise"
+        return change(self.latency_before, self.latency_after)
 
     def to_markdown(self) -> str:
         """Return the report as a Markdown page."""

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from refiner.account import Account
@@ -174,6 +175,8 @@ class Search:
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
         """How the search ended; None before."""
+        self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
+        """Of each finalist, where the shared weights stay as they are: its norm statistics."""
         self.account = Account()
         """What the search has spent."""
         self.last: dict[str, float | str] = {}
@@ -324,7 +327,18 @@ class Search:
         recommended = self.strategy.recommend(self.config.finalists)
         finalists = list(dict.fromkeys([*recommended, *self._others()]))
         scored = self.score(finalists, progress)
+        if not self.config.train_weights:
+            self.norms = {vector: self._norms(vector) for vector in finalists}
         return SearchResult(best=scored[0], finalists=tuple(scored))
+
+    def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
+        """Return the statistics with which an architecture was scored, by their names in its own module."""
+        return {
+            f"{name}.{key}": buffer.cpu()
+            for name, module in self.emit(vector).named_modules()
+            if isinstance(module, nn.modules.batchnorm._NormBase)
+            for key, buffer in module.named_buffers(recurse=False)
+        }
 
     def score(
         self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
@@ -381,6 +395,7 @@ class Search:
             "strategy": self.strategy.state_dict(),
             "told": self.told.state_dict(),
             "spent": [self.account.forward, self.account.backward],
+            "norms": [(list(vector), norms) for vector, norms in self.norms.items()],
             "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
             if self.result
             else None,
@@ -400,6 +415,7 @@ class Search:
         self.told.load_state_dict(state["told"])
         self.account = Account(*state["spent"])
         self.last = dict(self.strategy.metrics())
+        self.norms = {tuple(vector): norms for vector, norms in state.get("norms", [])}
         if state["finalists"] is not None:
             scored = tuple(Scored(vector=tuple(v), score=s) for v, s in state["finalists"])
             self.result = SearchResult(best=scored[0], finalists=scored)

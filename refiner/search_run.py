@@ -126,13 +126,13 @@ def kept_network(
 ) -> nn.Module:
     """Return an architecture of a search that a folder keeps, with the weights that the search left.
 
-    Its norms have the statistics of ``model``: distilled candidates give what the convs before them gave, nearly.
+    Its norms have the statistics with which it was scored.
 
     Args:
         folder: of the run.
         model: that was searched.
         space: that was searched.
-        vector: the architecture.
+        vector: one of the finalists; any other has the statistics of ``model``.
 
     Raises:
         RunError: there is no checkpoint of the search, or it does not fit.
@@ -147,9 +147,10 @@ def kept_network(
         raise RunError(f"the checkpoint in {folder.path} does not fit this model.") from error
     network = supernet.emit(vector)
     buffers = dict(network.named_buffers())
-    for name, original in model.named_buffers():
-        if name in buffers and buffers[name].shape == original.shape:
-            buffers[name].copy_(original)
+    norms = {tuple(each): norms for each, norms in state.get("norms", [])}
+    for name, kept in norms.get(vector, dict(model.named_buffers())).items():
+        if name in buffers and buffers[name].shape == kept.shape:
+            buffers[name].copy_(kept)
     return network
 
 

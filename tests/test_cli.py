@@ -407,8 +407,11 @@ def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> N
         checkpoint = Path(folder, "checkpoint", "search.pt")
         if "resume with" in case and folder == "cut":
             checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
+            Path(folder, "report.json").unlink()  # as in a run that was stopped
         else:
             checkpoint.unlink()
+            if case.startswith("resume"):
+                Path(folder, "report.json").unlink()
     if "arch.json" in arguments:
         assert main(["apply", net, "1,1", "--out", "other"]) == 0
         os.replace("other/architecture.json", "arch.json")
@@ -517,6 +520,11 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
     assert settings["search.recalibration_batches"] == "4"
+    notes = " ".join(report["notes"])
+    assert "the original as it was given: accuracy 0." in notes
+    assert "the search was rewarded by likeness" in notes
+    told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("was told ", "each of its "))
+    assert told <= swaps
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()
@@ -529,8 +537,10 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert "tells no latency" in capsys.readouterr().err
     assert main(["apply", "run"]) == 2
     assert "no architecture is named" in capsys.readouterr().err
-    assert main(["--resume", "run"]) == 0  # nothing is left to do, and all is kept
-    capsys.readouterr()
+    before = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
+    assert main(["--resume", "run"]) == 0
+    assert "this run is finished" in capsys.readouterr().err
+    assert before == {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
