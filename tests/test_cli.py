@@ -540,7 +540,9 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     before = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
     assert main(["--resume", "run"]) == 0
     assert "this run is finished" in capsys.readouterr().err
-    assert before == {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
+    assert before == {
+        file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()
+    }
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
