@@ -3,6 +3,7 @@
     python benchmarks/peers.py run   --data folder:DIR --out results
     python benchmarks/peers.py run   --data folder:DIR --out results --methods fastnas
     python benchmarks/peers.py table --out results
+    python benchmarks/peers.py speed --out results    (with nothing beside it)
 
 DIR holds train/CLASS/*.jpg and val/CLASS/*.jpg, CIFAR-10's. `torch_pruning` needs `pip install torch-pruning`;
 `fastnas` an environment of its own, which holds this package, nvidia-modelopt, requests and torchprofile==0.0.4.
@@ -413,11 +414,35 @@ def table(out: Path) -> None:
             )
 
 
+def speed(out: Path, mode: Mode, rounds: int = 5) -> None:
+    """Print how much faster what the strategies chose is than the original: in turn, on one thread."""
+    torch.set_num_threads(1)
+    batch = EXAMPLE.repeat(16, 1, 1, 1)
+    print("| network | method | MACs | seeds | MACs saved % | times as fast |\n|" + " --- |" * 6)
+    found: dict[tuple[str, str, int], list[tuple[float, float]]] = defaultdict(list)
+    for record in read(out):
+        if "vector" not in record:
+            continue
+        original = build(*mode.networks[record["network"]], seed=0).eval()
+        space = refiner.search_space(original, EXAMPLE)
+        chosen = refiner.rewrite(original, space.architecture(record["vector"])).eval()
+        macs = [measure_cost(network, EXAMPLE).macs for network in (original, chosen)]
+        times = [[measure_latency(n, batch) for n in (original, chosen)] for _ in range(rounds)]
+        ratio = statistics.median(before / after for before, after in times)
+        key = record["network"], record["method"], record["share"]
+        found[key].append((100 * (1 - macs[1] / macs[0]), ratio))
+    for (network, method, share), pairs in found.items():
+        saved, ratios = zip(*pairs, strict=True)
+        print(
+            f"| {network} | {method} | {share} % | {len(pairs)} | {spread(saved)} | {spread(ratios, digits=2)} |"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("action", choices=("run", "table", "speed"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", help="folder:DIR")
     parser.add_argument("--mode", choices=MODES, default="cpu")
@@ -432,6 +457,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.action == "table":
         table(args.out)
+    elif args.action == "speed":
+        speed(args.out, MODES[args.mode])
     else:
         run(args)
 

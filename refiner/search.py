@@ -176,7 +176,7 @@ class Search:
         self.result: SearchResult | None = None
         """How the search ended; None before."""
         self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
-        """Of each finalist, where the shared weights stay as they are: its norm statistics."""
+        """Of each finalist, where the shared weights stay as they are: the norm statistics it was scored with."""
         self.account = Account()
         """What the search has spent."""
         self.last: dict[str, float | str] = {}
@@ -327,15 +327,13 @@ class Search:
         recommended = self.strategy.recommend(self.config.finalists)
         finalists = list(dict.fromkeys([*recommended, *self._others()]))
         scored = self.score(finalists, progress)
-        if not self.config.train_weights:
-            self.norms = {vector: self._norms(vector) for vector in finalists}
         return SearchResult(best=scored[0], finalists=tuple(scored))
 
     def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
-        """Return the statistics with which an architecture was scored, by their names in its own module."""
+        """Return the norm statistics of an architecture just scored, by their names in its own module."""
         return {
             f"{name}.{key}": buffer.cpu()
-            for name, module in self.emit(vector).named_modules()
+            for name, module in self.supernet.emit(vector).named_modules()
             if isinstance(module, nn.modules.batchnorm._NormBase)
             for key, buffer in module.named_buffers(recurse=False)
         }
@@ -350,6 +348,8 @@ class Search:
             for vector in vectors:
                 batches = self.devices.batches(self.val_loader)
                 score = self._score(vector, train_batches, batches, self.task)
+                if not self.config.train_weights:
+                    self.norms[vector] = self._norms(vector)
                 scored.append(Scored(vector=vector, score=score))
                 progress.advance(1, **{self.task.metric: score}, vector=short(vector))
         scored.sort(key=lambda s: -s.score)
