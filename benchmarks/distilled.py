@@ -40,13 +40,25 @@ def part(loader: TensorLoader, chosen: torch.Tensor) -> TensorLoader:
     )  # fmt: skip
 
 
-def main() -> None:
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what all scripts take that begin with a trained ResNet-20."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--channels", default="(16,32,64)")
+    return parser
+
+
+def trained_resnet20(args: argparse.Namespace) -> torch.nn.Module:
+    model = resnet20.build_model(10, channels=ast.literal_eval(args.channels))
+    load_weights(model, args.weights)
+    return model
+
+
+def main() -> None:
+    parser = arguments(__doc__)
     parser.add_argument("--limit", type=int, default=12000)
     parser.add_argument("--random", type=int, default=20, help="architectures at each budget")
     parser.add_argument("--steps", type=int, default=DistillConfig().steps)
@@ -56,8 +68,7 @@ def main() -> None:
     data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
     chosen = torch.arange(len(data.val.images)) % 5 == 0  # folders lie class by class
     probing, scoring = part(data.val, chosen), part(data.val, ~chosen)
-    model = resnet20.build_model(len(data.classes), channels=ast.literal_eval(args.channels))
-    load_weights(model, args.weights)
+    model = trained_resnet20(args)
     example = torch.zeros(1, 3, 32, 32)
     space = refiner.search_space(model, example)
     print(f"original: {evaluate(model, scoring, task, devices):.4f}")

@@ -12,7 +12,6 @@ recalibrated; the test is on others. Intervals are bootstraps over the architect
 architecture is a line of OUT/results.jsonl, and the same command goes on after the last one.
 """
 
-import argparse
 import ast
 import itertools
 import json
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from distilled import part
+from distilled import arguments, part, trained_resnet20
 from rank_correlation import RESAMPLES, interval, tau
 from refiner.recipes import resnet20
 
@@ -30,7 +29,6 @@ from refiner.budget import parse_budgets, within_budgets
 from refiner.devices import Devices
 from refiner.distillation import DistillConfig, distill
 from refiner.evaluation import evaluate, recalibrate
-from refiner.models import load_weights
 from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
 from refiner.strategy_random import RandomStrategy
@@ -41,13 +39,8 @@ from refiner.training import TrainConfig, train
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--channels", default="(16,32,64)")
     parser.add_argument("--limit", type=int, default=6000, help="images to train on")
     parser.add_argument("--budget", default="macs=60%")
     parser.add_argument("--architectures", type=int, default=24)
@@ -62,8 +55,7 @@ def main() -> None:
     data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
     chosen = torch.arange(len(data.val.images)) % 4 == 0  # folders lie class by class
     scoring, testing = part(data.val, chosen), part(data.val, ~chosen)
-    model = resnet20.build_model(len(data.classes), channels=ast.literal_eval(args.channels))
-    load_weights(model, args.weights)
+    model = trained_resnet20(args)
     example = torch.zeros(1, 3, 32, 32)
     space = refiner.search_space(model, example)
     _, feasible = within_budgets(parse_budgets(args.budget), model, space, example)

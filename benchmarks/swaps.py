@@ -9,8 +9,6 @@ sum of their swaps is held against. Then the strategies play on that sum, which 
 120 scores each, 5 at a time, the best of 5 recommended. What is measured is kept in OUT and read from there again.
 """
 
-import argparse
-import ast
 import itertools
 import json
 import statistics
@@ -20,9 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from distilled import part
+from distilled import arguments, part, trained_resnet20
 from rank_correlation import tau
-from refiner.recipes import resnet20
 
 import refiner
 from refiner.budget import parse_budgets, within_budgets
@@ -30,7 +27,6 @@ from refiner.devices import Devices
 from refiner.distillation import DistillConfig, distill
 from refiner.evaluation import evaluate, recalibrate
 from refiner.feasible import FeasibleSet
-from refiner.models import load_weights
 from refiner.randomness import seeded
 from refiner.space import SearchSpace
 from refiner.strategies import make_strategy
@@ -83,19 +79,13 @@ def played(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True)
+    parser = arguments(__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--channels", default="(16,32,64)")
     parser.add_argument("--limit", type=int, default=8000)
     parser.add_argument("--seeds", type=int, default=6)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    model = resnet20.build_model(10, channels=ast.literal_eval(args.channels))
-    load_weights(model, args.weights)
+    model = trained_resnet20(args)
     example = torch.zeros(1, 3, 32, 32)
     space = refiner.search_space(model, example)
     _, feasible = within_budgets(parse_budgets("macs=60%"), model, space, example)

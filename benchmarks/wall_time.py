@@ -8,17 +8,14 @@ Run it with nothing beside it: it takes all cores. The settings of distillation 
 `refiner.refine` has by default.
 """
 
-import argparse
-import ast
 import time
 from collections import defaultdict
 
 import torch
-from refiner.recipes import resnet20
+from distilled import arguments, trained_resnet20
 
 import refiner
 from refiner.distillation import DistillConfig
-from refiner.models import load_weights
 from refiner.training import TrainConfig
 
 
@@ -43,12 +40,7 @@ class Stopwatch:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--channels", default="(16,32,64)")
+    parser = arguments(__doc__)
     parser.add_argument("--limit", type=int, default=12000)
     parser.add_argument("--budget", default="macs=60%")
     parser.add_argument("--strategy", default="milp")
@@ -56,8 +48,7 @@ def main() -> None:
     parser.add_argument("--no-controls", action="store_true")
     args = parser.parse_args()
     data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
-    model = resnet20.build_model(len(data.classes), channels=ast.literal_eval(args.channels))
-    load_weights(model, args.weights)
+    model = trained_resnet20(args)
     watch, start = Stopwatch(), time.perf_counter()
     result = refiner.refine(
         model, data.train, data.val, strategy=args.strategy, budget=args.budget,
