@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import refiner
-from refiner.candidates import _build_conv
 from refiner.conv_spec import ConvSpec
+from refiner.operations import build_conv
 from refiner.strategy_random import RandomStrategy
 
 CASES = (0, 2, 6)
@@ -29,7 +29,7 @@ CASES = (0, 2, 6)
 
 
 def same_as_original(spec: ConvSpec) -> nn.Module:
-    return _build_conv(spec, kernel=spec.kernel_size[0])
+    return build_conv(spec, kernel=spec.kernel_size[0])
 
 
 NAMES = [f"same{i}" for i in range(1, 6)]

@@ -83,6 +83,12 @@ def check_run(options: RunOptions) -> None:
     """Raise a ConfigError for options that do not go together."""
     if options.verify and options.train_epochs == 0:
         raise ConfigError("--verify measures trained networks. Give --train-epochs 1 or more.")
+    shipped = options.model.startswith(("timm:", "torchvision:"))
+    if options.distill and shipped and not options.pretrained and options.weights is None:
+        raise ConfigError(
+            f"--distill begins with what the model has learned, and {options.model} is new here. Give "
+            "--pretrained or --weights FILE."
+        )
 
 
 def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -91,12 +92,27 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
 
 
 def print_table(
-    title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, left: int = 1
+    title: str,
+    head: tuple[str, ...],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    left: int = 1,
+    whole: Sequence[str] = (),
 ) -> None:
-    """Print a table to stdout; the first ``left`` columns are text, the numbers after them stand right."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    """Print a table to stdout.
+
+    Args:
+        title: of the table.
+        head: of the columns.
+        rows: of text.
+        left: so many of the first columns are text, and the numbers after them stand right.
+        whole: columns of which no cell is broken where the terminal is narrow.
+    """
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table.pad_edge = False
     for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < left else "right", overflow="fold")
+        justify: JustifyMethod = "left" if i < left else "right"
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in whole)
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -11,7 +11,7 @@ from refiner.budget import parse_budgets
 from refiner.errors import ConfigError, RunError
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
-from refiner.seeds import SeedsReport
+from refiner.seeds import NO_VERDICT, SeedsReport
 
 from .options import options_from
 from .run import RunOptions, carry_out, check_run
@@ -59,7 +59,7 @@ def resume_seeds(folder: Path, *, model: str | None, as_json: bool) -> None:
 
 
 def show_seeds(folder: Path, *, as_json: bool) -> None:
-    """Print what the finished runs of several seeds found, all together."""
+    """Print what the finished runs of several seeds found, all together, and write report.md."""
     files = sorted(
         folder.glob("seed-*/report.json"), key=lambda f: int(f.parent.name.partition("-")[2])
     )
@@ -68,7 +68,7 @@ def show_seeds(folder: Path, *, as_json: bool) -> None:
             f"{folder} holds {len(files)} finished runs, and a report over seeds wants two. Go on with "
             f"refine --resume {folder}."
         )
-    _print(
+    _tell(
         [Report.from_json(RunFolder.open(file.parent).read_json(file.name)) for file in files],
         folder,
         as_json,
@@ -86,8 +86,9 @@ def _carry_out(options: RunOptions, count: int, folder: Path, *, as_json: bool) 
         show_seeds(folder, as_json=as_json)
 
 
-def _print(reports: Sequence[Report], folder: Path, as_json: bool) -> None:
+def _tell(reports: Sequence[Report], folder: Path, as_json: bool) -> None:
     over = SeedsReport.of(reports)
+    RunFolder(folder).write_text("report.md", over.to_markdown())
     if as_json:
         print(json.dumps({"folder": str(folder), **asdict(over)}))
         return
@@ -96,5 +97,5 @@ def _print(reports: Sequence[Report], folder: Path, as_json: bool) -> None:
         ("", "MACs", "parameters", over.metric),
         over.table(),
     )
-    print(over.verdict or "Nothing was controlled: the run was made with --no-controls.")
+    print(over.verdict or NO_VERDICT)
     print(f"\n{folder}: {' '.join(sorted(path.name for path in folder.iterdir()))}")

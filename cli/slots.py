@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import refiner
+from refiner.candidates import get_candidate
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.drawing import network_svg
@@ -134,7 +135,12 @@ def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> 
             rows.append((*where, f"{option.macs:,}", less, *took, f"{option.params:,}"))
     ms = [] if table is None else ["ms"]
     head = ("slot", "shape", "operation", "MACs", "change", *ms, "parameters")
-    print_table(title, head, rows, left=3)
+    print_table(title, head, rows, left=3, whole=("operation", "MACs", "change", *ms, "parameters"))
+    offered = dict.fromkeys(name for names in space.candidates for name in names[1:])
+    for name in offered:
+        about = get_candidate(name).about
+        print(f"  {name:<18} {about}" if about else f"  {name}")
+    print()
 
 
 def _latency_document(latency: Latency) -> dict[str, float]:

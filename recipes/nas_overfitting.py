@@ -40,7 +40,7 @@ from refiner.macro_network import MacroNetwork
 from refiner.overfitting_report import draw, write_report
 from refiner.recipe import RecipeSettings, Scale
 from refiner.run_folder import RunFolder
-from refiner.search import WeightSharing
+from refiner.scoring import WeightSharing
 from refiner.search_run import run_search
 from refiner.strategy_alternating import AlternatingStrategy
 from refiner.strategy_controller import ControllerStrategy

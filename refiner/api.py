@@ -9,34 +9,40 @@ from torch import nn
 
 from refiner.architecture import Vector, with_model
 from refiner.budget import parse_budgets, within_budgets
-from refiner.controls import score_controls
-from refiner.cost import measure_cost
+from refiner.controls import find_controls
 from refiner.devices import Devices, make_listener
 from refiner.distillation import DistillConfig
 from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
-from refiner.evaluation import evaluate, length, run_tests
+from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
 from refiner.latency import LatencyTable, latency_table
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
-from refiner.randomness import derive_seed, seeded
+from refiner.randomness import derive_seed
 from refiner.report import Trained
-from refiner.result import Result, full_report, points, write_front, write_result
+from refiner.result import (
+    Result,
+    full_report,
+    origin_settings,
+    points,
+    write_front,
+    write_result,
+)
 from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.scoring import Scored
 from refiner.search import Search, SearchConfig
+from refiner.search_notes import search_notes
 from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
 from refiner.space import SearchSpace, candidate_names, search_space
 from refiner.strategies import STEADY, check_strategy, make_strategy
-from refiner.strategy_milp import MilpStrategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 from refiner.task import Task, checked_task
 from refiner.teacher import taught
 from refiner.training import TrainConfig, train
-from refiner.verdict import Control, controls_from_json
 
 DISTILLED_SEARCH = SearchConfig(
     epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -179,17 +185,17 @@ def refine(
     origin = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), origin)
 
-    notes = [*notes, *_notes(searching, model, distilled=distill is not None)]
+    notes = [*notes, *search_notes(searching, model, distilled=distill is not None)]
     training = train is not None and train.epochs > 0
     spent = str(searching.account)
 
     def made(vector: Vector) -> nn.Module:
         if training and distill is None:
             return rewrite(model, space.architecture(vector), seed=seed)
-        return searching.emit(vector)
+        return searching.scorer.emit(vector)
 
     refined = made(found.best.vector)
-    held = _controls(searching, space, model, one, folder, listener) if controls else []
+    held = find_controls(searching, space, model, one, folder, listener) if controls else []
     trained = None
     if train is not None and training:
         networks = {"baseline": copied(model), "refined": refined}
@@ -207,15 +213,18 @@ def refine(
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
-        devices=devices, trained=trained, settings=settings | sizes | {"spent": spent},
+        devices=devices, trained=trained, settings=origin_settings(model, provenance) | settings | sizes | {"spent": spent},
         controls=held, latencies=latencies, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
     )
     if folder is not None and devices.is_main:
-        scored = points(space, report.before, found.finalists, latencies)
-        write_front(folder, scored, report.before, task.metric, latencies)
+        scored = dict.fromkeys(
+            [*found.finalists, *(Scored(vector=c.vector, score=c.search_score) for c in held)]
+        )
+        on_front = points(space, report.before, list(scored), latencies)
+        write_front(folder, on_front, report.before, task.metric, latencies)
         write_result(
             folder, model=refined, architecture=architecture, report=report, example_input=example
         )
@@ -227,30 +236,6 @@ def check_settings(slots: str, strategy: str, device: str, precision: str) -> De
     check_granularity(slots)
     check_strategy(strategy)
     return Devices.choose(device, precision)
-
-
-def _notes(searching: Search, model: nn.Module, *, distilled: bool) -> list[str]:
-    """Return what a report tells of a search that has ended."""
-    notes, strategy, config = [], searching.strategy, searching.config
-    if distilled:
-        # A loader may draw from the global generator.
-        with seeded(derive_seed(searching.seed, "given"), searching.generators):
-            network = searching.devices.move(copied(model))
-            batches = searching.devices.batches(searching.val_loader)
-            score = evaluate(network, batches, searching.task, searching.devices)
-        notes.append(f"the original as it was given: {searching.task.metric} {score:.4f}")
-    if searching.likeness is not None:
-        notes.append(
-            "the search was rewarded by likeness: the mean divergence from the original's outputs, less than 0, "
-            "which is the original itself"
-        )
-    if isinstance(strategy, MilpStrategy):
-        scores, swaps = config.epochs * config.tells * config.samples, len(strategy.swaps)
-        if scores <= swaps:
-            notes.append(
-                f"milp was told {scores} scores, too few for each of its {swaps} single swaps: take more --epochs"
-            )
-    return notes
 
 
 def _latencies(
@@ -270,32 +255,6 @@ def _latencies(
             lambda: measured() if folder is None else folder.kept_json("latency.json", measured)
         )
     )
-
-
-def _controls(
-    searching: Search,
-    space: SearchSpace,
-    model: nn.Module,
-    example_input: Any,
-    folder: RunFolder | None,
-    progress: Progress,
-) -> list[Control]:
-    """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
-    if folder is not None and folder.holds("controls.json"):
-        return controls_from_json(folder.read_json("controls.json"))
-    scored = score_controls(searching, progress)
-    before = measure_cost(model, example_input)
-    costs = points(space, before, [each for _, _, each in scored])
-    found = [
-        Control(
-            kind=kind, name=name, vector=each.vector,
-            macs=cost.macs, params=cost.params, search_score=each.score,
-        )
-        for (kind, name, each), cost in zip(scored, costs, strict=True)
-    ]  # fmt: skip
-    if folder is not None and searching.devices.is_main:
-        folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
-    return found
 
 
 def _train_alike(

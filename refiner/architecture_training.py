@@ -17,7 +17,7 @@ from refiner.models import load_weights
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
 from refiner.report import Report, Trained
-from refiner.result import Result, cost_report, write_result
+from refiner.result import Result, cost_report, origin_settings, write_result
 from refiner.rewriting import rewrite
 from refiner.run_folder import dropped_on_error, open_or_create
 from refiner.space import offered_space, space_of
@@ -115,7 +115,8 @@ def train_architecture(
     measured = run_tests(network, tests or {})
     before = _scores(baseline)
     network = network.cpu().eval()
-    shown = {**{k: v for k, v in settings.items() if k not in ("vector", "train")}, **sizes}
+    plain = {k: v for k, v in settings.items() if k not in ("vector", "train") and v is not None}
+    shown = {**origin_settings(model, provenance), **plain, **sizes}
     shown |= {f"train.{key}": value for key, value in asdict(config).items()}
     costs = cost_report(model, network, space, architecture, first_sample(example), devices=devices)
     report = replace(

@@ -7,15 +7,52 @@ a budget, in as few slots as keep to it, evenly spread.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import nn
 
 from refiner.architecture import Vector
+from refiner.cost import measure_cost
 from refiner.feasible import FeasibleSet
 from refiner.progress import Progress
 from refiner.randomness import derive_seed
-from refiner.search import Scored, Search
+from refiner.result import points
+from refiner.run_folder import RunFolder
+from refiner.scoring import Scored
+from refiner.search import Search
+from refiner.space import SearchSpace
 from refiner.strategy_random import RandomStrategy
-from refiner.verdict import RANDOM, UNIFORM
+from refiner.verdict import RANDOM, UNIFORM, Control, controls_from_json
+
+
+def find_controls(
+    search: Search,
+    space: SearchSpace,
+    model: nn.Module,
+    example_input: Any,
+    folder: RunFolder | None,
+    progress: Progress,
+) -> list[Control]:
+    """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
+    if folder is not None and folder.holds("controls.json"):
+        return controls_from_json(folder.read_json("controls.json"))
+    scored = score_controls(search, progress)
+    before = measure_cost(model, example_input)
+    costs = points(space, before, [each for _, _, each in scored])
+    found = [
+        Control(
+            kind=kind, name=name, vector=each.vector,
+            macs=cost.macs, params=cost.params, search_score=each.score,
+        )
+        for (kind, name, each), cost in zip(scored, costs, strict=True)
+    ]  # fmt: skip
+    if folder is not None and search.devices.is_main:
+        folder.save_checkpoint(
+            "search", search.state_dict()
+        )  # with their norms: they may be picked
+        folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
+    return found
 
 
 def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
@@ -30,7 +67,7 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
         seed = derive_seed(search.seed, "control")
         assert search.result is not None
         finalists = len(search.result.finalists)  # those of other costs for the front among them
-        likeness = search.likeness
+        likeness = search.scorer.likeness
         random = Search(
             search.supernet,
             RandomStrategy(candidates, seed=seed, feasible=search.feasible),
@@ -40,11 +77,13 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
                 search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
             ),
         )  # fmt: skip
-        found.append((RANDOM, "random search", random.run(progress=progress, name="control").best))
+        best = random.run(progress=progress, name="control").best
+        search.scorer.norms |= {v: n for v, n in random.scorer.norms.items() if v == best.vector}
+        found.append((RANDOM, "random search", best))
     uniform = uniform_vectors(candidates, search.feasible)
     if uniform:
         names = {vector: name for name, vector in reversed(uniform.items())}
-        best = search.score(list(names), progress, name="uniform")[0]
+        best = search.scorer.rank(list(names), progress, name="uniform")[0]
         found.append((UNIFORM, names[best.vector], best))
     return found
 

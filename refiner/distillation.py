@@ -21,12 +21,12 @@ import torch
 from torch import nn
 
 from refiner.account import Account
-from refiner.candidates import LowRank
 from refiner.devices import Devices
 from refiner.errors import ConfigError, TrainingError
 from refiner.evaluation import checked, length
 from refiner.layers import CONV_TYPES
 from refiner.loaders import generators_of
+from refiner.operations import LowRank
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
 from refiner.supernet import MixedOp, Supernet

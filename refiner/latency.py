@@ -15,6 +15,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
@@ -133,21 +134,24 @@ def measure_latency(
     model: nn.Module, example_input: Any, *, repeats: int = 30, warm_up: int = 5
 ) -> float:
     """Return the median milliseconds of one forward pass in eval mode, on the model's device."""
-    return _pass_of(model, example_input, repeats, warm_up).median
+    return _passes_of([model], example_input, repeats, warm_up)[0].median
 
 
-def network_latency(
-    network: nn.Module,
+def network_latencies(
+    networks: Sequence[nn.Module],
     example_input: Any,
     *,
     devices: Devices,
     repeats: int = 30,
     warm_up: int = 5,
-) -> Latency:
-    """Return the latency of one forward pass of a copy on the devices, in their precision."""
-    ready = _ready(copied(network), devices)
+) -> list[Latency]:
+    """Return the latency of one forward pass of a copy of each network on the devices, in their precision.
+
+    They run in turn, so that what slows the machine down for a while slows all of them.
+    """
+    ready = [_ready(copied(network), devices) for network in networks]
     with devices.autocast():
-        return _pass_of(ready, example_input, repeats, warm_up)
+        return _passes_of(ready, example_input, repeats, warm_up)
 
 
 def slot_latencies(
@@ -203,7 +207,7 @@ def latency_table(
     rows = slot_latencies(space, model, example_input, devices=devices)
     return LatencyTable(
         conditions=conditions_of(devices, example_input),
-        model=network_latency(model, example_input, devices=devices),
+        model=network_latencies([model], example_input, devices=devices)[0],
         slots={
             slot.name: dict(zip(names, row, strict=True))
             for slot, names, row in zip(space.slots, space.candidates, rows, strict=True)
@@ -249,15 +253,21 @@ def _input_of(conv: nn.Module, shape: tuple[int, ...], devices: Devices) -> torc
     return devices.laid_out(torch.zeros(shape, dtype=dtype))
 
 
-def _pass_of(model: nn.Module, example_input: Any, repeats: int, warm_up: int) -> Latency:
-    example = to_device_of(model, example_input)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+def _passes_of(
+    models: Sequence[nn.Module], example_input: Any, repeats: int, warm_up: int
+) -> list[Latency]:
+    """Return the latency of a forward pass of each model; all are on one device."""
+    example = to_device_of(models[0], example_input)
+    device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(as_found(model, training=False))
+        calls = [partial(_forward, model, example) for model in models]
+        return _in_turn(calls, device, repeats, warm_up)
 
-    def forward() -> None:
-        call(model, fresh(example))
 
-    with as_found(model, training=False):
-        return _in_turn([forward], device, repeats, warm_up)[0]
+def _forward(model: nn.Module, example: Any) -> None:
+    call(model, fresh(example))
 
 
 def _in_turn(

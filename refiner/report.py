@@ -190,7 +190,7 @@ class Report:
             f"Architecture `{','.join(map(str, self.vector))}`: "
             f"{replaced} of {len(self.vector)} slots replaced.",
             "",
-            *_table(("", "original", "refined", "change"), self.summary()),
+            *markdown_table(("", "original", "refined", "change"), self.summary()),
             "",
         ]
         if self.controls:
@@ -199,7 +199,7 @@ class Report:
                 f"{self.verdict()} Random search was told as many scores; all keep to the budgets.",
                 "",
             ]
-            lines += _table(CONTROL_HEAD, self.control_rows())
+            lines += markdown_table(CONTROL_HEAD, self.control_rows())
             lines += ["", *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.controls)]
             lines += [""]
         if self.search_score is not None:
@@ -210,13 +210,13 @@ class Report:
                 "Scored in the supernet on the whole validation part; the first was taken.",
                 "",
             ]
-            lines += _table(
+            lines += markdown_table(
                 ("architecture", self.metric),
                 [(",".join(map(str, v)), f"{score:.4f}") for v, score in self.finalists],
             )
             lines += [""]
         lines += ["## Slots", ""]
-        lines += _table(
+        lines += markdown_table(
             ("slot", "original", "operation", "MACs", "parameters"),
             [
                 (s.name, s.original, s.operation, f"{s.before.macs:,} -> {s.after.macs:,}",
@@ -225,7 +225,7 @@ class Report:
             ],
         )  # fmt: skip
         lines += ["", "## Frozen convs", ""]
-        lines += _table(("conv", "reason"), [(f.name, f.reason) for f in self.frozen])
+        lines += markdown_table(("conv", "reason"), [(f.name, f.reason) for f in self.frozen])
         lines += ["", "## Counting", ""]
         lines += [
             "One MAC is one multiply-accumulate of one forward pass of one sample, by torch's "
@@ -235,7 +235,7 @@ class Report:
         ]
         lines += [f"- {note}" for note in self.notes]
         if self.settings:
-            lines += ["", "## Settings", "", *_table(("setting", "value"), self.settings)]
+            lines += ["", "## Settings", "", *markdown_table(("setting", "value"), self.settings)]
         return "\n".join(lines) + "\n"
 
 
@@ -254,7 +254,8 @@ def _cost(document: dict[str, Any]) -> Cost:
     )
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+def markdown_table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    """Return the lines of a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 

@@ -15,12 +15,13 @@ from refiner.errors import ModelError
 from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import first_sample
-from refiner.latency import LatencyTable, conditions_of, network_latency
+from refiner.latency import LatencyTable, conditions_of, network_latencies
 from refiner.pareto import Point, front, front_to_json
 from refiner.plots import front_plot
 from refiner.report import Report, Trained, slot_reports
 from refiner.run_folder import RunFolder
-from refiner.search import Scored, SearchResult
+from refiner.scoring import Scored
+from refiner.search import SearchResult
 from refiner.space import SearchSpace
 from refiner.task import Task
 from refiner.verdict import Control
@@ -71,16 +72,8 @@ def full_report(
                 f"latency predicted from candidates measured {latencies.conditions}",
             ),
         )
-    plain = (
-        "slots",
-        "strategy",
-        "budget",
-        "seed",
-        "precision",
-        "training batches",
-        "validation batches",
-    )
-    shown = {key: settings[key] for key in plain}
+    apart = ("candidates", "distill", "search", "train", "controls", "spent")
+    shown = {key: value for key, value in settings.items() if key not in apart}
     shown |= {f"distill.{k}": v for k, v in (settings["distill"] or {}).items()}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
     shown |= {f"search.{k}": v for k, v in settings["search"]["weights"].items() if k != "epochs"}
@@ -98,6 +91,21 @@ def full_report(
     )
 
 
+def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what a report tells of where a model and its data came from."""
+    made = provenance or {}
+    spec, command = made.get("spec") or {}, made.get("command") or {}
+    arguments = ", ".join(f"{k}={v!r}" for k, v in (spec.get("arguments") or {}).items())
+    source = spec.get("source", type(model).__name__)
+    settings = {"model": f"{source}({arguments})" if arguments else source}
+    if spec:
+        pretrained = "pretrained" if spec.get("pretrained") else "drawn from the seed"
+        settings["weights"] = spec.get("weights") or pretrained
+    if "data" in command:
+        settings["data"] = command["data"]
+    return settings
+
+
 def cost_report(
     model: nn.Module,
     refined: nn.Module,
@@ -112,10 +120,9 @@ def cost_report(
     Of several processes the main one alone measures milliseconds, while the others wait.
     """
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
-    old, new, conditions = devices.from_main(
+    (old, new), conditions = devices.from_main(
         lambda: (
-            network_latency(model, example_input, devices=devices),
-            network_latency(refined, example_input, devices=devices),
+            network_latencies([model, refined], example_input, devices=devices),
             conditions_of(devices, example_input),
         )
     )

@@ -11,29 +11,28 @@ that scores compare; and with a teacher the strategy is told of likeness to it, 
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from torch import nn
 
 from refiner.account import Account
 from refiner.architecture import Vector
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError
-from refiner.evaluation import evaluate, length, recalibrate, rehearse
+from refiner.evaluation import length
 from refiner.feasible import FeasibleSet
 from refiner.loaders import generators_of
 from refiner.pareto import spread
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
 from refiner.scores import Scores
+from refiner.scoring import Scored, Scorer, WeightSharing, short
 from refiner.strategy import Ladder, Strategy
 from refiner.strategy_random import RandomStrategy
 from refiner.task import Task
-from refiner.teacher import Likeness
 from refiner.training import TrainConfig, WeightTrainer
 
 
@@ -81,38 +80,12 @@ class SearchConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """An architecture and what it scored."""
-
-    vector: Vector
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
     """How a search ended."""
 
     best: Scored
     finalists: tuple[Scored, ...]
     """Scored on the whole validation part, best first."""
-
-
-class WeightSharing(Protocol):
-    """What a search trains: a network of which one path is active at a time. A Supernet is one."""
-
-    @property
-    def candidates(self) -> Sequence[Sequence[str]]:
-        """Names of the alternatives of each place of a vector."""
-
-    @property
-    def model(self) -> nn.Module:
-        """What the task is given."""
-
-    def select(self, vector: Vector) -> None:
-        """Make ``vector`` the path that the next calls take."""
-
-    def emit(self, vector: Vector) -> nn.Module:
-        """Return the path of ``vector`` as a module of its own."""
 
 
 class Search:
@@ -167,16 +140,15 @@ class Search:
             self.network, task, devices, self.config.weights, self.config.total_epochs
         )
         self.task = self.trainer.task
-        with seeded(derive_seed(seed, "rehearsal"), self.generators):
-            rehearse(self.network, val_loader, self.task, devices)
-        self.likeness = None if teacher is None else self._likeness(teacher)
-        """What the scores that the strategy is told come from, where it is not the task."""
+        self.scorer = Scorer(
+            supernet, self.task, train_loader, val_loader,
+            devices=devices, count=self.config.recalibration_batches,
+            fixed=not self.config.train_weights, teacher=teacher, seed=seed,
+        )  # fmt: skip
         self.epoch = 0
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
         """How the search ended; None before."""
-        self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
-        """Of each finalist, where the shared weights stay as they are: the norm statistics it was scored with."""
         self.account = Account()
         """What the search has spent."""
         self.last: dict[str, float | str] = {}
@@ -207,7 +179,8 @@ class Search:
         uniform = RandomStrategy(
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
-        counted = [self.network, *([] if self.likeness is None else [self.likeness.teacher])]
+        likeness = self.scorer.likeness
+        counted = [self.network, *([] if likeness is None else [likeness.teacher])]
         with ExitStack() as stack:
             for network in counted:
                 stack.enter_context(self.account.counting(network))
@@ -227,18 +200,6 @@ class Search:
                 self.result = self._finish(progress)
                 on_finish()
         return self.result
-
-    def _likeness(self, teacher: nn.Module) -> Likeness | None:
-        """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
-        likeness = Likeness(self.task, teacher)
-        with seeded(derive_seed(self.seed, "rehearsal"), self.generators), self.devices.autocast():
-            batch = next(iter(self.devices.batches(self.val_loader)))
-            return likeness if likeness.tells(self.network, batch) else None
-
-    @property
-    def reward(self) -> Task:
-        """The task whose score the strategy is told."""
-        return self.likeness or self.task
 
     def _epoch(self, strategy: Strategy, progress: Progress) -> dict[str, Any]:
         searching = self.epoch >= self.config.warmup_epochs
@@ -263,7 +224,7 @@ class Search:
 
     def _strategy_phase(self, progress: Progress) -> list[dict[str, Any]]:
         config = self.config
-        train_batches = self._norm_batches()
+        norm_batches = self.scorer.norm_batches()
         searched = self.epoch - config.warmup_epochs
         # What is in random order gives other samples each time; what is not is gone through in turn.
         in_turn = self.score_loader is self.val_loader
@@ -276,10 +237,9 @@ class Search:
             vectors = self.strategy.ask(config.samples)
             scores = []
             for vector in vectors:
-                scores.append(self._score(vector, train_batches, batches, self.reward))
+                scores.append(self.scorer.reward_of(vector, norm_batches, batches))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
-            if self.likeness is not None:
-                self.likeness.forget()
+            self.scorer.forget()
             self.strategy.tell(vectors, scores)
             self.told.tell(vectors, scores)
             metrics = self.strategy.metrics()
@@ -298,71 +258,11 @@ class Search:
                 raise DataError("the validation loader gave no batch. Give it data for each pass.")
             skip = 0
 
-    def _recalibration_batches(self) -> list[Any]:
-        batches = self.devices.batches(self.train_loader)
-        return list(itertools.islice(batches, self.config.recalibration_batches))
-
-    def _norm_batches(self) -> list[Any]:
-        """Return the training batches that norm statistics come from in an epoch.
-
-        Where the weights stay as they are these are always the same, so that scores of all epochs compare.
-        """
-        if self.config.train_weights:
-            return self._recalibration_batches()
-        with self._end() as batches:
-            return batches
-
-    def _select(self, vector: Vector, train_batches: list[Any]) -> None:
-        """Make a path the active one, with norm statistics of its own."""
-        self.supernet.select(vector)
-        recalibrate(self.network, train_batches, self.task, self.devices)
-
-    def _score(
-        self, vector: Vector, train_batches: list[Any], val_batches: Any, task: Task
-    ) -> float:
-        self._select(vector, train_batches)
-        return evaluate(self.network, val_batches, task, self.devices)
-
     def _finish(self, progress: Progress) -> SearchResult:
         recommended = self.strategy.recommend(self.config.finalists)
         finalists = list(dict.fromkeys([*recommended, *self._others()]))
-        scored = self.score(finalists, progress)
+        scored = self.scorer.rank(finalists, progress)
         return SearchResult(best=scored[0], finalists=tuple(scored))
-
-    def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
-        """Return the norm statistics of an architecture just scored, by their names in its own module."""
-        return {
-            f"{name}.{key}": buffer.cpu()
-            for name, module in self.supernet.emit(vector).named_modules()
-            if isinstance(module, nn.modules.batchnorm._NormBase)
-            for key, buffer in module.named_buffers(recurse=False)
-        }
-
-    def score(
-        self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
-    ) -> list[Scored]:
-        """Score architectures on the whole validation part and return them, the best first."""
-        progress.begin(name, len(vectors))
-        scored = []
-        with self._end() as train_batches:
-            for vector in vectors:
-                batches = self.devices.batches(self.val_loader)
-                score = self._score(vector, train_batches, batches, self.task)
-                if not self.config.train_weights:
-                    self.norms[vector] = self._norms(vector)
-                scored.append(Scored(vector=vector, score=score))
-                progress.advance(1, **{self.task.metric: score}, vector=short(vector))
-        scored.sort(key=lambda s: -s.score)
-        best = scored[0]
-        progress.advance(0, **{self.task.metric: best.score}, vector=short(best.vector))
-        progress.end()
-        return scored
-
-    @contextmanager
-    def _end(self) -> Iterator[list[Any]]:
-        """Give the batches that norm statistics are taken from once the weights stay: always the same."""
-        with seeded(derive_seed(self.seed, "finish"), self.generators):
-            yield self._recalibration_batches()
 
     def _others(self) -> list[Vector]:
         """Return architectures of other costs, within the budget, to score for the front."""
@@ -377,25 +277,16 @@ class Search:
         }
         return spread(means, self.cost, self.config.front)
 
-    def emit(self, vector: Vector) -> nn.Module:
-        """Return the architecture as a module of its own, with the weights that the search left.
-
-        Its norm statistics are recalibrated.
-        """
-        with self._end() as train_batches:
-            self._select(vector, train_batches)
-        return self.supernet.emit(vector)
-
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state: epoch, shared weights, optimizer and strategy."""
         return {
             "epoch": self.epoch,
-            "reward": self.reward.metric,
+            "reward": self.scorer.reward.metric,
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
             "told": self.told.state_dict(),
             "spent": [self.account.forward, self.account.backward],
-            "norms": [(list(vector), norms) for vector, norms in self.norms.items()],
+            "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
             "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
             if self.result
             else None,
@@ -407,21 +298,15 @@ class Search:
         Raises:
             ValueError: its scores are of another kind.
         """
-        if state.get("reward", self.task.metric) != self.reward.metric:
-            raise ValueError(f"its scores are no {self.reward.metric}")
+        if state.get("reward", self.task.metric) != self.scorer.reward.metric:
+            raise ValueError(f"its scores are no {self.scorer.reward.metric}")
         self.epoch = state["epoch"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
         self.told.load_state_dict(state["told"])
         self.account = Account(*state["spent"])
         self.last = dict(self.strategy.metrics())
-        self.norms = {tuple(vector): norms for vector, norms in state.get("norms", [])}
+        self.scorer.norms = {tuple(vector): norms for vector, norms in state.get("norms", [])}
         if state["finalists"] is not None:
             scored = tuple(Scored(vector=tuple(v), score=s) for v, s in state["finalists"])
             self.result = SearchResult(best=scored[0], finalists=scored)
-
-
-def short(vector: Vector) -> str:
-    """Return a vector for a line of progress: ``1,0,0,2``, its middle left out where it is long."""
-    text = ",".join(map(str, vector))
-    return text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}"

@@ -13,7 +13,8 @@ from refiner.errors import RunError
 from refiner.loaders import mixed
 from refiner.progress import Progress
 from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
-from refiner.search import Search, SearchConfig, SearchResult, WeightSharing
+from refiner.scoring import WeightSharing
+from refiner.search import Search, SearchConfig, SearchResult
 from refiner.space import SearchSpace
 from refiner.strategy import Strategy
 from refiner.supernet import Supernet

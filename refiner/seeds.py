@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from refiner.errors import RunError
-from refiner.report import Report
+from refiner.report import Report, markdown_table
 from refiner.verdict import RANDOM, UNIFORM, verdict_over_seeds
 
+NO_VERDICT = "Nothing was controlled: the run was made with --no-controls."
 _NAMES = {RANDOM: "random search", UNIFORM: "uniform, the best"}
 
 
@@ -80,6 +81,23 @@ class SeedsReport:
             )
             for row in self.rows
         ]
+
+    def to_markdown(self) -> str:
+        """Return the report as a Markdown page."""
+        count = len(self.rows[0].scores)
+        head = ("", "MACs", "parameters", self.metric)
+        return "\n".join(
+            (
+                f"# {count} seeds",
+                "",
+                "Mean ± standard deviation.",
+                "",
+                *markdown_table(head, self.table()),
+                "",
+                self.verdict or NO_VERDICT,
+                "",
+            )
+        )
 
 
 def _kind(report: Report) -> tuple[Any, ...]:

@@ -416,7 +416,7 @@ def test_a_distilled_search_and_its_control_are_rewarded_by_likeness(tmp_path, m
 
     def spy(self, *args, **options):
         init(self, *args, **options)
-        rewards.append(self.reward.metric)
+        rewards.append(self.scorer.reward.metric)
 
     monkeypatch.setattr(refiner.Search, "__init__", spy)
     small(**{**DISTILLED, "controls": True}, out=tmp_path / "run")

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from refiner import candidates as module
-from refiner.candidates import Pad, candidate_names, get_candidate, register_candidate
+from refiner.candidates import candidate_names, get_candidate, register_candidate
 from refiner.conv_spec import conv_spec
 from refiner.errors import ConfigError
+from refiner.operations import Pad
 
 BUILT_IN = candidate_names()
 

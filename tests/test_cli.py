@@ -545,6 +545,8 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     }
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
+    assert main(["timm:resnet10t", "--distill", "--out", "other"]) == 2
+    assert "timm:resnet10t is new here" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
     assert "out of reach" in capsys.readouterr().err
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
@@ -606,6 +608,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["rows"] == over["rows"]
     assert main(["report", "both"]) == 0
     assert over["verdict"] in capsys.readouterr().out.replace("\n", " ")
+    assert over["verdict"] in Path("both/report.md").read_text()
     assert main([*run, "--seeds", "2"]) == 2
     assert "holds" in capsys.readouterr().err
     assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2

@@ -11,6 +11,7 @@ from models import TinyResNet
 import refiner
 from refiner.controls import evenly, uniform_vectors
 from refiner.feasible import FeasibleSet
+from refiner.pareto import front_from_json
 from refiner.report import Report
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
@@ -108,6 +109,28 @@ def test_a_run_that_goes_on_keeps_its_controls(
         )  # fmt: skip
 
     first = run(False)
-    monkeypatch.setattr("refiner.api.score_controls", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr("refiner.controls.score_controls", lambda *_: pytest.fail("scored again"))
     again = run(True)
     assert again.report.controls == first.report.controls
+
+
+def test_the_front_holds_controls_and_they_keep_the_norms_they_were_scored_with(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(2)
+    model = TinyResNet()
+    result = refiner.refine(
+        model, images(3), images(2), distill=refiner.DistillConfig(steps=3),
+        search=refiner.SearchConfig(
+            epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, finalists=1, front=0
+        ),
+        device="cpu", progress=False, out=tmp_path / "run",
+    )  # fmt: skip
+    points, _ = front_from_json(json.loads((tmp_path / "run" / "pareto.json").read_text()))
+    scored = {f.vector: f.score for f in result.search.finalists}
+    scored |= {c.vector: c.search_score for c in result.report.controls}
+    assert {p.vector: p.score for p in points}.items() <= scored.items()
+    best = max(scored.values())
+    assert any(p.score == best for p in points)
+    kept = torch.load(tmp_path / "run" / "checkpoint" / "search.pt", weights_only=True)["norms"]
+    assert {c.vector for c in result.report.controls} <= {tuple(vector) for vector, _ in kept}

@@ -37,13 +37,13 @@ FLOORS = [
         "probe",
         "slots",
         "python_source",
-        "candidates",
+        "operations",
         "image_folder",
         "loaders",
         "arcface",
         "teacher",
     },
-    {"architecture", "identities"},
+    {"architecture", "identities", "candidates"},
     {"space", "macro", "pareto", "data", "scores"},
     {
         "macro_network",
@@ -71,10 +71,11 @@ FLOORS = [
         "strategy_alternating",
         "overfitting_report",
     },
-    {"strategies", "training", "verification", "distillation"},
+    {"strategies", "training", "verification", "distillation", "scoring"},
     {"search", "report", "exporting", "run_folder", "face_packs"},
-    {"result", "search_run", "face_pairs", "controls", "seeds"},
-    {"api", "architecture_training"},
+    {"result", "search_run", "search_notes", "face_pairs", "seeds"},
+    {"controls", "architecture_training"},
+    {"api"},
 ]
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 FILES = sorted(p for p in (ROOT / "refiner").glob("*.py") if p.stem != "__init__")

@@ -17,7 +17,7 @@ from refiner.latency import (
     LatencyTable,
     latency_table,
     measure_latency,
-    network_latency,
+    network_latencies,
     slot_latencies,
 )
 from refiner.space import search_space
@@ -45,7 +45,9 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_a_copy_is_timed_with_its_noise() -> None:
     model = Sleeper().train()
-    found = network_latency(model, images(), devices=Devices.choose("cpu"), repeats=3, warm_up=1)
+    [found] = network_latencies(
+        [model], images(), devices=Devices.choose("cpu"), repeats=3, warm_up=1
+    )
     assert 9.9 < found.median < 100
     assert found.noise >= 0
     assert model.training

@@ -8,7 +8,8 @@ from models import HeadTask, TinyResNet, batches, images
 from refiner.account import Account
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
-from refiner.search import Search, SearchConfig, short
+from refiner.scoring import short
+from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
 from refiner.supernet import Supernet
@@ -96,7 +97,7 @@ def test_phases_follow_the_config() -> None:
 def test_the_best_score_is_that_of_the_emitted_model() -> None:
     search = make()
     result = search.run()
-    emitted = search.emit(result.best.vector).eval()
+    emitted = search.scorer.emit(result.best.vector).eval()
     with torch.no_grad():
         right = sum(int((emitted(x).argmax(1) == y).sum()) for x, y in batches(3, seed=1))
     assert result.best.score == pytest.approx(right / 24)
@@ -150,7 +151,7 @@ def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
             return float("-inf")
 
     search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
-    search.task = Endless()
+    search.scorer.task = Endless()
     with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
         search.run()
     assert search.strategy.metrics() == {}
@@ -204,7 +205,10 @@ def test_scores_of_another_kind_are_not_gone_on_with() -> None:
         batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model,
         config=accuracies.config,
     )  # fmt: skip
-    assert (accuracies.reward.metric, search.reward.metric) == ("accuracy", "likeness")
+    assert (accuracies.scorer.reward.metric, search.scorer.reward.metric) == (
+        "accuracy",
+        "likeness",
+    )
     with pytest.raises(ValueError, match="its scores are no likeness"):
         search.load_state_dict(state)
 
