@@ -11,9 +11,27 @@ from functools import partial
 
 from torch import nn
 
-from refiner import operations as ops
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ConfigError
+from refiner.operations import (
+    AVG_POOL,
+    MAX_POOL,
+    build_conv,
+    build_depthwise,
+    build_factorised,
+    build_identity,
+    build_low_rank,
+    build_plain_pool,
+    build_pool,
+    build_shuffle,
+    can_be_factorised,
+    divides,
+    has_other_kernel,
+    has_rank,
+    is_spatial,
+    keeps_channels,
+    keeps_shape,
+)
 
 ORIGINAL = "original"
 """Name of index 0 of every slot: the operation as it came."""
@@ -97,50 +115,48 @@ def get_candidate(name: str) -> Candidate:
 for _k in (3, 5):
     register_candidate(
         f"conv{_k}x{_k}",
-        partial(ops.build_conv, kernel=_k),
-        fits=partial(ops.has_other_kernel, kernel=_k),
+        partial(build_conv, kernel=_k),
+        fits=partial(has_other_kernel, kernel=_k),
         about=f"the slot's conv with a {_k}x{_k} kernel",
     )
 for _k in (3, 5):
     register_candidate(
         f"depthwise{_k}x{_k}",
-        partial(ops.build_depthwise, kernel=_k),
+        partial(build_depthwise, kernel=_k),
         about=f"a {_k}x{_k} conv of each channel alone, then a pointwise conv",
     )
-for _name, _kind in (("max", ops.MAX_POOL), ("avg", ops.AVG_POOL)):
+for _name, _kind in (("max", MAX_POOL), ("avg", AVG_POOL)):
     register_candidate(
         f"{_name}pool3x3",
-        partial(ops.build_pool, kernel=3, kind=_kind),
-        fits=ops.is_spatial,
+        partial(build_pool, kernel=3, kind=_kind),
+        fits=is_spatial,
         about=f"a 3x3 {_name} pool, then a pointwise conv",
     )
-for _name, _kind in (("max", ops.MAX_POOL), ("avg", ops.AVG_POOL)):
+for _name, _kind in (("max", MAX_POOL), ("avg", AVG_POOL)):
     register_candidate(
         f"plain_{_name}pool3x3",
-        partial(ops.build_plain_pool, kernel=3, kind=_kind),
-        fits=ops.keeps_channels,
+        partial(build_plain_pool, kernel=3, kind=_kind),
+        fits=keeps_channels,
         about=f"a 3x3 {_name} pool alone, without parameters",
     )
 for _parts in (2, 4):
     register_candidate(
         f"shuffle{_parts}",
-        partial(ops.build_shuffle, parts=_parts),
-        fits=partial(ops.divides, parts=_parts),
+        partial(build_shuffle, parts=_parts),
+        fits=partial(divides, parts=_parts),
         about=f"a channel shuffle, then the slot's conv in {_parts} times as many groups",
     )
 for _parts, _share in ((2, "half"), (4, "a quarter")):
     register_candidate(
         f"lowrank{_parts}",
-        partial(ops.build_low_rank, parts=_parts),
-        fits=partial(ops.has_rank, parts=_parts),
+        partial(build_low_rank, parts=_parts),
+        fits=partial(has_rank, parts=_parts),
         about=f"the slot's conv to few channels, then a pointwise conv: {_share} of the weights",
     )
 register_candidate(
     "factorised",
-    ops.build_factorised,
-    fits=ops.can_be_factorised,
+    build_factorised,
+    fits=can_be_factorised,
     about="a column of the kernel's height, then a row of its width",
 )
-register_candidate(
-    "identity", ops.build_identity, fits=ops.keeps_shape, about="the slot's input as it is"
-)
+register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")

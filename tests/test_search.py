@@ -8,7 +8,6 @@ from models import HeadTask, TinyResNet, batches, images
 from refiner.account import Account
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, TrainingError
-from refiner.scoring import short
 from refiner.search import Search, SearchConfig
 from refiner.space import search_space
 from refiner.strategies import make_strategy
@@ -161,11 +160,6 @@ def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
 def test_settings_out_of_range(field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field} is -1"):
         SearchConfig(**{field: -1})
-
-
-def test_short_vectors() -> None:
-    assert short((1, 0, 12)) == "1,0,12"
-    assert short((1,) * 30) == "1,1,1,1,1,1,1,1,1,...,1,1,1,1,1,1,1,1,1"
 
 
 def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by_the_score() -> (
