@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refiner.latency import Latency
-from refiner.report import Report
+from refiner.report import Report, milliseconds
 from refiner.run_folder import RunFolder
 
 from .screen import print_table
@@ -23,7 +22,8 @@ class _Row:
     vector: tuple[int, ...]
     macs: int
     params: int
-    latency: Latency | None
+    latency: float | None
+    noise: float | None
     epochs: int | None
     scores: dict[str, float]
 
@@ -43,7 +43,10 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     measures = [
         ("MACs", [f"{row.macs:,}" for row in rows]),
         ("parameters", [f"{row.params:,}" for row in rows]),
-        ("latency", ["" if row.latency is None else str(row.latency) for row in rows]),
+        (
+            "latency",
+            ["" if row.latency is None else milliseconds(row.latency, row.noise) for row in rows],
+        ),
         ("epochs", ["" if row.epochs is None else str(row.epochs) for row in rows]),
         *((n, [f"{r.scores[n]:.4f}" if n in r.scores else "" for r in rows]) for n in names),
     ]
@@ -95,35 +98,23 @@ def _rows(folder: Path) -> list[_Row]:
     elif report.search_score is not None:
         refined[f"{report.metric} in the supernet"] = report.search_score
     epochs = None if trained is None else trained.epochs
-    old, new = _latencies(report)
+    noises = report.latency_noise or (None, None)
     changed = any(report.vector)
     rows = [
         _Row(
             run=str(folder), network="refined" if changed else "original", vector=report.vector,
-            macs=report.after.macs, params=report.after.params, latency=new,
+            macs=report.after.macs, params=report.after.params, latency=report.latency_after, noise=noises[1],
             epochs=epochs, scores=refined,
         )
     ]  # fmt: skip
     if original:
         baseline = _Row(
             run=str(folder), network="original", vector=(0,) * len(report.vector),
-            macs=report.before.macs, params=report.before.params, latency=old,
+            macs=report.before.macs, params=report.before.params, latency=report.latency_before, noise=noises[0],
             epochs=epochs, scores=original,
         )  # fmt: skip
         rows.insert(0, baseline)
     return rows
-
-
-def _latencies(report: Report) -> tuple[Latency | None, Latency | None]:
-    """Return the milliseconds of original and refined; None where a report tells none, or no noise."""
-    medians, noises = (report.latency_before, report.latency_after), report.latency_noise
-    if noises is None:
-        return None, None
-    before, after = (
-        None if median is None else Latency(median=median, noise=noise)
-        for median, noise in zip(medians, noises, strict=True)
-    )
-    return before, after
 
 
 def _document(row: _Row) -> dict[str, Any]:
@@ -133,8 +124,8 @@ def _document(row: _Row) -> dict[str, Any]:
         "vector": list(row.vector),
         "macs": row.macs,
         "params": row.params,
-        "latency_ms": None if row.latency is None else row.latency.median,
-        "latency_noise_ms": None if row.latency is None else row.latency.noise,
+        "latency_ms": row.latency,
+        "latency_noise_ms": row.noise,
         "epochs": row.epochs,
         "scores": row.scores,
     }

@@ -83,6 +83,16 @@ class ModelAndData:
         lr_min = min(TrainConfig().lr_min, self.lr)
         return TrainConfig(epochs=epochs, lr_max=self.lr, lr_min=lr_min, schedule=self.schedule)
 
+    def spec(self) -> ModelSpec:
+        """Return how the model is made, but for what the data decides."""
+        return ModelSpec(
+            source=self.model,
+            arguments=model_arguments(self.model_arg),
+            pretrained=self.pretrained,
+            weights=self.weights,
+            seed=self.seed,
+        )
+
     def load(
         self, first: Callable[[], Any] = lambda: None
     ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
@@ -95,13 +105,7 @@ class ModelAndData:
             first: is called when the model's file has run, and before data is read.
         """
         task = None if self.task == _ARCFACE else _task(self.task)
-        spec = ModelSpec(
-            source=self.model,
-            arguments=model_arguments(self.model_arg),
-            pretrained=self.pretrained,
-            weights=self.weights,
-            seed=self.seed,
-        )
+        spec = self.spec()
         plain = replace(spec, pretrained=False, weights=None, classes=2)
         channels = input_channels(plain.build())
         first()

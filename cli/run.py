@@ -12,7 +12,7 @@ from refiner.budget import parse_budgets
 from refiner.errors import ConfigError, RunError, one_line
 from refiner.exporting import check_format
 from refiner.inputs import from_json
-from refiner.models import ModelSpec
+from refiner.models import DRAWN, ModelSpec
 from refiner.report import Report
 from refiner.run_folder import RunFolder, check_free
 from refiner.space import candidate_names
@@ -83,8 +83,7 @@ def check_run(options: RunOptions) -> None:
     """Raise a ConfigError for options that do not go together."""
     if options.verify and options.train_epochs == 0:
         raise ConfigError("--verify measures trained networks. Give --train-epochs 1 or more.")
-    shipped = options.model.startswith(("timm:", "torchvision:"))
-    if options.distill and shipped and not options.pretrained and options.weights is None:
+    if options.distill and options.spec().weights_from() == DRAWN:
         raise ConfigError(
             f"--distill begins with what the model has learned, and {options.model} is new here. Give "
             "--pretrained or --weights FILE."

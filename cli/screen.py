@@ -6,13 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, JustifyMethod
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from refiner.progress import Lines, Value, seconds, shown
 from refiner.report import CONTROL_HEAD, Report
+
+_LEAST_TEXT = 12
+"""Characters that a column of text keeps; the terminal breaks the lines of a table that is wider still."""
 
 
 class Bars:
@@ -92,30 +95,34 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
 
 
 def print_table(
-    title: str,
-    head: tuple[str, ...],
-    rows: Sequence[tuple[str, ...]],
-    *,
-    left: int = 1,
-    whole: Sequence[str] = (),
+    title: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, left: int = 1
 ) -> None:
-    """Print a table to stdout.
+    """Print a table to stdout; where the terminal is narrow, texts are folded and numbers are not.
 
     Args:
         title: of the table.
         head: of the columns.
         rows: of text.
         left: so many of the first columns are text, and the numbers after them stand right.
-        whole: columns of which no cell is broken where the terminal is narrow.
     """
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     table.pad_edge = False
-    for i, name in enumerate(head):
-        justify: JustifyMethod = "left" if i < left else "right"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=name in whole)
+    widths = []
+    for i, cells in enumerate(zip(head, *rows, strict=True)):
+        width = max(len(line) for cell in cells for line in cell.split("\n"))
+        widths.append(width if i >= left else min(width, _LEAST_TEXT))
+        table.add_column(
+            head[i],
+            justify="left" if i < left else "right",
+            overflow="fold",
+            no_wrap=i >= left,
+            min_width=widths[-1],
+        )
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, sum(widths) + 3 * len(widths))
+    console.print(table)
 
 
 def print_report(report: Report) -> None:

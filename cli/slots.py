@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import refiner
-from refiner.candidates import get_candidate
+from refiner.candidates import ORIGINAL, get_candidate
 from refiner.cost import slot_costs
 from refiner.devices import Devices
 from refiner.drawing import network_svg
@@ -135,7 +135,7 @@ def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> 
             rows.append((*where, f"{option.macs:,}", less, *took, f"{option.params:,}"))
     ms = [] if table is None else ["ms"]
     head = ("slot", "shape", "operation", "MACs", "change", *ms, "parameters")
-    print_table(title, head, rows, left=3, whole=("operation", "MACs", "change", *ms, "parameters"))
+    print_table(title, head, rows, left=3)
     offered = dict.fromkeys(name for names in space.candidates for name in names[1:])
     for name in offered:
         about = get_candidate(name).about
@@ -158,6 +158,7 @@ def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[dict
             "candidates": [
                 {
                     "name": name,
+                    "about": "" if name == ORIGINAL else get_candidate(name).about,
                     "macs": cost.macs,
                     "params": cost.params,
                     **({} if table is None else _latency_document(table.slots[slot.name][name])),

@@ -48,9 +48,8 @@ def find_controls(
         for (kind, name, each), cost in zip(scored, costs, strict=True)
     ]  # fmt: skip
     if folder is not None and search.devices.is_main:
-        folder.save_checkpoint(
-            "search", search.state_dict()
-        )  # with their norms: they may be picked
+        if search.scorer.fixed:  # the front may give a control, with the norms it was scored with
+            folder.save_checkpoint("search", search.state_dict())
         folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
     return found
 
@@ -78,7 +77,8 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
             ),
         )  # fmt: skip
         best = random.run(progress=progress, name="control").best
-        search.scorer.norms |= {v: n for v, n in random.scorer.norms.items() if v == best.vector}
+        if search.scorer.fixed:
+            search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
         found.append((RANDOM, "random search", best))
     uniform = uniform_vectors(candidates, search.feasible)
     if uniform:

@@ -19,6 +19,9 @@ from refiner.randomness import seeded
 from refiner.surgery import replace_modules
 from refiner.user_code import functions_in, load_function
 
+DRAWN = "drawn from the seed"
+"""Weights of a model that nothing has trained yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -65,6 +68,16 @@ class ModelSpec:
         if self.weights is not None:
             load_weights(model, self.weights)
         return model.train()
+
+    def weights_from(self) -> str:
+        """Return where the weights come from, for people; ``DRAWN`` where nothing gave any."""
+        if self.weights is not None:
+            return self.weights
+        if self.pretrained:
+            return "pretrained"
+        shipped = self.source.startswith(("timm:", "torchvision:"))
+        given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
+        return DRAWN if shipped and not given else "those that its builder gave it"
 
     def _advice(self, error: Exception) -> str:
         if isinstance(error, TypeError):

@@ -1,7 +1,6 @@
 """Operations: what candidates put into a slot, each built for the conv that the slot came with.
 
-All of them give the conv's exact output size for every input size, and mix channels with a pointwise conv
-where they are not convs themselves; the ``plain`` pools do not, and have no parameters.
+All of them give the conv's exact output size for every input size.
 """
 
 import math

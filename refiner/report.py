@@ -166,8 +166,8 @@ class Report:
             noise = self.latency_noise or (None, None)
             rows.append(
                 (f"latency, batch {self.latency_batch}, measured",
-                 _milliseconds(self.latency_before, noise[0]),
-                 _milliseconds(self.latency_after, noise[1]),
+                 milliseconds(self.latency_before, noise[0]),
+                 milliseconds(self.latency_after, noise[1]),
                  self._measured_change())
             )  # fmt: skip
         return rows
@@ -239,7 +239,8 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def _milliseconds(median: float, noise: float | None) -> str:
+def milliseconds(median: float, noise: float | None) -> str:
+    """Return a time for people, with its noise where that was measured."""
     return f"{median:.2f} ms" if noise is None else str(Latency(median=median, noise=noise))
 
 

@@ -1,5 +1,6 @@
 """What a refinement leaves: the report of costs and scores, and the files of the rewritten model."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import first_sample
 from refiner.latency import LatencyTable, conditions_of, network_latencies
+from refiner.models import ModelSpec
 from refiner.pareto import Point, front, front_to_json
 from refiner.plots import front_plot
 from refiner.report import Report, Trained, slot_reports
@@ -92,17 +94,19 @@ def full_report(
 
 
 def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return what a report tells of where a model and its data came from."""
+    """Return what a report tells of where a model and its data came from.
+
+    Of a provenance in another form than the command's it tells nothing.
+    """
     made = provenance or {}
-    spec, command = made.get("spec") or {}, made.get("command") or {}
-    arguments = ", ".join(f"{k}={v!r}" for k, v in (spec.get("arguments") or {}).items())
-    source = spec.get("source", type(model).__name__)
-    settings = {"model": f"{source}({arguments})" if arguments else source}
-    if spec:
-        pretrained = "pretrained" if spec.get("pretrained") else "drawn from the seed"
-        settings["weights"] = spec.get("weights") or pretrained
-    if "data" in command:
-        settings["data"] = command["data"]
+    settings = {"model": type(model).__name__}
+    with contextlib.suppress(KeyError, TypeError):
+        spec = ModelSpec(**made["spec"])
+        arguments = ", ".join(f"{name}={value!r}" for name, value in spec.arguments.items())
+        settings["model"] = f"{spec.source}({arguments})" if arguments else spec.source
+        settings["model weights"] = spec.weights_from()
+    with contextlib.suppress(KeyError, TypeError):
+        settings["data"] = str(made["command"]["data"])
     return settings
 
 

@@ -59,7 +59,7 @@ class Scorer:
         train_loader: training batches, from which norm statistics are taken.
         val_loader: validation batches, the whole of which finalists are scored on.
         devices: where.
-        count: number of training batches for a path's norm statistics.
+        recalibration_batches: number of training batches for a path's norm statistics.
         fixed: whether the weights stay as they are.
         teacher: a trained network, on the device, where the shared weights stand in for its parts. Then
             ``reward`` is likeness to it.
@@ -74,21 +74,22 @@ class Scorer:
         val_loader: Any,
         *,
         devices: Devices,
-        count: int,
+        recalibration_batches: int,
         fixed: bool,
         teacher: nn.Module | None = None,
         seed: int = 0,
     ) -> None:
         self.supernet, self.network, self.task = supernet, supernet.model, task
         self.train_loader, self.val_loader = train_loader, val_loader
-        self.devices, self.count, self.fixed, self.seed = devices, count, fixed, seed
+        self.devices, self.fixed, self.seed = devices, fixed, seed
+        self.recalibration_batches = recalibration_batches
         self._generators = generators_of(train_loader, val_loader)
         with seeded(derive_seed(seed, "rehearsal"), self._generators):
             rehearse(self.network, val_loader, task, devices)
         self.likeness = None if teacher is None else self._likeness(teacher)
         """What ``reward`` is, where it is not the task."""
         self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
-        """Of what was scored on the whole validation part by fixed weights: the norm statistics, by name."""
+        """Of each architecture that was ranked with fixed weights: the norm statistics, by their names in it."""
 
     def _likeness(self, teacher: nn.Module) -> Likeness | None:
         """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
@@ -109,7 +110,7 @@ class Scorer:
         with self._last() as batches:
             return batches
 
-    def select(self, vector: Vector, norm_batches: Sequence[Any]) -> None:
+    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> None:
         """Make a path the active one, with norm statistics of its own."""
         self.supernet.select(vector)
         recalibrate(self.network, norm_batches, self.task, self.devices)
@@ -118,7 +119,7 @@ class Scorer:
         self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
     ) -> float:
         """Return what a strategy is told of an architecture."""
-        self.select(vector, norm_batches)
+        self._select(vector, norm_batches)
         return evaluate(self.network, val_batches, self.reward, self.devices)
 
     def forget(self) -> None:
@@ -129,12 +130,15 @@ class Scorer:
     def rank(
         self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
     ) -> list[Scored]:
-        """Score architectures by the task on the whole validation part and return them, the best first."""
+        """Score architectures by the task on the whole validation part and return them, the best first.
+
+        Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
+        """
         progress.begin(name, len(vectors))
         scored = []
         with self._last() as norm_batches:
             for vector in vectors:
-                self.select(vector, norm_batches)
+                self._select(vector, norm_batches)
                 batches = self.devices.batches(self.val_loader)
                 score = evaluate(self.network, batches, self.task, self.devices)
                 if self.fixed:
@@ -150,7 +154,7 @@ class Scorer:
     def emit(self, vector: Vector) -> nn.Module:
         """Return an architecture as a module of its own, with the weights as they are and norms of its own."""
         with self._last() as norm_batches:
-            self.select(vector, norm_batches)
+            self._select(vector, norm_batches)
         return self.supernet.emit(vector)
 
     def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
@@ -163,7 +167,9 @@ class Scorer:
         }
 
     def _next_batches(self) -> list[Any]:
-        return list(itertools.islice(self.devices.batches(self.train_loader), self.count))
+        return list(
+            itertools.islice(self.devices.batches(self.train_loader), self.recalibration_batches)
+        )
 
     @contextmanager
     def _last(self) -> Iterator[list[Any]]:

@@ -135,14 +135,12 @@ class Search:
         self.generators = generators_of(train_loader, val_loader, self.score_loader)
         length(train_loader), length(val_loader)  # both give batches, or it is said now
         # Tasks see the user's own class, with its methods, around the mixed operations.
-        self.network = supernet.model
         self.trainer = WeightTrainer(
-            self.network, task, devices, self.config.weights, self.config.total_epochs
+            supernet.model, task, devices, self.config.weights, self.config.total_epochs
         )
-        self.task = self.trainer.task
         self.scorer = Scorer(
-            supernet, self.task, train_loader, val_loader,
-            devices=devices, count=self.config.recalibration_batches,
+            supernet, self.trainer.task, train_loader, val_loader,
+            devices=devices, recalibration_batches=self.config.recalibration_batches,
             fixed=not self.config.train_weights, teacher=teacher, seed=seed,
         )  # fmt: skip
         self.epoch = 0
@@ -152,6 +150,11 @@ class Search:
         self.account = Account()
         """What the search has spent."""
         self.last: dict[str, float | str] = {}
+
+    @property
+    def task(self) -> Task:
+        """The task, with what its head has learned."""
+        return self.scorer.task
 
     def run(
         self,
@@ -180,7 +183,7 @@ class Search:
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
         likeness = self.scorer.likeness
-        counted = [self.network, *([] if likeness is None else [likeness.teacher])]
+        counted = [self.supernet.model, *([] if likeness is None else [likeness.teacher])]
         with ExitStack() as stack:
             for network in counted:
                 stack.enter_context(self.account.counting(network))

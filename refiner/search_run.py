@@ -127,13 +127,13 @@ def kept_network(
 ) -> nn.Module:
     """Return an architecture of a search that a folder keeps, with the weights that the search left.
 
-    Its norms have the statistics with which it was scored.
+    Its norms have the statistics with which it was scored, where they were kept.
 
     Args:
         folder: of the run.
         model: that was searched.
         space: that was searched.
-        vector: one of the finalists; any other has the statistics of ``model``.
+        vector: one of the finalists or controls; any other has the statistics of ``model``.
 
     Raises:
         RunError: there is no checkpoint of the search, or it does not fit.

@@ -45,7 +45,7 @@ class SeedsReport:
         if len(reports) < 2:
             raise RunError("a report over seeds wants two runs or more. Give --seeds 2 or more.")
         first = reports[0]
-        if any(_kind(r) != _kind(first) for r in reports):
+        if not all(_alike(first, report) for report in reports):
             raise RunError("these runs differ by more than their seed. Give runs of one command.")
         trained = [report.trained for report in reports]
         rows = []
@@ -100,10 +100,14 @@ class SeedsReport:
         )
 
 
-def _kind(report: Report) -> tuple[Any, ...]:
-    """Return what has to be alike in all runs."""
-    settings = [(k, v) for k, v in report.settings if k not in ("seed", "search.spent")]
-    return report.metric, report.before, report.trained is None, settings
+def _alike(first: Report, second: Report) -> bool:
+    """Return whether two runs may differ by their seed alone, as far as both reports tell."""
+    ours, theirs = dict(first.settings), dict(second.settings)
+    told = ours.keys() & theirs.keys() - {"seed", "search.spent"}
+    return (
+        (first.metric, first.before, first.trained is None)
+        == (second.metric, second.before, second.trained is None)
+    ) and all(ours[name] == theirs[name] for name in told)
 
 
 def _row(name: str, costs: Sequence[Any], scores: tuple[float, ...]) -> Row:

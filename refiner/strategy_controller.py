@@ -59,17 +59,23 @@ class ControllerStrategy:
         config: ControllerConfig | None = None,
         feasible: FeasibleSet | None = None,
     ) -> None:
-        self.config = config or ControllerConfig()
-        self.generator = torch.Generator().manual_seed(derive_seed(seed, "controller"))
-        self.controller = Controller(
+        config = config or ControllerConfig()
+        generator = torch.Generator().manual_seed(derive_seed(seed, "controller"))
+        controller = Controller(
             choices,
-            hidden_size=self.config.hidden_size,
-            temperature=self.config.temperature,
-            tanh_constant=self.config.tanh_constant,
-            generator=self.generator,
+            hidden_size=config.hidden_size,
+            temperature=config.temperature,
+            tanh_constant=config.tanh_constant,
+            generator=generator,
             feasible=feasible,
         )
-        self.optimizer = adam(self.controller.parameters(), self.config)
+        self._begin(config, controller, generator)
+
+    def _begin(
+        self, config: ControllerConfig, controller: Controller, generator: torch.Generator
+    ) -> None:
+        self.config, self.controller, self.generator = config, controller, generator
+        self.optimizer = adam(controller.parameters(), config)
         self.baseline: float | None = None
         """Moving average of the reward."""
         self.square: float | None = None

@@ -13,8 +13,7 @@ from refiner.controller import Samples
 from refiner.joint_controller import DOMAINS, JointController, JointSamples
 from refiner.macro import MacroSpace
 from refiner.randomness import derive_seed
-from refiner.scores import Scores
-from refiner.strategy_controller import ControllerConfig, ControllerStrategy, adam
+from refiner.strategy_controller import ControllerConfig, ControllerStrategy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,22 +35,18 @@ class JointStrategy(ControllerStrategy):
     def __init__(
         self, space: MacroSpace, *, seed: int = 0, config: JointConfig | None = None
     ) -> None:
-        self.config: JointConfig = config or JointConfig()
-        self.generator = torch.Generator().manual_seed(derive_seed(seed, "joint controller"))
+        config = config or JointConfig()
+        self.skip_weight = config.skip_weight
+        generator = torch.Generator().manual_seed(derive_seed(seed, "joint controller"))
         self.joint = JointController(
             space,
-            hidden_size=self.config.hidden_size,
-            temperature=self.config.temperature,
-            tanh_constant=self.config.tanh_constant,
-            skip_target=self.config.skip_target,
-            generator=self.generator,
+            hidden_size=config.hidden_size,
+            temperature=config.temperature,
+            tanh_constant=config.tanh_constant,
+            skip_target=config.skip_target,
+            generator=generator,
         )
-        self.controller = self.joint  # type: ignore[assignment]
-        self.optimizer = adam(self.joint.parameters(), self.config)
-        self.baseline = self.square = None
-        self.scores = Scores()
-        self.entropy = float("nan")
-        self.gradients: dict[str, float] = {}
+        self._begin(config, self.joint, generator)  # type: ignore[arg-type]
 
     def domains(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters of the heads of operators and of skips."""
@@ -60,5 +55,5 @@ class JointStrategy(ControllerStrategy):
     def with_terms(self, policy_loss: torch.Tensor, samples: Samples) -> torch.Tensor:
         """Return the loss with its entropy bonus and skip penalty."""
         assert isinstance(samples, JointSamples)
-        penalty = self.config.skip_weight * samples.skip_kl_M.mean()
+        penalty = self.skip_weight * samples.skip_kl_M.mean()
         return super().with_terms(policy_loss, samples) + penalty

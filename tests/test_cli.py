@@ -164,8 +164,11 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
     assert rows[1]["params"] == rows[2]["params"]
     assert rows[2]["macs"] < rows[1]["macs"], "the images were smaller"
     assert all(0 <= row["scores"]["accuracy"] <= 1 for row in rows)
+    assert all(row["latency_ms"] > 0 and row["latency_noise_ms"] >= 0 for row in rows)
     assert main(["compare", "found", "there"]) == 0
-    assert "as-it-is" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "as-it-is" not in out
+    assert f"{rows[0]['latency_ms']:.2f} ± {rows[0]['latency_noise_ms']:.2f} ms" in out
     assert main(["export", "there", "--to", "there.ts"]) == 0
     assert main(["train", "--resume", "there", "--json"]) == 0
     assert main(["train", "--resume", "found"]) == 2

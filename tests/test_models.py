@@ -4,7 +4,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from refiner.errors import ModelError
-from refiner.models import ModelSpec, input_channels
+from refiner.models import DRAWN, ModelSpec, input_channels
 
 SOURCE = """
 import helper
@@ -120,3 +120,21 @@ def test_checkpoints_of_training_scripts_are_read(tmp_path) -> None:
     spec = ModelSpec(source="timm:resnet10t", classes=10, weights=str(tmp_path / "ck.pt"), seed=5)
     again = spec.build().state_dict()
     assert all(torch.equal(v, again[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"source": "timm:resnet18"}, DRAWN),
+        ({"source": "torchvision:resnet18", "arguments": {"num_classes": 3}}, DRAWN),
+        ({"source": "timm:resnet18", "pretrained": True}, "pretrained"),
+        ({"source": "timm:resnet18", "weights": "a.pt", "pretrained": True}, "a.pt"),
+        (
+            {"source": "torchvision:resnet18", "arguments": {"weights": "DEFAULT"}},
+            "those that its builder gave it",
+        ),
+        ({"source": "net.py:build"}, "those that its builder gave it"),
+    ],
+)
+def test_where_weights_come_from(spec, expected) -> None:
+    assert ModelSpec(**spec).weights_from() == expected

@@ -1,11 +1,13 @@
 import json
 
+import pytest
 from models import TinyResNet, images
 
 import refiner
 from refiner.devices import Devices
 from refiner.errors import ModelError
-from refiner.result import cost_report, write_result
+from refiner.models import ModelSpec
+from refiner.result import cost_report, origin_settings, write_result
 from refiner.run_folder import RunFolder
 
 FILES = {"config.json", "architecture.json", "report.json", "report.md", "refined.ts",
@@ -51,3 +53,26 @@ def test_a_model_that_cannot_be_exported_keeps_its_report(tmp_path, monkeypatch)
         written(folder)
         notes = json.loads((folder / "report.json").read_text())["notes"]
         assert notes[1:] == [f"refined.ts is missing: {trouble}"]
+
+
+@pytest.mark.parametrize(
+    ("provenance", "expected"),
+    [
+        (None, {"model": "TinyResNet"}),
+        ({"command": "train.py --data x", "spec": "resnet18"}, {"model": "TinyResNet"}),
+        ({"spec": {"layers": 18}, "command": {}}, {"model": "TinyResNet"}),
+        (
+            {
+                "spec": ModelSpec(source="timm:resnet18", arguments={"drop_rate": 0.1}).to_json(),
+                "command": {"data": "cifar10"},
+            },
+            {
+                "model": "timm:resnet18(drop_rate=0.1)",
+                "model weights": "drawn from the seed",
+                "data": "cifar10",
+            },
+        ),
+    ],
+)
+def test_what_is_told_of_where_a_model_came_from(provenance, expected) -> None:
+    assert origin_settings(TinyResNet(), provenance) == expected

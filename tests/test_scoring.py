@@ -28,7 +28,7 @@ def make(*, fixed: bool, teacher: bool = False, train_loader=None) -> Scorer:
     model = TinyResNet().eval()
     return Scorer(
         Supernet(model, search_space(model, images())), Classification(), train_loader or loader(True),
-        batches(3, seed=1), devices=Devices.choose("cpu"), count=2, fixed=fixed,
+        batches(3, seed=1), devices=Devices.choose("cpu"), recalibration_batches=2, fixed=fixed,
         teacher=model if teacher else None,
     )  # fmt: skip
 

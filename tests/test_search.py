@@ -65,7 +65,7 @@ def test_the_account_by_hand(tmp_path) -> None:
     other = make()
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.account == search.account
-    assert not search.network._forward_pre_hooks
+    assert not search.supernet.model._forward_pre_hooks
 
 
 def test_architectures_of_other_costs_are_scored_along() -> None:

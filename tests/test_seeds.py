@@ -53,3 +53,15 @@ def test_runs_that_do_not_belong_together_are_refused() -> None:
     other = replace(RUNS[1], settings=(("seed", "1"), ("strategy", "random")))
     with pytest.raises(RunError, match="more than their seed"):
         SeedsReport.of([RUNS[0], other])
+
+
+def test_settings_that_one_report_alone_tells_do_not_part_runs() -> None:
+    newer = replace(RUNS[1], settings=(*RUNS[1].settings, ("model", "net.py:build_model")))
+    assert SeedsReport.of([RUNS[0], newer]).rows[1].scores == (0.72, 0.74)
+
+
+def test_the_page() -> None:
+    page = SeedsReport.of(RUNS).to_markdown()
+    assert page.startswith("# 3 seeds\n")
+    assert "| random search | 60 | 30 | 0.7100 ± 0.0100 |" in page
+    assert "beyond one deviation" in page
