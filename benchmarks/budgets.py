@@ -2,10 +2,12 @@
 
     python benchmarks/budgets.py [--budgets 50] [--latency]
 
-Of each model so many budgets are drawn, a third of MACs, a third of parameters and a third of both, between the
+Of each model so many budgets are drawn, of MACs, parameters, latency and of several in turn, between the
 least that its space reaches and what the original costs. Each strategy is told random scores a few times
 and then recommends; what it recommends is rewritten and measured. A budget that no architecture keeps to (of
-both resources at once) has to be refused, and is drawn again. With --latency, 30 random architectures of
+several resources at once, or of milliseconds for which only slower candidates would be left) has to be refused, and is
+drawn again. Milliseconds are kept to as predicted; how long the rewritten model takes, over its limit, is told
+beside that (median, largest). With --latency, 30 random architectures of
 resnet18 and of resnet50 are timed and held against the prediction from the table of candidates.
 """
 
@@ -32,6 +34,11 @@ MODELS = (
     ("densenet121", "conv", 64),
 )
 """Names, slots, and height and width of the input: costs are summed alike at any size."""
+KINDS = (
+    ("macs",), ("params",), ("latency",),
+    ("macs", "params"), ("macs", "latency"), ("macs", "params", "latency"),
+)  # fmt: skip
+"""What is limited, in turn."""
 STRATEGIES = ("controller", "random", "milp", "nsga2", "tpe")
 
 
@@ -41,20 +48,21 @@ def budgets_of(
     model, x = timm.create_model(model_name).eval(), torch.zeros(1, 3, size, size)
     space = refiner.search_space(model, x, granularity=slots)
     before, costs = measure_cost(model, x), slot_costs(space)
-    least = {
-        name: getattr(before, name)
-        - sum(getattr(row[0], name) - min(getattr(c, name) for c in row) for row in costs)
-        for name in ("macs", "params")
-    }
-    used, over, refused = [], 0, 0
     start = time.perf_counter()
+    table = latency_table(space, model, x, devices=Devices.choose("cpu"))
+    whole = {"macs": before.macs, "params": before.params, "latency": table.model.median}
+    rows = {name: [[getattr(c, name) for c in row] for row in costs] for name in ("macs", "params")}
+    rows["latency"] = [[each.median for each in row] for row in table.rows(space)]
+    reach = {name: whole[name] - sum(row[0] - min(row) for row in rows[name]) for name in rows}
+    used: dict[tuple[str, ...], list[float]] = {kinds: [] for kinds in KINDS}
+    measured, over, refused = [], 0, 0
     for i in range(count):
-        kinds = (("macs",), ("params",), ("macs", "params"))[i % 3]
+        kinds = KINDS[i % len(KINDS)]
         while True:
-            drawn = {k: generator.randint(least[k], getattr(before, k)) for k in kinds}
-            budgets = parse_budgets([f"{k}={amount}" for k, amount in drawn.items()])
+            drawn = {k: generator.uniform(reach[k], whole[k]) for k in kinds}
+            texts = [f"{k}={amount:.6f}{'ms' * (k == 'latency')}" for k, amount in drawn.items()]
             try:
-                within, feasible = within_budgets(budgets, model, space, x)
+                within, feasible = within_budgets(parse_budgets(texts), model, space, x, table)
                 break
             except ConfigError:
                 refused += 1
@@ -62,14 +70,22 @@ def budgets_of(
         for _ in range(3):
             vectors = strategy.ask(5)
             strategy.tell(vectors, [generator.random() for _ in vectors])
-        vector = strategy.recommend(1)[0]
-        after = measure_cost(refiner.rewrite(model, within.architecture(vector)), x)
-        over += any(getattr(after, k) > amount for k, amount in drawn.items())
-        used.append(max(getattr(after, k) / amount for k, amount in drawn.items()))
-    macs_alone = [share for i, share in enumerate(used) if i % 3 == 0]
+        architecture = within.architecture(strategy.recommend(1)[0])
+        network = refiner.rewrite(model, architecture)
+        cost = measure_cost(network, x)
+        after = {
+            "macs": cost.macs,
+            "params": cost.params,
+            "latency": table.predicted(architecture).median,
+        }
+        over += any(after[k] > amount + 1e-6 for k, amount in drawn.items())
+        used[kinds].append(max(after[k] / amount for k, amount in drawn.items()))
+        if "latency" in kinds:
+            measured.append(measure_latency(network, x) / drawn["latency"])
+    shares = [f"{statistics.median(used[kinds]):.3f}" for kinds in KINDS]
     print(
-        f"| {model_name} | {len(space.slots)} | {count} | {over} | {statistics.median(macs_alone):.3f} | "
-        f"{min(macs_alone):.3f} | {statistics.median(used):.3f} | {refused} | "
+        f"| {model_name} | {len(space.slots)} | {count} | {over} | {' | '.join(shares)} | {refused} | "
+        f"{statistics.median(measured):.2f}, {max(measured):.2f} | "
         f"{(time.perf_counter() - start) / count:.2f} s |",
         flush=True,
     )
@@ -114,8 +130,10 @@ def main() -> None:
             latencies_of(name, 30, generator)
         return
     print(
-        "| model | slots | budgets | gone over | used of MACs, median | least | used of any, median | "
-        "refused | time each |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        "| model | slots | budgets | gone over | "
+        + " | ".join(f"used, {' and '.join(kinds)}" for kinds in KINDS)
+        + " | refused | measured ms over the limit | time each |\n|"
+        + " --- |" * (7 + len(KINDS))
     )
     for name, slots, size in MODELS:
         budgets_of(name, slots, size, arguments.budgets, generator)
