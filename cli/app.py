@@ -340,7 +340,7 @@ def apply_command(
     model: Annotated[
         str,
         typer.Argument(
-            help=f"{MODEL_FORMS}; with --pick the folder of a run",
+            help=f"{MODEL_FORMS}; or the folder of a run, with a vector or --pick",
             show_default=False,
         ),
     ],
@@ -370,7 +370,7 @@ def apply_command(
     as_json: Json = False,
 ) -> None:
     """Rewrite MODEL to an architecture without a search, and report its cost."""
-    from .apply import apply_architecture, pick_architecture
+    from .apply import apply_architecture, apply_to_run, pick_architecture
 
     if pick:
         _refuse(
@@ -383,6 +383,14 @@ def apply_command(
             "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% and a "
             "run's folder."
         )
+    if Path(model).is_dir():
+        _refuse(
+            context,
+            {"model", "architecture", "out", "as_json"},
+            "is set by the run. Leave it out",
+        )
+        apply_to_run(Path(model), architecture, out=out, as_json=as_json)
+        return
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
         input_size=input_size, data=data, model_arg=model_arg or (), pretrained=pretrained,

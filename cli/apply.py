@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 import refiner
-from refiner.architecture import Architecture, with_model
+from refiner.architecture import Architecture, Vector, with_model
 from refiner.budget import parse_budgets
 from refiner.devices import Devices
 from refiner.errors import ArchitectureError, ConfigError, RunError
@@ -22,7 +22,7 @@ from refiner.search_run import kept_network
 from refiner.space import SearchSpace, space_of
 
 from .example_input import example_input
-from .options import absolute, model_arguments
+from .options import absolute, model_arguments, weights_file
 from .screen import print_report
 from .slots import model_space
 
@@ -48,7 +48,7 @@ def apply_architecture(
         check_free(out)
     spec = ModelSpec(
         source=absolute(source), arguments=model_arguments(model_arg), pretrained=pretrained,
-        weights=weights, seed=seed,
+        weights=None if weights is None else weights_file(weights), seed=seed,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
     if given is not None and (slots != "conv" or candidates is not None or allow_larger):
@@ -75,8 +75,7 @@ def pick_architecture(
     """Rewrite a run's model to the best architecture of its front within budgets."""
     if out is not None:
         check_free(out)
-    run = RunFolder.open(folder)
-    points, original = front_from_json(run.read_json("pareto.json"))
+    points, original = front_from_json(RunFolder.open(folder).read_json("pareto.json"))
     limits = {}
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
@@ -85,40 +84,65 @@ def pick_architecture(
             )
         limits[budget.resource] = budget.most(original[budget.resource])
     found = pick(points, limits)
+    shares = ", ".join(f"{100 * point.macs / original['macs']:.0f}" for point in points)
+    notes = [
+        f"the best within {', '.join(budgets)} of the front, where there are {shares} % of the MACs; it scored "
+        f"{found.score:.4f} in the search"
+    ]
+    if found.latency is not None:
+        notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
+    _rewrite_of_run(folder, found.vector, notes, out=out, as_json=as_json)
+
+
+def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
+    """Rewrite a run's model to a vector: a control's, say, or a finalist's."""
+    if out is not None:
+        check_free(out)
+    RunFolder.open(folder)
+    if text.endswith(".json"):
+        raise ConfigError(
+            f"{folder} is a run, to which a vector such as 1,0,0,2 is applied, or --pick macs=50%. Name a "
+            f"model to apply {text} to."
+        )
+    _rewrite_of_run(folder, _vector(text), [], out=out, as_json=as_json)
+
+
+def _rewrite_of_run(
+    folder: Path, vector: Vector, notes: Sequence[str], *, out: Path | None, as_json: bool
+) -> None:
+    """Rewrite a run's model, with the weights that its search left where it was distilled."""
+    run = RunFolder.open(folder)
     given = Architecture.load(folder / "architecture.json")
     made = given.model or {}
     if "spec" not in made or "example_input" not in made:
         raise RunError(
-            f"{folder} does not tell how its model was made, since Python code made it. Its "
-            f"pareto.json has the vector {','.join(map(str, found.vector))}: use refiner.rewrite there."
+            f"{folder} does not tell how its model was made, since Python code made it. "
+            f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
         )
     spec = ModelSpec(**made["spec"])
     model, example = spec.build(), from_json(made["example_input"])
     space = space_of(given, model, example)
+    space.architecture(vector)  # it is checked before the weights are read
     network = None
-    shares = ", ".join(f"{100 * point.macs / original['macs']:.0f}" for point in points)
-    notes = [
-        f"the best within {', '.join(budgets)} of the front, where there are {shares} % of the MACs"
-    ]
-    if found.latency is not None:
-        notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
     if run.config().get("settings", {}).get("distill") is not None:
-        network = kept_network(run, model, space, found.vector)
-        notes += [
-            f"its weights are those that the search left, which scored {found.score:.4f}; tune it with "
-            "`refine train --arch ... --weights ... --teacher ...`"
+        network = kept_network(run, model, space, vector)
+        where = f" {out}" if out is not None else " ..."
+        weights = f"{where}/refined.safetensors" if out is not None else where
+        notes = [
+            *notes,
+            "its weights are those that the search left. Tune it: refine train "
+            f"{spec.source} --arch{where} --weights{weights} --teacher {spec.weights or '...'} --lr 0.01",
         ]
     _rewrite(
-        spec, model, space, found.vector, example,
-        out=out, as_json=as_json, network=network, notes=notes,
-    )  # fmt: skip
+        spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes
+    )
 
 
 def _rewrite(
     spec: ModelSpec,
     model: nn.Module,
     space: SearchSpace,
-    vector: tuple[int, ...],
+    vector: Vector,
     example: Any,
     *,
     out: Path | None,
@@ -151,7 +175,7 @@ def _rewrite(
         print_report(report)
 
 
-def _vector(text: str) -> tuple[int, ...]:
+def _vector(text: str) -> Vector:
     try:
         return tuple(int(part) for part in text.strip("[]() ").split(","))
     except ValueError:

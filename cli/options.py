@@ -49,7 +49,7 @@ class ModelAndData:
 
         With ArcFace the pairs beside the faces are named then, unless others are.
         """
-        weights = None if self.weights is None else str(Path(self.weights).resolve())
+        weights = None if self.weights is None else weights_file(self.weights)
         return replace(
             self,
             model=absolute(self.model),
@@ -225,6 +225,12 @@ def absolute(source: str) -> str:
         if source.startswith(form):
             return f"{form}{Path(source.removeprefix(form)).resolve()}"
     return source
+
+
+def weights_file(source: str) -> str:
+    """Return a file of weights, with its path absolute; of a run's folder that of its refined model."""
+    path = Path(source).resolve()
+    return str(path / "refined.safetensors" if path.is_dir() else path)
 
 
 def _absolute_pairs(source: str) -> str:

@@ -140,6 +140,8 @@ def print_report(report: Report) -> None:
     if report.controls:
         print_table("controls, of as many scores", CONTROL_HEAD, report.control_rows())
         print(report.verdict())
+        if ahead := report.control_ahead():
+            print(ahead)
     print("architecture " + ",".join(map(str, report.vector)))
     for note in report.notes:
         print(f"note: {note}")

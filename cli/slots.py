@@ -126,16 +126,17 @@ def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> 
         sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
         shape = " -> ".join(dict.fromkeys("x".join(map(str, size)) for size in sizes))
         for i, (name, option) in enumerate(zip(names, options, strict=True)):
-            where = (slot.name, shape, f"0 {slot}") if i == 0 else ("", "", f"{i} {name}")
+            where = [slot.name, shape, f"0 {slot}"] if i == 0 else ["", "", f"{i} {name}"]
             less = change(options[0].macs, option.macs) if i else ""
             took = []
             if table is not None:
                 time = table.slots[slot.name][name]
                 took = [f"{time.median:.3f} ± {time.noise:.3f}"]
+                del where[1]  # the milliseconds take its room
             rows.append((*where, f"{option.macs:,}", less, *took, f"{option.params:,}"))
-    ms = [] if table is None else ["ms"]
-    head = ("slot", "shape", "operation", "MACs", "change", *ms, "parameters")
-    print_table(title, head, rows, left=3)
+    places, ms = (["slot", "shape"], []) if table is None else (["slot"], ["ms"])
+    head = (*places, "operation", "MACs", "change", *ms, "parameters")
+    print_table(title, head, rows, left=len(places) + 1)
     offered = dict.fromkeys(name for names in space.candidates for name in names[1:])
     for name in offered:
         about = get_candidate(name).about

@@ -10,7 +10,7 @@ from refiner.devices import Devices
 from refiner.run_folder import check_free
 from refiner.training import TrainConfig
 
-from .options import ModelAndData, kept_options
+from .options import ModelAndData, kept_options, weights_file
 from .run import print_run
 from .screen import listening
 
@@ -47,9 +47,7 @@ def start_training(options: TrainOptions, *, out: Path | None, as_json: bool) ->
         arch = Path(options.arch).resolve()
         options = replace(options, arch=str(arch / "architecture.json" if arch.is_dir() else arch))
     if options.teacher not in (None, _PRETRAINED):
-        teacher = Path(options.teacher).resolve()
-        file = teacher / "refined.safetensors" if teacher.is_dir() else teacher
-        options = replace(options, teacher=str(file))
+        options = replace(options, teacher=weights_file(str(options.teacher)))
     _train(options.absolute(), folder, resume=False, as_json=as_json)
 
 

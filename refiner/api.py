@@ -98,7 +98,8 @@ def refine(
             the original's outputs (:class:`refiner.teacher.Likeness`), and the refined model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search: the untouched one
-            from the weights that ``model`` came with, the refined one from them and new ones, or,
+            from the weights that ``model`` came with (after ``distill`` with norm statistics taken anew, as
+            the refined one has them), the refined one from them and new ones, or,
             after ``distill``, from those that the search left. Without it the refined model keeps these.
         controls: also score what the search has to beat, random search of as many scores and one operation
             everywhere, train it like the refined model, and report whether it was beaten. This takes
@@ -198,7 +199,13 @@ def refine(
     held = find_controls(searching, space, model, one, folder, listener) if controls else []
     trained = None
     if train is not None and training:
-        networks = {"baseline": copied(model), "refined": refined}
+        zero = (0,) * len(space.slots)
+        networks = {
+            "baseline": copied(model)
+            if distill is None
+            else made(zero),  # with norms as the others'
+            "refined": refined,
+        }
         alike = {c.kind: "refined" for c in held if c.vector == found.best.vector}
         networks |= {c.kind: made(c.vector) for c in held if c.kind not in alike}
         del searching, supernet  # only what is trained on is kept

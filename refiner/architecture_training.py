@@ -10,12 +10,12 @@ from torch import nn
 from refiner.architecture import Architecture, with_model
 from refiner.devices import Devices, make_listener
 from refiner.errors import ConfigError
-from refiner.evaluation import length, run_tests
+from refiner.evaluation import evaluate, length, run_tests
 from refiner.inputs import first_sample, to_json
-from refiner.loaders import example_of, split_loader
+from refiner.loaders import example_of, generators_of, split_loader
 from refiner.models import load_weights
 from refiner.progress import Progress
-from refiner.randomness import derive_seed
+from refiner.randomness import derive_seed, seeded
 from refiner.report import Report, Trained
 from refiner.result import Result, cost_report, origin_settings, write_result
 from refiner.rewriting import rewrite
@@ -106,8 +106,14 @@ def train_architecture(
             folder.save_checkpoint("train", state)
 
     with dropped_on_error(folder if devices.is_main else None):
+        train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
+        if weights is not None and not isinstance(task, nn.Module):  # a head knows nothing yet
+            with seeded(derive_seed(seed, "given"), generators_of(val_batches)):
+                batches = devices.batches(val_batches)
+                given = evaluate(devices.move(network), batches, task, devices)
+            notes = (*notes, f"before the training: {task.metric} {given:.4f}")
         trained = train(
-            network, devices.loader(loader), devices.loader(val_loader, even=False),
+            network, train_batches, val_batches,
             taught(task, model, config.teacher_weight, devices.device),
             devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
             state=state, on_epoch=keep,
@@ -115,7 +121,9 @@ def train_architecture(
     measured = run_tests(network, tests or {})
     before = _scores(baseline)
     network = network.cpu().eval()
-    plain = {k: v for k, v in settings.items() if k not in ("vector", "train") and v is not None}
+    plain = {k: v for k, v in settings.items() if k not in ("vector", "train", "weights")}
+    if weights is not None:
+        plain["weights to begin with"] = str(weights)
     shown = {**origin_settings(model, provenance), **plain, **sizes}
     shown |= {f"train.{key}": value for key, value in asdict(config).items()}
     costs = cost_report(model, network, space, architecture, first_sample(example), devices=devices)

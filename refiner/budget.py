@@ -88,6 +88,11 @@ def _parse(text: str) -> Budget:
     if found is None or float(found[1]) <= 0:
         raise ConfigError(f"{text!r} is no budget. {forms}")
     relative = found[2] == "%"
+    if relative and float(found[1]) > 100:
+        raise ConfigError(
+            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or an amount "
+            "where candidates may be larger."
+        )
     amount = float(found[1]) / (100 if relative else 1)
     return Budget(resource=resource, amount=amount, relative=relative)
 

@@ -76,14 +76,14 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
                 search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
             ),
         )  # fmt: skip
-        best = random.run(progress=progress, name="control").best
+        best = random.run(progress=progress, name="random control").best
         if search.scorer.fixed:
             search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
         found.append((RANDOM, "random search", best))
     uniform = uniform_vectors(candidates, search.feasible)
     if uniform:
         names = {vector: name for name, vector in reversed(uniform.items())}
-        best = search.scorer.rank(list(names), progress, name="uniform")[0]
+        best = search.scorer.rank(list(names), progress, name="uniform control")[0]
         found.append((UNIFORM, names[best.vector], best))
     return found
 

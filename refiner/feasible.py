@@ -129,6 +129,12 @@ class FeasibleSet:
         """Return whether an architecture is within all limits."""
         return bool((self.cost(vector) <= self.limits).all())
 
+    def used(self, vector: Sequence[int]) -> float:
+        """Return the largest share of a limit that an architecture uses; of limits that do not bind, none."""
+        binding = self.limits < self.most
+        shares = self.cost(vector) / np.maximum(self.limits, 1)
+        return float(shares[binding].max(initial=0.0))
+
     def nothing_spent(self, count: int) -> Array:
         """Return what is spent before the first slot, ``count`` x R zeros."""
         return np.zeros((count, len(self.limits)), dtype=np.int64)

@@ -143,6 +143,22 @@ class Report:
         scores = {c.name: c.trained for c in self.controls if c.trained is not None}
         return verdict(self.metric, self.trained.refined, scores)
 
+    def control_ahead(self) -> str | None:
+        """Return how to take the best control, where one came out ahead of the refined model."""
+        if self.trained is None:
+            ours = self.search_score
+            scores = [(c.search_score, c) for c in self.controls]
+        else:
+            ours = self.trained.refined
+            scores = [(c.trained, c) for c in self.controls if c.trained is not None]
+        best = max(scores, key=lambda pair: pair[0], default=None)
+        if best is None or ours is None or best[0] <= ours:
+            return None
+        vector = ",".join(map(str, best[1].vector))
+        return (
+            f"To take {best[1].name} instead: refine apply DIR {vector} (DIR is this run's folder)."
+        )
+
     def control_rows(self) -> list[tuple[str, ...]]:
         """Return rows of (what, MACs, parameters, score in the supernet, after training)."""
         trained = None if self.trained is None else self.trained.refined
@@ -181,12 +197,20 @@ class Report:
             return "within the noise"
         return change(self.latency_before, self.latency_after)
 
+    def origin(self) -> str:
+        """Return in a line what was refined, on what and how, as far as the settings tell."""
+        settings = dict(self.settings)
+        names = ("model", "weights of the original", "data", "strategy", "budget")
+        told = [f"{name} {settings[name]}" for name in names if name in settings]
+        return "; ".join(told)
+
     def to_markdown(self) -> str:
         """Return the report as a Markdown page."""
         replaced = sum(index != 0 for index in self.vector)
         lines = [
             "# Refinement report",
             "",
+            *([f"Of {self.origin()}.", ""] if self.settings else []),
             f"Architecture `{','.join(map(str, self.vector))}`: "
             f"{replaced} of {len(self.vector)} slots replaced.",
             "",
@@ -199,11 +223,17 @@ class Report:
                 f"{self.verdict()} Random search was told as many scores; all keep to the budgets.",
                 "",
             ]
+            ahead = self.control_ahead()
+            lines += [ahead, ""] if ahead else []
             lines += markdown_table(CONTROL_HEAD, self.control_rows())
             lines += ["", *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.controls)]
             lines += [""]
         if self.search_score is not None:
-            lines += [f"In the supernet, this path has {self.metric} {self.search_score:.4f}.", ""]
+            lines += [
+                f"In the supernet (on the shared weights, before any training of its own) it has {self.metric} "
+                f"{self.search_score:.4f}.",
+                "",
+            ]
         if self.finalists:
             lines += ["## Finalists", ""]
             lines += [

@@ -104,7 +104,7 @@ def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> d
         spec = ModelSpec(**made["spec"])
         arguments = ", ".join(f"{name}={value!r}" for name, value in spec.arguments.items())
         settings["model"] = f"{spec.source}({arguments})" if arguments else spec.source
-        settings["model weights"] = spec.weights_from()
+        settings["weights of the original"] = spec.weights_from()
     with contextlib.suppress(KeyError, TypeError):
         settings["data"] = str(made["command"]["data"])
     return settings

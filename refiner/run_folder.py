@@ -79,9 +79,11 @@ class RunFolder:
         try:
             document = json.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise RunError(
-                f"{self.path} holds no {name}. Name the folder of a run, as --out made it."
-            ) from None
+            inner = sorted(path.parent for path in self.path.glob("*/config.json"))
+            advice = (
+                f"Name one of its runs, {inner[0]} say" if inner else "Name the folder of a run"
+            )
+            raise RunError(f"{self.path} holds no {name}. {advice}, as --out made it.") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged: {one_line(error)}") from error
         if not isinstance(document, dict):

@@ -3,6 +3,7 @@
 from torch import nn
 
 from refiner.evaluation import evaluate
+from refiner.feasible import LEAST_USED
 from refiner.randomness import derive_seed, seeded
 from refiner.search import Search
 from refiner.strategy_milp import MilpStrategy
@@ -19,16 +20,22 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
     """
     notes, strategy, config = [], search.strategy, search.config
     if distilled:
-        # A loader may draw from the global generator.
-        with seeded(derive_seed(search.seed, "given"), search.generators):
-            network = search.devices.move(copied(model))
-            batches = search.devices.batches(search.val_loader)
-            score = evaluate(network, batches, search.task, search.devices)
-        notes.append(f"the original as it was given: {search.task.metric} {score:.4f}")
+        zero = (0,) * len(search.supernet.candidates)
+        given, anew = (_score(search, each) for each in (copied(model), search.scorer.emit(zero)))
+        notes.append(
+            f"the original as it was given: {search.task.metric} {given:.4f}; with norm statistics taken anew, as "
+            f"for all other networks: {anew:.4f}"
+        )
+    if search.feasible is not None and search.result is not None:
+        best, *others = (search.feasible.used(each.vector) for each in search.result.finalists)
+        if best < LEAST_USED and best < max(others, default=0.0):
+            notes.append(
+                f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one scored best"
+            )
     if search.scorer.likeness is not None:
         notes.append(
-            "the search was rewarded by likeness: the mean divergence from the original's outputs, less than 0, "
-            "which is the original itself"
+            "the search was rewarded by likeness to the original's outputs: 0 is the original itself, and the "
+            "further below 0, the further from it"
         )
     if isinstance(strategy, MilpStrategy):
         scores, swaps = config.epochs * config.tells * config.samples, len(strategy.swaps)
@@ -37,3 +44,10 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
                 f"milp was told {scores} scores, too few for each of its {swaps} single swaps: take more --epochs"
             )
     return notes
+
+
+def _score(search: Search, network: nn.Module) -> float:
+    # A loader may draw from the global generator.
+    with seeded(derive_seed(search.seed, "given"), search.generators):
+        batches = search.devices.batches(search.val_loader)
+        return evaluate(search.devices.move(network), batches, search.task, search.devices)

@@ -32,6 +32,10 @@ class SeedsReport:
     rows: tuple[Row, ...]
     verdict: str | None
     """None where nothing was controlled."""
+    origin: str = ""
+    """What was refined, on what and how."""
+    found: tuple[tuple[str, str], ...] = ()
+    """Of each run its seed and the vector that it found."""
 
     @classmethod
     def of(cls, reports: Sequence[Report]) -> "SeedsReport":
@@ -68,7 +72,12 @@ class SeedsReport:
                 rows.append(_row(name, chosen, controls[name]))
         metric = first.metric + ("" if first.trained else " in the supernet")
         told = verdict_over_seeds(metric, refined, controls) if controls else None
-        return cls(metric=metric, rows=tuple(rows), verdict=told)
+        vectors = [",".join(map(str, report.vector)) for report in reports]
+        seeds = [dict(report.settings).get("seed", "") for report in reports]
+        return cls(
+            metric=metric, rows=tuple(rows), verdict=told, origin=first.origin(),
+            found=tuple(zip(seeds, vectors, strict=True)),
+        )  # fmt: skip
 
     def table(self) -> list[tuple[str, str, str, str]]:
         """Return rows of (what, MACs, parameters, score), each as mean ± standard deviation."""
@@ -90,11 +99,13 @@ class SeedsReport:
             (
                 f"# {count} seeds",
                 "",
-                "Mean ± standard deviation.",
+                f"Mean ± standard deviation, of {self.origin}.",
                 "",
                 *markdown_table(head, self.table()),
                 "",
                 self.verdict or NO_VERDICT,
+                "",
+                *(f"- seed {seed}: `{vector}`" for seed, vector in self.found),
                 "",
             )
         )

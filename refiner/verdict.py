@@ -89,8 +89,8 @@ def verdict_over_seeds(
         mean, deviation = statistics.mean(differences), statistics.stdev(differences)
         beaten = mean > deviation
         clear += beaten
-        how = "" if beaten else "not "
-        parts.append(f"{_sign(mean)} ± {deviation:.4f} against {name}, {how}beyond one deviation")
+        how = "beyond" if beaten else "behind by more than" if -mean > deviation else "not beyond"
+        parts.append(f"{_sign(mean)} ± {deviation:.4f} against {name}, {how} one deviation")
     return (
         f"Over {len(refined)} seeds the search beat {_how_many(clear, len(controls))} in {metric}: "
         f"{'; '.join(parts)}."
@@ -104,4 +104,4 @@ def _how_many(count: int, of: int) -> str:
 
 
 def _sign(difference: float) -> str:
-    return f"{difference:+.4f}"
+    return f"{round(difference, 4) + 0.0:+.4f}"  # without a minus before zero

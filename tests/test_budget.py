@@ -149,3 +149,9 @@ def test_a_whole_run_keeps_to_its_budget() -> None:
     )
     assert result.report.after.macs <= 0.55 * result.report.before.macs
     assert ("budget", "macs=55%") in result.report.settings
+
+
+def test_a_share_above_the_original_binds_nothing_and_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'macs=150%' is more than the original's"):
+        parse_budgets("macs=150%")
+    assert parse_budgets("macs=100%")[0].amount == 1

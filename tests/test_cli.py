@@ -581,13 +581,23 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
 
 def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
-    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
+    run = [net, *SMALL[2:], "--weights", "trained", "--strategy", "milp"]
     assert main([*run, "--train-epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked"]) == 0
     assert "that the search left" in capsys.readouterr().out.replace("\n", " ")
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
+    vector = json.loads(Path("picked/architecture.json").read_text())["vector"]
+    assert main(["apply", "run", ",".join(map(str, vector)), "--out", "named"]) == 0
+    named = load_file("named/refined.safetensors")
+    assert all(torch.equal(value, named[key]) for key, value in picked.items())
+    capsys.readouterr()
+    assert main(["apply", "run", "1,0,7"]) == 2
+    assert main(["apply", "run", "picked/architecture.json"]) == 2
+    assert "Name a model to apply" in capsys.readouterr().err
+    assert main(["apply", "run", "1,0", "--seed", "2"]) == 2
+    assert "--seed is set by the run" in capsys.readouterr().err
     Path("run/checkpoint/search.pt").unlink()
     assert main(["apply", "run", "--pick", f"macs={macs}"]) == 2
     assert "no checkpoint of the search" in capsys.readouterr().err
@@ -611,7 +621,12 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["rows"] == over["rows"]
     assert main(["report", "both"]) == 0
     assert over["verdict"] in capsys.readouterr().out.replace("\n", " ")
-    assert over["verdict"] in Path("both/report.md").read_text()
+    page = Path("both/report.md").read_text()
+    assert over["verdict"] in page
+    assert "deviation, of model " in page
+    assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
+    assert main(["export", "both"]) == 2
+    assert "Name one of its runs, both/seed-3 say" in capsys.readouterr().err
     assert main([*run, "--seeds", "2"]) == 2
     assert "holds" in capsys.readouterr().err
     assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2

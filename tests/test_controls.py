@@ -1,5 +1,6 @@
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import refiner
 from refiner.controls import evenly, uniform_vectors
 from refiner.feasible import FeasibleSet
 from refiner.pareto import front_from_json
-from refiner.report import Report
+from refiner.report import Report, Trained
+from refiner.verdict import Control
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
 SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=2, finalists=2)
@@ -134,3 +136,23 @@ def test_the_front_holds_controls_and_they_keep_the_norms_they_were_scored_with(
     assert any(p.score == best for p in points)
     kept = torch.load(tmp_path / "run" / "checkpoint" / "search.pt", weights_only=True)["norms"]
     assert {c.vector for c in result.report.controls} <= {tuple(vector) for vector, _ in kept}
+
+
+def test_a_control_that_came_out_ahead_is_told_with_how_to_take_it() -> None:
+    best = Control(
+        kind="uniform", name="all identity", vector=(1, 0), macs=1, params=1, search_score=0.6
+    )
+    less = replace(best, kind="random", name="random search", vector=(0, 1), search_score=0.5)
+    zero = refiner.Cost(macs=1, params=1, thop_macs=None, uncounted=(), notes=())
+    report = Report(
+        vector=(0, 0), before=zero, after=zero, slots=(), frozen=(), search_score=0.55,
+        controls=(less, best),
+    )  # fmt: skip
+    told = "To take all identity instead: refine apply DIR 1,0 (DIR is this run's folder)."
+    assert report.control_ahead() == told
+    assert told in report.to_markdown()
+    assert replace(report, search_score=0.6).control_ahead() is None
+    trained = Trained(epochs=1, baseline=0.7, refined=0.8)
+    assert replace(report, trained=trained).control_ahead() is None
+    ahead = replace(report, trained=trained, controls=(replace(less, trained=0.9), best))
+    assert "To take random search instead: refine apply DIR 0,1" in (ahead.control_ahead() or "")

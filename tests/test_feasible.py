@@ -153,3 +153,9 @@ def test_the_controllers_probabilities_sum_to_one_over_the_members() -> None:
     )
     assert float(probability[inside].sum()) == pytest.approx(1.0, abs=1e-5)
     assert float(probability[~inside].sum()) == 0.0
+
+
+def test_the_share_of_a_limit_that_is_used_by_hand() -> None:
+    feasible = FeasibleSet([[[8, 1], [2, 1]], [[8, 1], [4, 1]]], [4, 0], [16, 9])
+    assert feasible.used((0, 1)) == 1.0  # 4 + 8 + 4 of 16; the second limit does not bind
+    assert feasible.used((1, 1)) == 10 / 16

@@ -68,7 +68,7 @@ def test_a_model_that_cannot_be_exported_keeps_its_report(tmp_path, monkeypatch)
             },
             {
                 "model": "timm:resnet18(drop_rate=0.1)",
-                "model weights": "drawn from the seed",
+                "weights of the original": "drawn from the seed",
                 "data": "cifar10",
             },
         ),

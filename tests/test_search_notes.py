@@ -41,7 +41,11 @@ def test_a_distilled_search_tells_the_score_of_the_original_and_what_rewards_are
     given, rewards = search_notes(search, model, distilled=True)
     assert torch.equal(torch.get_rng_state(), state)
     score = evaluate(model, batches(2, seed=1), Classification(), Devices.choose("cpu"))
-    assert given == f"the original as it was given: accuracy {score:.4f}"
+    assert given.startswith(f"the original as it was given: accuracy {score:.4f}; with norm ")
+    anew = evaluate(
+        search.scorer.emit((0,) * 4), batches(2, seed=1), Classification(), Devices.choose("cpu")
+    )
+    assert given.endswith(f": {anew:.4f}")
     assert "rewarded by likeness" in rewards
 
 

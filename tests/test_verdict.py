@@ -39,6 +39,15 @@ def test_over_seeds_differences_are_held_against_their_own_deviation() -> None:
     assert told.startswith("Over 3 seeds the search beat 1 of its 2 controls in accuracy: ")
 
 
+def test_a_clear_loss_is_no_draw_and_zero_has_no_minus() -> None:
+    told = verdict_over_seeds(
+        "accuracy", [0.60, 0.62], {"a": [0.66, 0.66], "b": [0.60002, 0.62002]}
+    )
+    assert "-0.0500 ± 0.0141 against a, behind by more than one deviation" in told
+    assert "+0.0000 ± 0.0000 against b" in told
+    assert "beat none of its 2 controls" in told
+
+
 def test_a_control_goes_through_json() -> None:
     control = Control(
         kind="random", name="random search", vector=(0, 1), macs=3, params=4, search_score=0.5
