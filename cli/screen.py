@@ -135,6 +135,7 @@ def print_report(report: Report) -> None:
              f"{s.after.macs:,}")
             for s, i in zip(report.slots, report.vector, strict=True)
         ],
+        left=3,
     )  # fmt: skip
     print_table("result", ("", "original", "refined", "change"), report.summary())
     if report.controls:
