@@ -431,7 +431,11 @@ def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> N
 
 
 def start(net: str, *more: str) -> subprocess.Popen:
-    code = "import sys; from refiner.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    # A shell that runs the tests in the background may have told its children to ignore interrupts.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from refiner.cli.app import main; sys.exit(main(sys.argv[1:]))"
+    )
     command = [
         sys.executable,
         "-c",
