@@ -75,7 +75,8 @@ def pick_architecture(
     """Rewrite a run's model to the best architecture of its front within budgets."""
     if out is not None:
         check_free(out)
-    points, original = front_from_json(RunFolder.open(folder).read_json("pareto.json"))
+    run = RunFolder.open(folder)
+    points, original = front_from_json(run.read_json("pareto.json"))
     limits = {}
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
@@ -91,32 +92,31 @@ def pick_architecture(
     ]
     if found.latency is not None:
         notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
-    _rewrite_of_run(folder, found.vector, notes, out=out, as_json=as_json)
+    _rewrite_of_run(run, found.vector, notes, out=out, as_json=as_json)
 
 
 def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
     """Rewrite a run's model to a vector: a control's, say, or a finalist's."""
     if out is not None:
         check_free(out)
-    RunFolder.open(folder)
+    run = RunFolder.open(folder)
     if text.endswith(".json"):
         raise ConfigError(
             f"{folder} is a run, to which a vector such as 1,0,0,2 is applied, or --pick macs=50%. Name a "
             f"model to apply {text} to."
         )
-    _rewrite_of_run(folder, _vector(text), [], out=out, as_json=as_json)
+    _rewrite_of_run(run, _vector(text), [], out=out, as_json=as_json)
 
 
 def _rewrite_of_run(
-    folder: Path, vector: Vector, notes: Sequence[str], *, out: Path | None, as_json: bool
+    run: RunFolder, vector: Vector, notes: Sequence[str], *, out: Path | None, as_json: bool
 ) -> None:
     """Rewrite a run's model, with the weights that its search left where it was distilled."""
-    run = RunFolder.open(folder)
-    given = Architecture.load(folder / "architecture.json")
+    given = Architecture.load(run.path / "architecture.json")
     made = given.model or {}
     if "spec" not in made or "example_input" not in made:
         raise RunError(
-            f"{folder} does not tell how its model was made, since Python code made it. "
+            f"{run.path} does not tell how its model was made, since Python code made it. "
             f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
         )
     spec = ModelSpec(**made["spec"])
@@ -126,12 +126,11 @@ def _rewrite_of_run(
     network = None
     if run.config().get("settings", {}).get("distill") is not None:
         network = kept_network(run, model, space, vector)
-        where = f" {out}" if out is not None else " ..."
-        weights = f"{where}/refined.safetensors" if out is not None else where
+        where = "..." if out is None else out
         notes = [
             *notes,
             "its weights are those that the search left. Tune it: refine train "
-            f"{spec.source} --arch{where} --weights{weights} --teacher {spec.weights or '...'} --lr 0.01",
+            f"{spec.source} --arch {where} --weights {where} --teacher {spec.weights or '...'} --lr 0.01",
         ]
     _rewrite(
         spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes
