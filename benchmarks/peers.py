@@ -9,7 +9,7 @@ DIR holds train/CLASS/*.jpg and val/CLASS/*.jpg, CIFAR-10's. `torch_pruning` nee
 `fastnas` an environment of its own, which holds this package, nvidia-modelopt, requests and torchprofile==0.0.4.
 `--mode gpu` takes the whole of the images and full-size networks. Each finished step, under 8 minutes, is a line of
 OUT/results.jsonl; the same command goes on after the last one, `--minutes` stops it in between, and `--shard 0/2`
-takes every second seed.
+takes every second seed. `--precision bf16` halves the time where the device has it; give it to all methods alike.
 
 All networks are trained for equally many epochs in all, and in the same way: first alone, those of all methods but
 `narrow` being the same, then, once made smaller, with the original as teacher. Methods score on the same held images (a part of
@@ -18,8 +18,8 @@ tuning, norms recalibrated alike.
 
 original        the network as it is, trained on for as many epochs as the others are tuned
 controller, milp, random
-                a search over the distilled candidates, as `refine --distill` does it: the same number of scored
-                architectures for each, rewarded by likeness to the original
+                a search over the distilled candidates, as `refine --distill` does it, a slot a chain: the same number
+                of scored architectures for each, rewarded by likeness to the original
 narrow          all channels in one proportion, trained from scratch: that training is its search's time
 torch_pruning   Torch-Pruning: MetaPruner, group magnitude importance, over the whole network at once
 fastnas         Model Optimizer's FastNAS, which scores on all held images
@@ -50,13 +50,14 @@ import refiner
 from refiner.account import Account
 from refiner.budget import parse_budgets, within_budgets
 from refiner.cost import measure_cost
-from refiner.devices import Devices
+from refiner.devices import PRECISIONS, Devices
 from refiner.distillation import DistillConfig, distill
 from refiner.evaluation import evaluate, recalibrate
 from refiner.latency import measure_latency
 from refiner.loaders import mixed
 from refiner.randomness import seeded
 from refiner.search import Search, SearchConfig
+from refiner.space import SearchSpace
 from refiner.strategies import STEADY, make_strategy
 from refiner.supernet import Supernet
 from refiner.surgery import copied
@@ -101,7 +102,7 @@ def searched(epochs: int) -> SearchConfig:
 MODES = {
     "cpu": Mode(
         networks={"resnet20": ((16, 32, 64), 3)},
-        images=8000, tested=8000, base_epochs=16, tune_epochs=5, search=searched(6),
+        images=8000, tested=20000, base_epochs=16, tune_epochs=5, search=searched(6),
         distill=DistillConfig(steps=100), divisor=4,
     ),
     "gpu": Mode(
@@ -149,10 +150,13 @@ def part(loader: TensorLoader, chosen: torch.Tensor, *, train: bool, batch: int)
 class Experiment:
     """One network and one seed: the trained original, its distilled supernet, and what the methods share."""
 
-    def __init__(self, mode: Mode, name: str, seed: int, data: Any, out: Path, device: str) -> None:
-        self.mode, self.name, self.seed, self.out = mode, name, seed, out
+    def __init__(
+        self, mode: Mode, name: str, seed: int, data: Any, args: argparse.Namespace
+    ) -> None:
+        self.mode, self.name, self.seed, self.out = mode, name, seed, args.out
         self.channels, self.units = mode.networks[name]
-        self.devices, self.task = Devices.choose(device), Classification()
+        self.devices = Devices.choose(args.device, args.precision)
+        self.task = Classification()
         # One split for all seeds; a folder's images lie class by class.
         order = torch.randperm(len(data.train.images), generator=torch.Generator().manual_seed(0))
         held, rest = order[:HELD], order[HELD : HELD + mode.images]
@@ -197,7 +201,7 @@ class Experiment:
         """The distilled supernet, what it has cost, and its seconds."""
         file = self.stem("distilled.pt")
         model = copied(self.original).cpu()
-        supernet = Supernet(model, refiner.search_space(model, EXAMPLE), seed=self.seed)
+        supernet = Supernet(model, chain_space(model), seed=self.seed)
         account, start = Account(), time.perf_counter()
         if not file.exists():
             distill(
@@ -210,6 +214,11 @@ class Experiment:
         supernet.load_state_dict(state["weights"])
         forward, backward, seconds = state["spent"]
         return supernet, Account(forward, backward), seconds
+
+
+def chain_space(model: nn.Module) -> SearchSpace:
+    """Return what `refine --distill` searches of a model."""
+    return refiner.search_space(model, EXAMPLE, granularity="chain")
 
 
 Made = tuple[nn.Module, dict[str, Any]]
@@ -361,7 +370,7 @@ def run(args: argparse.Namespace) -> None:
     index, count = map(int, args.shard.split("/"))
     for network in mode.networks:
         for seed in range(args.seeds)[index::count]:
-            at = Experiment(mode, network, seed, data, args.out, args.device)
+            at = Experiment(mode, network, seed, data, args)
             jobs = [
                 (method, share)
                 for share in args.shares
@@ -426,7 +435,7 @@ def speed(out: Path, mode: Mode, rounds: int = 5) -> None:
         if "vector" not in record:
             continue
         original = build(*mode.networks[record["network"]], seed=0).eval()
-        space = refiner.search_space(original, EXAMPLE)
+        space = chain_space(original)
         chosen = refiner.rewrite(original, space.architecture(record["vector"])).eval()
         macs = [measure_cost(network, EXAMPLE).macs for network in (original, chosen)]
         times = [[measure_latency(n, batch) for n in (original, chosen)] for _ in range(rounds)]
@@ -449,6 +458,7 @@ def main() -> None:
     parser.add_argument("--data", help="folder:DIR")
     parser.add_argument("--mode", choices=MODES, default="cpu")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="no")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", type=int, nargs="+", default=[60, 80, 50], help="% of MACs")
     parser.add_argument(

@@ -36,6 +36,7 @@ from .option_types import (
     Resume,
     RunLearningRate,
     RunOut,
+    RunSlots,
     Schedule,
     Seed,
     Slots,
@@ -107,7 +108,7 @@ def run(
     ] = True,
     task: TaskName = "classification",
     verify: Verify = None,
-    slots: Slots = "conv",
+    slots: RunSlots = None,
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
     strategy: Annotated[
@@ -187,7 +188,8 @@ def run(
         )
     distilled = (pretrained or weights is not None) and not warmed if distill is None else distill
     options = RunOptions(
-        model=_named(model), data=data, task=task, verify=tuple(verify or ()), slots=slots,
+        model=_named(model), data=data, task=task, verify=tuple(verify or ()),
+        slots=slots or ("chain" if distilled else "conv"),
         candidates=candidates, allow_larger=allow_larger, strategy=strategy, budget=tuple(budget or ()),
         distill=distilled, warmup_epochs=0 if distilled else warmup_epochs, epochs=epochs, train_epochs=train_epochs,
         lr=(0.01 if distilled else 0.1) if lr is None else lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,

@@ -14,13 +14,17 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-Slots = Annotated[
-    str, typer.Option(help="what changes together: conv or block; all: conv, pointwise convs too")
+_SLOTS = "what changes together: conv or block; all: conv, pointwise convs too; chain: all, and fewer channels between convs"
+Slots = Annotated[str, typer.Option(help=_SLOTS)]
+RunSlots = Annotated[
+    str | None,
+    typer.Option(help=f"{_SLOTS}; default: chain after --distill, else conv", show_default=False),
 ]
 Candidates = Annotated[
     str | None,
     typer.Option(
-        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3,lowrank2,lowrank4",
+        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3,lowrank2,lowrank4; "
+        "see `refine slots`",
         show_default=False,
     ),
 ]

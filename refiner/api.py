@@ -57,7 +57,7 @@ def refine(
     *,
     task: Task | str = "classification",
     example_input: Any = None,
-    slots: Granularity = "conv",
+    slots: Granularity | None = None,
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
     strategy: str = "controller",
@@ -85,8 +85,9 @@ def refine(
             are then augmented as the data set augments.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
-        slots: ``conv``, ``block`` or ``all``; see :func:`refiner.search_space`.
-        candidates: names; by default ``DEFAULT_CANDIDATES``, and more for ``all``.
+        slots: ``conv``, ``block``, ``all`` or ``chain``; see :func:`refiner.search_space`. By default ``chain``
+            with ``distill``, else ``conv``, which is the paper's.
+        candidates: names; by default ``DEFAULT_CANDIDATES``, and more for ``all`` and ``chain``.
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
@@ -131,6 +132,8 @@ def refine(
         )
     if tests and (train is None or train.epochs == 0):
         raise ConfigError("tests measure trained networks. Give train= (--train-epochs).")
+    if slots is None:
+        slots = "conv" if distill is None else "chain"
     task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
     candidate_names(candidates)

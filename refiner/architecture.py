@@ -50,6 +50,7 @@ class Architecture:
             "slots": [
                 {
                     "name": slot.name,
+                    "chained": slot.chained,
                     "candidates": list(names),
                     "sites": [asdict(s) for s in slot.sites],
                 }
@@ -83,7 +84,11 @@ class Architecture:
             return cls(
                 vector=tuple(document["vector"]),
                 slots=tuple(
-                    Slot(name=slot["name"], sites=tuple(_site(site) for site in slot["sites"]))
+                    Slot(
+                        name=slot["name"],
+                        sites=tuple(_site(site) for site in slot["sites"]),
+                        chained=slot.get("chained", False),
+                    )
                     for slot in document["slots"]
                 ),
                 candidates=tuple(tuple(slot["candidates"]) for slot in document["slots"]),
@@ -103,6 +108,7 @@ def _site(document: dict[str, Any]) -> ConvSite:
         spec=ConvSpec(**spec),
         in_shape=tuple(document["in_shape"]),
         out_shape=tuple(document["out_shape"]),
+        norm_parameters=document.get("norm_parameters", 0),
     )
 
 

@@ -45,6 +45,9 @@ DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
 """What pointwise and grouped convs are offered as well, where these are slots."""
 
+NARROWING_CANDIDATES = ("narrow7", "narrow6", "narrow5", "narrow4", "narrow3", "narrow2")
+"""What chains are offered before all else."""
+
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
     return True
@@ -63,7 +66,21 @@ class Candidate:
     """What it is, in a line for people."""
 
 
-_TABLE: dict[str, Candidate] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrowing:
+    """A candidate for chains: fewer channels between their convs. See narrowing.py."""
+
+    name: str
+    eighths: int
+    """Of these channels, how many stay."""
+
+    @property
+    def about(self) -> str:
+        """What it is, in a line for people."""
+        return f"{self.eighths} of 8 channels between the convs of a chain, those that count most"
+
+
+_TABLE: dict[str, Candidate | Narrowing] = {}
 
 
 def register_candidate(
@@ -97,7 +114,7 @@ def candidate_names() -> tuple[str, ...]:
     return tuple(_TABLE)
 
 
-def get_candidate(name: str) -> Candidate:
+def get_candidate(name: str) -> Candidate | Narrowing:
     """Return the candidate of that name.
 
     Raises:
@@ -159,4 +176,6 @@ register_candidate(
     fits=can_be_factorised,
     about="a column of the kernel's height, then a row of its width",
 )
+for _eighths in range(7, 0, -1):
+    _TABLE[f"narrow{_eighths}"] = Narrowing(name=f"narrow{_eighths}", eighths=_eighths)
 register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")

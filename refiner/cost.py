@@ -20,14 +20,15 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from refiner.candidates import ORIGINAL, get_candidate
+from refiner.candidates import ORIGINAL
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ModelError, one_line
+from refiner.filling import built, original_parameters, slot_sites
 from refiner.inputs import batch_size, call, call_arguments, describe, fresh, to_device_of
 from refiner.layers import is_conv
 from refiner.randomness import seeded
 from refiner.slots import Slot
-from refiner.space import SearchSpace, original_parameters
+from refiner.space import SearchSpace
 from refiner.surgery import copied
 
 _MOVES_DATA = frozenset(
@@ -145,7 +146,7 @@ class _Positional(nn.Module):
 
 
 def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
-    """Return the cost of each candidate of each slot, norms left out.
+    """Return the cost of each candidate of each slot, norms left out but for what a candidate takes from them.
 
     The cost of an architecture is that of the model plus, over the slots, the chosen candidate's
     minus the original's.
@@ -157,8 +158,13 @@ def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
 
 
 def _slot_cost(slot: Slot, name: str) -> Cost:
-    costs = [_operation_cost(name, s.spec, s.in_shape, s.out_shape) for s in slot.sites]
-    return Cost(macs=sum(m for m, _ in costs), params=sum(p for _, p in costs))
+    sites = slot_sites(slot, name)
+    costs = [_operation_cost(op, s.spec, s.in_shape, s.out_shape) for op, s in sites]
+    norms = sum(
+        s.norm_parameters - was.norm_parameters
+        for (_, s), was in zip(sites, slot.sites, strict=True)
+    )
+    return Cost(macs=sum(m for m, _ in costs), params=sum(p for _, p in costs) + norms)
 
 
 @cache
@@ -170,6 +176,6 @@ def _operation_cost(
         each = spec.in_channels // spec.groups * math.prod(spec.kernel_size)
         return math.prod(out_shape[1:]) * each, original_parameters(spec)
     with torch.device("meta"), seeded(0), FlopCounterMode(display=False) as counter:
-        module = get_candidate(name).build(spec)
+        module = built(name, spec)
         module(torch.empty(1, *in_shape[1:]))
     return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())

@@ -1,14 +1,10 @@
 """Layer-wise distillation: each candidate learns what the original gives for what the original is given.
 
 The model runs as it came, the supernet's zero vector, in eval mode, and at each conv of a slot all its
-candidates see the conv's input and are drawn to its output: one pass serves all slots and candidates.
-The loss of a candidate is its squared error over the variance of the conv's output, channel by
-channel, so 1 is as good as the mean and 0 is the conv itself. Where a candidate ends in a pointwise conv,
-as all of the paper's do, the best one for what stands before it is solved for by least squares; where it
-is of low rank, both of its convs are, by the principal components of the output.
+candidates see the conv's input and are drawn to its output (fitting.py), or the channels that it can do without are
+found (link_fitting.py): one pass serves all slots and candidates.
 
 Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), section 3.1.
-Suffixes: F features, C channels of the output, R components.
 """
 
 import itertools
@@ -21,19 +17,17 @@ import torch
 from torch import nn
 
 from refiner.account import Account
+from refiner.candidates import Narrowing, get_candidate
 from refiner.devices import Devices
 from refiner.errors import ConfigError, TrainingError
 from refiner.evaluation import checked, length
-from refiner.layers import CONV_TYPES
+from refiner.fitting import Place
+from refiner.link_fitting import fit_narrowings, links_to_fit
 from refiner.loaders import generators_of
-from refiner.operations import LowRank
 from refiner.progress import Progress, Silent
 from refiner.randomness import derive_seed, seeded
-from refiner.supernet import MixedOp, Supernet
+from refiner.supernet import Supernet
 from refiner.task import Task
-
-_RIDGE = 1e-5
-"""Of the least squares, in units of the features' mean variance: they may be dependent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,36 +87,46 @@ def distill(
     account = Account() if account is None else account
     supernet.to(devices.device).eval()
     supernet.select((0,) * len(supernet.candidates))
-    places = [
-        _Place(site.conv, supernet.mixed(site.conv), names[1:], _is_batch_norm(supernet, site.norm))
-        for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True)
-        for site in slot.sites
-    ]
+    centred, places = {}, []
+    for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
+        for site in slot.sites:
+            conv, *others = supernet.mixed(site.conv).operations
+            operations = {
+                name: other
+                for name, other in zip(names[1:], others, strict=True)
+                if other is not conv and not isinstance(get_candidate(name), Narrowing)
+            }
+            centred[site.conv] = _is_batch_norm(supernet, site.norm)
+            places.append(Place(site.conv, conv, operations, centred[site.conv]))
+    links = links_to_fit(supernet, centred, seed)
     learned = [p for place in places for p in place.learned()]
 
-    def run(phase: Callable[[_Place], _Phase], count: int, epoch: int) -> Iterator[None]:
-        for place in places:
-            place.phase = phase(place)
-        with seeded(derive_seed(seed, "distil", epoch), generators_of(loader)):
+    def run(listeners: Sequence[_Listener], count: int, epoch: int) -> Iterator[None]:
+        with (
+            seeded(derive_seed(seed, "distil", epoch), generators_of(loader)),
+            _listening(supernet, listeners),
+        ):
             for batch in itertools.islice(_endless(devices, loader), count):
                 with torch.no_grad(), devices.autocast():
                     checked(task.measure, supernet.model, batch)
                 yield
 
-    def solve(epoch: int) -> None:
-        for _ in run(lambda place: place.accumulate, config.solve_batches, epoch):
+    def solve(epoch: int, *others: _Listener) -> None:
+        summing: list[_Listener] = [(place.name, place.accumulate) for place in places]
+        for _ in run([*summing, *others], config.solve_batches, epoch):
             pass
         for place in places:
             place.solve(devices)
 
     progress.begin("distil", config.steps)
-    with _listening(places), account.counting(supernet.model):
-        solve(0)
+    with account.counting(supernet.model):
+        solve(0, *((link.name, link.accumulate) for link in links))
+        narrow_errors = fit_narrowings(supernet, links, devices)
         if learned and config.steps:
             optimizer = torch.optim.Adam(learned, lr=config.learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
             before = account.forward
-            for _ in run(lambda place: place.descend, config.steps, 1):
+            for _ in run([(place.name, place.descend) for place in places], config.steps, 1):
                 devices.average_gradients(supernet)
                 optimizer.step()
                 optimizer.zero_grad()
@@ -130,156 +134,21 @@ def distill(
                 progress.advance(1)
             account.backward += account.forward - before
             solve(2)
-        for _ in run(lambda place: place.measure, config.solve_batches, 3):
+        for _ in run([(place.name, place.measure) for place in places], config.solve_batches, 3):
             pass
     progress.end()
-    errors = {place.name: place.errors(devices) for place in places}
+    errors = {
+        place.name: {**narrow_errors.get(place.name, {}), **place.errors(devices)}
+        for place in places
+    }
     bad = [f"{op} of {name}" for name, row in errors.items() for op, e in row.items() if e != e]
     if bad:
         raise TrainingError(f"the error of {bad[0]} is not finite. Lower the learning rate.")
     return errors
 
 
-_LEAST_VARIANCE = 1e-3
-"""Of a channel in the loss, in units of the mean over the channels."""
-_TINY = 1e-8
-_NO_PADDING: tuple[Any, ...] = ((0,), (0, 0), (0, 0, 0), "valid", "same")
-_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
-_Phase = Callable[[torch.Tensor, torch.Tensor], None]
-
-
-class _Place:
-    """One conv of a slot and its candidates; ``phase`` is what happens when the conv has run."""
-
-    def __init__(
-        self, name: str, mixed: MixedOp, candidates: tuple[str, ...], centred: bool
-    ) -> None:
-        self.name, self.mixed, self.candidates = name, mixed, candidates
-        self.operations = list(mixed.operations)[1:]
-        self.pointwise = [_last_pointwise(operation) for operation in self.operations]
-        self.centred = [centred or (p is not None and p.bias is not None) for p in self.pointwise]
-        plain = _uses_its_weight(mixed.operations[0])
-        self.factors = [plain and isinstance(operation, LowRank) for operation in self.operations]
-        """Whether an operation's best weights are those of the conv, in few components."""
-        self.learns = [
-            not factors and len(list(operation.parameters())) > len(_parameters(pointwise))
-            for factors, operation, pointwise in zip(
-                self.factors, self.operations, self.pointwise, strict=True
-            )
-        ]
-        """Whether the closed forms leave something to learn."""
-        self.phase: _Phase = self.measure
-        self._sums: list[Any] = [None] * len(self.operations)
-        self._errors = torch.zeros(len(self.operations), dtype=torch.float64)
-        self._count = 0
-
-    def learned(self) -> list[nn.Parameter]:
-        """Return the parameters that no closed form settles."""
-        learning = itertools.compress(self.operations, self.learns)
-        return [p for operation in learning for p in operation.parameters() if p.requires_grad]
-
-    def descend(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        for i, operation in enumerate(self.operations):
-            if self.learns[i]:
-                with torch.enable_grad():
-                    self._error(i, operation(x), y).backward()
-
-    def accumulate(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        target_C = _rows(y)
-        for i, (operation, pointwise) in enumerate(
-            zip(self.operations, self.pointwise, strict=True)
-        ):
-            if pointwise is None:
-                continue
-            if self.factors[i]:
-                feature_F = target_C
-            else:
-                feature_F = _rows(operation[:-1](x) if isinstance(operation, nn.Sequential) else x)
-            one = feature_F.new_ones(len(feature_F), 1)
-            feature_F = torch.cat([feature_F, one], dim=1)
-            sums = feature_F.T @ feature_F, feature_F.T @ target_C
-            before = self._sums[i]
-            self._sums[i] = sums if before is None else (before[0] + sums[0], before[1] + sums[1])
-
-    def solve(self, devices: Devices) -> None:
-        for i, pointwise in enumerate(self.pointwise):
-            if pointwise is None:
-                continue
-            gram, cross = map(devices.summed, self._sums[i])
-            self._sums[i] = None
-            count = gram[-1, -1]
-            mean_F, mean_C = gram[-1, :-1] / count, cross[-1] / count
-            gram, cross = gram[:-1, :-1] / count, cross[:-1] / count
-            if not bool(cross.isfinite().all()):
-                raise TrainingError(
-                    f"what {self.name} gives is not finite, so no candidate can learn it. Mend the weights."
-                )
-            if self.centred[i]:
-                gram = gram - mean_F[:, None] * mean_F
-                cross = cross - mean_F[:, None] * mean_C
-            if self.factors[i]:
-                self._factor(i, pointwise, gram, mean_C)
-                continue
-            ridge = _RIDGE * gram.diagonal().mean().clamp(min=1e-12)
-            gram.diagonal().add_(ridge)
-            weight_FC = torch.linalg.solve(gram, cross)
-            with torch.no_grad():
-                pointwise.weight.copy_(weight_FC.T.reshape(pointwise.weight.shape))
-                if pointwise.bias is not None:
-                    pointwise.bias.copy_(mean_C - mean_F @ weight_FC)
-
-    def _factor(self, i: int, pointwise: _Conv, moment: torch.Tensor, mean_C: torch.Tensor) -> None:
-        """Set the two convs by the principal components of the conv's output, channels of unit variance.
-
-        Args:
-            i: number of the operation.
-            pointwise: its last conv; the one before it gives R channels.
-            moment: C x C, of the output, about its mean where ``centred``.
-            mean_C: of the output.
-
-        Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
-        """
-        conv, operation = self.mixed.operations[0], self.operations[i]
-        assert isinstance(conv, _Conv)
-        assert isinstance(operation, nn.Sequential)
-        few = operation[-2]
-        assert isinstance(few, _Conv)
-        variance_C = moment.diagonal()
-        if not self.centred[i]:
-            variance_C = variance_C - mean_C.square()
-        scale_C = (variance_C.clamp(min=_LEAST_VARIANCE * variance_C.mean()) + _TINY).sqrt()
-        _, vectors_CC = torch.linalg.eigh(moment / scale_C[:, None] / scale_C)
-        vectors_CR = vectors_CC[:, -few.out_channels :]
-        down_RF = (vectors_CR / scale_C[:, None]).T @ conv.weight.detach().flatten(1).to(moment)
-        up_CR = vectors_CR * scale_C[:, None]
-        # Each component's two rows of weights are of one length, so that both learn alike.
-        balance_R = (up_CR.norm(dim=0) / down_RF.norm(dim=1).clamp(min=_TINY)).sqrt()
-        with torch.no_grad():
-            few.weight.copy_((down_RF * balance_R[:, None]).reshape(few.weight.shape))
-            pointwise.weight.copy_((up_CR / balance_R).reshape(pointwise.weight.shape))
-            if pointwise.bias is not None:
-                kept = vectors_CR / scale_C[:, None]
-                bias_C = 0 if conv.bias is None else conv.bias.to(mean_C)
-                pointwise.bias.copy_(mean_C - up_CR @ (kept.T @ (mean_C - bias_C)))
-
-    def measure(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        for i, operation in enumerate(self.operations):
-            self._errors[i] += float(self._error(i, operation(x), y))
-        self._count += 1
-
-    def errors(self, devices: Devices) -> dict[str, float]:
-        values = devices.mean(self._errors / max(1, self._count)).tolist()
-        return dict(zip(self.candidates, values, strict=True))
-
-    def _error(self, i: int, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        dims = [d for d in range(y.dim()) if d != 1]
-        difference = (output - y).float()
-        if self.centred[i]:
-            difference = difference - difference.mean(dims, keepdim=True)
-        variance = y.float().var(dims, correction=0, keepdim=True)
-        # A channel that hardly varies, or a single value, has no weight of its own.
-        least = _LEAST_VARIANCE * variance.mean() + _TINY
-        return (difference.square() / variance.clamp(min=least)).mean()
+_Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
+"""Name of a conv, and what is told of its input and output whenever it has run."""
 
 
 def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:
@@ -287,34 +156,6 @@ def _is_batch_norm(supernet: Supernet, norm: str | None) -> bool:
     if norm is None:
         return False
     return isinstance(supernet.mixed(norm).operations[0], nn.modules.batchnorm._NormBase)
-
-
-def _uses_its_weight(conv: nn.Module) -> bool:
-    """Return whether a conv goes by its ``weight``: a subclass may compute another one when it is called."""
-    return any(
-        isinstance(conv, kind)
-        and type(conv).forward is kind.forward
-        and type(conv)._conv_forward is kind._conv_forward
-        for kind in CONV_TYPES
-    )
-
-
-def _parameters(module: nn.Module | None) -> list[nn.Parameter]:
-    return [] if module is None else list(module.parameters())
-
-
-def _last_pointwise(operation: nn.Module) -> _Conv | None:
-    """Return the conv1x1 over all channels that an operation ends in, if it does."""
-    last = operation[-1] if isinstance(operation, nn.Sequential) and len(operation) else operation
-    if not isinstance(last, _Conv) or last.groups != 1 or last.padding not in _NO_PADDING:
-        return None
-    return last if set(last.kernel_size) == set(last.stride) == {1} else None
-
-
-def _rows(x: torch.Tensor) -> torch.Tensor:
-    """Return N x C x spatial as rows of C numbers, float64 where the device has that."""
-    rows = x.transpose(0, 1).flatten(1).T
-    return rows.float() if x.device.type == "mps" else rows.double()
 
 
 def _endless(devices: Devices, loader: Any) -> Iterator[Any]:
@@ -325,13 +166,13 @@ def _endless(devices: Devices, loader: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _listening(places: Sequence[_Place]) -> Iterator[None]:
-    """Let each place be told of its conv's input and output."""
+def _listening(supernet: Supernet, listeners: Sequence[_Listener]) -> Iterator[None]:
+    """Let each listener be told."""
     hooks = [
-        place.mixed.register_forward_hook(
-            lambda _m, inputs, output, place=place: place.phase(inputs[0].detach(), output.detach())
+        supernet.mixed(name).register_forward_hook(
+            lambda _m, inputs, output, tell=tell: tell(inputs[0].detach(), output.detach())
         )
-        for place in places
+        for name, tell in listeners
     ]
     try:
         yield

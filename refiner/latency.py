@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -30,8 +30,10 @@ from refiner.candidates import ORIGINAL
 from refiner.conv_spec import ConvSpec
 from refiner.devices import Devices
 from refiner.errors import RunError, one_line
+from refiner.filling import fill, slot_sites
 from refiner.inputs import batch_size, call, fresh, to_device_of
-from refiner.space import SearchSpace, build_operation
+from refiner.slots import Slot
+from refiner.space import SearchSpace
 from refiner.surgery import copied
 from refiner.trace_check import as_found
 
@@ -174,30 +176,30 @@ def slot_latencies(
         warm_up: rounds before them.
     """
     samples = batch_size(example_input)
-    calls: dict[tuple[str, ConvSpec, tuple[int, ...]], Callable[[], Any]] = {}
+    calls: dict[_Timed, Callable[[], Any]] = {}
+    rows = []
     for slot, names in zip(space.slots, space.candidates, strict=True):
-        for site in slot.sites:
-            conv = model.get_submodule(site.conv)
-            for name in names:
-                key = (name, site.spec, site.in_shape[1:])
+        modules = {s.conv: model.get_submodule(s.conv) for s in slot.sites}
+        rows.append([_timed(slot, name) for name in names])
+        for name, keys in zip(names, rows[-1], strict=True):
+            made = fill(slot, name, modules, lambda _: 0) if set(keys) - set(calls) else {}
+            for site, key in zip(slot.sites, keys, strict=True):
                 if key not in calls:  # slots of one shape are alike
-                    made = (
-                        copied(conv)
-                        if name == ORIGINAL
-                        else build_operation(name, conv, site.spec, seed=0)
-                    )
-                    x = _input_of(conv, (samples, *site.in_shape[1:]), devices)
-                    calls[key] = partial(_ready(made, devices), x)
+                    module = made[site.conv] if site.conv in made else copied(modules[site.conv])
+                    x = _input_of(modules[site.conv], (samples, *key[2]), devices)
+                    calls[key] = partial(_ready(module, devices), x)
     with torch.no_grad(), devices.autocast():
         found = _in_turn(list(calls.values()), devices.device, repeats, warm_up)
     times = dict(zip(calls, found, strict=True))
-    return tuple(
-        tuple(
-            _sum([times[name, site.spec, site.in_shape[1:]] for site in slot.sites])
-            for name in names
-        )
-        for slot, names in zip(space.slots, space.candidates, strict=True)
-    )
+    return tuple(tuple(_sum([times[key] for key in keys]) for keys in row) for row in rows)
+
+
+_Timed: TypeAlias = tuple[str, ConvSpec, tuple[int, ...]]
+"""What is timed once: an operation in the place of a conv, which may be narrower, on an input of a shape."""
+
+
+def _timed(slot: Slot, name: str) -> list[_Timed]:
+    return [(op, site.spec, site.in_shape[1:]) for op, site in slot_sites(slot, name)]
 
 
 def latency_table(

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.architecture import Vector
-from refiner.candidates import get_candidate
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ConfigError
+from refiner.filling import built
 from refiner.macro import MacroSpace
 from refiner.randomness import derive_seed, seeded
 from refiner.surgery import copied
@@ -219,6 +219,6 @@ def _operation(name: str, channels: int) -> nn.Module:
     )
     if name in _POOLS:
         pointwise = nn.Conv2d(channels, channels, 1, bias=False)
-        pool = get_candidate(f"plain_{name}").build(spec)
+        pool = built(f"plain_{name}", spec)
         return nn.Sequential(pointwise, nn.BatchNorm2d(channels), nn.ReLU(), pool)
-    return nn.Sequential(get_candidate(name).build(spec), nn.BatchNorm2d(channels), nn.ReLU())
+    return nn.Sequential(built(name, spec), nn.BatchNorm2d(channels), nn.ReLU())

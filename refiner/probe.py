@@ -4,7 +4,7 @@ A forward that reads a conv's attributes (``self.conv.stride``), asks for its cl
 more than one tensor works with the original alone; no graph of the data shows that, a run does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -50,13 +50,20 @@ def irreplaceable(model: nn.Module, groups: Sequence[Sequence[str]], example: An
         except ModelError:
             return False
 
-    def bound(numbers: range) -> list[int]:
-        """Return those that are to blame, by halves, since they are few."""
-        if not numbers or same_without([name for i in numbers for name in groups[i]]):
+    return to_blame(
+        len(groups), lambda numbers: same_without([n for i in numbers for n in groups[i]])
+    )
+
+
+def to_blame(count: int, holds: Callable[[Sequence[int]], bool]) -> list[int]:
+    """Return those numbers below ``count`` with which something does not hold, by halves, since they are few."""
+
+    def among(numbers: range) -> list[int]:
+        if not numbers or holds(numbers):
             return []
         if len(numbers) == 1:
             return list(numbers)
         half = len(numbers) // 2
-        return [*bound(numbers[:half]), *bound(numbers[half:])]
+        return [*among(numbers[:half]), *among(numbers[half:])]
 
-    return bound(range(len(groups)))
+    return among(range(count))

@@ -1,13 +1,15 @@
 """Rewrite a model to an architecture: a plain new module, no trace of the search in it."""
 
+from functools import partial
+
 from torch import nn
 
 from refiner.architecture import Architecture
 from refiner.conv_spec import conv_spec
 from refiner.errors import ArchitectureError
+from refiner.filling import fill
 from refiner.layers import CONV_TYPES
 from refiner.randomness import derive_seed
-from refiner.space import build_operation
 from refiner.surgery import copied, replace_modules
 
 
@@ -15,7 +17,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
     """Return a copy of ``model`` in which each slot holds the operation that was chosen for it.
 
     Only the convs of slots with a non-zero index are replaced, where they stand in the module tree;
-    the norm after them stays. All else, the model's own class and its ``forward`` included, is that
+    the norm after them stays, but where channels go. All else, the model's own class and its ``forward`` included, is that
     of the original, and so are the weights of what was kept: the zero vector gives a plain copy.
 
     Args:
@@ -27,11 +29,12 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
         ArchitectureError: the architecture was made for another model.
     """
     rewritten = copied(model)
-    replacements = {}
+    modules = dict(rewritten.named_modules(remove_duplicate=False))
+    replacements: dict[str, nn.Module] = {}
     for i, (slot, operation) in enumerate(
         zip(architecture.slots, architecture.operations, strict=True)
     ):
-        for j, site in enumerate(slot.sites):
+        for site in slot.sites:
             try:
                 conv = rewritten.get_submodule(site.conv)
             except AttributeError:
@@ -47,9 +50,6 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
                     f"the architecture was made for another model: {site.conv} is {conv} in "
                     f"{type(model).__name__}. Give the model it was made for."
                 )
-            if architecture.vector[i] != 0:
-                replacements[site.conv] = build_operation(
-                    operation, conv, site.spec, derive_seed(seed, "rewrite", i, j)
-                )
+        replacements |= fill(slot, operation, modules, partial(derive_seed, seed, "rewrite", i))
     replace_modules(rewritten, replacements)
     return rewritten

@@ -9,13 +9,14 @@ from typing import Any, Literal, TypeAlias
 
 from torch import fx, nn
 
+from refiner.chains import find_chains
 from refiner.conv_spec import ConvSpec, conv_spec, is_plain_conv
 from refiner.errors import ConfigError
 from refiner.layers import CONV_TYPES, is_conv, is_norm
 from refiner.skips import Flow, SkipEdge, kernel_volume
 
-Granularity: TypeAlias = Literal["conv", "block", "all"]
-GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all")
+Granularity: TypeAlias = Literal["conv", "block", "all", "chain"]
+GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all", "chain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,18 @@ class ConvSite:
     in_shape: tuple[int, ...] = ()
     """Shape of the conv's input, batch first, on the example input; empty if not known."""
     out_shape: tuple[int, ...] = ()
+    norm_parameters: int = 0
+    """Of the norm; each channel has its share of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place whose operation may change: one conv, or the spatial convs of a residual block."""
+    """A place whose operation may change: one conv, the spatial convs of a residual block, or a chain."""
 
     name: str
     sites: tuple[ConvSite, ...]
+    chained: bool = False
+    """Whether the sites are a chain, between whose convs there may be fewer channels; see chains.py."""
 
     def __str__(self) -> str:
         """Return what it held as the model came: one operation a conv."""
@@ -76,7 +81,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         traced: what :func:`refiner.trace` returned.
         granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
             the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
-            as well.
+            as well; ``chain`` has those of ``all``, convs that are a chain being one slot.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -85,6 +90,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     flow = Flow(traced)
     skips = flow.skip_edges()
     reasons = _frozen_reasons(flow, skips, granularity)
+    training = None
     if traced.meta["train_graph"] is not None:  # train mode may go other ways
         training = Flow(traced, traced.meta["train_graph"])
         in_training = training.skip_edges()
@@ -96,7 +102,12 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
         if name in reasons
     ]
-    groups = [[site] for site in sites] if granularity != "block" else _blocks(flow, skips, sites)
+    if granularity == "block":
+        groups = _blocks(flow, skips, sites)
+    elif granularity == "chain":
+        groups = _chains(flow, training, sites)
+    else:
+        groups = [[site] for site in sites]
     return SlotTable(
         slots=_named_slots(groups, granularity),
         frozen=tuple(frozen),
@@ -207,7 +218,7 @@ def _unfit(flow: Flow, node: fx.Node, granularity: Granularity) -> str:
         return "transposed conv"
     if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
         return "stem: reads the model's input"
-    if kernel_volume(conv) == 1 and granularity != "all":
+    if kernel_volume(conv) == 1 and granularity in ("conv", "block"):
         return "pointwise conv: nothing spatial to replace"
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"
@@ -227,12 +238,13 @@ def _unfit(flow: Flow, node: fx.Node, granularity: Granularity) -> str:
 
 def _site(flow: Flow, node: fx.Node) -> ConvSite:
     users = list(node.users)
-    norm = None
+    norm, norm_parameters = None, 0
     if len(users) == 1 and users[0].op == "call_module" and is_norm(flow.module(users[0])):
         module = flow.module(users[0])
         called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
         if len(called) == 1 and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
+            norm_parameters = sum(p.numel() for p in module.parameters())
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
     return ConvSite(
         conv=str(node.target),
@@ -240,6 +252,7 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         spec=conv_spec(flow.module(node), in_shape, out_shape),
         in_shape=in_shape,
         out_shape=out_shape,
+        norm_parameters=norm_parameters,
     )
 
 
@@ -263,15 +276,32 @@ def _blocks(
     return list(groups.values())
 
 
+def _chains(flow: Flow, training: Flow | None, sites: list[ConvSite]) -> list[list[ConvSite]]:
+    """Group sites by the chain that holds them; a site in none stands alone."""
+    by_name = {site.conv: site for site in sites}
+    chains = find_chains(flow, training, by_name)
+    chain_of = {name: chain for chain in chains for name in chain}
+    groups = dict.fromkeys(chain_of.get(site.conv, (site.conv,)) for site in sites)
+    return [[by_name[name] for name in names] for names in groups]
+
+
 def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tuple[Slot, ...]:
-    """Name a slot after its conv or, in granularity ``block``, after what its modules share."""
+    """Name a slot after its conv or, of a block or a chain, after what its modules share.
+
+    A chain that shares this with convs of other slots is named after its first conv.
+    """
     names: list[str] = []
+    all_convs = [site.conv for group in groups for site in group]
     for group in groups:
         modules = [name for site in group for name in (site.conv, site.norm) if name is not None]
-        name = group[0].conv if granularity != "block" else _common_prefix(modules)
+        name = _common_prefix(modules)
+        if granularity != "block":
+            below = sum(conv.startswith(f"{name}.") for conv in all_convs)
+            name = name if below == len(group) > 1 else group[0].conv
         names.append(name if name and name not in names else group[0].conv)
     return tuple(
-        Slot(name=name, sites=tuple(group)) for name, group in zip(names, groups, strict=True)
+        Slot(name=name, sites=tuple(group), chained=granularity == "chain" and len(group) > 1)
+        for name, group in zip(names, groups, strict=True)
     )
 
 

@@ -3,23 +3,23 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
-import torch
 from torch import nn
 
 from refiner.architecture import Architecture
 from refiner.candidates import (
     DEFAULT_CANDIDATES,
     FURTHER_CANDIDATES,
+    NARROWING_CANDIDATES,
     ORIGINAL,
+    Narrowing,
     get_candidate,
 )
-from refiner.conv_spec import ConvSpec
-from refiner.errors import ArchitectureError, ConfigError, ModelError, one_line
+from refiner.errors import ArchitectureError, ConfigError, ModelError
+from refiner.filling import built_shape_and_parameters, original_parameters, site_operations
+from refiner.narrowing import broken_chains, can_be_narrowed
 from refiner.probe import irreplaceable
-from refiner.randomness import seeded
 from refiner.skips import SkipEdge
 from refiner.slots import Frozen, Granularity, Slot, find_slots
 from refiner.tracing import trace
@@ -82,6 +82,8 @@ def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -
 
 
 def _granularity(slots: Sequence[Slot]) -> Granularity:
+    if any(slot.chained for slot in slots):
+        return "chain"
     if any(len(slot.sites) > 1 for slot in slots):
         return "block"
     pointwise = any(set(site.spec.kernel_size) == {1} for slot in slots for site in slot.sites)
@@ -91,13 +93,14 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
 def candidate_names(
     candidates: Sequence[str] | None, granularity: Granularity = "conv"
 ) -> tuple[str, ...]:
-    """Return the names of candidates to offer: ``DEFAULT_CANDIDATES``, and further ones for ``all``.
+    """Return the names of candidates to offer: ``DEFAULT_CANDIDATES``, and more for ``all`` and ``chain``.
 
     Raises:
         ConfigError: an unknown candidate, or one named twice.
     """
-    further = FURTHER_CANDIDATES if granularity == "all" else ()
-    names = tuple((*DEFAULT_CANDIDATES, *further) if candidates is None else candidates)
+    further = FURTHER_CANDIDATES if granularity in ("all", "chain") else ()
+    narrowing = NARROWING_CANDIDATES if granularity == "chain" else ()
+    names = tuple((*narrowing, *DEFAULT_CANDIDATES, *further) if candidates is None else candidates)
     for name in names:
         get_candidate(name)
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -123,9 +126,11 @@ def search_space(
     Args:
         model: any conv model; never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
-        granularity: ``conv``, ``block`` or ``all``, which has the pointwise convs for slots as well.
-        candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, and
-            for ``all`` those of ``FURTHER_CANDIDATES`` after them.
+        granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``chain``,
+            which of these has one slot for each chain, whose convs can have fewer channels between them.
+        candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
+            ``all`` those of ``FURTHER_CANDIDATES`` after them, and for ``chain`` those of
+            ``NARROWING_CANDIDATES`` before all these.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
@@ -155,7 +160,8 @@ def offered_space(
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
     names = candidate_names(candidates, granularity)
     table = find_slots(trace(model, example_input), granularity)
-    offered = [(slot, _admissible(slot, names, allow_larger)) for slot in table.slots]
+    slots = _with_whole_chains(table.slots, model, example_input)
+    offered = [(slot, _admissible(slot, names, allow_larger)) for slot in slots]
     without = [
         Frozen(name=site.conv, reason="no admissible candidate among " + ", ".join(names))
         for slot, found in offered
@@ -205,19 +211,51 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
     )
 
 
+def _with_whole_chains(
+    slots: Sequence[Slot], model: nn.Module, example_input: Any
+) -> tuple[Slot, ...]:
+    """Return the slots, each chain that a run does not bear out as one slot a conv."""
+    chains = [slot for slot in slots if slot.chained]
+    if not chains:
+        return tuple(slots)
+    modules = [[name for s in slot.sites for name in (s.conv, s.norm) if name] for slot in chains]
+    bad = [
+        *broken_chains(model, chains, example_input),
+        *irreplaceable(model, modules, example_input),
+    ]
+    broken = {chains[i].name for i in bad}
+    whole: list[Slot] = []
+    for slot in slots:
+        if slot.name in broken:
+            whole += [Slot(name=site.conv, sites=(site,)) for site in slot.sites]
+        else:
+            whole.append(slot)
+    return tuple(whole)
+
+
 def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
-    """Return the candidates that every conv of the slot admits, in the order named.
+    """Return the candidates that a slot admits, in the order named.
 
     The parameters are compared over the slot as a whole. A candidate that does not fit one of the
-    slot's convs, such as that conv's own kind, is not offered.
+    slot's convs, such as that conv's own kind, is not offered; in a chain, one that fits none.
     """
     found = []
     for name in names:
-        fits = [get_candidate(name).fits(site.spec) for site in slot.sites]
-        if not all(fits):
+        candidate = get_candidate(name)
+        if isinstance(candidate, Narrowing):
+            if slot.chained and can_be_narrowed(slot, candidate.eighths):
+                found.append(name)
+            continue
+        if not slot.chained and not all(candidate.fits(site.spec) for site in slot.sites):
+            continue
+        operations = site_operations(slot, name)
+        if set(operations) == {ORIGINAL}:
             continue
         parameters = 0
-        for site in slot.sites:
+        for site, operation in zip(slot.sites, operations, strict=True):
+            if operation == ORIGINAL:
+                parameters += original_parameters(site.spec)
+                continue
             shape, count = built_shape_and_parameters(name, site.spec, site.in_shape)
             if shape != (1, *site.out_shape[1:]):
                 raise ConfigError(
@@ -228,35 +266,3 @@ def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[s
         if allow_larger or parameters <= sum(original_parameters(site.spec) for site in slot.sites):
             found.append(name)
     return tuple(found)
-
-
-def original_parameters(spec: ConvSpec) -> int:
-    """Return the number of parameters of the conv that ``spec`` describes."""
-    weight = spec.out_channels * spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-    return weight + (spec.out_channels if spec.bias else 0)
-
-
-@cache
-def built_shape_and_parameters(
-    name: str, spec: ConvSpec, in_shape: tuple[int, ...]
-) -> tuple[tuple[int, ...], int]:
-    """Return a candidate's output shape for one sample, and its number of parameters.
-
-    It is built and run on the meta device, so neither memory nor time is spent on numbers.
-    """
-    try:
-        with torch.device("meta"), seeded(0):
-            module = get_candidate(name).build(spec)
-            output = module(torch.empty(1, *in_shape[1:]))
-    except Exception as error:
-        raise ConfigError(f"candidate {name!r} fails to build or run: {one_line(error)}") from error
-    return tuple(output.shape), sum(p.numel() for p in module.parameters())
-
-
-def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
-    """Return a freshly initialised candidate on the device and of the dtype of ``conv``."""
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
-    with seeded(seed):
-        module = get_candidate(name).build(spec)
-    return module.to(device=weight.device, dtype=weight.dtype).train(conv.training)

@@ -1,15 +1,16 @@
 """The supernet: the model with a mixed operation in every slot, one path active at a time."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from refiner.architecture import Vector, check_vector
-from refiner.candidates import ORIGINAL
+from refiner.filling import fill
 from refiner.randomness import derive_seed
-from refiner.space import SearchSpace, build_operation
+from refiner.space import SearchSpace
 from refiner.surgery import copied, replace_modules
 
 
@@ -48,21 +49,24 @@ class Supernet(nn.Module):
         self.candidates = space.candidates
         self._choices: list[list[MixedOp]] = []
         self._names: dict[str, MixedOp] = {}
+        modules = dict(self.model.named_modules(remove_duplicate=False))
         for i, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True)):
+            filled = [
+                fill(slot, name, modules, partial(_seed, seed, i, k))
+                for k, name in enumerate(names)
+            ]
             mixed: dict[str, MixedOp] = {}
-            for j, site in enumerate(slot.sites):
-                conv = self.model.get_submodule(site.conv)
-                mixed[site.conv] = MixedOp(
-                    conv
-                    if name == ORIGINAL
-                    else build_operation(
-                        name, conv, site.spec, derive_seed(seed, "supernet", i, j, k)
-                    )
-                    for k, name in enumerate(names)
-                )
+            for site in slot.sites:
+                conv: nn.Module = modules[
+                    site.conv
+                ]  # a candidate that leaves it as it is shares it
+                mixed[site.conv] = MixedOp([new.get(site.conv, conv) for new in filled])
                 if site.norm is not None:
-                    norm = self.model.get_submodule(site.norm)
-                    mixed[site.norm] = MixedOp([norm, *(copied(norm) for _ in names[1:])])
+                    norm: nn.Module = modules[site.norm]
+                    own = [
+                        new[site.norm] if site.norm in new else copied(norm) for new in filled[1:]
+                    ]
+                    mixed[site.norm] = MixedOp([norm, *own])
             self._choices.append(list(mixed.values()))
             self._names.update(mixed)
         replace_modules(self.model, self._names)
@@ -97,3 +101,8 @@ class Supernet(nn.Module):
         for mixed in self._names.values():
             memo[id(mixed)] = copied(mixed.active, memo)
         return copied(self.model, memo)
+
+
+def _seed(seed: int, slot: int, candidate: int, conv: int) -> int:
+    """Return the seed of a new operation's weights, by the numbers of its slot, of itself and of its conv."""
+    return derive_seed(seed, "supernet", slot, conv, candidate)

@@ -128,7 +128,7 @@ def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
         distill=refiner.DistillConfig(steps=2, solve_batches=1), device="cpu", progress=False,
         out=tmp_path / "run",
     )  # fmt: skip
-    space = refiner.search_space(model, images())
+    space = refiner.search_space(model, images(), granularity="chain")
     folder = RunFolder.open(tmp_path / "run")
     network = kept_network(folder, model, space, result.architecture.vector)
     kept = network.state_dict()

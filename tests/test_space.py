@@ -6,7 +6,8 @@ from torch import nn
 from refiner.architecture import Architecture
 from refiner.conv_spec import conv_spec
 from refiner.errors import ArchitectureError, ConfigError, ModelError
-from refiner.space import original_parameters, search_space, space_of
+from refiner.filling import original_parameters
+from refiner.space import search_space, space_of
 
 DEFAULT = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3", "lowrank2", "lowrank4")
 
