@@ -102,7 +102,7 @@ def searched(epochs: int) -> SearchConfig:
 MODES = {
     "cpu": Mode(
         networks={"resnet20": ((16, 32, 64), 3)},
-        images=8000, tested=20000, base_epochs=16, tune_epochs=5, search=searched(6),
+        images=8000, tested=20000, base_epochs=16, tune_epochs=5, search=searched(8),
         distill=DistillConfig(steps=100), divisor=4,
     ),
     "gpu": Mode(

@@ -43,10 +43,10 @@ DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
 """The paper's, and those that keep most of what a trained conv has learned."""
 
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
-"""What pointwise and grouped convs are offered as well, where these are slots."""
+"""What all slots are offered as well, where pointwise and grouped convs are slots, each by itself."""
 
 NARROWING_CANDIDATES = ("narrow7", "narrow6", "narrow5", "narrow4", "narrow3", "narrow2")
-"""What chains are offered before all else."""
+"""What chains are offered before ``DEFAULT_CANDIDATES``."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:

@@ -98,7 +98,7 @@ def candidate_names(
     Raises:
         ConfigError: an unknown candidate, or one named twice.
     """
-    further = FURTHER_CANDIDATES if granularity in ("all", "chain") else ()
+    further = FURTHER_CANDIDATES if granularity == "all" else ()
     narrowing = NARROWING_CANDIDATES if granularity == "chain" else ()
     names = tuple((*narrowing, *DEFAULT_CANDIDATES, *further) if candidates is None else candidates)
     for name in names:
@@ -130,7 +130,7 @@ def search_space(
             which of these has one slot for each chain, whose convs can have fewer channels between them.
         candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
             ``all`` those of ``FURTHER_CANDIDATES`` after them, and for ``chain`` those of
-            ``NARROWING_CANDIDATES`` before all these.
+            ``NARROWING_CANDIDATES`` before them.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
