@@ -22,9 +22,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# One thread: networks this small gain nothing by more, and beside other work threads wait long for each other.
+# One thread a worker: networks this small gain nothing by more, and beside other work threads wait long for each other.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
 # Minutes to hours; benchmarks/README.md tells what each script measures and holds the results.
 bench: install

@@ -49,7 +49,7 @@ class Supernet(nn.Module):
         self.candidates = space.candidates
         self._choices: list[list[MixedOp]] = []
         self._names: dict[str, MixedOp] = {}
-        modules = dict(self.model.named_modules(remove_duplicate=False))
+        modules: dict[str, nn.Module] = dict(self.model.named_modules(remove_duplicate=False))
         for i, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True)):
             filled = [
                 fill(slot, name, modules, partial(_seed, seed, i, k))
@@ -57,12 +57,10 @@ class Supernet(nn.Module):
             ]
             mixed: dict[str, MixedOp] = {}
             for site in slot.sites:
-                conv: nn.Module = modules[
-                    site.conv
-                ]  # a candidate that leaves it as it is shares it
+                conv = modules[site.conv]  # shared by candidates that leave it as it is
                 mixed[site.conv] = MixedOp([new.get(site.conv, conv) for new in filled])
                 if site.norm is not None:
-                    norm: nn.Module = modules[site.norm]
+                    norm = modules[site.norm]
                     own = [
                         new[site.norm] if site.norm in new else copied(norm) for new in filled[1:]
                     ]
