@@ -1,6 +1,6 @@
 """Are budgets kept, and used? Random ones on four models, against the rewritten model as measured.
 
-    python benchmarks/budgets.py [--budgets 50] [--latency]
+    python benchmarks/budgets.py [--budgets 50] [--slots chain] [--latency]
 
 Of each model so many budgets are drawn, of MACs, parameters, latency and of several in turn, between the
 least that its space reaches and what the original costs. Each strategy is told random scores a few times
@@ -8,7 +8,8 @@ and then recommends; what it recommends is rewritten and measured. A budget that
 several resources at once, or of milliseconds for which only slower candidates would be left) has to be refused, and is
 drawn again. Milliseconds are kept to as predicted; how long the rewritten model takes, over its limit, is told
 beside that (median, largest). With --latency, 30 random architectures of
-resnet18 and of resnet50 are timed and held against the prediction from the table of candidates.
+resnet18 and of resnet50 are timed and held against the prediction from the table of candidates. --slots names
+one granularity for all models.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from refiner.cost import measure_cost, slot_costs
 from refiner.devices import Devices
 from refiner.errors import ConfigError
 from refiner.latency import latency_table, measure_latency
+from refiner.slots import GRANULARITIES
 from refiner.strategies import make_strategy
 
 MODELS = (
@@ -91,9 +93,9 @@ def budgets_of(
     )
 
 
-def latencies_of(model_name: str, count: int, generator: random.Random) -> None:
+def latencies_of(model_name: str, slots: str, count: int, generator: random.Random) -> None:
     model, x = timm.create_model(model_name).eval(), torch.randn(1, 3, 224, 224)
-    space = refiner.search_space(model, x)
+    space = refiner.search_space(model, x, granularity=slots)
     table = latency_table(space, model, x, devices=Devices.choose("cpu"))
     whole = table.model.median
     errors, pairs = [], []
@@ -118,6 +120,7 @@ def latencies_of(model_name: str, count: int, generator: random.Random) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budgets", type=int, default=50)
+    parser.add_argument("--slots", choices=GRANULARITIES)
     parser.add_argument("--latency", action="store_true")
     arguments = parser.parse_args()
     generator = random.Random(0)
@@ -127,7 +130,7 @@ def main() -> None:
         )
         print("| --- | --- | --- | --- | --- | --- |")
         for name in ("resnet18", "resnet50"):
-            latencies_of(name, 30, generator)
+            latencies_of(name, arguments.slots or "conv", 30, generator)
         return
     print(
         "| model | slots | budgets | gone over | "
@@ -136,7 +139,7 @@ def main() -> None:
         + " --- |" * (7 + len(KINDS))
     )
     for name, slots, size in MODELS:
-        budgets_of(name, slots, size, arguments.budgets, generator)
+        budgets_of(name, arguments.slots or slots, size, arguments.budgets, generator)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from refiner.recipes import resnet20
 import refiner
 from refiner.account import Account
 from refiner.budget import parse_budgets, within_budgets
-from refiner.devices import Devices
+from refiner.devices import PRECISIONS, Devices
 from refiner.distillation import DistillConfig, distill
 from refiner.evaluation import evaluate, recalibrate
 from refiner.models import load_weights
 from refiner.randomness import seeded
+from refiner.slots import GRANULARITIES
 from refiner.strategy_milp import MilpStrategy
 from refiner.strategy_random import RandomStrategy
 from refiner.supernet import Supernet
@@ -48,6 +49,8 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--channels", default="(16,32,64)")
+    parser.add_argument("--slots", choices=GRANULARITIES, default="chain")
+    parser.add_argument("--precision", choices=PRECISIONS, default="no")
     return parser
 
 
@@ -64,13 +67,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=DistillConfig().steps)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    task, devices = Classification(), Devices.choose("cpu")
+    task, devices = Classification(), Devices.choose("cpu", args.precision)
     data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
     chosen = torch.arange(len(data.val.images)) % 5 == 0  # folders lie class by class
     probing, scoring = part(data.val, chosen), part(data.val, ~chosen)
     model = trained_resnet20(args)
     example = torch.zeros(1, 3, 32, 32)
-    space = refiner.search_space(model, example)
+    space = refiner.search_space(model, example, granularity=args.slots)
     print(f"original: {evaluate(model, scoring, task, devices):.4f}")
 
     start, account = time.perf_counter(), Account()

@@ -87,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = trained_resnet20(args)
     example = torch.zeros(1, 3, 32, 32)
-    space = refiner.search_space(model, example)
+    space = refiner.search_space(model, example, granularity=args.slots)
     _, feasible = within_budgets(parse_budgets("macs=60%"), model, space, example)
     if not args.out.exists():
         data = refiner.load_data(args.data, batch_size=64, limit=args.limit)

@@ -523,6 +523,9 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert report["after"]["params"] <= 0.9 * report["before"]["params"]
     settings = dict(report["settings"])
     assert settings["budget"] == "macs=70%,params=90%"
+    assert (
+        json.loads(Path("run/config.json").read_text())["provenance"]["command"]["slots"] == "chain"
+    )
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
