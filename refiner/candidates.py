@@ -176,6 +176,7 @@ register_candidate(
     fits=can_be_factorised,
     about="a column of the kernel's height, then a row of its width",
 )
-for _eighths in range(7, 0, -1):
-    _TABLE[f"narrow{_eighths}"] = Narrowing(name=f"narrow{_eighths}", eighths=_eighths)
 register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")
+_TABLE |= {
+    n: Narrowing(name=n, eighths=int(n.removeprefix("narrow"))) for n in NARROWING_CANDIDATES
+}

@@ -88,7 +88,7 @@ def _link(flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node])
         elif user.op == "call_module" and not (
             # Of what has numbers a norm alone can be cut, and it has to be the site's own.
             _has_no_numbers(flow.module(user))
-            or (is_norm(flow.module(user)) and flow.calls_conv(node))
+            or (flow.calls_conv(node) and _keeps_channels_apart(flow.module(user), channels))
         ):
             return ()
         shape = user.meta["shape"]
@@ -104,6 +104,16 @@ def _is_dense(conv: Any) -> bool:
 def _has_no_numbers(module: nn.Module) -> bool:
     """Return whether a module holds none that a channel could have for itself."""
     return all(tensor.numel() <= 1 for tensor in module.state_dict().values())
+
+
+def _keeps_channels_apart(norm: nn.Module, channels: int) -> bool:
+    """Return whether a module is a norm with one number of each kind for each channel, or for all of them."""
+    if not is_norm(norm) or isinstance(norm, (nn.GroupNorm, nn.LayerNorm)):
+        return False
+    own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
+    rest = [*norm.parameters(), *norm.buffers()]
+    each = {id(tensor) for tensor in own if tensor.shape == (channels,)}
+    return all(id(tensor) in each or tensor.numel() == 1 for tensor in rest)
 
 
 def is_depthwise(conv: Any) -> bool:

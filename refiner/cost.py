@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from refiner.candidates import ORIGINAL
 from refiner.conv_spec import ConvSpec
 from refiner.errors import ModelError, one_line
-from refiner.filling import built, original_parameters, slot_sites
+from refiner.filling import built, filling
 from refiner.inputs import batch_size, call, call_arguments, describe, fresh, to_device_of
 from refiner.layers import is_conv
 from refiner.randomness import seeded
@@ -158,24 +158,23 @@ def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
 
 
 def _slot_cost(slot: Slot, name: str) -> Cost:
-    sites = slot_sites(slot, name)
-    costs = [_operation_cost(op, s.spec, s.in_shape, s.out_shape) for op, s in sites]
-    norms = sum(
-        s.norm_parameters - was.norm_parameters
-        for (_, s), was in zip(sites, slot.sites, strict=True)
+    filled = filling(slot, name)
+    macs = sum(
+        _operation_macs(operation, site.spec, site.in_shape, site.out_shape)
+        for operation, site in zip(filled.operations, filled.sites, strict=True)
     )
-    return Cost(macs=sum(m for m, _ in costs), params=sum(p for _, p in costs) + norms)
+    norms = sum(site.norm_parameters for site in slot.sites)
+    return Cost(macs=macs, params=filled.parameters - norms)
 
 
 @cache
-def _operation_cost(
+def _operation_macs(
     name: str, spec: ConvSpec, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
-) -> tuple[int, int]:
-    """Return (MACs of one sample, parameters) of a candidate in place of a conv."""
+) -> int:
+    """Return the MACs of one sample of a candidate in place of a conv."""
     if name == ORIGINAL:
         each = spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-        return math.prod(out_shape[1:]) * each, original_parameters(spec)
+        return math.prod(out_shape[1:]) * each
     with torch.device("meta"), seeded(0), FlopCounterMode(display=False) as counter:
-        module = built(name, spec)
-        module(torch.empty(1, *in_shape[1:]))
-    return counter.get_total_flops() // 2, sum(p.numel() for p in module.parameters())
+        built(name, spec)(torch.empty(1, *in_shape[1:]))
+    return int(counter.get_total_flops() // 2)

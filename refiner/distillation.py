@@ -120,7 +120,7 @@ def distill(
 
     progress.begin("distil", config.steps)
     with account.counting(supernet.model):
-        solve(0, *((link.name, link.accumulate) for link in links))
+        solve(0, *((link.site.conv, link.accumulate) for link in links))
         narrow_errors = fit_narrowings(supernet, links, devices)
         if learned and config.steps:
             optimizer = torch.optim.Adam(learned, lr=config.learning_rate)

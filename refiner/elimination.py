@@ -32,35 +32,47 @@ class Reduced:
     weight_OF: torch.Tensor
     """Weights for all channels, zero for those that it does not read."""
     error: float
-    """Squared error over the variance of what the conv gives, mean of the outputs."""
+    """Squared error over the variance of what the conv gave, mean of the outputs."""
 
 
 def eliminate(
-    weight_OF: torch.Tensor, moment_FF: torch.Tensor, channels: int, widths: Collection[int]
+    weight_OF: torch.Tensor,
+    moment_FF: torch.Tensor,
+    variance_O: torch.Tensor,
+    channels: int,
+    widths: Collection[int],
 ) -> dict[int, Reduced]:
     """Return the conv that is left at each of several numbers of channels.
 
     Args:
         weight_OF: of the conv; the features of a channel stand together.
-        moment_FF: second moments of the features, about their means where what follows takes the mean away.
+        moment_FF: second moments of the features, about their means where the conv's mean does not matter.
+        variance_O: of what the conv gives.
         channels: number of channels.
         widths: numbers of channels to stop at, 1 or more each.
     """
-    weight_OF, moment_FF = weight_OF.double().cpu(), moment_FF.double().cpu()
+    weight_OF, moment_FF, variance_O = (t.double() for t in (weight_OF, moment_FF, variance_O))
     features = len(moment_FF)
-    variance_O = (weight_OF @ moment_FF * weight_OF).sum(1)
     scale_O = variance_O.clamp(min=_TINY + 1e-3 * variance_O.mean()).sqrt()
     ridge = (_RIDGE * moment_FF.diagonal().mean()).clamp(min=_TINY)
     moment_FF = moment_FF + ridge * torch.eye(features, dtype=torch.float64)
-    inverse_FF = torch.linalg.inv(moment_FF)
+    inverse_FF = torch.cholesky_inverse(torch.linalg.cholesky(moment_FF))
     left_OF = weight_OF / scale_O[:, None]
+    numbers = torch.arange(channels)
+    """Of the channels in ``inverse_FF`` and ``left_OF``."""
     alive_C = torch.ones(channels, dtype=torch.bool)
+    """Which of them are alive."""
     found: dict[int, Reduced] = {}
     for count in range(channels, min(widths) - 1, -1):
         if count < channels:
             _drop_one(inverse_FF, left_OF, alive_C)
         if count in widths:
-            found[count] = _reduced(weight_OF, moment_FF, scale_O, alive_C)
+            found[count] = _reduced(weight_OF, moment_FF, scale_O, numbers[alive_C], channels)
+        if count <= 7 / 8 * len(alive_C):  # the dead ones only cost time
+            alive_F = alive_C.repeat_interleave(len(inverse_FF) // len(alive_C))
+            inverse_FF, left_OF = inverse_FF[alive_F][:, alive_F], left_OF[:, alive_F]
+            numbers = numbers[alive_C]
+            alive_C = torch.ones_like(numbers, dtype=torch.bool)
     return found
 
 
@@ -89,14 +101,14 @@ def _reduced(
     weight_OF: torch.Tensor,
     moment_FF: torch.Tensor,
     scale_O: torch.Tensor,
-    alive_C: torch.Tensor,
+    kept: torch.Tensor,
+    channels: int,
 ) -> Reduced:
-    """Return the conv of the best weights for the channels that are alive, solved for anew."""
-    kept = alive_C.nonzero().flatten()
-    alive_F = alive_C.repeat_interleave(len(moment_FF) // len(alive_C))
+    """Return the conv of the best weights for the channels that are kept, of so many, solved for anew."""
+    features = torch.arange(len(moment_FF)).unflatten(0, (channels, -1))[kept].flatten()
     best_OF = torch.zeros_like(weight_OF)
-    target_FO = moment_FF[alive_F] @ weight_OF.T
-    best_OF[:, alive_F] = torch.linalg.solve(moment_FF[alive_F][:, alive_F], target_FO).T
+    factor = torch.linalg.cholesky(moment_FF[features][:, features])
+    best_OF[:, features] = torch.cholesky_solve(moment_FF[features] @ weight_OF.T, factor).T
     off_OF = (best_OF - weight_OF) / scale_O[:, None]
     error = float((off_OF @ moment_FF * off_OF).sum(1).mean())
     return Reduced(kept=kept, weight_OF=best_OF, error=error)

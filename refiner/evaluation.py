@@ -121,7 +121,7 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
 
 @contextmanager
 def _norms_in_training(module: nn.Module) -> Iterator[None]:
-    """Everything in eval but the norms with running statistics, which average what they see."""
+    """Everything in eval but the norms with running statistics, which average what they see from their first call on."""
     module.eval()
     norms = [
         child
@@ -129,13 +129,22 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
         if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats
     ]
     momenta = [norm.momentum for norm in norms]
+    begun: set[nn.Module] = set()
+
+    def begin(norm: nn.Module, _inputs: Any) -> None:
+        if norm not in begun:
+            begun.add(norm)
+            norm.reset_running_stats()  # type: ignore[operator]
+
+    hooks = [norm.register_forward_pre_hook(begin) for norm in norms]
     for norm in norms:
-        norm.reset_running_stats()
         norm.momentum = None
         norm.train()
     try:
         yield
     finally:
+        for hook in hooks:
+            hook.remove()
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
             norm.eval()
@@ -145,7 +154,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: 
     """Set the running statistics of the norms to the mean over training batches.
 
     The statistics that a supernet gathers mix those of all its paths, so a path has to gather its
-    own before it is scored. Only norms on the path see data; the others are reset.
+    own before it is scored. Norms off the path see nothing and keep what they have.
     """
     with _norms_in_training(module), torch.no_grad(), devices.autocast():
         for batch in batches:

@@ -5,47 +5,76 @@ Everything that builds, counts or times candidates goes by this.
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import nn
 
-from refiner.candidates import ORIGINAL, Narrowing, get_candidate
+from refiner.candidates import ORIGINAL, Candidate, Narrowing, get_candidate
 from refiner.conv_spec import ConvSpec
-from refiner.errors import ConfigError, one_line
+from refiner.errors import ArchitectureError, ConfigError, one_line
+from refiner.layers import weight_of
 from refiner.narrowing import kept_channels, narrowed, narrowed_sites
 from refiner.randomness import seeded
 from refiner.slots import ConvSite, Slot
 
 
-def site_operations(slot: Slot, name: str) -> tuple[str, ...]:
-    """Return the operation that a candidate has for each conv of a slot.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What a slot holds with one of its candidates."""
 
-    In a chain it takes the place of the convs that it fits and that it makes no larger, and the others stay.
+    operations: tuple[str, ...]
+    """Of each conv, the name of the operation in its place; ``original`` is the conv."""
+    sites: tuple[ConvSite, ...]
+    """Each conv as it is then: narrower ones, where channels go."""
+    narrowing: Narrowing | None = None
+    """The candidate, if channels go."""
+
+    @property
+    def parameters(self) -> int:
+        """Of all operations and convs, and what their norms have for each channel."""
+        return sum(
+            site.norm_parameters
+            + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
+            for operation, site in zip(self.operations, self.sites, strict=True)
+        )
+
+
+def filling(slot: Slot, name: str) -> Filling:
+    """Return what a slot holds with the candidate of that name.
+
+    In a chain an operation takes the place of those convs that it fits and that it makes no larger, or, if there are
+    none, of all that it fits; elsewhere of all.
+
+    Raises:
+        ArchitectureError: the candidate takes channels away, and the slot is no chain.
     """
-    if not slot.chained or name == ORIGINAL:
-        return (name,) * len(slot.sites)
+    if name == ORIGINAL:
+        return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
     candidate = get_candidate(name)
-    assert not isinstance(candidate, Narrowing)
-    return tuple(
-        name
-        if candidate.fits(site.spec)
-        and built_shape_and_parameters(name, site.spec, site.in_shape)[1]
-        <= original_parameters(site.spec)
-        else ORIGINAL
-        for site in slot.sites
-    )
-
-
-def slot_sites(slot: Slot, name: str) -> tuple[tuple[str, ConvSite], ...]:
-    """Return the operation that a candidate has for each conv of a slot, and the conv that it stands in for.
-
-    A narrowing has the originals, of narrower convs.
-    """
-    candidate = None if name == ORIGINAL else get_candidate(name)
     if isinstance(candidate, Narrowing):
-        return tuple((ORIGINAL, site) for site in narrowed_sites(slot, candidate.eighths))
-    return tuple(zip(site_operations(slot, name), slot.sites, strict=True))
+        if not slot.chained:
+            raise ArchitectureError(
+                f"{name} takes channels between convs away, but slot {slot.name} is no chain of them. "
+                "Name another candidate."
+            )
+        return Filling(
+            operations=(ORIGINAL,) * len(slot.sites),
+            sites=narrowed_sites(slot, candidate.eighths),
+            narrowing=candidate,
+        )
+    suited = slot.sites
+    if slot.chained:
+        suited = tuple(site for site in suited if candidate.fits(site.spec))
+        suited = tuple(site for site in suited if _is_no_larger(name, site)) or suited
+    operations = tuple(name if site in suited else ORIGINAL for site in slot.sites)
+    return Filling(operations=operations, sites=slot.sites)
+
+
+def _is_no_larger(name: str, site: ConvSite) -> bool:
+    ours = operation_shape_and_parameters(name, site.spec, site.in_shape)[1]
+    return ours <= original_parameters(site.spec)
 
 
 def original_parameters(spec: ConvSpec) -> int:
@@ -55,13 +84,16 @@ def original_parameters(spec: ConvSpec) -> int:
 
 
 @cache
-def built_shape_and_parameters(
+def operation_shape_and_parameters(
     name: str, spec: ConvSpec, in_shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
-    """Return a candidate's output shape for one sample, and its number of parameters.
+    """Return the output shape for one sample, and the number of parameters, of an operation in a conv's place.
 
-    It is built and run on the meta device, so neither memory nor time is spent on numbers.
+    It is built and run on the meta device, so neither memory nor time is spent on numbers. Of the original
+    the parameters alone are told, and an empty shape.
     """
+    if name == ORIGINAL:
+        return (), original_parameters(spec)
     try:
         with torch.device("meta"), seeded(0):
             module = built(name, spec)
@@ -74,14 +106,13 @@ def built_shape_and_parameters(
 def built(name: str, spec: ConvSpec) -> nn.Module:
     """Return a candidate's operation for one conv, on the device of the moment."""
     candidate = get_candidate(name)
-    assert not isinstance(candidate, Narrowing)
+    assert isinstance(candidate, Candidate)
     return candidate.build(spec)
 
 
 def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
     """Return a freshly initialised candidate on the device and of the dtype of ``conv``."""
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
+    weight = weight_of(conv)
     with seeded(seed):
         module = built(name, spec)
     return module.to(device=weight.device, dtype=weight.dtype).train(conv.training)
@@ -98,15 +129,11 @@ def fill(
         modules: the originals by name; what is made has their device, dtype and mode.
         seed_of: of the number of a conv, the seed of a new operation's weights.
     """
-    if name == ORIGINAL:
-        return {}
-    candidate = get_candidate(name)
-    if isinstance(candidate, Narrowing):
-        return narrowed(slot, kept_channels(slot, candidate.eighths, modules), modules)
+    filled = filling(slot, name)
+    if filled.narrowing is not None:
+        return narrowed(slot, kept_channels(slot, filled.narrowing.eighths, modules), modules)
     return {
         site.conv: build_operation(name, modules[site.conv], site.spec, seed_of(i))
-        for i, (site, operation) in enumerate(
-            zip(slot.sites, site_operations(slot, name), strict=True)
-        )
+        for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }

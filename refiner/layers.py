@@ -1,5 +1,6 @@
 """Which modules are convs and norms."""
 
+import torch
 from torch import nn
 
 CONV_TYPES = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -17,6 +18,13 @@ def is_norm(module: nn.Module) -> bool:
     if isinstance(module, _NORM_TYPES):
         return True
     return "norm" in type(module).__name__.lower() and not holds_conv(module)
+
+
+def weight_of(conv: nn.Module) -> torch.Tensor:
+    """Return the weight of a conv: outputs x inputs of a group x kernel."""
+    weight = conv.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
 
 
 def holds_conv(module: nn.Module) -> bool:

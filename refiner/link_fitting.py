@@ -6,17 +6,19 @@ Suffixes: F features, O outputs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from refiner.candidates import Narrowing, get_candidate
 from refiner.devices import Devices
-from refiner.elimination import Reduced, eliminate, patches
+from refiner.elimination import eliminate, patches
 from refiner.errors import TrainingError
-from refiner.narrowing import links_of, narrowed, width
+from refiner.layers import weight_of
+from refiner.narrowing import links_of, narrowed, widths
 from refiner.randomness import derive_seed
-from refiner.slots import Slot
+from refiner.slots import ConvSite, Slot
 from refiner.supernet import Supernet
 from refiner.surgery import copied
 
@@ -25,54 +27,104 @@ _LEAST_ROWS = 4096
 """That are taken of each batch, where there are as many; more where a conv reads more features."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """What ends a link at one width, with weights for all channels, zero for those that are not kept."""
+
+    kept: torch.Tensor
+    """Numbers of the channels that are."""
+    conv: nn.Module
+    norm: nn.Module | None
+    """A batch norm, with the statistics of what the conv gives."""
+    error: float
+    """Squared error of what the conv gives over its variance."""
+
+
 class Link:
-    """The last conv of a link of a chain, and sums over what it reads.
+    """The conv that ends a link of a chain, and sums over what it reads.
 
     Args:
+        site: of the conv.
         conv: the conv.
-        name: of the conv.
-        slot: the chain.
-        before_norm: whether a batch norm follows.
+        norm: the batch norm after it, if there is one.
         seed: fixes which positions are taken.
     """
 
-    def __init__(
-        self, conv: nn.Module, name: str, slot: Slot, before_norm: bool, seed: int
-    ) -> None:
-        self.conv, self.name, self.before_norm = conv, name, before_norm
-        self.spec = next(site.spec for site in slot.sites if site.conv == name)
+    def __init__(self, site: ConvSite, conv: nn.Module, norm: nn.Module | None, seed: int) -> None:
+        self.site, self.conv, self.norm = site, conv, norm
         self._generator = torch.Generator().manual_seed(seed)
         self._sum: torch.Tensor | None = None
 
     def accumulate(self, x: torch.Tensor, _y: torch.Tensor) -> None:
         """Add what the conv reads, N x C x spatial."""
-        features = _weight(self.conv)[0].numel()
-        rows = patches(x, self.spec, max(_LEAST_ROWS, features), self._generator)
+        features = weight_of(self.conv)[0].numel()
+        rows = patches(x, self.site.spec, max(_LEAST_ROWS, features), self._generator)
         rows = rows.float() if rows.device.type == "mps" else rows.double()
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         both = rows.T @ rows
         self._sum = both if self._sum is None else self._sum + both
 
-    def reduced(
-        self, devices: Devices, widths: Collection[int]
-    ) -> tuple[dict[int, Reduced], torch.Tensor]:
-        """Return what is left of the conv at each width, and the mean of what it reads, F.
+    def fitted(self, devices: Devices, at: Collection[int]) -> dict[int, _Fitted]:
+        """Return what is left of the conv at each of several widths.
 
         Raises:
             TrainingError: what it reads is not finite.
         """
         assert self._sum is not None
-        total = devices.summed(self._sum).double().cpu()
+        total = devices.summed(self._sum).cpu().double()
         self._sum = None
         if not bool(total.isfinite().all()):
             raise TrainingError(
-                f"what {self.name} reads is not finite, so no candidate can learn it. Mend the weights."
+                f"what {self.site.conv} reads is not finite, so no candidate can learn it. Mend the weights."
             )
         moment_FF, mean_F = total[:-1, :-1] / total[-1, -1], total[-1, :-1] / total[-1, -1]
-        if self.before_norm or self.conv.bias is not None:  # the mean is made up for
-            moment_FF = moment_FF - mean_F[:, None] * mean_F
-        weight_OF = _weight(self.conv).detach().flatten(1)
-        return eliminate(weight_OF, moment_FF, self.spec.in_channels, widths), mean_F
+        weight_OF = weight_of(self.conv).detach().flatten(1).cpu().double()
+        centred_FF = moment_FF - mean_F[:, None] * mean_F
+        variance_O = (weight_OF @ centred_FF * weight_OF).sum(1)
+        # A batch norm takes the mean away, and a bias makes up for it.
+        free = self.norm is not None or self.conv.bias is not None
+        found = eliminate(
+            weight_OF, centred_FF if free else moment_FF, variance_O, self.site.spec.in_channels, at
+        )
+        made = {}
+        for width, reduced in found.items():
+            new_OF = reduced.weight_OF
+            if self.norm is not None:  # length does nothing before it but set the pace of learning
+                new_OF = _as_long(new_OF, weight_OF * (new_OF != 0).any(0))
+            conv = copied(self.conv)
+            with torch.no_grad():
+                weight_of(conv).copy_(new_OF.reshape(weight_of(conv).shape))
+                if isinstance(conv.bias, torch.Tensor):
+                    conv.bias += ((weight_OF - new_OF) @ mean_F).to(conv.bias)
+            norm = self._with_statistics(conv, new_OF, mean_F, centred_FF)
+            made[width] = _Fitted(kept=reduced.kept, conv=conv, norm=norm, error=reduced.error)
+        return made
+
+    def _with_statistics(
+        self,
+        conv: nn.Module,
+        weight_OF: torch.Tensor,
+        mean_F: torch.Tensor,
+        centred_FF: torch.Tensor,
+    ) -> nn.Module | None:
+        """Return a copy of the norm with the mean and the variance of what a conv of other weights gives."""
+        if self.norm is None:
+            return None
+        norm = copied(self.norm)
+        mean, variance = norm.running_mean, norm.running_var
+        if isinstance(mean, torch.Tensor) and isinstance(variance, torch.Tensor):
+            mean.copy_(weight_OF @ mean_F)
+            if isinstance(conv.bias, torch.Tensor):
+                mean += conv.bias.detach()
+            variance.copy_((weight_OF @ centred_FF * weight_OF).sum(1))
+        return norm
+
+
+def _as_long(weight_OF: torch.Tensor, other_OF: torch.Tensor) -> torch.Tensor:
+    """Return weights of which each output's are as long as those of another conv."""
+    lengths_O, wanted_O = (w.norm(dim=1).clamp(min=_TINY) for w in (weight_OF, other_OF))
+    scaled_OF: torch.Tensor = weight_OF * (wanted_O / lengths_O)[:, None]
+    return scaled_OF
 
 
 def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int) -> list[Link]:
@@ -85,13 +137,16 @@ def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int)
     """
     found: list[Link] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        if not any(isinstance(get_candidate(name), Narrowing) for name in names[1:]):
+        if not _narrowings(names):
             continue
         for link in links_of(slot):
-            name = slot.sites[link[-1]].conv
-            conv = supernet.mixed(name).operations[0]
-            seed_here = derive_seed(seed, "link", len(found))
-            found.append(Link(conv, name, slot, before_norm[name], seed_here))
+            site = slot.sites[link[-1]]
+            norm = None
+            if before_norm[site.conv]:
+                assert site.norm is not None
+                norm = supernet.mixed(site.norm).operations[0]
+            conv = supernet.mixed(site.conv).operations[0]
+            found.append(Link(site, conv, norm, derive_seed(seed, "link", len(found))))
     return found
 
 
@@ -103,63 +158,48 @@ def fit_narrowings(
     Returns:
         Of the last conv of each link, by the names of the narrowings, the squared error over the variance.
     """
-    by_name = {link.name: link for link in links}
+    waiting = iter(links)
     errors: dict[str, dict[str, float]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        eighths = {
-            k: candidate.eighths
-            for k, name in enumerate(names[1:], 1)
-            if isinstance(candidate := get_candidate(name), Narrowing)
-        }
-        if not eighths:
-            continue
-        ends = {link: slot.sites[link[-1]].conv for link in links_of(slot)}
-        solved = {
-            link: by_name[name].reduced(devices, {width(slot, link, e) for e in eighths.values()})
-            for link, name in ends.items()
-        }
-        originals = {
-            name: supernet.mixed(name).operations[0]
-            for site in slot.sites
-            for name in (site.conv, site.norm)
-            if name
-        }
-        for k, e in eighths.items():
-            kept, modules = [], dict(originals)
-            for link, (found, mean_F) in solved.items():
-                reduced = found[width(slot, link, e)]
-                kept.append(reduced.kept)
-                modules[ends[link]] = _with_weight(originals[ends[link]], reduced.weight_OF, mean_F)
-                errors.setdefault(ends[link], {})[names[k]] = reduced.error
-            plain = narrowed(slot, kept, originals)
-            for name, module in narrowed(slot, kept, modules).items():
-                if name in by_name and by_name[name].before_norm:
-                    _as_long(_weight(module), _weight(plain[name]))
-                supernet.mixed(name).operations[k].load_state_dict(module.state_dict())
+        narrowings = _narrowings(names)
+        if narrowings:
+            ours = [next(waiting) for _ in links_of(slot)]
+            for name, row in _fit(supernet, slot, narrowings, ours, devices).items():
+                errors.setdefault(name, {}).update(row)
     return errors
 
 
-def _as_long(weight: torch.Tensor, other: torch.Tensor) -> None:
-    """Make the weights of each output as long as those of another conv.
+def _fit(
+    supernet: Supernet,
+    slot: Slot,
+    narrowings: Mapping[int, Narrowing],
+    links: Sequence[Link],
+    devices: Devices,
+) -> dict[str, dict[str, float]]:
+    """Set the narrowings of one chain, by their numbers, and return their errors."""
+    at = {k: widths(slot, narrowing.eighths) for k, narrowing in narrowings.items()}
+    fitted = [link.fitted(devices, {few[i] for few in at.values()}) for i, link in enumerate(links)]
+    originals = {
+        name: supernet.mixed(name).operations[0]
+        for site in slot.sites
+        for name in (site.conv, site.norm)
+        if name
+    }
+    errors: dict[str, dict[str, float]] = {link.site.conv: {} for link in links}
+    for k, narrowing in narrowings.items():
+        ends = [found[few] for found, few in zip(fitted, at[k], strict=True)]
+        modules = dict(originals)
+        for link, end in zip(links, ends, strict=True):
+            modules[link.site.conv] = end.conv
+            if link.site.norm is not None and end.norm is not None:
+                modules[link.site.norm] = end.norm
+            errors[link.site.conv][narrowing.name] = end.error
+        for name, module in (modules | narrowed(slot, [end.kept for end in ends], modules)).items():
+            supernet.mixed(name).operations[k].load_state_dict(module.state_dict())
+    return errors
 
-    Before a batch norm length has no effect but on the pace of learning, which is to be what it was.
-    """
-    with torch.no_grad():
-        lengths, wanted = (w.flatten(1).norm(dim=1).clamp(min=_TINY) for w in (weight, other))
-        weight.mul_((wanted / lengths).reshape(-1, *[1] * (weight.dim() - 1)))
 
-
-def _with_weight(conv: nn.Module, weight_OF: torch.Tensor, mean_F: torch.Tensor) -> nn.Module:
-    """Return a copy of a conv with another weight, and with the bias by which it gives the same mean."""
-    work, old_OF = copied(conv), _weight(conv).detach().flatten(1).to(weight_OF)
-    with torch.no_grad():
-        _weight(work).copy_(weight_OF.reshape(_weight(conv).shape))
-        if isinstance(work.bias, torch.Tensor):
-            work.bias += ((old_OF - weight_OF) @ mean_F).to(work.bias)
-    return work
-
-
-def _weight(conv: nn.Module) -> torch.Tensor:
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight
+def _narrowings(names: Sequence[str]) -> dict[int, Narrowing]:
+    """Return the narrowings among the candidates of a slot, by their numbers."""
+    found = {k: get_candidate(name) for k, name in enumerate(names) if k}
+    return {k: each for k, each in found.items() if isinstance(each, Narrowing)}

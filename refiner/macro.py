@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refiner.architecture import Vector
-from refiner.candidates import get_candidate
+from refiner.candidates import Narrowing, get_candidate
 from refiner.errors import ArchitectureError, ConfigError
 
 MACRO_OPERATIONS = (
@@ -48,7 +48,10 @@ class MacroSpace:
                 f"the operations are {', '.join(self.operations) or 'none'}. Name one or more, each once."
             )
         for name in self.operations:
-            get_candidate(name)
+            if isinstance(get_candidate(name), Narrowing):
+                raise ConfigError(
+                    f"{name} is for chains of convs. Name an operation, such as conv3x3."
+                )
 
     @property
     def layout(self) -> tuple[tuple[int, int | None], ...]:

@@ -8,7 +8,7 @@ Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -18,11 +18,11 @@ from torch import nn
 from refiner.chains import is_depthwise
 from refiner.errors import ModelError
 from refiner.inputs import to_device_of
-from refiner.layers import CONV_TYPES
+from refiner.layers import CONV_TYPES, weight_of
 from refiner.probe import to_blame
 from refiner.slots import ConvSite, Slot
 from refiner.surgery import copied, replace_modules
-from refiner.trace_check import reference_runs, run_original
+from refiner.trace_check import Run, reference_runs, run_original
 
 EIGHTHS = 8
 """Into which the channels of a link are divided."""
@@ -34,22 +34,17 @@ def links_of(slot: Slot) -> list[tuple[int, ...]]:
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.chained else []
 
 
-def width(slot: Slot, link: Sequence[int], eighths: int) -> int:
-    """Return how many channels of a link are so many eighths of it."""
-    return slot.sites[link[0]].spec.out_channels * eighths // EIGHTHS
-
-
-def can_be_narrowed(slot: Slot, eighths: int) -> bool:
-    """Return whether so many eighths leave each link a channel, and an eighth less would be fewer of them."""
-    widths = [[width(slot, link, e) for e in (eighths, eighths - 1)] for link in links_of(slot)]
-    return all(here for here, _ in widths) and any(fewer < here for here, fewer in widths)
+def widths(slot: Slot, eighths: int) -> tuple[int, ...]:
+    """Return how many channels of each link are so many eighths of it, rounded down; of no chain none."""
+    return tuple(
+        slot.sites[link[0]].spec.out_channels * eighths // EIGHTHS for link in links_of(slot)
+    )
 
 
 def narrowed_sites(slot: Slot, eighths: int) -> tuple[ConvSite, ...]:
     """Return the sites of a chain as they are with so many eighths of the channels between them."""
     sites = list(slot.sites)
-    for link in links_of(slot):
-        few = width(slot, link, eighths)
+    for link, few in zip(links_of(slot), widths(slot, eighths), strict=True):
         for i in link[:-1]:  # what gives the channels
             site = sites[i]
             sites[i] = replace(
@@ -78,13 +73,12 @@ def kept_channels(
     gives it or, without one, the norm of the weights that make it.
     """
     kept = []
-    for link in links_of(slot):
-        reads = _weight(modules[slot.sites[link[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
+    for link, few in zip(links_of(slot), widths(slot, eighths), strict=True):
+        reads = weight_of(modules[slot.sites[link[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[link[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
         if scale is None:
-            scale = _weight(modules[before.conv]).flatten(1).norm(dim=1)
-        few = width(slot, link, eighths)
+            scale = weight_of(modules[before.conv]).flatten(1).norm(dim=1)
         counts = reads.detach() * scale.detach().abs().to(reads)
         if counts.is_meta:
             kept.append(torch.arange(few))
@@ -110,30 +104,39 @@ def narrowed(
         columns |= dict.fromkeys(link[1:], channels)
     made = {}
     for i, site in enumerate(slot.sites):
+        before = site.spec.out_channels
         conv = modules[site.conv]
         if is_depthwise(site.spec):  # its weight has a row a channel, and no column
-            made[site.conv] = cut(conv, rows[i], None)
+            made[site.conv] = cut(conv, before, rows[i])
             vars(made[site.conv]).update(in_channels=len(rows[i]), groups=len(rows[i]))
         else:
-            made[site.conv] = cut(conv, rows.get(i), columns.get(i))
+            made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
         if site.norm is not None and i in rows:
-            made[site.norm] = cut(modules[site.norm], rows[i], None)
+            made[site.norm] = cut(modules[site.norm], before, rows[i])
     return made
 
 
-def cut(module: nn.Module, rows: torch.Tensor | None, columns: torch.Tensor | None) -> nn.Module:
-    """Return a copy of a conv or a norm with some of its output channels (rows) and inputs (columns).
+def cut(
+    module: nn.Module,
+    channels: int,
+    rows: torch.Tensor | None,
+    columns: torch.Tensor | None = None,
+) -> nn.Module:
+    """Return a copy of a conv or a norm with some of its channels.
 
-    ``None`` keeps all.
+    Args:
+        module: is copied; of a norm all is cut that has one number for each channel.
+        channels: number of those that it gives.
+        rows: numbers of those that stay; None keeps all.
+        columns: the same of those that it reads.
     """
     work = copied(module)
-    before = getattr(module, "out_channels", None) or getattr(module, "num_features", None)
     for table in (work._parameters, work._buffers):
         for name, tensor in table.items():
-            if tensor is None or tensor.dim() == 0:
+            if tensor is None:
                 continue
             part = tensor.detach()
-            if rows is not None and (before is None or len(part) == before):
+            if rows is not None and part.shape[:1] == (channels,):
                 part = part.index_select(0, rows.to(part.device))
             if columns is not None and part.dim() > 1:
                 part = part.index_select(1, columns.to(part.device))
@@ -141,48 +144,54 @@ def cut(module: nn.Module, rows: torch.Tensor | None, columns: torch.Tensor | No
                 part = nn.Parameter(part.clone(), requires_grad=tensor.requires_grad)
             table[name] = part  # type: ignore[assignment]
     if isinstance(work, CONV_TYPES):
-        work.out_channels = len(rows) if rows is not None else work.out_channels
-        work.in_channels = len(columns) if columns is not None else work.in_channels
+        work.out_channels = work.out_channels if rows is None else len(rows)
+        work.in_channels = work.in_channels if columns is None else len(columns)
     elif rows is not None and hasattr(work, "num_features"):
         vars(work).update(num_features=len(rows))
     return work
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Link:
+    """Names of the first and the last conv of a link, and which of the channels between them stay."""
+
+    first: str
+    last: str
+    channels: int
+    kept: torch.Tensor
+
+
 def broken_chains(model: nn.Module, chains: Sequence[Slot], example: Any) -> list[int]:
     """Return the numbers of the chains that do not keep channels apart, or whose channels the model counts.
 
-    The model runs with half of the channels gone, beside one that has them all but reads none of these: what is
-    read of the others has to be the same.
+    The model runs with half of the channels gone, beside one that has them all. In both the first conv of each link
+    gives the same noise, so that channels are told apart whatever the example is; what the link's last conv
+    reads of those that stay has to be the same.
 
     Raises:
         ModelError: the model rejects the example input.
     """
     modules = dict(model.named_modules())
     kept = [kept_channels(slot, EIGHTHS // 2, modules) for slot in chains]
-    given = to_device_of(model, example)
-    runs = reference_runs(copied(model), given)
+    runs = reference_runs(copied(model), to_device_of(model, example))
 
     def holds(numbers: Sequence[int]) -> bool:
-        fewer, blind = copied(model), copied(model)
-        ends: dict[str, torch.Tensor] = {}
+        fewer, links = copied(model), []
         for i in numbers:
             replace_modules(fewer, narrowed(chains[i], kept[i], modules))
-            for link, channels in zip(links_of(chains[i]), kept[i], strict=True):
-                name = chains[i].sites[link[-1]].conv
-                weight = _weight(blind.get_submodule(name))
-                unread = torch.ones(weight.shape[1], dtype=torch.bool)
-                unread[channels] = False
-                with torch.no_grad():
-                    weight[:, unread.to(weight.device)] = 0
-                ends[name] = channels
+            sites = chains[i].sites
+            links += [
+                _Link(
+                    first=sites[link[0]].conv, last=sites[link[-1]].conv,
+                    channels=sites[link[0]].spec.out_channels, kept=channels,
+                )
+                for link, channels in zip(links_of(chains[i]), kept[i], strict=True)
+            ]  # fmt: skip
         try:
             for run in runs:
-                read = [_read_by(work, ends, run.example, run.training) for work in (fewer, blind)]
-                if not run.training and not all(
-                    _alike(a, b[:, ends[name].to(b.device)])
-                    for name in ends
-                    for a, b in [(read[0][name], read[1][name])]
-                ):
+                if run.training:  # random numbers that it draws are others for other shapes
+                    run_original(fewer, run.example, training=True)
+                elif not _alike(_read(fewer, links, run), _read(copied(model), links, run)):
                     return False
         except ModelError:
             return False
@@ -191,33 +200,49 @@ def broken_chains(model: nn.Module, chains: Sequence[Slot], example: Any) -> lis
     return to_blame(len(chains), holds)
 
 
-def _read_by(
-    work: nn.Module, names: Mapping[str, torch.Tensor], example: Any, training: bool
-) -> dict[str, torch.Tensor]:
-    """Return what the convs of those names read in a run."""
+def _read(work: nn.Module, links: Sequence[_Link], run: Run) -> dict[str, torch.Tensor]:
+    """Return what the last convs of links read of the channels that stay, the first ones giving noise."""
     read: dict[str, torch.Tensor] = {}
-    hooks = [
-        work.get_submodule(name).register_forward_pre_hook(
-            lambda _m, inputs, name=name: read.__setitem__(name, inputs[0].detach().clone())
-        )
-        for name in names
-    ]
+
+    def stay(tensor: torch.Tensor, link: _Link) -> torch.Tensor:
+        return tensor.index_select(1, link.kept.to(tensor.device))
+
+    hooks = []
+    for i, link in enumerate(links):
+        few = bool(work.get_submodule(link.last).in_channels == len(link.kept))
+
+        def noise(
+            _m: Any, _i: Any, output: torch.Tensor, i: int = i, link: _Link = link, few: bool = few
+        ) -> torch.Tensor:
+            shape = (len(output), link.channels, *output.shape[2:])
+            drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(output)
+            return stay(drawn, link) if few else drawn
+
+        def keep(_m: Any, inputs: tuple[torch.Tensor], link: _Link = link, few: bool = few) -> None:
+            read[link.last] = inputs[0] if few else stay(inputs[0], link)
+
+        hooks.append(work.get_submodule(link.first).register_forward_hook(noise))
+        hooks.append(work.get_submodule(link.last).register_forward_pre_hook(keep))
     try:
-        run_original(work, example, training)
+        run_original(work, run.example, run.training)
     finally:
         for hook in hooks:
             hook.remove()
     return read
 
 
-def _alike(first: torch.Tensor, second: torch.Tensor) -> bool:
-    if first.shape != second.shape or first.is_meta:
-        return first.shape == second.shape
-    scale = float(second.nan_to_num().abs().max().clamp(min=1e-6))
-    return torch.allclose(first, second, rtol=0, atol=1e-3 * scale, equal_nan=True)
-
-
-def _weight(conv: nn.Module) -> torch.Tensor:
-    weight = conv.weight
-    assert isinstance(weight, torch.Tensor)
-    return weight
+def _alike(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether tensors of the same names are equal up to rounding; on the meta device shapes alone are."""
+    if some.keys() != others.keys():
+        return False
+    for name, first in some.items():
+        second = others[name]
+        if first.shape != second.shape:
+            return False
+        if first.is_meta:
+            continue
+        rounding = max(1e-3, 4 * torch.finfo(second.dtype).eps)
+        atol = rounding * float(second.nan_to_num().abs().max().clamp(min=1e-6))
+        if not torch.allclose(first, second, rtol=0, atol=atol, equal_nan=True):
+            return False
+    return True

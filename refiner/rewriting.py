@@ -29,19 +29,19 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
         ArchitectureError: the architecture was made for another model.
     """
     rewritten = copied(model)
-    modules = dict(rewritten.named_modules(remove_duplicate=False))
+    modules: dict[str, nn.Module] = dict(rewritten.named_modules(remove_duplicate=False))
     replacements: dict[str, nn.Module] = {}
     for i, (slot, operation) in enumerate(
         zip(architecture.slots, architecture.operations, strict=True)
     ):
         for site in slot.sites:
-            try:
-                conv = rewritten.get_submodule(site.conv)
-            except AttributeError:
+            missing = [name for name in (site.conv, site.norm) if name and name not in modules]
+            if missing:
                 raise ArchitectureError(
                     f"the architecture was made for another model: {type(model).__name__} has no "
-                    f"module {site.conv}. Give the model it was made for."
-                ) from None
+                    f"module {missing[0]}. Give the model it was made for."
+                )
+            conv = modules[site.conv]
             if (
                 not isinstance(conv, CONV_TYPES)
                 or conv_spec(conv, site.in_shape, site.out_shape) != site.spec

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import nn
 
 from refiner.architecture import Vector
@@ -127,13 +128,14 @@ def kept_network(
 ) -> nn.Module:
     """Return an architecture of a search that a folder keeps, with the weights that the search left.
 
-    Its norms have the statistics with which it was scored, where they were kept.
+    Its norms have the statistics with which it was scored, where they were kept; else the model's own where the
+    architecture leaves it as it was, and where it does not those of the last score of each candidate.
 
     Args:
         folder: of the run.
         model: that was searched.
         space: that was searched.
-        vector: one of the finalists or controls; any other has the statistics of ``model``.
+        vector: any; statistics were kept of finalists and controls.
 
     Raises:
         RunError: there is no checkpoint of the search, or it does not fit.
@@ -149,10 +151,24 @@ def kept_network(
     network = supernet.emit(vector)
     buffers = dict(network.named_buffers())
     norms = {tuple(each): norms for each, norms in state.get("norms", [])}
-    for name, kept in norms.get(vector, dict(model.named_buffers())).items():
-        if name in buffers and buffers[name].shape == kept.shape:
+    for name, kept in norms.get(vector, _left_as_it_was(model, space, vector)).items():
+        if name in buffers:
             buffers[name].copy_(kept)
     return network
+
+
+def _left_as_it_was(
+    model: nn.Module, space: SearchSpace, vector: Vector
+) -> dict[str, torch.Tensor]:
+    """Return the buffers of a model that are not in a slot which an architecture changes."""
+    changed = tuple(
+        f"{name}."
+        for slot, index in zip(space.slots, vector, strict=True)
+        for site in slot.sites
+        for name in (site.conv, site.norm)
+        if index and name
+    )
+    return {name: buffer for name, buffer in model.named_buffers() if not name.startswith(changed)}
 
 
 def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:

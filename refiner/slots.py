@@ -32,7 +32,7 @@ class ConvSite:
     """Shape of the conv's input, batch first, on the example input; empty if not known."""
     out_shape: tuple[int, ...] = ()
     norm_parameters: int = 0
-    """Of the norm; each channel has its share of them."""
+    """Of the norm: those that each output channel has for itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +244,10 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
         if len(called) == 1 and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
-            norm_parameters = sum(p.numel() for p in module.parameters())
+            each = [
+                p for p in module.parameters(recurse=False) if p.shape == node.meta["shape"][1:2]
+            ]
+            norm_parameters = sum(p.numel() for p in each)
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
     return ConvSite(
         conv=str(node.target),

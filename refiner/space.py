@@ -17,8 +17,8 @@ from refiner.candidates import (
     get_candidate,
 )
 from refiner.errors import ArchitectureError, ConfigError, ModelError
-from refiner.filling import built_shape_and_parameters, original_parameters, site_operations
-from refiner.narrowing import broken_chains, can_be_narrowed
+from refiner.filling import filling, operation_shape_and_parameters
+from refiner.narrowing import broken_chains, widths
 from refiner.probe import irreplaceable
 from refiner.skips import SkipEdge
 from refiner.slots import Frozen, Granularity, Slot, find_slots
@@ -160,7 +160,7 @@ def offered_space(
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
     names = candidate_names(candidates, granularity)
     table = find_slots(trace(model, example_input), granularity)
-    slots = _with_whole_chains(table.slots, model, example_input)
+    slots = _broken_apart(table.slots, model, example_input)
     offered = [(slot, _admissible(slot, names, allow_larger)) for slot in slots]
     without = [
         Frozen(name=site.conv, reason="no admissible candidate among " + ", ".join(names))
@@ -204,17 +204,17 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
     for conv in frozen:
         reasons[conv.reason] = reasons.get(conv.reason, 0) + 1
     listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
-    more = "" if granularity == "all" else "Take pointwise convs as well (--slots all), n"
+    more = (
+        "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else ""
+    )
     return (
         f"none of the {len(frozen)} convs of {name} can change: {listed}. "
         f"{more or 'N'}ame other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
 
 
-def _with_whole_chains(
-    slots: Sequence[Slot], model: nn.Module, example_input: Any
-) -> tuple[Slot, ...]:
-    """Return the slots, each chain that a run does not bear out as one slot a conv."""
+def _broken_apart(slots: Sequence[Slot], model: nn.Module, example_input: Any) -> tuple[Slot, ...]:
+    """Return the slots, those of a chain that a run does not bear out taken apart into one a conv."""
     chains = [slot for slot in slots if slot.chained]
     if not chains:
         return tuple(slots)
@@ -240,29 +240,35 @@ def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[s
     slot's convs, such as that conv's own kind, is not offered; in a chain, one that fits none.
     """
     found = []
+    original = filling(slot, ORIGINAL).parameters
     for name in names:
         candidate = get_candidate(name)
         if isinstance(candidate, Narrowing):
-            if slot.chained and can_be_narrowed(slot, candidate.eighths):
+            if _narrows(slot, candidate, names):
                 found.append(name)
             continue
-        if not slot.chained and not all(candidate.fits(site.spec) for site in slot.sites):
+        fits = [candidate.fits(site.spec) for site in slot.sites]
+        if not (any(fits) if slot.chained else all(fits)):
             continue
-        operations = site_operations(slot, name)
-        if set(operations) == {ORIGINAL}:
-            continue
-        parameters = 0
-        for site, operation in zip(slot.sites, operations, strict=True):
-            if operation == ORIGINAL:
-                parameters += original_parameters(site.spec)
-                continue
-            shape, count = built_shape_and_parameters(name, site.spec, site.in_shape)
-            if shape != (1, *site.out_shape[1:]):
+        filled = filling(slot, name)
+        for operation, site in zip(filled.operations, filled.sites, strict=True):
+            shape, _ = operation_shape_and_parameters(operation, site.spec, site.in_shape)
+            if operation != ORIGINAL and shape != (1, *site.out_shape[1:]):
                 raise ConfigError(
                     f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv gives "
                     f"{(1, *site.out_shape[1:])}. Mend its build function or its `fits`."
                 )
-            parameters += count
-        if allow_larger or parameters <= sum(original_parameters(site.spec) for site in slot.sites):
+        if allow_larger or filled.parameters <= original:
             found.append(name)
     return tuple(found)
+
+
+def _narrows(slot: Slot, candidate: Narrowing, names: Sequence[str]) -> bool:
+    """Return whether a narrowing leaves each link of a chain some of its channels, and none with fewer eighths as many."""
+    left = widths(slot, candidate.eighths)
+    alike = [
+        other.eighths
+        for other in map(get_candidate, names)
+        if isinstance(other, Narrowing) and widths(slot, other.eighths) == left
+    ]
+    return slot.chained and all(left) and candidate.eighths == min(alike)

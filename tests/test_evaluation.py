@@ -42,6 +42,21 @@ def test_recalibration_gives_the_statistics_of_the_batches() -> None:
     assert math.isclose(int(model[1].num_batches_tracked), 3)
 
 
+def test_norms_that_are_not_called_keep_their_statistics() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(2))
+    model[0].other = nn.BatchNorm2d(4)
+    model[0].other.running_mean += 7
+    recalibrate(model, [(x, x[:, 0, 0]) for x, _ in batches(2)], Sums(), CPU)
+    assert torch.equal(model[0].other.running_mean, torch.full((4,), 7.0))
+    assert int(model[1].num_batches_tracked) == 2
+    assert not model[1]._forward_pre_hooks
+
+
+class Sums(Classification):
+    def measure(self, module, batch):
+        return module(batch[0]).sum()[None]
+
+
 def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
     class Wrong(Classification):
         def score(self, sums):

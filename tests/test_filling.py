@@ -1,11 +1,21 @@
+from dataclasses import replace
+
+import pytest
 import timm
 import torch
 from models import TinyResNet, images
 from torch import nn
 
 from refiner.candidates import ORIGINAL
-from refiner.filling import fill, site_operations, slot_sites
+from refiner.cost import slot_costs
+from refiner.errors import ArchitectureError
+from refiner.filling import fill, filling
+from refiner.rewriting import rewrite
 from refiner.space import search_space
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def bottleneck():
@@ -18,8 +28,8 @@ def test_an_operation_takes_the_place_of_the_convs_of_a_chain_that_it_suits() ->
     modules, space = bottleneck()
     slot = space.slots[0]
     # Of a pointwise conv a depthwise conv3x3 before it would only be larger.
-    assert site_operations(slot, "depthwise3x3") == (ORIGINAL, "depthwise3x3", ORIGINAL)
-    assert site_operations(slot, "lowrank2") == ("lowrank2",) * 3
+    assert filling(slot, "depthwise3x3").operations == (ORIGINAL, "depthwise3x3", ORIGINAL)
+    assert filling(slot, "lowrank2").operations == ("lowrank2",) * 3
     filled = fill(slot, "depthwise3x3", modules, lambda _: 0)
     assert list(filled) == ["layer1.0.conv2"]
     assert isinstance(filled["layer1.0.conv2"], nn.Sequential)
@@ -40,15 +50,33 @@ def test_a_narrowing_puts_convs_and_norms_and_the_original_nothing() -> None:
 
 def test_what_is_counted_is_what_is_built() -> None:
     modules, space = bottleneck()
-    for slot, names in zip(space.slots[:4], space.candidates, strict=False):
-        for name in names[1:]:
-            filled = fill(slot, name, modules, lambda _: 0)
-            for (operation, site), was in zip(slot_sites(slot, name), slot.sites, strict=True):
-                made = filled.get(site.conv, modules[site.conv])
-                if operation == ORIGINAL:
-                    assert made.weight.shape[:2] == (site.spec.out_channels, site.spec.in_channels)
-                else:
-                    assert site == was
+    costs = slot_costs(space)
+    for slot, names, row in zip(space.slots[:4], space.candidates, costs, strict=False):
+        norms = [site.norm for site in slot.sites]
+        for name, cost in zip(names, row, strict=True):
+            held = modules | fill(slot, name, modules, lambda _: 0)
+            convs = sum(parameters(held[site.conv]) for site in slot.sites)
+            gone = sum(parameters(modules[n]) - parameters(held[n]) for n in norms if n)
+            assert cost.params == convs - gone
+
+
+def test_a_chain_has_an_operation_that_is_larger_where_larger_ones_are_allowed() -> None:
+    model, x = TinyResNet(), images()
+    options = {"granularity": "chain", "candidates": ["conv5x5", "narrow4"]}
+    assert search_space(model, x, **options).candidates == (("original", "narrow4"),) * 2
+    space = search_space(model, x, **options, allow_larger=True)
+    assert space.candidates == (("original", "conv5x5", "narrow4"),) * 2
+    larger = rewrite(model, space.architecture((1, 0)))
+    assert larger.block1.conv2.kernel_size == (5, 5)
+    assert larger(x).shape == model(x).shape
+
+
+def test_a_narrowing_of_what_is_no_chain_is_refused() -> None:
+    model, x = TinyResNet(), images()
+    space = search_space(model, x, candidates=["depthwise3x3"])
+    wrong = replace(space.architecture((1, 0, 0, 0)), candidates=(("original", "narrow4"),) * 4)
+    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no chain"):
+        rewrite(model, wrong)
 
 
 def test_seeds_are_those_of_each_conv() -> None:

@@ -71,6 +71,15 @@ def test_a_block_costs_what_its_convs_cost() -> None:
     assert all(each.median > 0 for row in table for each in row)
 
 
+def test_a_chain_costs_what_its_convs_cost_narrower_ones_too() -> None:
+    model, x = TinyResNet(width=8), images()
+    space = search_space(model, x, granularity="chain")
+    found = latency_table(space, model, x, devices=Devices.choose("cpu"))
+    assert list(found.slots) == ["block1", "block2"]
+    assert {"narrow7", "narrow2", "depthwise3x3"} <= set(found.slots["block1"])
+    assert all(each.median > 0 for row in found.rows(space) for each in row)
+
+
 def table() -> LatencyTable:
     row = {
         "original": Latency(median=2.0, noise=0.1),

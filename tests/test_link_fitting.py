@@ -100,6 +100,20 @@ def test_weights_before_a_norm_are_as_long_as_the_originals_were() -> None:
     assert not torch.allclose(second, was, atol=1e-2)
 
 
+def test_the_norm_after_a_narrowing_has_the_statistics_of_what_it_is_given() -> None:
+    model, task = TinyResNet(width=8), make_task("classification")
+    recalibrate(model, BATCHES, task, DEVICES)
+    net, _ = distilled(model.eval())
+    narrow = net.candidates[0].index("narrow3")
+    norm = net.mixed("block1.bn2").operations[narrow]
+    mean, var = norm.running_mean.clone(), norm.running_var.clone()
+    assert not torch.allclose(var, model.block1.bn2.running_var, rtol=0.02)
+    net.select((narrow, 0))
+    recalibrate(net, BATCHES, task, DEVICES)
+    assert torch.allclose(mean, norm.running_mean, atol=0.02 * float(var.max().sqrt()))
+    assert torch.allclose(var, norm.running_var, rtol=0.05)
+
+
 def test_originals_stay_and_the_seed_fixes_all() -> None:
     model = TinyResNet(width=8).eval()
     before = copied(model)

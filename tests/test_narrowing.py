@@ -1,18 +1,20 @@
+import random
+
 import pytest
 import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import RandomNet, TinyResNet, images, run_seeded
+from models import TinyResNet, images, run_seeded
 from torch import nn
 
 from refiner.architecture import Architecture
 from refiner.candidates import NARROWING_CANDIDATES
 from refiner.cost import measure_cost, slot_costs
-from refiner.errors import ModelError
 from refiner.narrowing import kept_channels, links_of, narrowed_sites
 from refiner.rewriting import rewrite
 from refiner.space import SearchSpace, search_space
+from refiner.supernet import Supernet
 from refiner.surgery import copied
 
 
@@ -42,14 +44,14 @@ def warmed(model: nn.Module, x: torch.Tensor) -> nn.Module:
     """Give all norms scales and statistics of their own."""
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:
             module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
             module.bias.data = torch.randn(module.num_features, generator=generator)
     run_seeded(model, x, training=True)
     return model
 
 
-def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> None:
+def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> SearchSpace:
     space = chain_space(model, x)
     generator = torch.Generator().manual_seed(seed)
     vector = [int(torch.randint(len(n), (), generator=generator)) for n in space.candidates]
@@ -61,6 +63,7 @@ def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> 
     swapped = [(row[k], row[0]) for row, k in zip(slot_costs(space), vector, strict=True)]
     assert after.macs == before.macs + sum(new.macs - old.macs for new, old in swapped)
     assert after.params == before.params + sum(new.params - old.params for new, old in swapped)
+    return space
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100", "densenet121"])
@@ -69,15 +72,49 @@ def test_a_narrowed_network_is_one_that_does_not_read_the_channels(name: str) ->
     assert_narrowed_is_blinded(warmed(timm.create_model(name, drop_rate=0.0), x), x, seed=1)
 
 
+class RandomChain(nn.Sequential):
+    """Random convs, each of which reads the one before it, with norms, activations, pools and depthwise convs."""
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        self.dims = draw.choice([1, 2, 2, 3])
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[self.dims]
+        norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[self.dims]
+        pool = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}[self.dims]
+        layers: list[nn.Module] = []
+        channels = 3
+        for _ in range(draw.randint(3, 5)):
+            out, kernel = draw.choice([4, 6, 8, 9]), draw.choice([1, 3, 3])
+            bias = draw.random() < 0.5
+            mode = draw.choice(["zeros", "reflect", "circular"])
+            layers.append(
+                conv(channels, out, kernel, padding=kernel // 2, bias=bias, padding_mode=mode)
+            )
+            channels = out
+            if draw.random() < 0.7:
+                affine = draw.random() < 0.8
+                layers.append(norm(channels, affine=affine))
+            layers.append(draw.choice([nn.ReLU, nn.SiLU, nn.PReLU, nn.Identity])())
+            if draw.random() < 0.3:
+                layers.append(conv(channels, channels, 3, padding=1, groups=channels))
+                layers.append(norm(channels))
+        layers += [pool(2), conv(channels, 4, 1), nn.Flatten(2)]
+        super().__init__(*layers)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6))
 def test_random_nets(seed: int) -> None:
-    model = RandomNet(seed)
-    x = images(size=model.size)
-    try:
-        assert_narrowed_is_blinded(warmed(model, x), x, seed)
-    except ModelError:
-        return  # no chain in this one
+    torch.manual_seed(seed)
+    model = RandomChain(seed)
+    x = torch.randn(2, 3, *[8] * model.dims)
+    space = assert_narrowed_is_blinded(warmed(model, x), x, seed)
+    assert any(slot.chained for slot in space.slots)
+    net = Supernet(model, space)
+    vector = tuple(len(names) - 1 for names in space.candidates)
+    narrow = rewrite(model, space.architecture(vector))
+    narrow.load_state_dict(net.emit(vector).state_dict())
+    assert torch.equal(run_seeded(narrow, x, False), run_seeded(net.emit(vector), x, False))
 
 
 def test_costs_by_hand() -> None:
@@ -134,12 +171,65 @@ class Mixes(Counts):
         return self.second(x.softmax(dim=1)).mean((2, 3))
 
 
-@pytest.mark.parametrize("kind", [Counts, Mixes])
-def test_a_chain_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module]) -> None:
-    space = search_space(kind(), images(), granularity="chain")
+class Gates(Counts):
+    """Looks at how many channels there are, and goes another way with fewer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(self.stem(x)))
+        return (self.second(x.relu()) if x.shape[1] == 8 else x).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Counts, Mixes, Gates])
+@pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # of which all channels are alike
+def test_a_chain_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
+    space = search_space(kind(), make(1, 3, 16, 16), granularity="chain")
     assert [slot.name for slot in space.slots] == ["first", "second"]
     assert not any(slot.chained for slot in space.slots)
     assert not any(name in NARROWING_CANDIDATES for names in space.candidates for name in names)
+
+
+class Normed(Counts):
+    """Has a norm that is given."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.norm(self.first(self.stem(x)))).mean((2, 3))
+
+
+class ScaleNorm(nn.Module):
+    """A user's norm, the shape of whose numbers is the user's."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.register_buffer("eps", torch.full((1,), 1e-3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale.reshape(1, -1, 1, 1) + self.eps
+
+
+@pytest.mark.parametrize(
+    ("norm", "chained"),
+    [
+        (ScaleNorm(8), True),
+        (ScaleNorm(1, 8, 1, 1), False),
+        (nn.GroupNorm(2, 8), False),
+        (nn.LayerNorm([8, 12, 12]), False),
+        (nn.InstanceNorm2d(8, affine=True), True),
+        (timm.layers.BatchNormAct2d(8, act_layer=nn.PReLU), True),
+        (timm.layers.LayerNorm2d(8), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, chained: bool) -> None:
+    model, x = Normed(norm), images(size=16)
+    space = search_space(model, x, granularity="chain")
+    assert [slot.chained for slot in space.slots] == ([True] if chained else [False, False])
+    if chained:
+        assert_narrowed_is_blinded(model, x, seed=2)
 
 
 def test_an_architecture_of_chains_survives_its_file(tmp_path) -> None:

@@ -135,6 +135,10 @@ def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
     assert any(result.architecture.vector)
     for key, value in result.model.state_dict().items():
         assert torch.equal(kept[key], value), key
+    # What the search never scored: what stays has the model's statistics, what narrows those of its distillation.
+    unscored = (len(space.candidates[0]) - 1, 0)
+    network = kept_network(folder, model, space, unscored)
+    assert torch.equal(network.block2.bn2.running_var, model.block2.bn2.running_var)
     other = TinyResNet(width=8)
     with pytest.raises(RunError, match="does not fit"):
         kept_network(folder, other, refiner.search_space(other, images()), (0,) * 4)
