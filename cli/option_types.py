@@ -14,7 +14,7 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-_SLOTS = "what changes together: conv or block; all: conv, pointwise convs too; chain: all, and fewer channels between convs"
+_SLOTS = "what changes together: conv or block; all: any conv by itself; chain: convs that alone read each other, with fewer channels between them or other operations"
 Slots = Annotated[str, typer.Option(help=_SLOTS)]
 RunSlots = Annotated[
     str | None,

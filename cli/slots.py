@@ -55,7 +55,7 @@ def show_slots(
     most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
     in_slots = sum(c[0].macs for c in costs)
     shares = {}
-    for each in ("conv", "all"):
+    for each in ("conv", "all", "chain"):
         other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
         shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
     if as_json:
@@ -88,8 +88,8 @@ def show_slots(
         f"{most:,}"
     )
     print(
-        f"MACs in reach: {100 * shares['conv']:.0f} % with --slots conv, {100 * shares['all']:.0f} % with "
-        "--slots all"
+        "MACs in reach: "
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
     )
 
 

@@ -157,7 +157,7 @@ def divides(spec: ConvSpec, *, parts: int) -> bool:
 class LowRank(nn.Sequential):
     """The slot's conv to few channels, and a pointwise conv from these to all.
 
-    The best one for given inputs is known in closed form; see distillation.py.
+    The best one for given inputs is known in closed form; see fitting.py.
 
     Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
     """

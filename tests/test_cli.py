@@ -207,12 +207,13 @@ def test_slots_and_apply(net, capsys) -> None:
     assert document["frozen"] == [{"name": "stem", "reason": "stem: reads the model's input"}]
     assert document["least_macs"] < document["macs"] == document["most_macs"]
     share = document["macs_in_slots"] / document["macs"]
-    assert document["share_in_slots"] == {"conv": share, "all": share}
+    assert document["share_in_slots"] == {"conv": share, "all": share, "chain": share}
     assert main(["slots", net]) == 0
     shown = capsys.readouterr().out
     assert "2 slots, 25 architectures" in shown
     assert shown.splitlines()[-1] == (
-        f"MACs in reach: {100 * share:.0f} % with --slots conv, {100 * share:.0f} % with --slots all"
+        "MACs in reach: "
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "chain"))
     )
     assert "skip edges, which stay" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
