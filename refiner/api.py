@@ -87,7 +87,7 @@ def refine(
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         slots: ``conv``, ``block``, ``all`` or ``chain``; see :func:`refiner.search_space`. By default ``chain``
             with ``distill``, else ``conv``, which is the paper's.
-        candidates: names; by default ``DEFAULT_CANDIDATES``, and more for ``all`` and ``chain``.
+        candidates: names; by default as :func:`refiner.search_space` has them.
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),

@@ -46,7 +46,10 @@ FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
 """What all slots are offered as well, where pointwise and grouped convs are slots, each by itself."""
 
 NARROWING_CANDIDATES = ("narrow7", "narrow6", "narrow5", "narrow4", "narrow3", "narrow2")
-"""What chains are offered before ``DEFAULT_CANDIDATES``."""
+"""What chains alone can be offered."""
+
+CHAIN_CANDIDATES = (*NARROWING_CANDIDATES, *PAPER_CANDIDATES)
+"""What chains are offered: dense convs of fewer channels learn on better than those of low rank, and are faster."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:

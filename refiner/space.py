@@ -9,9 +9,9 @@ from torch import nn
 
 from refiner.architecture import Architecture
 from refiner.candidates import (
+    CHAIN_CANDIDATES,
     DEFAULT_CANDIDATES,
     FURTHER_CANDIDATES,
-    NARROWING_CANDIDATES,
     ORIGINAL,
     Narrowing,
     get_candidate,
@@ -91,16 +91,22 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
 
 
 def candidate_names(
-    candidates: Sequence[str] | None, granularity: Granularity = "conv"
+    candidates: Sequence[str] | None, granularity: Granularity = "conv", chained: bool = False
 ) -> tuple[str, ...]:
-    """Return the names of candidates to offer: ``DEFAULT_CANDIDATES``, and more for ``all`` and ``chain``.
+    """Return the names of candidates to offer to a slot: those that were named, or else the defaults.
+
+    These are ``CHAIN_CANDIDATES`` for a chain, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` in
+    granularity ``all``.
 
     Raises:
         ConfigError: an unknown candidate, or one named twice.
     """
-    further = FURTHER_CANDIDATES if granularity == "all" else ()
-    narrowing = NARROWING_CANDIDATES if granularity == "chain" else ()
-    names = tuple((*narrowing, *DEFAULT_CANDIDATES, *further) if candidates is None else candidates)
+    if candidates is not None:
+        names = tuple(candidates)
+    elif chained:
+        names = CHAIN_CANDIDATES
+    else:
+        names = (*DEFAULT_CANDIDATES, *(FURTHER_CANDIDATES if granularity == "all" else ()))
     for name in names:
         get_candidate(name)
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -129,8 +135,7 @@ def search_space(
         granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``chain``,
             which of these has one slot for each chain, whose convs can have fewer channels between them.
         candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
-            ``all`` those of ``FURTHER_CANDIDATES`` after them, and for ``chain`` those of
-            ``NARROWING_CANDIDATES`` before them.
+            ``all`` those of ``FURTHER_CANDIDATES`` after them, and for a chain ``CHAIN_CANDIDATES``.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
@@ -158,17 +163,18 @@ def offered_space(
     allow_larger: bool = False,
 ) -> SearchSpace:
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
-    names = candidate_names(candidates, granularity)
+    candidate_names(candidates)
     table = find_slots(trace(model, example_input), granularity)
     slots = _broken_apart(table.slots, model, example_input)
-    offered = [(slot, _admissible(slot, names, allow_larger)) for slot in slots]
-    without = [
-        Frozen(name=site.conv, reason="no admissible candidate among " + ", ".join(names))
-        for slot, found in offered
-        if not found
-        for site in slot.sites
-    ]
-    fitting = [(slot, found) for slot, found in offered if found]
+    fitting, without = [], []
+    for slot in slots:
+        names = candidate_names(candidates, granularity, slot.chained)
+        found = _admissible(slot, names, allow_larger)
+        if found:
+            fitting.append((slot, found))
+            continue
+        reason = "no admissible candidate among " + ", ".join(names)
+        without += [Frozen(name=site.conv, reason=reason) for site in slot.sites]
     modules = [
         [name for s in slot.sites for name in (s.conv, s.norm) if name] for slot, _ in fitting
     ]
