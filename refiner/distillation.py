@@ -63,7 +63,7 @@ def distill(
 ) -> dict[str, dict[str, float]]:
     """Warm all candidates of a supernet up, and return how far each is from its original.
 
-    The originals and the norms stay as they are, so the zero vector gives the model as it came, to the
+    The originals and their norms stay as they are, so the zero vector gives the model as it came, to the
     bit, before and after.
 
     Args:
@@ -118,10 +118,10 @@ def distill(
         for place in places:
             place.solve(devices)
 
-    progress.begin("distil", config.steps)
+    progress.begin("distil", config.steps + len(links))
     with account.counting(supernet.model):
         solve(0, *((link.site.conv, link.accumulate) for link in links))
-        narrow_errors = fit_narrowings(supernet, links, devices)
+        narrow_errors = fit_narrowings(supernet, links, devices, progress)
         if learned and config.steps:
             optimizer = torch.optim.Adam(learned, lr=config.learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)

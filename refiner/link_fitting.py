@@ -17,6 +17,7 @@ from refiner.elimination import eliminate, patches
 from refiner.errors import TrainingError
 from refiner.layers import weight_of
 from refiner.narrowing import links_of, narrowed, widths
+from refiner.progress import Progress
 from refiner.randomness import derive_seed
 from refiner.slots import ConvSite, Slot
 from refiner.supernet import Supernet
@@ -151,9 +152,11 @@ def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int)
 
 
 def fit_narrowings(
-    supernet: Supernet, links: Sequence[Link], devices: Devices
+    supernet: Supernet, links: Sequence[Link], devices: Devices, progress: Progress
 ) -> dict[str, dict[str, float]]:
     """Set all narrowings of a supernet to what its links' sums make the best, and return their errors.
+
+    Progress is told of each link, since wide ones take half a minute.
 
     Returns:
         Of the last conv of each link, by the names of the narrowings, the squared error over the variance.
@@ -164,8 +167,8 @@ def fit_narrowings(
         narrowings = _narrowings(names)
         if narrowings:
             ours = [next(waiting) for _ in links_of(slot)]
-            for name, row in _fit(supernet, slot, narrowings, ours, devices).items():
-                errors.setdefault(name, {}).update(row)
+            errors |= _fit(supernet, slot, narrowings, ours, devices)
+            progress.advance(len(ours))
     return errors
 
 
