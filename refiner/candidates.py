@@ -43,7 +43,7 @@ DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
 """The paper's, and those that keep most of what a trained conv has learned."""
 
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
-"""What all slots are offered as well, where pointwise and grouped convs are slots, each by itself."""
+"""What a conv by itself is offered as well, where pointwise ones are slots."""
 
 NARROWING_CANDIDATES = ("narrow7", "narrow6", "narrow5", "narrow4", "narrow3", "narrow2")
 """What chains alone can be offered."""

@@ -95,8 +95,8 @@ def candidate_names(
 ) -> tuple[str, ...]:
     """Return the names of candidates to offer to a slot: those that were named, or else the defaults.
 
-    These are ``CHAIN_CANDIDATES`` for a chain, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` in
-    granularity ``all``.
+    These are ``CHAIN_CANDIDATES`` for a chain, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` where
+    pointwise convs are slots.
 
     Raises:
         ConfigError: an unknown candidate, or one named twice.
@@ -106,7 +106,8 @@ def candidate_names(
     elif chained:
         names = CHAIN_CANDIDATES
     else:
-        names = (*DEFAULT_CANDIDATES, *(FURTHER_CANDIDATES if granularity == "all" else ()))
+        further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
+        names = (*DEFAULT_CANDIDATES, *further)
     for name in names:
         get_candidate(name)
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -135,7 +136,7 @@ def search_space(
         granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``chain``,
             which of these has one slot for each chain, whose convs can have fewer channels between them.
         candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
-            ``all`` those of ``FURTHER_CANDIDATES`` after them, and for a chain ``CHAIN_CANDIDATES``.
+            ``all`` and ``chain`` those of ``FURTHER_CANDIDATES`` after them, and for a chain itself ``CHAIN_CANDIDATES``.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
