@@ -1,7 +1,8 @@
 """``refine apply``: rewrite a model to a given architecture, or to one of a run's front; nothing is trained."""
 
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from refiner.space import SearchSpace, space_of
 
 from .example_input import example_input
 from .options import absolute, model_arguments, weights_file
+from .run import run_architecture
 from .screen import print_report
 from .slots import model_space
 
@@ -66,6 +68,11 @@ def apply_architecture(
         space, vector = space_of(given, model, example), given.vector
     else:
         space, vector = model_space(model, example, slots, candidates, allow_larger), _vector(text)
+        if len(vector) != len(space.slots):
+            raise ArchitectureError(
+                f"the vector has {len(vector)} numbers, but with --slots {slots} the model has {len(space.slots)} "
+                f"slots. `refine slots {source} --slots {slots}` lists them; a trained model is refined with --slots chain."
+            )
     _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
 
 
@@ -112,29 +119,49 @@ def _rewrite_of_run(
     run: RunFolder, vector: Vector, notes: Sequence[str], *, out: Path | None, as_json: bool
 ) -> None:
     """Rewrite a run's model, with the weights that its search left where it was distilled."""
-    given = Architecture.load(run.path / "architecture.json")
-    made = given.model or {}
-    if "spec" not in made or "example_input" not in made:
+    config = run.config()
+    if not config.get("settings"):
         raise RunError(
-            f"{run.path} does not tell how its model was made, since Python code made it. "
-            f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
+            f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name the run that it "
+            f"is of, or apply to a model: refine apply MODEL {run.path / 'architecture.json'}."
         )
+    command = config.get("provenance", {}).get("command", {})
+    given, made = run_architecture(
+        run, f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
+    )
     spec = ModelSpec(**made["spec"])
     model, example = spec.build(), from_json(made["example_input"])
     space = space_of(given, model, example)
     space.architecture(vector)  # it is checked before the weights are read
     network = None
-    if run.config().get("settings", {}).get("distill") is not None:
+    if config["settings"].get("distill") is not None:
         network = kept_network(run, model, space, vector)
-        where = "..." if out is None else out
-        notes = [
-            *notes,
-            "its weights are those that the search left. Tune it: refine train "
-            f"{spec.source} --arch {where} --weights {where} --teacher {spec.weights or '...'} --lr 0.01",
-        ]
+        how = (
+            "--out DIR writes it out" if out is None else f"Tune it: {_tuning(spec, command, out)}"
+        )
+        notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
         spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes
     )
+
+
+_TOLD_AGAIN = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
+"""Options of a run that its tuning has to have as well."""
+
+
+def _tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
+    """Return the line that tunes what ``apply`` wrote to ``out``, with the original of a run as teacher."""
+    teacher = spec.weights or ("pretrained" if spec.pretrained else None)
+    words = ["refine", "train", spec.source, "--arch", str(out), "--weights", str(out)]
+    words += ["--teacher", teacher] if teacher else []
+    for argument in command.get("model_arg", ()):
+        words += ["--model-arg", argument]
+    for name in _TOLD_AGAIN:
+        if command.get(name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(command[name])]
+    if command.get("data") in ("cifar10", "cifar100"):
+        words += ["--data-root", command["data_root"]]
+    return shlex.join([*words, "--epochs", str(command.get("train_epochs", 5)), "--lr", "0.01"])
 
 
 def _rewrite(

@@ -23,8 +23,7 @@ RunSlots = Annotated[
 Candidates = Annotated[
     str | None,
     typer.Option(
-        help="operations to choose from, by comma; default: conv3x3,depthwise3x3,maxpool3x3,avgpool3x3,lowrank2,lowrank4; "
-        "see `refine slots`",
+        help="what to choose from, by comma: names as `refine slots` lists them; by default what it shows without this",
         show_default=False,
     ),
 ]

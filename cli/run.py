@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import refiner
 from refiner.api import DISTILLED_SEARCH, check_settings
@@ -123,7 +124,10 @@ def carry_out(
     with listening(folder, "refine --resume", shown or folder) as progress:
         # Before data is read, and after the model's file could register its own.
         spec, model, data, task, tests = options.load(
-            first=lambda: candidate_names(candidate_list(options.candidates))
+            first=lambda: candidate_names(
+                candidate_list(options.candidates),
+                options.slots,  # type: ignore[arg-type]
+            )
         )
         for note in options.notes(data) if devices.is_main else ():
             progress.note(note)
@@ -174,6 +178,26 @@ def show_report(folder: Path, *, as_json: bool) -> None:
     print_run(report, folder, as_json)
 
 
+def run_architecture(run: RunFolder, instead: str) -> tuple[Architecture, dict[str, Any]]:
+    """Return what a run found, and how its model and its example input are made again.
+
+    Args:
+        run: the run.
+        instead: what to do where that is not told.
+
+    Raises:
+        RunError: the run has not ended, or Python code made its model.
+    """
+    run.read_json("architecture.json")
+    architecture = Architecture.load(run.path / "architecture.json")
+    made = architecture.model or {}
+    if "spec" not in made or "example_input" not in made:
+        raise RunError(
+            f"{run.path} does not tell how its model was made, since Python code made it. {instead}"
+        )
+    return architecture, made
+
+
 def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     """Build the refined model of a run again and export it."""
     from safetensors.torch import load_model
@@ -181,14 +205,9 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     check_format(export_format)
     if to is not None:
         check_new_file(to)
-    RunFolder.open(folder)
-    architecture = Architecture.load(folder / "architecture.json")
-    made = architecture.model or {}
-    if "spec" not in made or "example_input" not in made:
-        raise RunError(
-            f"{folder} does not tell how its model was made, since Python code made it. Use "
-            "refiner.rewrite and refiner.export there."
-        )
+    architecture, made = run_architecture(
+        RunFolder.open(folder), "Use refiner.rewrite and refiner.export there."
+    )
     spec = ModelSpec(**{**made["spec"], "weights": None})
     model = refiner.rewrite(spec.build(), architecture)
     try:

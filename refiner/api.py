@@ -136,7 +136,7 @@ def refine(
         slots = "conv" if distill is None else "chain"
     task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
-    candidate_names(candidates)
+    candidate_names(candidates, slots)
     budgets = parse_budgets(budget)
     listener = make_listener(progress, devices)
     if val_loader is None:

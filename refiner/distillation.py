@@ -118,7 +118,7 @@ def distill(
         for place in places:
             place.solve(devices)
 
-    progress.begin("distil", config.steps + len(links))
+    progress.begin("distil", len(links) + (config.steps if learned else 0))
     with account.counting(supernet.model):
         solve(0, *((link.site.conv, link.accumulate) for link in links))
         narrow_errors = fit_narrowings(supernet, links, devices, progress)

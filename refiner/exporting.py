@@ -68,6 +68,11 @@ def export(
     check_format(format)
     if format == "pt2" and not str(path).endswith(".pt2"):
         raise ConfigError(f"torch.export.load wants a name that ends in .pt2, {path} does not.")
+    ending = Path(path).suffix.removeprefix(".")
+    if ending != format and ending in FORMATS:
+        raise ConfigError(
+            f"{path} is to hold {format}, and its name says {ending}. Name the format {ending}, or the file otherwise."
+        )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)
     if batch_size(example) == 1:  # a size of one is taken for a constant

@@ -79,6 +79,11 @@ class RunFolder:
         try:
             document = json.loads(file.read_text("utf-8"))
         except FileNotFoundError:
+            if name != "config.json" and self.holds("config.json"):
+                raise RunError(
+                    f"{self.path} holds no {name}: this run has not come to its end. Go on with it: "
+                    f"refine --resume {self.path}"
+                ) from None
             inner = sorted(path.parent for path in self.path.glob("*/config.json"))
             advice = (
                 f"Name one of its runs, {inner[0]} say" if inner else "Name the folder of a run"

@@ -99,7 +99,7 @@ def candidate_names(
     pointwise convs are slots.
 
     Raises:
-        ConfigError: an unknown candidate, or one named twice.
+        ConfigError: an unknown candidate, one named twice, or one for chains where there are none.
     """
     if candidates is not None:
         names = tuple(candidates)
@@ -109,7 +109,11 @@ def candidate_names(
         further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
         names = (*DEFAULT_CANDIDATES, *further)
     for name in names:
-        get_candidate(name)
+        if isinstance(get_candidate(name), Narrowing) and granularity != "chain":
+            raise ConfigError(
+                f"{name} takes channels between the convs of a chain away, and slots is {granularity}. Take --slots "
+                f"chain (granularity='chain'), or leave {name} out."
+            )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
@@ -164,7 +168,7 @@ def offered_space(
     allow_larger: bool = False,
 ) -> SearchSpace:
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
-    candidate_names(candidates)
+    candidate_names(candidates, granularity)
     table = find_slots(trace(model, example_input), granularity)
     slots = _broken_apart(table.slots, model, example_input)
     fitting, without = [], []

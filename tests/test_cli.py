@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -360,6 +361,11 @@ BAD = {
     "resume without a checkpoint": (["--resume", "fresh"], "no checkpoint"),
     "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
     "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
+    "vector of other slots": (["apply", "NET", "1"], "with --slots conv the model has 2 slots"),
+    "narrowing without chains": (["NET", "--candidates", "narrow4"], "Take --slots chain"),
+    "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
+    "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
+    "name of another format": (["export", "fresh", "--to", "x.onnx"], "Name the format onnx"),
     "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
     "no vector": (["apply", "NET", "one,two"], "neither a file"),
     "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
@@ -592,8 +598,13 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     run = [net, *SMALL[2:], "--weights", "trained", "--strategy", "milp"]
     assert main([*run, "--train-epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
-    assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked"]) == 0
-    assert "that the search left" in capsys.readouterr().out.replace("\n", " ")
+    capsys.readouterr()
+    assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    (note,) = [note for note in notes if "that the search left" in note]
+    line = shlex.split(note.partition("Tune it: ")[2])
+    assert {"--teacher", "--data", "--limit"} <= set(line)
+    assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
     vector = json.loads(Path("picked/architecture.json").read_text())["vector"]
@@ -601,6 +612,8 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     named = load_file("named/refined.safetensors")
     assert all(torch.equal(value, named[key]) for key, value in picked.items())
     capsys.readouterr()
+    assert main(["apply", "picked", "1,0"]) == 2
+    assert "and no search. Name the run" in capsys.readouterr().err
     assert main(["apply", "run", "1,0,7"]) == 2
     assert main(["apply", "run", "picked/architecture.json"]) == 2
     assert "Name a model to apply" in capsys.readouterr().err

@@ -151,5 +151,11 @@ def test_what_no_exporter_takes_is_refused_and_leaves_nothing(tmp_path) -> None:
 
     for form in ("python", "pt2"):
         with pytest.raises(ModelError, match="cannot hold this model"):
-            export(Odd(), tmp_path / "out.pt2", images(), form)
+            export(Odd(), tmp_path / f"out.{form}", images(), form)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_says_another_format_is_refused(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="Name the format onnx"):
+        export(TinyResNet(), tmp_path / "x.onnx", images())
     assert not list(tmp_path.iterdir())
