@@ -78,10 +78,14 @@ def show_slots(
         skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
         print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
     if table is not None:
+        times = [[each.median for each in row] for row in table.rows(space)]
+        fastest = table.model.median - sum(row[0] - min(row) for row in times)
         print(
             f"the model takes {table.model} {table.conditions}; ± is the median distance of a round from "
-            "the median"
+            f"the median; a search can reach {fastest:.2f} ms, as predicted from these"
         )
+    if graph is not None:
+        print(f"{graph}: the network, drawn")
     print(
         f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold "
         f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs; a search can reach from {least:,} to "

@@ -33,7 +33,7 @@ from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.scoring import Scored
 from refiner.search import Search, SearchConfig
-from refiner.search_notes import search_notes
+from refiner.search_notes import search_notes, too_few_scores
 from refiner.search_run import run_kept
 from refiner.slots import Granularity, check_granularity
 from refiner.space import SearchSpace, candidate_names, search_space
@@ -179,6 +179,8 @@ def refine(
         )  # fmt: skip
 
         def prepare(new: Search) -> None:
+            for note in too_few_scores(new):
+                listener.note(note)
             if distill is not None:
                 warm_up(
                     supernet, train_batches, new.task,

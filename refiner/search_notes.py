@@ -18,7 +18,7 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
         model: the original; where it was ``distilled`` it was trained, and its score is told.
         distilled: whether the candidates learned from it.
     """
-    notes, strategy, config = [], search.strategy, search.config
+    notes = []
     if distilled:
         zero = (0,) * len(search.supernet.candidates)
         given, anew = (_score(search, each) for each in (copied(model), search.scorer.emit(zero)))
@@ -37,13 +37,18 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
             "the search was rewarded by likeness to the original's outputs: 0 is the original itself, and the "
             "further below 0, the further from it"
         )
-    if isinstance(strategy, MilpStrategy):
-        scores, swaps = config.epochs * config.tells * config.samples, len(strategy.swaps)
-        if scores <= swaps:
-            notes.append(
-                f"milp was told {scores} scores, too few for each of its {swaps} single swaps: take more --epochs"
-            )
-    return notes
+    return [*notes, *too_few_scores(search)]
+
+
+def too_few_scores(search: Search) -> list[str]:
+    """Return a line where the strategy is told fewer scores than it has a use for."""
+    config, strategy = search.config, search.strategy
+    scores = config.epochs * config.tells * config.samples
+    if not isinstance(strategy, MilpStrategy) or scores > len(strategy.swaps):
+        return []
+    return [
+        f"milp is told {scores} scores, too few for each of its {len(strategy.swaps)} single swaps: take more --epochs"
+    ]
 
 
 def _score(search: Search, network: nn.Module) -> float:

@@ -540,7 +540,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     notes = " ".join(report["notes"])
     assert "the original as it was given: accuracy 0." in notes
     assert "the search was rewarded by likeness" in notes
-    told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("was told ", "each of its "))
+    told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("is told ", "each of its "))
     assert told <= swaps
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)

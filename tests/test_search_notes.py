@@ -55,5 +55,5 @@ def test_milp_tells_where_it_had_too_few_scores(samples: int, short: bool) -> No
     notes = search_notes(search, model, distilled=False)
     swaps = sum(len(names) - 1 for names in search.supernet.candidates)
     assert swaps < 60
-    expected = f"milp was told {samples} scores, too few for each of its {swaps} single swaps"
+    expected = f"milp is told {samples} scores, too few for each of its {swaps} single swaps"
     assert [note.startswith(expected) for note in notes] == [True] * short
