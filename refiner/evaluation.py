@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -12,7 +12,10 @@ from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
 from refiner.inputs import tensors_in
 from refiner.task import Task
+from refiner.teacher import Likeness
 from refiner.trace_check import place_of
+
+T = TypeVar("T")
 
 
 def length(loader: Any) -> int:
@@ -36,9 +39,7 @@ def length(loader: Any) -> int:
     return count
 
 
-def checked(
-    compute: Callable[[nn.Module, Any], torch.Tensor], module: nn.Module, batch: Any
-) -> torch.Tensor:
+def checked(compute: Callable[[nn.Module, Any], T], module: nn.Module, batch: Any) -> T:
     """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
     try:
         return compute(module, batch)
@@ -102,15 +103,55 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
         DataError: there is no batch, or the model fails on one.
         TrainingError: the score is not finite.
     """
+    (sums,) = _summed(
+        lambda batch: (_measured(task, module, batch),), module, batches, task, devices
+    )
+    return _finite(task, sums)
+
+
+def evaluate_both(
+    module: nn.Module, batches: Iterable[Any], likeness: Likeness, devices: Devices
+) -> tuple[float, float]:
+    """Return the likeness of ``module`` and the score of the task that it is measured with, of one pass.
+
+    Nothing that the teacher gave is kept. Raises what :func:`evaluate` does.
+    """
+
+    def measured(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        both = checked(likeness.measure_both, module, batch)
+        likeness.forget()
+        return both
+
+    alike, own = _summed(measured, module, batches, likeness.task, devices)
+    return _finite(likeness, alike), _finite(likeness.task, own)
+
+
+def _summed(
+    measure: Callable[[Any], tuple[torch.Tensor, ...]],
+    module: nn.Module,
+    batches: Iterable[Any],
+    task: Task,
+    devices: Devices,
+) -> list[torch.Tensor]:
+    """Return the sums of what is measured over batches on the device and over processes, in eval mode."""
     _to_eval(module, task)
-    sums: torch.Tensor | None = None
+    sums: list[torch.Tensor] | None = None
     with torch.no_grad(), devices.autocast():
         for batch in batches:
-            part = _measured(task, module, batch).double()
-            sums = part if sums is None else sums + part
+            parts = [part.double() for part in measure(batch)]
+            sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
     if sums is None:
         raise DataError("the validation loader gave no batch. Give it data.")
-    score = task.score(devices.summed(sums).cpu())
+    return [devices.summed(each).cpu() for each in sums]
+
+
+def _finite(task: Task, sums: torch.Tensor) -> float:
+    """Return the score that follows from sums.
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    score = task.score(sums)
     if not math.isfinite(score):
         raise TrainingError(
             f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, lr_max), or let "

@@ -67,8 +67,9 @@ class Report:
     metric: str = "score"
     search_score: float | None = None
     """Of the architecture in the supernet, on the whole validation part."""
-    finalists: tuple[tuple[tuple[int, ...], float], ...] = ()
-    """(vector, that score) of each architecture that was scored so, best first."""
+    finalists: tuple[tuple[tuple[int, ...], float, float | None], ...] = ()
+    """(vector, that score, likeness to the original) of each architecture that was scored so, best first; likeness is
+    what a distilled search compares by, and None of others."""
     trained: Trained | None = None
     controls: tuple[Control, ...] = ()
     """What the search has to beat; see controls.py."""
@@ -104,7 +105,9 @@ class Report:
                 values["latency_predicted"] = tuple(Latency(**each) for each in predicted)
             values["controls"] = tuple(map(Control.from_json, values.get("controls", ())))
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
-            values["finalists"] = tuple((tuple(v), score) for v, score in values["finalists"])
+            values["finalists"] = tuple(
+                (tuple(v), score, *(rest or [None])) for v, score, *rest in values["finalists"]
+            )
             values["settings"] = tuple((k, v) for k, v in values["settings"])
             return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -236,13 +239,18 @@ class Report:
             ]
         if self.finalists:
             lines += ["## Finalists", ""]
+            alike = [likeness for _, _, likeness in self.finalists if likeness is not None]
+            by = "the most alike to the original" if alike else "the first"
             lines += [
-                "Scored in the supernet on the whole validation part; the first was taken.",
+                f"Scored in the supernet on the whole validation part; {by} was taken.",
                 "",
             ]
             lines += markdown_table(
-                ("architecture", self.metric),
-                [(",".join(map(str, v)), f"{score:.4f}") for v, score in self.finalists],
+                ("architecture", self.metric, *(["likeness"] if alike else [])),
+                [
+                    (",".join(map(str, v)), *(f"{n:.4f}" for n in numbers if n is not None))
+                    for v, *numbers in self.finalists
+                ],
             )
             lines += [""]
         lines += ["## Slots", ""]

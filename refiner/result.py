@@ -85,7 +85,7 @@ def full_report(
         report,
         metric=task.metric,
         search_score=found.best.score,
-        finalists=tuple((f.vector, f.score) for f in found.finalists),
+        finalists=tuple((f.vector, f.score, f.likeness) for f in found.finalists),
         trained=trained,
         controls=tuple(controls),
         settings=tuple((key, str(value)) for key, value in shown.items()),

@@ -16,7 +16,7 @@ from torch import nn
 
 from refiner.architecture import Vector
 from refiner.devices import Devices
-from refiner.evaluation import evaluate, recalibrate, rehearse
+from refiner.evaluation import evaluate, evaluate_both, recalibrate, rehearse
 from refiner.loaders import generators_of
 from refiner.progress import Progress
 from refiner.randomness import derive_seed, seeded
@@ -30,6 +30,14 @@ class Scored:
 
     vector: Vector
     score: float
+    """The task's."""
+    likeness: float | None = None
+    """To the original, of a distilled search: what architectures are compared by then."""
+
+    @property
+    def merit(self) -> float:
+        """Return what architectures are compared by."""
+        return self.score if self.likeness is None else self.likeness
 
 
 class WeightSharing(Protocol):
@@ -55,14 +63,14 @@ class Scorer:
 
     Args:
         supernet: the shared weights.
-        task: by whose score the finalists are compared.
+        task: by whose score the finalists are compared, but with a teacher.
         train_loader: training batches, from which norm statistics are taken.
         val_loader: validation batches, the whole of which finalists are scored on.
         devices: where.
         recalibration_batches: number of training batches for a path's norm statistics.
         fixed: whether the weights stay as they are.
         teacher: a trained network, on the device, where the shared weights stand in for its parts. Then
-            ``reward`` is likeness to it.
+            ``reward`` is likeness to it, which finalists are compared by as well.
         seed: fixes which batches are taken.
     """
 
@@ -130,26 +138,38 @@ class Scorer:
     def rank(
         self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
     ) -> list[Scored]:
-        """Score architectures by the task on the whole validation part and return them, the best first.
+        """Score architectures on the whole validation part and return them, the best first.
 
-        Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
+        With a teacher the most alike is the best, and the task's score is told: of as many images likeness tells more
+        of what accuracy is on others. Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
         """
         progress.begin(name, len(vectors))
         scored = []
         with self._last() as norm_batches:
             for vector in vectors:
                 self._select(vector, norm_batches)
-                batches = self.devices.batches(self.val_loader)
-                score = evaluate(self.network, batches, self.task, self.devices)
+                scored.append(self._scored(vector))
                 if self.fixed:
                     self.norms[vector] = self._norms(vector)
-                scored.append(Scored(vector=vector, score=score))
-                progress.advance(1, **{self.task.metric: score}, vector=short(vector))
-        scored.sort(key=lambda s: -s.score)
-        best = scored[0]
-        progress.advance(0, **{self.task.metric: best.score}, vector=short(best.vector))
+                progress.advance(1, **self._told(scored[-1]))
+        scored.sort(key=lambda s: -s.merit)
+        progress.advance(0, **self._told(scored[0]))
         progress.end()
         return scored
+
+    def _scored(self, vector: Vector) -> Scored:
+        """Score the active path, of that vector, on the whole validation part."""
+        batches = self.devices.batches(self.val_loader)
+        if self.likeness is None:
+            score = evaluate(self.network, batches, self.task, self.devices)
+            return Scored(vector=vector, score=score)
+        likeness, score = evaluate_both(self.network, batches, self.likeness, self.devices)
+        return Scored(vector=vector, score=score, likeness=likeness)
+
+    def _told(self, scored: Scored) -> dict[str, float | str]:
+        """Return what progress is told of an architecture."""
+        alike = {} if scored.likeness is None else {"likeness": scored.likeness}
+        return {self.task.metric: scored.score, **alike, "vector": short(scored.vector)}
 
     def emit(self, vector: Vector) -> nn.Module:
         """Return an architecture as a module of its own, with the weights as they are and norms of its own."""

@@ -100,8 +100,8 @@ class Search:
             should mix the classes (:func:`refiner.loaders.mixed`); by default ``val_loader``.
         devices: where.
         teacher: a trained network, on the device, where the shared weights stand in for its parts. Then the
-            strategy's rewards are how alike to its outputs those of an architecture are (teacher.py); by default
-            they are the task's score, by which the finalists are compared in any case.
+            strategy's rewards are how alike to its outputs those of an architecture are (teacher.py), and the finalists
+            are compared by that; by default both go by the task's score.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy knows
@@ -290,7 +290,7 @@ class Search:
             "told": self.told.state_dict(),
             "spent": [self.account.forward, self.account.backward],
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
-            "finalists": [(list(f.vector), f.score) for f in self.result.finalists]
+            "finalists": [(list(f.vector), f.score, f.likeness) for f in self.result.finalists]
             if self.result
             else None,
         }
@@ -311,5 +311,8 @@ class Search:
         self.last = dict(self.strategy.metrics())
         self.scorer.norms = {tuple(vector): norms for vector, norms in state.get("norms", [])}
         if state["finalists"] is not None:
-            scored = tuple(Scored(vector=tuple(v), score=s) for v, s in state["finalists"])
+            scored = tuple(
+                Scored(vector=tuple(vector), score=score, likeness=likeness)
+                for vector, score, likeness in state["finalists"]
+            )
             self.result = SearchResult(best=scored[0], finalists=scored)

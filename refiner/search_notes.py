@@ -30,12 +30,12 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
         best, *others = (search.feasible.used(each.vector) for each in search.result.finalists)
         if best < LEAST_USED and best < max(others, default=0.0):
             notes.append(
-                f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one scored best"
+                f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one came out best"
             )
     if search.scorer.likeness is not None:
         notes.append(
-            "the search was rewarded by likeness to the original's outputs: 0 is the original itself, and the "
-            "further below 0, the further from it"
+            "the search was rewarded by likeness to the original's outputs, and its finalists are compared by it: 0 is "
+            "the original itself, and the further below 0, the further from it"
         )
     return [*notes, *too_few_scores(search)]
 

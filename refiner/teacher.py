@@ -141,6 +141,14 @@ class Likeness:
         Raises:
             ConfigError: there is nothing to compare.
         """  # fmt: skip
+        return self.measure_both(model, batch)[0]
+
+    def measure_both(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what :meth:`measure` does, and what the task measures on the way.
+
+        Raises:
+            ConfigError: there is nothing to compare.
+        """
         parts: list[torch.Tensor] = []
 
         def compare(output: Any, target: Any, samples: int) -> None:
@@ -163,10 +171,10 @@ class Likeness:
             parts.append(torch.stack([error, count, theirs.sum(), theirs.square().sum()]))
 
         with _beside(model, self._target, compare):
-            self.task.measure(model, batch)
+            measured = self.task.measure(model, batch)
         if not parts:
             raise ConfigError("the task does not call the network itself.")
-        return torch.stack(parts).sum(dim=0)
+        return torch.stack(parts).sum(dim=0), measured
 
     def score(self, sums: torch.Tensor) -> float:
         """Return how far the outputs are apart on average, negated."""

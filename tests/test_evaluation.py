@@ -7,8 +7,9 @@ from torch import nn
 
 from refiner.devices import Devices
 from refiner.errors import ConfigError, DataError
-from refiner.evaluation import evaluate, length, recalibrate, rehearse
+from refiner.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
 from refiner.task import Classification
+from refiner.teacher import Likeness
 
 CPU = Devices.choose("cpu")
 
@@ -20,6 +21,15 @@ def test_evaluate_is_the_score_over_all_batches_in_eval_mode() -> None:
         right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in data)
     assert score == pytest.approx(right / 15)
     assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_likeness_and_score_of_one_pass_are_those_of_two() -> None:
+    model, teacher, data = TinyResNet(), TinyResNet(), batches(3, batch=5)
+    likeness = Likeness(Classification(), teacher)
+    found = evaluate_both(model, data, likeness, CPU)
+    assert not likeness._targets
+    assert found[0] == pytest.approx(evaluate(model, data, likeness, CPU))
+    assert found[1] == evaluate(model, data, Classification(), CPU)
 
 
 def test_recalibration_gives_the_statistics_of_the_batches() -> None:

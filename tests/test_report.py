@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from models import TinyResNet, images
@@ -45,6 +46,19 @@ def test_a_report_written_before_noise_was_told_is_read(report: Report) -> None:
     rows = Report.from_json(document).summary()
     assert ("latency, batch 1, measured", "2.00 ms", "1.00 ms", "-50.0 %") in rows
     assert not any("predicted" in row[0] for row in rows)
+
+
+def test_finalists_of_a_distilled_search_are_told_with_their_likeness(report: Report) -> None:
+    plain = replace(report, finalists=(((1, 0, 0, 2), 0.5, None), ((0, 0, 0, 0), 0.25, None)))
+    alike = replace(report, finalists=(((1, 0, 0, 2), 0.5, -0.125), ((0, 0, 0, 0), 0.75, -0.25)))
+    for each in (plain, alike):
+        assert Report.from_json(json.loads(json.dumps(each.to_json()))) == each
+    document = plain.to_json() | {"finalists": [[[1, 0, 0, 2], 0.5], [[0, 0, 0, 0], 0.25]]}
+    assert Report.from_json(document) == plain  # as written before likeness was told
+    assert "the first was taken" in plain.to_markdown()
+    page = alike.to_markdown()
+    assert "the most alike to the original was taken" in page
+    assert "| 1,0,0,2 | 0.5000 | -0.1250 |" in page
 
 
 def test_slots_add_up_to_the_whole(report: Report) -> None:

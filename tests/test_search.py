@@ -162,9 +162,7 @@ def test_settings_out_of_range(field: str) -> None:
         SearchConfig(**{field: -1})
 
 
-def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by_the_score() -> (
-    None
-):
+def test_with_a_teacher_rewards_are_likeness_and_finalists_are_compared_by_it() -> None:
     torch.manual_seed(7)
     model = TinyResNet().eval()
     space = search_space(model, images())
@@ -183,8 +181,11 @@ def test_with_a_teacher_rewards_are_likeness_and_finalists_are_still_compared_by
     zero = told[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
     assert told[0]["scores"][zero] == max(told[0]["scores"])
     assert all(0 <= f.score <= 1 for f in result.finalists)
+    alike = [f.likeness for f in result.finalists]
+    assert alike == sorted(alike, reverse=True)
+    assert result.best == result.finalists[0]
     norms = scored = 2 * 3 * 8  # tells, samples, images of a batch
-    finals = len(result.finalists) * (2 + 3) * 8
+    finals = len(result.finalists) * (2 + 3 + 3) * 8  # the teacher sees what a finalist does
     asked = 2 * 8  # the teacher, once for each batch
     assert search.account.forward == 2 * norms + scored + finals + asked
 
