@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from torch import fx, nn
 
+from refiner.blocks import find_blocks
 from refiner.chains import find_chains
 from refiner.conv_spec import ConvSpec, conv_spec, is_plain_conv
 from refiner.errors import ConfigError
@@ -102,14 +103,13 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
         if name in reasons
     ]
+    names, together = {site.conv for site in sites}, list[tuple[str, ...]]()
     if granularity == "block":
-        groups = _blocks(flow, skips, sites)
+        together = find_blocks(flow, skips, names)
     elif granularity == "chain":
-        groups = _chains(flow, training, sites)
-    else:
-        groups = [[site] for site in sites]
+        together = find_chains(flow, training, names)
     return SlotTable(
-        slots=_named_slots(groups, granularity),
+        slots=_named_slots(_grouped(sites, together), granularity),
         frozen=tuple(frozen),
         skips=tuple(edge for edge, _ in skips),
     )
@@ -259,32 +259,13 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
     )
 
 
-def _blocks(
-    flow: Flow,
-    skips: list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]],
-    sites: list[ConvSite],
+def _grouped(
+    sites: Sequence[ConvSite], together: Iterable[tuple[str, ...]]
 ) -> list[list[ConvSite]]:
-    """Group sites by the smallest residual block that holds them; a site in none stands alone."""
-    node_of = {str(node.target): node for node in flow.convs}
-    residual = [
-        (set(flow.between(fork, join)), flow.index[join])
-        for _, (fork, join) in skips
-        if any(s.meta.get("shape") == join.meta.get("shape") for s in flow.inputs[join])
-    ]
-    groups: dict[object, list[ConvSite]] = {}
-    for site in sites:
-        holders = [(len(nodes), join) for nodes, join in residual if node_of[site.conv] in nodes]
-        key: object = min(holders)[1] if holders else (site.conv,)
-        groups.setdefault(key, []).append(site)
-    return list(groups.values())
-
-
-def _chains(flow: Flow, training: Flow | None, sites: list[ConvSite]) -> list[list[ConvSite]]:
-    """Group sites by the chain that holds them; a site in none stands alone."""
+    """Group sites by the names of convs that change together; one among none of them stands alone."""
     by_name = {site.conv: site for site in sites}
-    chains = find_chains(flow, training, by_name)
-    chain_of = {name: chain for chain in chains for name in chain}
-    groups = dict.fromkeys(chain_of.get(site.conv, (site.conv,)) for site in sites)
+    group_of = {name: names for names in together for name in names}
+    groups = dict.fromkeys(group_of.get(site.conv, (site.conv,)) for site in sites)
     return [[by_name[name] for name in names] for names in groups]
 
 

@@ -27,6 +27,7 @@ FLOORS = [
         "account",
         "recording",
         "models",
+        "blocks",
         "chains",
         "conv_spec",
         "python_writer",
