@@ -52,13 +52,19 @@ class MilpStrategy:
         self.swaps: list[_Swap] = [swaps[i] for i in order]
         self.scores = Scores()
         self._solved: tuple[int, list[Vector]] | None = None
+        self._round: tuple[int, list[Vector]] = 0, []
+        """How often the least known of a round had been told when it began, and what it wants scored."""
+        self._last: list[Vector] = []
+        """Solutions of the program that the round began with."""
 
     def ask(self, count: int) -> list[Vector]:
         """Return what is to be scored next: what was told of the least, in the order of the rounds."""
-        if not self.scores:
-            wanted = [self.zero, *self._singles()]
-        else:
-            wanted = list(dict.fromkeys(self._rounds()))
+        known, wanted = self._round
+        if (
+            not wanted or min(map(self.scores.count, wanted)) > known
+        ):  # once a round: a program takes long
+            wanted = list(dict.fromkeys(self._wanted()))
+            self._round = min(map(self.scores.count, wanted)), wanted
         ordered = sorted(wanted, key=self.scores.count)  # stable: rounds keep their order
         return list(itertools.islice(itertools.cycle(ordered), count))
 
@@ -89,16 +95,18 @@ class MilpStrategy:
         return list(dict.fromkeys(found))
 
     def metrics(self) -> dict[str, float]:
-        """Return how many of the swaps have a score, and what the best solution is expected to have."""
+        """Return how many of the swaps have a score, and what the best of the last solutions is expected to have."""
         if not self.scores:
             return {}
-        known = sum(single in self.scores for single in self._singles())
-        return {"swaps": float(known), "expected": self._expected(self._solutions(1)[0])}
+        known = {"swaps": float(sum(single in self.scores for single in self._singles()))}
+        return known | ({"expected": max(map(self._expected, self._last))} if self._last else {})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scores and the order of the swaps."""
+        """Return the scores, the order of the swaps and the round."""
         return {
             "swaps": [list(swap) for swap in self.swaps],
+            "round": [self._round[0], [list(vector) for vector in self._round[1]]],
+            "last": [list(vector) for vector in self._last],
             "scores": self.scores.state_dict(),
         }
 
@@ -107,6 +115,9 @@ class MilpStrategy:
         self.swaps = [(slot, index) for slot, index in state["swaps"]]
         self.scores.load_state_dict(state["scores"])
         self._solved = None
+        known, wanted = state["round"]
+        self._round = known, [tuple(vector) for vector in wanted]
+        self._last = [tuple(vector) for vector in state["last"]]
 
     def _with(self, *swaps: _Swap) -> Vector:
         vector = list(self.zero)
@@ -117,12 +128,12 @@ class MilpStrategy:
     def _singles(self) -> list[Vector]:
         return [self._with(swap) for swap in self.swaps]
 
-    def _rounds(self) -> Iterator[Vector]:
+    def _wanted(self) -> Iterator[Vector]:
         """Yield the zero vector and the single swaps; once all are told, what checks the solutions."""
         yield self.zero
         yield from self._singles()
         if all(vector in self.scores for vector in (self.zero, *self._singles())):
-            solutions = self._solutions(4)
+            self._last = solutions = self._solutions(4)
             yield from solutions
             swapped = [(s, k) for s, k in enumerate(solutions[0]) if k]
             effects = {swap: abs(self._effect(swap)) for swap in swapped}
