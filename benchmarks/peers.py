@@ -9,7 +9,7 @@ DIR holds train/CLASS/*.jpg and val/CLASS/*.jpg, CIFAR-10's. `torch_pruning` nee
 `fastnas` an environment of its own, which holds this package, nvidia-modelopt, requests and torchprofile==0.0.4.
 `--mode gpu` takes the whole of the images and full-size networks. Each finished step, under 8 minutes, is a line of
 OUT/results.jsonl; the same command goes on after the last one, `--minutes` stops it in between, and `--shard 0/2`
-takes every second seed. `--precision bf16` halves the time where the device has it; give it to all methods alike.
+takes every second seed. A share of MACs and three seeds take an hour of two cores. `--precision bf16` halves the time where the device has it; give it to all methods alike.
 
 All networks are trained for equally many epochs in all, and in the same way: first alone, those of all methods but
 `narrow` being the same, then, once made smaller, with the original as teacher. Methods score on the same held images (a part of
@@ -460,7 +460,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", choices=PRECISIONS, default="no")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shares", type=int, nargs="+", default=[60, 80, 50], help="% of MACs")
+    parser.add_argument(
+        "--shares", type=int, nargs="+", default=[60], help="of the MACs, in percent"
+    )
     parser.add_argument(
         "--methods", nargs="+", choices=METHODS, default=[m for m in METHODS if m not in EXTRA]
     )
