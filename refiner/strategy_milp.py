@@ -60,9 +60,8 @@ class MilpStrategy:
     def ask(self, count: int) -> list[Vector]:
         """Return what is to be scored next: what was told of the least, in the order of the rounds."""
         known, wanted = self._round
-        if (
-            not wanted or min(map(self.scores.count, wanted)) > known
-        ):  # once a round: a program takes long
+        # A program is solved once a round, since that may take longer than the scores.
+        if not wanted or min(map(self.scores.count, wanted)) > known:
             wanted = list(dict.fromkeys(self._wanted()))
             self._round = min(map(self.scores.count, wanted)), wanted
         ordered = sorted(wanted, key=self.scores.count)  # stable: rounds keep their order
