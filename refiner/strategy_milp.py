@@ -208,11 +208,14 @@ class _Program:
         for i, ((first, second), value) in enumerate(pairs.items()):
             both, a, b = len(self.column) + i, self.column[first], self.column[second]
             self.value[both] = value
-            self.rows += [
-                ({both: 1.0, a: -1.0}, -np.inf, 0.0),
-                ({both: 1.0, b: -1.0}, -np.inf, 0.0),
-                ({both: -1.0, a: 1.0, b: 1.0}, -np.inf, 1.0),
-            ]
+            # The program itself draws a pair that gains up and one that costs down.
+            if value > 0:
+                self.rows += [
+                    ({both: 1.0, a: -1.0}, -np.inf, 0.0),
+                    ({both: 1.0, b: -1.0}, -np.inf, 0.0),
+                ]
+            else:
+                self.rows.append(({both: -1.0, a: 1.0, b: 1.0}, -np.inf, 1.0))
 
     def best(self, count: int) -> list[Vector]:
         """Return the best ``count`` solutions; each is kept out of the program of the next."""
@@ -269,7 +272,8 @@ class _Program:
             constraints=LinearConstraint(
                 matrix.tocsr(), [low for _, low, _ in rows], [high for _, _, high in rows]
             ),
-            integrality=np.ones(self.width),
+            # A pair's variable is whole where those of its swaps are.
+            integrality=np.arange(self.width) < len(self.column),
             bounds=Bounds(0, 1),
         )
         if solved.x is None:
