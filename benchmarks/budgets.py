@@ -25,7 +25,8 @@ from refiner.budget import parse_budgets, within_budgets
 from refiner.cost import measure_cost, slot_costs
 from refiner.devices import Devices
 from refiner.errors import ConfigError
-from refiner.latency import latency_table, measure_latency
+from refiner.latency import measure_latency
+from refiner.latency_table import latency_table
 from refiner.slots import GRANULARITIES
 from refiner.strategies import make_strategy
 

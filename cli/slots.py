@@ -13,7 +13,8 @@ from refiner.devices import Devices
 from refiner.drawing import network_svg
 from refiner.files import write_text
 from refiner.inputs import describe, first_sample
-from refiner.latency import Latency, LatencyTable, latency_table
+from refiner.latency import Latency
+from refiner.latency_table import LatencyTable, latency_table
 from refiner.models import ModelSpec
 from refiner.report import change
 from refiner.space import SearchSpace, offered_space

@@ -16,7 +16,7 @@ from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
-from refiner.latency import LatencyTable, latency_table
+from refiner.latency_table import LatencyTable, latency_table
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
 from refiner.randomness import derive_seed

@@ -15,7 +15,7 @@ from refiner.cost import measure_cost, slot_costs
 from refiner.errors import ConfigError
 from refiner.feasible import FeasibleSet
 from refiner.inputs import first_sample
-from refiner.latency import LatencyTable
+from refiner.latency_table import LatencyTable
 from refiner.slots import Frozen
 from refiner.space import SearchSpace
 

@@ -16,7 +16,8 @@ from refiner.errors import ModelError
 from refiner.exporting import export
 from refiner.files import put_in_place
 from refiner.inputs import first_sample
-from refiner.latency import LatencyTable, conditions_of, network_latencies
+from refiner.latency import conditions_of, network_latencies
+from refiner.latency_table import LatencyTable
 from refiner.models import ModelSpec
 from refiner.pareto import Point, front, front_to_json
 from refiner.plots import front_plot

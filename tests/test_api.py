@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import refiner
 from refiner import api
 from refiner.errors import ConfigError, DataError, RunError
-from refiner.latency import Conditions, Latency, LatencyTable
+from refiner.latency import Conditions, Latency
+from refiner.latency_table import LatencyTable
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,

@@ -9,7 +9,8 @@ from refiner.budget import Budget, parse_budgets, within_budgets
 from refiner.candidates import PAPER_CANDIDATES
 from refiner.cost import measure_cost
 from refiner.errors import ConfigError
-from refiner.latency import Conditions, Latency, LatencyTable
+from refiner.latency import Conditions, Latency
+from refiner.latency_table import LatencyTable
 from refiner.rewriting import rewrite
 from refiner.space import search_space
 from refiner.strategies import STRATEGIES, make_strategy

@@ -491,7 +491,8 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
     from refiner import api
-    from refiner.latency import Conditions, Latency, LatencyTable
+    from refiner.latency import Conditions, Latency
+    from refiner.latency_table import LatencyTable
 
     def measured(space, model, example_input, *, devices):
         times = [Latency(median=7.0 - k, noise=0.0) for k in range(6)]

@@ -68,7 +68,7 @@ FLOORS = [
     },
     {
         "strategy_optuna",
-        "budget",
+        "latency_table",
         "evaluation",
         "strategy_joint",
         "strategy_alternating",
@@ -76,7 +76,7 @@ FLOORS = [
         "fitting",
         "link_fitting",
     },
-    {"strategies", "training", "verification", "distillation", "scoring"},
+    {"budget", "strategies", "training", "verification", "distillation", "scoring"},
     {"search", "report", "exporting", "run_folder", "face_packs"},
     {"result", "search_run", "search_notes", "face_pairs", "seeds"},
     {"controls", "architecture_training"},
