@@ -48,7 +48,7 @@ STRATEGIES = ("controller", "random", "milp", "nsga2", "tpe")
 def budgets_of(
     model_name: str, slots: str, size: int, count: int, generator: random.Random
 ) -> None:
-    model, x = timm.create_model(model_name).eval(), torch.zeros(1, 3, size, size)
+    model, x = timm.create_model(model_name).eval(), torch.randn(1, 3, size, size)
     space = refiner.search_space(model, x, granularity=slots)
     before, costs = measure_cost(model, x), slot_costs(space)
     start = time.perf_counter()

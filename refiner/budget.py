@@ -1,6 +1,6 @@
 """Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps to them.
 
-Latencies are those of a table of latency.py, counted in nanoseconds. Where latency is the budget, a
+Latencies are those of a table of latency_table.py, counted in nanoseconds. Where latency is the budget, a
 candidate that is slower than the original in its place is not offered.
 """
 

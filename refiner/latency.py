@@ -26,6 +26,8 @@ from refiner.inputs import batch_size, call, fresh, to_device_of
 from refiner.surgery import copied
 from refiner.trace_check import as_found
 
+_Module = TypeVar("_Module", bound=nn.Module)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
@@ -79,10 +81,7 @@ def network_latencies(
     repeats: int = 30,
     warm_up: int = 5,
 ) -> list[Latency]:
-    """Return the latency of one forward pass of a copy of each network on the devices, in their precision.
-
-    They run in turn, so that what slows the machine down for a while slows all of them.
-    """
+    """Return the latency of one forward pass of a copy of each network on the devices, in their precision."""
     copies = [ready(copied(network), devices) for network in networks]
     with devices.autocast():
         return _passes_of(copies, example_input, repeats, warm_up)
@@ -107,9 +106,6 @@ def _name_of(device: torch.device) -> str:
     threads = torch.get_num_threads()
     cpu = names[0] if names else platform.machine()
     return f"{cpu}, {threads} {'thread' if threads == 1 else 'threads'}"
-
-
-_Module = TypeVar("_Module", bound=nn.Module)
 
 
 def ready(module: _Module, devices: Devices) -> _Module:

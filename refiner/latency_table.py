@@ -1,9 +1,9 @@
 """The milliseconds of each candidate in each slot, and what they say of an architecture.
 
 Candidates are timed where they stand: in passes of the whole supernet, each round of which has every candidate of
-every slot on its path once and one pass of the model itself. So the data is what a network gives, the caches hold what
-they hold then, and the layout and the precision are the network's. (An operation by itself may be far
-off: on zeros a maximum is found twice as fast.)
+every slot on its path once or more, beside a pass of the model itself. Whatever a slot holds, what follows it is given
+what the original gave. So the data, its layout and its precision are the model's, and the caches hold what they hold in a network.
+(An operation by itself may be far off: on zeros a maximum is found twice as fast.)
 
 The latency of an architecture is predicted as that of the model plus, over the slots, the chosen
 candidate's less the original's.
@@ -105,13 +105,13 @@ def latency_table(
 ) -> LatencyTable:
     """Measure a model and the candidates for its slots.
 
-    A slot's time is that of its convs and of the norms after them; what else stands between the convs of a chain
-    is left out.
+    A slot's time is that of its convs and of the norms after them. What else stands between the convs of a chain
+    is left out, which makes a narrowing cheaper than is told.
 
     Args:
         space: slots and candidates.
         model: the original; it is left as it is.
-        example_input: its batch size is the one that is timed.
+        example_input: is timed, in a batch of its size. Its values count: some operations are faster on zeros.
         devices: where, and in which precision.
         repeats: rounds that are timed.
         warm_up: rounds before them.
@@ -120,35 +120,38 @@ def latency_table(
     supernet = ready(Supernet(model, space), devices)
     watch = _Watch(supernet, devices.device)
     example = to_device_of(plain, example_input)
-    whole: list[_Span] = []
-    taken: dict[tuple[int, int], list[list[_Span]]] = defaultdict(list)
+    whole: list[float] = []
+    times: dict[tuple[int, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
         for network in (plain, supernet.model):
             stack.enter_context(as_found(network, training=False))
         stack.enter_context(devices.autocast())
-        for done in range(warm_up + repeats):
-            if done == warm_up:
-                whole.clear()
-                taken.clear()
+        call(supernet.model, fresh(example))  # the original's outputs are kept
+        watch.take()
+        for turn in range(warm_up + repeats):
             start = moment(devices.device)
             call(plain, fresh(example))
-            whole.append((start, moment(devices.device)))
+            end = moment(devices.device)
+            passes = []
             for shift in range(max(map(len, space.candidates), default=0)):
-                supernet.select(tuple((shift + s) % len(c) for s, c in enumerate(space.candidates)))
+                supernet.select(
+                    tuple((shift + s) % len(names) for s, names in enumerate(space.candidates))
+                )
                 call(supernet.model, fresh(example))
-                for place, spans in zip(enumerate(supernet.vector), watch.taken(), strict=True):
-                    taken[place].append(spans)
-    if devices.device.type == "cuda":
-        torch.cuda.synchronize(devices.device)
-
-    def latency(rounds: list[list[_Span]]) -> Latency:
-        return Latency.of([sum(between(*span) for span in spans) for spans in rounds])
-
+                passes.append((supernet.vector, watch.take()))
+            if devices.device.type == "cuda":
+                torch.cuda.synchronize(devices.device)
+            if turn < warm_up:
+                continue
+            whole.append(between(start, end))
+            for vector, spans in passes:
+                for place, each in zip(enumerate(vector), spans, strict=True):
+                    times[place].append(sum(between(*span) for span in each))
     return LatencyTable(
         conditions=conditions_of(devices, example_input),
-        model=latency([[span] for span in whole]),
+        model=Latency.of(whole),
         slots={
-            slot.name: {name: latency(taken[s, k]) for k, name in enumerate(names)}
+            slot.name: {name: Latency.of(times[s, k]) for k, name in enumerate(names)}
             for s, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True))
         },
     )
@@ -159,26 +162,37 @@ _Span = tuple[Any, Any]
 
 
 class _Watch:
-    """Takes the moments at which the mixed operations of each slot begin and end."""
+    """Takes the moments at which the mixed operations of each slot begin and end.
+
+    The first pass has to be the original's: what each slot gives then is given in its place ever after.
+    """
 
     def __init__(self, supernet: Supernet, device: torch.device) -> None:
         self.device = device
         self.spans: list[list[_Span]] = [[] for _ in supernet.space.slots]
+        self.given: dict[int, torch.Tensor] = {}
         self.began: Any = None
         for s, slot in enumerate(supernet.space.slots):
-            for site in slot.sites:
-                for name in filter(None, (site.conv, site.norm)):
-                    mixed = supernet.mixed(name)
-                    mixed.register_forward_pre_hook(self._begin)
-                    mixed.register_forward_hook(partial(self._end, s))
+            names = [name for site in slot.sites for name in (site.conv, site.norm) if name]
+            for name in names:
+                mixed = supernet.mixed(name)
+                mixed.register_forward_pre_hook(self._begin)
+                mixed.register_forward_hook(partial(self._end, s, name == names[-1]))
 
     def _begin(self, *_: Any) -> None:
         self.began = moment(self.device)
 
-    def _end(self, slot: int, *_: Any) -> None:
+    def _end(
+        self, slot: int, last: bool, _module: nn.Module, _args: Any, output: torch.Tensor
+    ) -> torch.Tensor:
         self.spans[slot].append((self.began, moment(self.device)))
+        if not last:
+            return output
+        if slot not in self.given:
+            self.given[slot] = output.clone()
+        return self.given[slot].clone()  # the network may write into it
 
-    def taken(self) -> list[list[_Span]]:
+    def take(self) -> list[list[_Span]]:
         """Return the spans of each slot since the last time."""
         spans, self.spans = self.spans, [[] for _ in self.spans]
         return spans

@@ -183,7 +183,7 @@ class MilpStrategy:
 
 
 class _Program:
-    """Binary variables for each candidate of each slot and for each pair; the best first."""
+    """A binary variable for each candidate of each slot, and for each pair one that follows from those of its swaps."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class _Program:
             return [[]]
         rows = []
         for costs, base, limit in self.feasible.resources():
-            # In units of the limit, since a solver's tolerance is absolute.
+            # In units of the limit, for the solver's tolerance.
             row = {
                 self.column[s, k]: cost / limit
                 for s, each in enumerate(costs)
@@ -267,12 +267,13 @@ class _Program:
         for i, (row, _, _) in enumerate(rows):
             for column, factor in row.items():
                 matrix[i, column] = factor
+        scale = np.abs(self.value).max(initial=0.0) or 1.0  # a solver's tolerance is absolute
         solved = milp(
-            -self.value,
+            -self.value / scale,
             constraints=LinearConstraint(
                 matrix.tocsr(), [low for _, low, _ in rows], [high for _, _, high in rows]
             ),
-            # A pair's variable is whole where those of its swaps are.
+            # In a best solution a pair's variable is whole, since those of its swaps are.
             integrality=np.arange(self.width) < len(self.column),
             bounds=Bounds(0, 1),
         )
@@ -282,4 +283,4 @@ class _Program:
             max(range(size), key=lambda k, s=s: float(solved.x[self.column[s, k]]))  # type: ignore[misc]
             for s, size in enumerate(self.sizes)
         )
-        return -float(solved.fun), vector
+        return -float(solved.fun) * scale, vector

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -42,6 +43,35 @@ def test_each_candidate_is_timed_in_its_slot_beside_the_model_which_stays_as_it_
     assert all(m.training for m in model.modules())
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class Crops(nn.Module):
+    """Reads those places alone that the body finds bright, as a detector does; writes in place."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.body, self.head = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        nn.init.constant_(self.body.bias, 100)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.body(self.stem(x))
+        x -= 50
+        crops = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 1, 4, 5).reshape(-1, 8, 4, 4)
+        bright = crops[crops.mean((1, 2, 3)) > 0]
+        self.seen.append(len(bright))
+        return self.head(bright)
+
+
+def test_each_slot_is_given_what_the_original_gives_whatever_stands_before_it() -> None:
+    model, x = Crops(), images(2, size=16)
+    space = search_space(model, x, candidates=["depthwise3x3", "avgpool3x3"])
+    assert {"body", "head"} <= {slot.name for slot in space.slots}
+    Crops.seen.clear()
+    latency_table(space, model, x, devices=Devices.choose("cpu"), repeats=2, warm_up=1)
+    assert set(Crops.seen) == {2 * 4 * 4}
 
 
 def test_a_block_costs_what_its_convs_cost() -> None:
@@ -125,8 +155,8 @@ devices = Devices.choose("cpu", "bf16")
 table = latency_table(space, model, x, devices=devices)
 assert table.conditions.precision == "bf16"
 assert set(seen) == {{torch.bfloat16}}, set(seen)
-passes = 18 * (1 + 6)
-assert given.count(torch.float32) == passes, given.count(torch.float32)  # the stem alone
+passes = 1 + 18 * (1 + 6)
+assert given.count(torch.float32) == passes  # in each the stem alone
 assert not model.stem.weight.requires_grad
 assert model.stem.weight.dtype == torch.float32
 """
