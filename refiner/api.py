@@ -16,6 +16,7 @@ from refiner.distillation import distill as warm_up
 from refiner.errors import ConfigError
 from refiner.evaluation import length, run_tests
 from refiner.inputs import first_sample, to_json
+from refiner.latency_check import within_latency
 from refiner.latency_table import LatencyTable, latency_table
 from refiner.loaders import example_of, mixed, split_loader
 from refiner.progress import Progress
@@ -161,7 +162,8 @@ def refine(
     folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
     with dropped_on_error(folder if devices.is_main else None):
         one, latencies = first_sample(example), None
-        if any(budget.resource == "latency" for budget in budgets):
+        timed = next((budget for budget in budgets if budget.resource == "latency"), None)
+        if timed is not None:
             latencies = _latencies(space, model, one, devices, folder)
         space, feasible = within_budgets(budgets, model, space, one, latencies)
         proposer = make_strategy(
@@ -188,6 +190,11 @@ def refine(
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
+        if timed is not None:
+            found, over = within_latency(
+                found, timed, model, space, one, devices=devices, folder=folder
+            )
+            searching.result, notes = found, [*notes, *over]
     origin = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), origin)
 

@@ -240,9 +240,10 @@ class Report:
         if self.finalists:
             lines += ["## Finalists", ""]
             alike = [likeness for _, _, likeness in self.finalists if likeness is not None]
-            by = "the most alike to the original" if alike else "the first"
+            by = "likeness to the original" if alike else self.metric
             lines += [
-                f"Scored in the supernet on the whole validation part; {by} was taken.",
+                f"Scored in the supernet on the whole validation part; the first was taken, by {by}"
+                + (" and milliseconds as measured." if self.latency_predicted else "."),
                 "",
             ]
             lines += markdown_table(

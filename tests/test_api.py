@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner import api
+from refiner import api, latency_check
 from refiner.errors import ConfigError, DataError, RunError
 from refiner.latency import Conditions, Latency
 from refiner.latency_table import LatencyTable
@@ -133,6 +133,11 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
         )
 
     monkeypatch.setattr(api, "latency_table", measure)
+    monkeypatch.setattr(
+        latency_check,
+        "network_latencies",
+        lambda *_args, **_options: [Latency(median=ms, noise=0.1) for ms in (10.0, 7.0)],
+    )
     options = {"budget": "latency=80%"}
     whole = small(out=tmp_path / "whole", **options)
     assert (whole.search, measured) == (small(**options).search, [1, 1])  # with no folder, too

@@ -78,7 +78,7 @@ FLOORS = [
     },
     {"budget", "strategies", "training", "verification", "distillation", "scoring"},
     {"search", "report", "exporting", "run_folder", "face_packs"},
-    {"result", "search_run", "search_notes", "face_pairs", "seeds"},
+    {"latency_check", "result", "search_run", "search_notes", "face_pairs", "seeds"},
     {"controls", "architecture_training"},
     {"api"},
 ]
