@@ -92,9 +92,9 @@ def refine(
         allow_larger: admit candidates with more parameters than the original.
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
-            ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision, as
-            predicted from its candidates' times, which are measured once for a run), or several. None is
-            exceeded, and one of them is used up as far as the space allows.
+            ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision; the search goes by
+            its candidates' times, and the finalists are measured, :mod:`refiner.latency_check`), or several.
+            None is exceeded, and one of them is used up as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are and rewards likeness to
             the original's outputs (:class:`refiner.teacher.Likeness`), and the refined model keeps them.
