@@ -94,7 +94,8 @@ def refine(
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
             ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision; the search goes by
             its candidates' times, and the finalists are measured, :mod:`refiner.latency_check`), or several.
-            None is exceeded, and one of them is used up as far as the space allows.
+            None is exceeded, or a note says that no finalist keeps to the milliseconds; and one of them is used up
+            as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are and rewards likeness to
             the original's outputs (:class:`refiner.teacher.Likeness`), and the refined model keeps them.
@@ -190,15 +191,21 @@ def refine(
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
+        over: list[str] = []
         if timed is not None:
             found, over = within_latency(
-                found, timed, model, space, one, devices=devices, folder=folder
+                found, timed, model, supernet.emit, one, devices=devices, folder=folder
             )
-            searching.result, notes = found, [*notes, *over]
+            for note in over:
+                listener.note(note)
     origin = {**(provenance or {}), "example_input": to_json(example)}
     architecture = with_model(space.architecture(found.best.vector), origin)
 
-    notes = [*notes, *search_notes(searching, model, distilled=distill is not None)]
+    notes = [
+        *notes,
+        *over,
+        *search_notes(searching, model, found.best.vector, distilled=distill is not None),
+    ]
     training = train is not None and train.epochs > 0
     spent = str(searching.account)
 

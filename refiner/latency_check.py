@@ -4,72 +4,87 @@ The finalists of a search are rewritten and measured, best first and each in tur
 one keeps to the budget.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
+from refiner.architecture import Vector
 from refiner.budget import Budget
 from refiner.devices import Devices
+from refiner.errors import RunError, one_line
 from refiner.latency import Latency, network_latencies
-from refiner.rewriting import rewrite
 from refiner.run_folder import RunFolder
 from refiner.search import SearchResult
-from refiner.space import SearchSpace
 
 
 def within_latency(
     found: SearchResult,
     budget: Budget,
     model: nn.Module,
-    space: SearchSpace,
+    emit: Callable[[Vector], nn.Module],
     example_input: Any,
     *,
     devices: Devices,
     folder: RunFolder | None,
 ) -> tuple[SearchResult, list[str]]:
-    """Return a search's result with the best finalist that keeps to a budget as measured, and lines for the report.
+    """Return a search's result without the finalists that go over a budget as measured, and lines for the report.
 
-    Where none keeps to it, the one that comes nearest is the best, and a line says so. It is measured once for a
+    Where none keeps to it, the one that comes nearest is left, and a line says so. It is measured once for a
     run, by the main process, and kept in its folder.
 
     Args:
         found: how the search ended.
         budget: of latency.
         model: the original.
-        space: what was searched.
+        emit: returns an architecture as a network.
         example_input: is timed.
         devices: where, and in which precision.
         folder: of the run; None for a run without.
+
+    Raises:
+        RunError: what the folder keeps is no such measurement.
     """
 
     def measured() -> dict[str, Any]:
-        finalists = []
+        taken = []
         for finalist in found.finalists:
-            network = rewrite(model, space.architecture(finalist.vector))
-            before, after = network_latencies([model, network], example_input, devices=devices)
+            before, after = network_latencies(
+                [model, emit(finalist.vector)], example_input, devices=devices
+            )
             limit = budget.most(before.median)
-            finalists.append({"median": after.median, "noise": after.noise, "limit": limit})
-            if _used(finalists[-1]) <= 1:
+            times = {"median": after.median, "noise": after.noise, "limit": limit}
+            taken.append({"vector": list(finalist.vector), **times})
+            if _used(taken[-1]) <= 1:
                 break
-        return {"finalists": finalists}
+        return {"finalists": taken}
 
-    taken = devices.from_main(
+    document = devices.from_main(
         lambda: measured() if folder is None else folder.kept_json("latency_check.json", measured)
-    )["finalists"]
-    index = min(range(len(taken)), key=lambda i: _used(taken[i]))
-    finalists = list(found.finalists)
-    best = finalists.pop(index)
-    time = Latency(median=taken[index]["median"], noise=taken[index]["noise"])
-    told = f"{time} as measured, where {budget} allows {taken[index]['limit']:.2f} ms"
-    if _used(taken[index]) > 1:
+    )
+    try:
+        used = {tuple(each["vector"]): _used(each) for each in document["finalists"]}
+        nearest = min(document["finalists"], key=_used)
+        time = Latency(median=nearest["median"], noise=nearest["noise"])
+        best = next(f for f in found.finalists if f.vector == tuple(nearest["vector"]))
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise RunError(
+            f"latency_check.json is damaged, or of another run: {one_line(error)}. Remove it, and what it "
+            "holds is measured again."
+        ) from error
+    over = [f for f in found.finalists if used.get(f.vector, 0.0) > 1 and f is not best]
+    told = f"{time} as measured, and {budget} allows {nearest['limit']:.2f} ms, noise counted in"
+    notes = []
+    if _used(nearest) > 1:
         notes = [f"no finalist keeps to the budget: the one that comes nearest takes {told}"]
-    elif index:
-        notes = [f"this finalist takes {told}; better ones, {index} of them, do not keep to it"]
-    else:
-        notes = []
-    return SearchResult(best=best, finalists=(best, *finalists)), notes
+    elif over:
+        notes = [
+            f"the refined model takes {told}; finalists that go over it and are left out: {len(over)}"
+        ]
+    left = (best, *(f for f in found.finalists if f is not best and f not in over))
+    return SearchResult(best=best, finalists=left), notes
 
 
-def _used(taken: dict[str, float]) -> float:
-    """Return which share of its limit a network takes, its noise counted in, so that it is kept to when measured again."""
-    return (taken["median"] + taken["noise"]) / taken["limit"]
+def _used(taken: dict[str, Any]) -> float:
+    """Return which share of its limit a network takes, its noise counted in."""
+    return float((taken["median"] + taken["noise"]) / taken["limit"])

@@ -223,7 +223,8 @@ class Report:
         if self.controls:
             lines += ["## Controls", ""]
             lines += [
-                f"{self.verdict()} Random search was told as many scores; all keep to the budgets.",
+                f"{self.verdict()} Random search was told as many scores; all keep to the budgets"
+                + (" (of milliseconds, as predicted)." if self.latency_predicted else "."),
                 "",
             ]
             ahead = self.control_ahead()

@@ -1,6 +1,7 @@
 """A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
 
-config.json  latency.json  controls.json  metrics.jsonl  checkpoint/{search,baseline,refined,random,uniform}.pt
+config.json  latency.json  latency_check.json  controls.json  metrics.jsonl
+checkpoint/{search,baseline,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from refiner.architecture import Vector
 from refiner.evaluation import evaluate
 from refiner.feasible import LEAST_USED
 from refiner.randomness import derive_seed, seeded
@@ -10,11 +11,12 @@ from refiner.strategy_milp import MilpStrategy
 from refiner.surgery import copied
 
 
-def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[str]:
+def search_notes(search: Search, model: nn.Module, taken: Vector, *, distilled: bool) -> list[str]:
     """Return lines for a report.
 
     Args:
         search: that has ended.
+        taken: the finalist that was, which need not be the best.
         model: the original; where it was ``distilled`` it was trained, and its score is told.
         distilled: whether the candidates learned from it.
     """
@@ -28,7 +30,8 @@ def search_notes(search: Search, model: nn.Module, *, distilled: bool) -> list[s
         )
     if search.feasible is not None and search.result is not None:
         best, *others = (search.feasible.used(each.vector) for each in search.result.finalists)
-        if best < LEAST_USED and best < max(others, default=0.0):
+        first = search.result.best.vector == taken
+        if first and best < LEAST_USED and best < max(others, default=0.0):
             notes.append(
                 f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one came out best"
             )

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,44 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
     with pytest.raises(ConfigError, match="out of reach"):
         small(out=tmp_path / "none", budget="latency=10%")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, monkeypatch) -> None:
+    def table(space, model, example_input, *, devices):
+        return LatencyTable(
+            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+            model=Latency(median=10.0, noise=0.1),
+            slots={
+                slot.name: {name: Latency(median=2.0 - 0.2 * k, noise=0) for k, name in enumerate(names)}
+                for slot, names in zip(space.slots, space.candidates, strict=True)
+            },
+        )  # fmt: skip
+
+    takes = iter([8.5, 7.0])
+    monkeypatch.setattr(api, "latency_table", table)
+    monkeypatch.setattr(
+        latency_check,
+        "network_latencies",
+        lambda *_args, **_options: [
+            Latency(median=10.0, noise=0.1),
+            Latency(median=next(takes), noise=0.1),
+        ],
+    )
+    options = {"budget": "latency=80%", "train": refiner.TrainConfig(epochs=1, lr_max=0.05)}
+    options |= {
+        "out": tmp_path / "run",
+        "distill": refiner.DistillConfig(steps=1),
+        "controls": True,
+    }
+    options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, tells=1, samples=4)}
+    with pytest.raises(Stop):
+        small(progress=StopAfter("train refined", 0), **options)
+    first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["finalists"]
+    result = small(resume=True, **options)
+    assert list(result.architecture.vector) == second["vector"]
+    assert tuple(first["vector"]) not in [f.vector for f in result.search.finalists]
+    assert any("left out: 1" in note for note in result.report.notes)
+    assert list(takes) == []
 
 
 def test_the_winner_is_chosen_once_and_kept(tmp_path, monkeypatch) -> None:

@@ -1,10 +1,9 @@
 import pytest
-from models import TinyResNet, images
 
-import refiner
 from refiner import latency_check
 from refiner.budget import parse_budgets
 from refiner.devices import Devices
+from refiner.errors import RunError
 from refiner.latency import Latency
 from refiner.latency_check import within_latency
 from refiner.run_folder import RunFolder
@@ -22,41 +21,37 @@ def checked(monkeypatch):
         waiting = list(takes)
 
         def measured(networks, _example, *, devices):
-            assert len(networks) == 2
+            assert networks == ["original", VECTORS[len(takes) - len(waiting)]]
             return [Latency(median=10.0, noise=0.1), Latency(median=waiting.pop(0), noise=noise)]
 
         monkeypatch.setattr(latency_check, "network_latencies", measured)
-        model, x = TinyResNet(), images(1)
-        space = refiner.search_space(model, x, candidates=["depthwise3x3"])
         finalists = tuple(Scored(vector=v, score=0.9 - i / 10) for i, v in enumerate(VECTORS))
         found, notes = within_latency(
-            SearchResult(best=finalists[0], finalists=finalists),
-            parse_budgets(budget)[0], model, space, x,
-            devices=Devices.choose("cpu"), folder=folder,
+            SearchResult(best=finalists[0], finalists=finalists), parse_budgets(budget)[0],
+            "original", lambda vector: vector, None, devices=Devices.choose("cpu"), folder=folder,
         )  # fmt: skip
         assert found.best == found.finalists[0]
-        assert {f.vector for f in found.finalists} == set(VECTORS)
-        return found.best.vector, notes, len(takes) - len(waiting)
+        return [f.vector for f in found.finalists], notes, len(takes) - len(waiting)
 
     return check
 
 
 def test_the_best_that_keeps_to_it_is_taken_and_no_more_are_measured(checked) -> None:
-    assert checked("latency=80%", [7.8, 1.0, 1.0]) == (VECTORS[0], [], 1)
-    vector, [note], count = checked("latency=80%", [8.2, 7.5, 1.0])
-    assert (vector, count) == (VECTORS[1], 2)
-    assert note.startswith("this finalist takes 7.50 ± 0.10 ms as measured, where latency=80%")
-    assert "8.00 ms; better ones, 1 of them" in note
+    assert checked("latency=80%", [7.8, 1.0, 1.0]) == (VECTORS, [], 1)
+    left, [note], count = checked("latency=80%", [8.2, 7.5, 1.0])
+    assert (left, count) == (VECTORS[1:], 2)
+    assert note.startswith("the refined model takes 7.50 ± 0.10 ms as measured, and latency=80%")
+    assert note.endswith("8.00 ms, noise counted in; finalists that go over it and are left out: 1")
 
 
 def test_noise_is_counted_in_and_milliseconds_are_as_given(checked) -> None:
-    assert checked("latency=80%", [7.95, 7.8, 1.0])[0] == VECTORS[1]
-    assert checked("latency=5ms", [5.0, 4.9, 1.0], noise=0.05)[0] == VECTORS[1]
+    assert checked("latency=80%", [7.95, 7.8, 1.0])[0] == VECTORS[1:]
+    assert checked("latency=5ms", [5.0, 4.9, 1.0], noise=0.05)[0] == VECTORS[1:]
 
 
-def test_where_none_keeps_to_it_the_nearest_is_taken_and_said_so(checked) -> None:
-    vector, [note], count = checked("latency=5ms", [7.0, 5.5, 6.0])
-    assert (vector, count) == (VECTORS[1], 3)
+def test_where_none_keeps_to_it_the_nearest_is_left_and_said_so(checked) -> None:
+    left, [note], count = checked("latency=5ms", [7.0, 5.5, 6.0])
+    assert (left, count) == ([VECTORS[1]], 3)
     assert note.startswith("no finalist keeps to the budget: the one that comes nearest takes 5.50")
 
 
@@ -66,3 +61,7 @@ def test_what_was_measured_is_kept_for_a_run_that_goes_on(checked, tmp_path) -> 
     again = checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)
     assert again[:2] == first[:2]
     assert again[2] == 0
+    for damaged in ({}, {"finalists": []}, {"finalists": [{"vector": [9]}]}):
+        folder.write_json("latency_check.json", damaged)
+        with pytest.raises(RunError, match=r"latency_check\.json is damaged"):
+            checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)

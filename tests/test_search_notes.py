@@ -32,13 +32,13 @@ def ended(strategy: str, samples: int, teacher: bool) -> tuple[Search, TinyResNe
 
 def test_of_a_search_from_scratch_there_is_nothing_to_tell() -> None:
     search, model = ended("random", 2, teacher=False)
-    assert search_notes(search, model, distilled=False) == []
+    assert search_notes(search, model, search.result.best.vector, distilled=False) == []
 
 
 def test_a_distilled_search_tells_the_score_of_the_original_and_what_rewards_are() -> None:
     search, model = ended("random", 2, teacher=True)
     state = torch.get_rng_state()
-    given, rewards = search_notes(search, model, distilled=True)
+    given, rewards = search_notes(search, model, search.result.best.vector, distilled=True)
     assert torch.equal(torch.get_rng_state(), state)
     score = evaluate(model, batches(2, seed=1), Classification(), Devices.choose("cpu"))
     assert given.startswith(f"the original as it was given: accuracy {score:.4f}; with norm ")
@@ -52,7 +52,7 @@ def test_a_distilled_search_tells_the_score_of_the_original_and_what_rewards_are
 @pytest.mark.parametrize(("samples", "short"), [(3, True), (60, False)])
 def test_milp_tells_where_it_had_too_few_scores(samples: int, short: bool) -> None:
     search, model = ended("milp", samples, teacher=False)
-    notes = search_notes(search, model, distilled=False)
+    notes = search_notes(search, model, search.result.best.vector, distilled=False)
     swaps = sum(len(names) - 1 for names in search.supernet.candidates)
     assert swaps < 60
     expected = f"milp is told {samples} scores, too few for each of its {swaps} single swaps"
