@@ -31,7 +31,7 @@ from refiner.result import (
     write_result,
 )
 from refiner.rewriting import rewrite
-from refiner.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.run_folder import RunFolder, dropped_on_error, made_once, open_or_create
 from refiner.scoring import Scored
 from refiner.search import Search, SearchConfig
 from refiner.search_notes import search_notes, too_few_scores
@@ -276,11 +276,7 @@ def _latencies(
     def measured() -> dict[str, Any]:
         return latency_table(space, model, example_input, devices=devices).to_json()
 
-    return LatencyTable.from_json(
-        devices.from_main(
-            lambda: measured() if folder is None else folder.kept_json("latency.json", measured)
-        )
-    )
+    return LatencyTable.from_json(made_once(folder, "latency.json", measured, devices))
 
 
 def _train_alike(

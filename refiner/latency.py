@@ -10,10 +10,9 @@ torch's inference mode it would cast them in each pass).
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -126,25 +125,13 @@ def _passes_of(
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(as_found(model, training=False))
-        calls = [partial(_forward, model, example) for model in models]
-        return _in_turn(calls, device, repeats, warm_up)
-
-
-def _forward(model: nn.Module, example: Any) -> None:
-    call(model, fresh(example))
-
-
-def _in_turn(
-    calls: Sequence[Callable[[], Any]], device: torch.device, repeats: int, warm_up: int
-) -> list[Latency]:
-    """Return the latency of each of several calls."""
-    rounds = []
-    for _ in range(warm_up + repeats):
-        moments = [moment(device)]
-        for run in calls:
-            run()
-            moments.append(moment(device))
-        rounds.append(moments)
+        rounds = []
+        for _ in range(warm_up + repeats):
+            moments = [moment(device)]
+            for model in models:
+                call(model, fresh(example))
+                moments.append(moment(device))
+            rounds.append(moments)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     timed = [[between(*pair) for pair in pairwise(moments)] for moments in rounds[warm_up:]]

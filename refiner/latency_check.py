@@ -1,7 +1,7 @@
 """A budget of milliseconds, kept to as measured: a prediction is off by some percent.
 
-The finalists of a search are rewritten and measured, best first and each in turn with the original, until
-one keeps to the budget.
+The finalists of a search are measured, best first and each in turn with the original, until one keeps to
+the budget.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from refiner.budget import Budget
 from refiner.devices import Devices
 from refiner.errors import RunError, one_line
 from refiner.latency import Latency, network_latencies
-from refiner.run_folder import RunFolder
+from refiner.run_folder import RunFolder, made_once
 from refiner.search import SearchResult
 
 
@@ -59,9 +59,7 @@ def within_latency(
                 break
         return {"finalists": taken}
 
-    document = devices.from_main(
-        lambda: measured() if folder is None else folder.kept_json("latency_check.json", measured)
-    )
+    document = made_once(folder, "latency_check.json", measured, devices)
     try:
         used = {tuple(each["vector"]): _used(each) for each in document["finalists"]}
         nearest = min(document["finalists"], key=_used)

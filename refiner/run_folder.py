@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from refiner.devices import Devices
 from refiner.errors import ConfigError, RunError, one_line
 from refiner.files import put_in_place, write_text
 
@@ -107,12 +108,6 @@ class RunFolder:
     def holds(self, name: str) -> bool:
         """Return whether the folder holds a file of that name."""
         return (self.path / name).exists()
-
-    def kept_json(self, name: str, make: Callable[[], Any]) -> dict[str, Any]:
-        """Return a JSON document of the folder; where there is none, ``make`` gives it and it is kept."""
-        if not self.holds(name):
-            self.write_json(name, make())
-        return self.read_json(name)
 
     def record(self, record: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
@@ -212,6 +207,21 @@ def open_or_create(
                 f"{value} here. Resume with the same, or begin a new run."
             )
     return folder
+
+
+def made_once(
+    folder: RunFolder | None, name: str, make: Callable[[], dict[str, Any]], devices: Devices
+) -> dict[str, Any]:
+    """Return a JSON document that the main process makes once for a run; its folder, if it has one, keeps it."""
+
+    def kept() -> dict[str, Any]:
+        if folder is None:
+            return make()
+        if not folder.holds(name):
+            folder.write_json(name, make())
+        return folder.read_json(name)
+
+    return devices.from_main(kept)
 
 
 @contextmanager

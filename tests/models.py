@@ -1,12 +1,16 @@
 """Tiny networks that the tests share."""
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from refiner.latency import Conditions, Latency
+from refiner.latency_table import LatencyTable
 from refiner.macro import MacroSpace
+from refiner.space import SearchSpace
 from refiner.task import Classification
 
 
@@ -132,6 +136,18 @@ class RandomNet(nn.Module):
             else:
                 values.append(module(values[a]))
         return self.head(torch.cat([v.mean((2, 3)) for v in values], 1))
+
+
+def latencies(space: SearchSpace, model: float, of: Callable[[str, int], float]) -> LatencyTable:
+    """Return a table without noise in which a candidate takes ``of(name, index)`` milliseconds."""
+    return LatencyTable(
+        conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+        model=Latency(median=model, noise=0.0),
+        slots={
+            slot.name: {n: Latency(median=of(n, k), noise=0.0) for k, n in enumerate(names)}
+            for slot, names in zip(space.slots, space.candidates, strict=True)
+        },
+    )
 
 
 def images(count: int = 2, size: int = 8, channels: int = 3, seed: int = 0) -> torch.Tensor:

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import TinyResNet, UNet, batches, images
+from models import TinyResNet, UNet, batches, images, latencies
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
 from refiner import api, latency_check
 from refiner.errors import ConfigError, DataError, RunError
-from refiner.latency import Conditions, Latency
-from refiner.latency_table import LatencyTable
+from refiner.latency import Latency
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
@@ -124,14 +123,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
 
     def measure(space, model, example_input, *, devices):
         measured.append(example_input.shape[0])
-        return LatencyTable(
-            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
-            model=Latency(median=10.0, noise=0.1),
-            slots={
-                slot.name: {name: Latency(median=times[name], noise=0.0) for name in names}
-                for slot, names in zip(space.slots, space.candidates, strict=True)
-            },
-        )
+        return latencies(space, 10.0, lambda name, _: times[name])
 
     monkeypatch.setattr(api, "latency_table", measure)
     monkeypatch.setattr(
@@ -166,14 +158,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
 
 def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, monkeypatch) -> None:
     def table(space, model, example_input, *, devices):
-        return LatencyTable(
-            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
-            model=Latency(median=10.0, noise=0.1),
-            slots={
-                slot.name: {name: Latency(median=2.0 - 0.2 * k, noise=0) for k, name in enumerate(names)}
-                for slot, names in zip(space.slots, space.candidates, strict=True)
-            },
-        )  # fmt: skip
+        return latencies(space, 10.0, lambda _, k: 2.0 - 0.2 * k)
 
     takes = iter([8.5, 7.0])
     monkeypatch.setattr(api, "latency_table", table)

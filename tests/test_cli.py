@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from models import latencies
 from refiner.cli.app import app, main
 from safetensors.torch import load_file
 
@@ -491,19 +492,9 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
     from refiner import api
-    from refiner.latency import Conditions, Latency
-    from refiner.latency_table import LatencyTable
 
     def measured(space, model, example_input, *, devices):
-        times = [Latency(median=7.0 - k, noise=0.0) for k in range(6)]
-        return LatencyTable(
-            conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
-            model=Latency(median=16.0, noise=0.0),
-            slots={
-                slot.name: dict(zip(names, times, strict=False))
-                for slot, names in zip(space.slots, space.candidates, strict=True)
-            },
-        )
+        return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
     monkeypatch.setattr(api, "latency_table", measured)
     run = [net, *SMALL, "--train-epochs", "0", "--budget", "latency=90%", "--out", "run"]

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from refiner.devices import Devices
 from refiner.errors import RunError
-from refiner.run_folder import RunFolder, check_free, dropped_on_error, open_or_create
+from refiner.run_folder import RunFolder, check_free, dropped_on_error, made_once, open_or_create
 
 
 def test_a_new_folder_holds_its_config_and_nothing_is_written_over(tmp_path) -> None:
@@ -28,8 +29,10 @@ def test_no_partial_file_is_left(tmp_path) -> None:
 
 def test_what_is_kept_is_made_once(tmp_path) -> None:
     folder = RunFolder.create(tmp_path / "run", {})
-    assert folder.kept_json("latency.json", lambda: {"model": 1.1}) == {"model": 1.1}
-    assert RunFolder.open(tmp_path / "run").kept_json("latency.json", dict) == {"model": 1.1}
+    devices, made = Devices.choose("cpu"), {"model": 1.1}
+    assert made_once(folder, "latency.json", lambda: made, devices) == made
+    assert made_once(RunFolder.open(tmp_path / "run"), "latency.json", dict, devices) == made
+    assert made_once(None, "latency.json", dict, devices) == {}
     folder.drop_if_nothing_is_done()
     assert not folder.path.exists()
 
