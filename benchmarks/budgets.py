@@ -24,14 +24,14 @@ import timm
 import torch
 
 import refiner
-from refiner.budget import parse_budgets, within_budgets
-from refiner.cost import measure_cost, slot_costs
-from refiner.devices import Devices
-from refiner.errors import ConfigError
-from refiner.latency import measure_latency, network_latencies
-from refiner.latency_table import latency_table
-from refiner.slots import GRANULARITIES
-from refiner.strategies import make_strategy
+from refiner.core.errors import ConfigError
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.cost.costs import measure_cost, slot_costs
+from refiner.cost.latency import measure_latency, network_latencies
+from refiner.cost.latency_table import latency_table
+from refiner.graph.slots import GRANULARITIES
+from refiner.search.strategies import make_strategy
+from refiner.training.devices import Devices
 
 MODELS = (
     ("resnet18", "conv", 64),

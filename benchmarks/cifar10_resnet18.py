@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 import refiner
-from refiner.progress import Lines
+from refiner.core.progress import Lines
 
 
 class OutOfTimeError(Exception):

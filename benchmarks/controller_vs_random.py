@@ -12,8 +12,8 @@ import statistics
 
 import torch
 
-from refiner.strategy_controller import ControllerConfig, ControllerStrategy
-from refiner.strategy_random import RandomStrategy
+from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
+from refiner.search.random_search import RandomStrategy
 
 SLOTS, CANDIDATES, NOISE, SPREAD = 16, 4, 0.03, 0.01
 

@@ -36,14 +36,14 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import refiner
-from refiner.errors import ModelError
-from refiner.exporting import FORMATS, export
-from refiner.inputs import call, tensors_in
-from refiner.layers import is_conv
-from refiner.models import ModelSpec
-from refiner.randomness import seeded
-from refiner.surgery import copied
-from refiner.trace_check import as_found, fresh, same
+from refiner.core.errors import ModelError
+from refiner.core.inputs import call, tensors_in
+from refiner.core.layers import is_conv
+from refiner.core.models import ModelSpec
+from refiner.core.randomness import seeded
+from refiner.core.surgery import copied
+from refiner.exports.exporting import FORMATS, export
+from refiner.graph.trace_check import as_found, fresh, same
 
 SECONDS = 300
 """For each step of one model."""

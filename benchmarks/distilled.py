@@ -19,19 +19,19 @@ import torch
 from refiner.recipes import resnet20
 
 import refiner
-from refiner.account import Account
-from refiner.budget import parse_budgets, within_budgets
-from refiner.devices import PRECISIONS, Devices
-from refiner.distillation import DistillConfig, distill
-from refiner.evaluation import evaluate, recalibrate
-from refiner.models import load_weights
-from refiner.randomness import seeded
-from refiner.slots import GRANULARITIES
-from refiner.strategy_milp import MilpStrategy
-from refiner.strategy_random import RandomStrategy
-from refiner.supernet import Supernet
-from refiner.task import Classification
-from refiner.tensor_loader import TensorLoader
+from refiner.core.models import load_weights
+from refiner.core.randomness import seeded
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.data.tensor_loader import TensorLoader
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.graph.slots import GRANULARITIES
+from refiner.search.milp import MilpStrategy
+from refiner.search.random_search import RandomStrategy
+from refiner.space.supernet import Supernet
+from refiner.training.devices import PRECISIONS, Devices
+from refiner.training.evaluation import evaluate, recalibrate
+from refiner.training.task import Classification
+from refiner.training.usage import Account
 
 
 def part(loader: TensorLoader, chosen: torch.Tensor) -> TensorLoader:

@@ -25,17 +25,17 @@ from rank_correlation import RESAMPLES, interval, tau
 from refiner.recipes import resnet20
 
 import refiner
-from refiner.budget import parse_budgets, within_budgets
-from refiner.devices import Devices
-from refiner.distillation import DistillConfig, distill
-from refiner.evaluation import evaluate, recalibrate
-from refiner.randomness import seeded
-from refiner.search import Search, SearchConfig
-from refiner.strategy_random import RandomStrategy
-from refiner.supernet import Supernet
-from refiner.task import Classification, Task
-from refiner.teacher import Likeness, WithTeacher
-from refiner.training import TrainConfig, train
+from refiner.core.randomness import seeded
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.search.random_search import RandomStrategy
+from refiner.search.search import Search, SearchConfig
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, recalibrate
+from refiner.training.loop import TrainConfig, train
+from refiner.training.task import Classification, Task
+from refiner.training.teacher import Likeness, WithTeacher
 
 
 def main() -> None:

@@ -47,24 +47,24 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 import refiner
-from refiner.account import Account
-from refiner.budget import parse_budgets, within_budgets
-from refiner.cost import measure_cost
-from refiner.devices import PRECISIONS, Devices
-from refiner.distillation import DistillConfig, distill
-from refiner.evaluation import evaluate, recalibrate
-from refiner.latency import measure_latency
-from refiner.loaders import mixed
-from refiner.randomness import seeded
-from refiner.search import Search, SearchConfig
-from refiner.space import SearchSpace
-from refiner.strategies import STEADY, make_strategy
-from refiner.supernet import Supernet
-from refiner.surgery import copied
-from refiner.task import Classification
-from refiner.teacher import WithTeacher
-from refiner.tensor_loader import TensorLoader
-from refiner.training import TrainConfig, train
+from refiner.core.randomness import seeded
+from refiner.core.surgery import copied
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.cost.costs import measure_cost
+from refiner.cost.latency import measure_latency
+from refiner.data.loaders import mixed
+from refiner.data.tensor_loader import TensorLoader
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.search.search import Search, SearchConfig
+from refiner.search.strategies import STEADY, make_strategy
+from refiner.space.search_space import SearchSpace
+from refiner.space.supernet import Supernet
+from refiner.training.devices import PRECISIONS, Devices
+from refiner.training.evaluation import evaluate, recalibrate
+from refiner.training.loop import TrainConfig, train
+from refiner.training.task import Classification
+from refiner.training.teacher import WithTeacher
+from refiner.training.usage import Account
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 HELD = 2000

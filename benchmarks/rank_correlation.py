@@ -39,15 +39,15 @@ from scipy.stats import kendalltau
 from torch import nn
 
 import refiner
-from refiner.architecture import Vector
-from refiner.devices import Devices
-from refiner.evaluation import evaluate, recalibrate
-from refiner.loaders import mixed
-from refiner.randomness import seeded
-from refiner.search import Search
-from refiner.strategy_controller import ControllerStrategy
-from refiner.task import checked_task
-from refiner.training import train
+from refiner.core.randomness import seeded
+from refiner.data.loaders import mixed
+from refiner.search.policy_gradient import ControllerStrategy
+from refiner.search.search import Search
+from refiner.space.architecture import Vector
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, recalibrate
+from refiner.training.loop import train
+from refiner.training.task import checked_task
 
 CHANNELS, UNITS, PIXELS = (16, 24, 32), 1, 16
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")

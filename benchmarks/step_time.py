@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import refiner
-from refiner.conv_spec import ConvSpec
-from refiner.operations import build_conv
-from refiner.strategy_random import RandomStrategy
+from refiner.graph.conv_spec import ConvSpec
+from refiner.search.random_search import RandomStrategy
+from refiner.space.operations import build_conv
 
 CASES = (0, 2, 6)
 """Candidates a slot; 0 is the plain model."""

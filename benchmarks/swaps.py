@@ -22,20 +22,20 @@ from distilled import arguments, part, trained_resnet20
 from rank_correlation import tau
 
 import refiner
-from refiner.budget import parse_budgets, within_budgets
-from refiner.devices import Devices
-from refiner.distillation import DistillConfig, distill
-from refiner.evaluation import evaluate, recalibrate
-from refiner.feasible import FeasibleSet
-from refiner.randomness import seeded
-from refiner.space import SearchSpace
-from refiner.strategies import make_strategy
-from refiner.strategy import Strategy
-from refiner.strategy_controller import ControllerConfig
-from refiner.strategy_random import RandomStrategy
-from refiner.supernet import Supernet
-from refiner.task import Classification
-from refiner.teacher import Likeness
+from refiner.core.randomness import seeded
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.cost.feasible import FeasibleSet
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.search.policy_gradient import ControllerConfig
+from refiner.search.random_search import RandomStrategy
+from refiner.search.strategies import make_strategy
+from refiner.search.strategy import Strategy
+from refiner.space.search_space import SearchSpace
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, recalibrate
+from refiner.training.task import Classification
+from refiner.training.teacher import Likeness
 
 TELLS, SAMPLES, FINALISTS, NOISE = 24, 5, 5, 0.05
 

@@ -15,8 +15,8 @@ import torch
 from distilled import arguments, trained_resnet20
 
 import refiner
-from refiner.distillation import DistillConfig
-from refiner.training import TrainConfig
+from refiner.distill.distillation import DistillConfig
+from refiner.training.loop import TrainConfig
 
 
 class Stopwatch:

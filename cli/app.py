@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from refiner import __version__
-from refiner.errors import RefinerError
+from refiner.core.errors import RefinerError
 
 from .option_types import (
     MODEL_FORMS,

@@ -10,17 +10,17 @@ from typing import Any
 from torch import nn
 
 import refiner
-from refiner.architecture import Architecture, Vector, with_model
-from refiner.budget import parse_budgets
-from refiner.devices import Devices
-from refiner.errors import ArchitectureError, ConfigError, RunError
-from refiner.inputs import first_sample, from_json, to_json
-from refiner.models import ModelSpec
-from refiner.pareto import front_from_json, pick
-from refiner.result import cost_report, write_result
-from refiner.run_folder import RunFolder, check_free
-from refiner.search_run import kept_network
-from refiner.space import SearchSpace, space_of
+from refiner.core.errors import ArchitectureError, ConfigError, RunError
+from refiner.core.inputs import first_sample, from_json, to_json
+from refiner.core.models import ModelSpec
+from refiner.cost.budget import parse_budgets
+from refiner.runs.result import cost_report, write_result
+from refiner.runs.run_folder import RunFolder, check_free
+from refiner.runs.search_run import kept_network
+from refiner.search.pareto import front_from_json, pick
+from refiner.space.architecture import Architecture, Vector, with_model
+from refiner.space.search_space import SearchSpace, space_of
+from refiner.training.devices import Devices
 
 from .example_input import example_input
 from .options import absolute, model_arguments, weights_file

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refiner.report import Report, milliseconds
-from refiner.run_folder import RunFolder
+from refiner.runs.report import Report, milliseconds
+from refiner.runs.run_folder import RunFolder
 
 from .screen import print_table
 

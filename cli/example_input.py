@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from refiner.data import load_data
-from refiner.errors import ConfigError, one_line
-from refiner.loaders import example_of
-from refiner.models import default_input_size, input_channels
+from refiner.core.errors import ConfigError, one_line
+from refiner.core.models import default_input_size, input_channels
+from refiner.data.datasets import load_data
+from refiner.data.loaders import example_of
 
 
 def example_input(model: nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:

@@ -8,16 +8,16 @@ from typing import Any, Self, TypeAlias, TypeVar
 
 from torch import nn
 
-from refiner.arcface import EMBEDDING_SIZE, arcface_for
-from refiner.data import load_data
-from refiner.errors import ConfigError, RunError, one_line
-from refiner.face_pairs import file_and_folder, find_pairs, pair_tests
-from refiner.loaders import Data, example_of
-from refiner.models import ModelSpec, input_channels
-from refiner.run_folder import RunFolder
-from refiner.task import TASKS, Task, checked_task, make_task
-from refiner.training import TrainConfig
-from refiner.user_code import load_function
+from refiner.core.errors import ConfigError, RunError, one_line
+from refiner.core.models import ModelSpec, input_channels
+from refiner.core.user_code import load_function
+from refiner.data.datasets import load_data
+from refiner.data.loaders import Data, example_of
+from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
+from refiner.faces.pairs import file_and_folder, find_pairs, pair_tests
+from refiner.runs.run_folder import RunFolder
+from refiner.training.loop import TrainConfig
+from refiner.training.task import TASKS, Task, checked_task, make_task
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
 _ARCFACE = "arcface"

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from refiner.errors import ConfigError
-from refiner.randomness import seeded
-from refiner.recipe import RecipeSettings, Scale
-from refiner.run_folder import RunFolder, check_free
-from refiner.user_code import load_function
+from refiner.core.errors import ConfigError
+from refiner.core.randomness import seeded
+from refiner.core.user_code import load_function
+from refiner.runs.recipe import RecipeSettings, Scale
+from refiner.runs.run_folder import RunFolder, check_free
 
 from .compare import compare
 from .options import absolute, check_new_file, free_folder

@@ -8,15 +8,15 @@ from typing import Any
 
 import refiner
 from refiner.api import DISTILLED_SEARCH, check_settings
-from refiner.architecture import Architecture
-from refiner.budget import parse_budgets
-from refiner.errors import ConfigError, RunError, one_line
-from refiner.exporting import check_format
-from refiner.inputs import from_json
-from refiner.models import DRAWN, ModelSpec
-from refiner.report import Report
-from refiner.run_folder import RunFolder, check_free
-from refiner.space import candidate_names
+from refiner.core.errors import ConfigError, RunError, one_line
+from refiner.core.inputs import from_json
+from refiner.core.models import DRAWN, ModelSpec
+from refiner.cost.budget import parse_budgets
+from refiner.exports.exporting import check_format
+from refiner.runs.report import Report
+from refiner.runs.run_folder import RunFolder, check_free
+from refiner.space.architecture import Architecture
+from refiner.space.search_space import candidate_names
 
 from .compare import runs_in
 from .options import ModelAndData, candidate_list, check_new_file, kept_options

@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from refiner.progress import Lines, Value, seconds, shown
-from refiner.report import CONTROL_HEAD, Report
+from refiner.core.progress import Lines, Value, seconds, shown
+from refiner.runs.report import CONTROL_HEAD, Report
 
 _LEAST_TEXT = 12
 """Characters that a column of text keeps; the terminal breaks the lines of a table that is wider still."""

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from refiner.api import check_settings
-from refiner.budget import parse_budgets
-from refiner.errors import ConfigError, RunError
-from refiner.report import Report
-from refiner.run_folder import RunFolder, check_free
-from refiner.seeds import NO_VERDICT, SeedsReport
+from refiner.core.errors import ConfigError, RunError
+from refiner.cost.budget import parse_budgets
+from refiner.runs.report import Report
+from refiner.runs.run_folder import RunFolder, check_free
+from refiner.runs.seeds import NO_VERDICT, SeedsReport
 
 from .options import options_from
 from .run import RunOptions, carry_out, check_run

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import refiner
-from refiner.candidates import ORIGINAL, get_candidate
-from refiner.cost import slot_costs
-from refiner.devices import Devices
-from refiner.drawing import network_svg
-from refiner.files import write_text
-from refiner.inputs import describe, first_sample
-from refiner.latency import Latency
-from refiner.latency_table import LatencyTable, latency_table
-from refiner.models import ModelSpec
-from refiner.report import change
-from refiner.space import SearchSpace, offered_space
+from refiner.core.files import write_text
+from refiner.core.inputs import describe, first_sample
+from refiner.core.models import ModelSpec
+from refiner.cost.costs import slot_costs
+from refiner.cost.latency import Latency
+from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.runs.drawing import network_svg
+from refiner.runs.report import change
+from refiner.space.candidates import ORIGINAL, get_candidate
+from refiner.space.search_space import SearchSpace, offered_space
+from refiner.training.devices import Devices
 
 from .example_input import example_input
 from .options import candidate_list, check_new_file, model_arguments

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Self
 
 import refiner
-from refiner.architecture import Architecture
-from refiner.devices import Devices
-from refiner.run_folder import check_free
-from refiner.training import TrainConfig
+from refiner.runs.run_folder import check_free
+from refiner.space.architecture import Architecture
+from refiner.training.devices import Devices
+from refiner.training.loop import TrainConfig
 
 from .options import ModelAndData, kept_options, weights_file
 from .run import print_run

@@ -22,15 +22,15 @@ import torch
 from torch import nn
 
 import refiner
-from refiner.arcface import EMBEDDING_SIZE, ArcFace, arcface_for
-from refiner.architecture import Architecture
-from refiner.errors import ConfigError, DataError
-from refiner.face_pairs import find_pairs, pair_tests
-from refiner.identities import FACE_MEAN, FACE_STD, load_identities
-from refiner.loaders import Data, example_of
-from refiner.randomness import seeded
-from refiner.recipe import RecipeSettings
-from refiner.report import Report
+from refiner.core.errors import ConfigError, DataError
+from refiner.core.randomness import seeded
+from refiner.data.identities import FACE_MEAN, FACE_STD, load_identities
+from refiner.data.loaders import Data, example_of
+from refiner.faces.arcface import EMBEDDING_SIZE, ArcFace, arcface_for
+from refiner.faces.pairs import find_pairs, pair_tests
+from refiner.runs.recipe import RecipeSettings
+from refiner.runs.report import Report
+from refiner.space.architecture import Architecture
 
 STAGES = ((1, 3), (2, 4), (4, 14), (8, 3))
 """(channels over those of the stem, units) of each stage; the first unit of each halves the image."""

@@ -31,20 +31,20 @@ from refiner.recipes import resnet20
 from torch import nn
 
 import refiner
-from refiner.architecture import Vector
-from refiner.errors import ConfigError, DataError
-from refiner.identities import load_identities
-from refiner.loaders import example_of
-from refiner.macro import MACRO_OPERATIONS, MacroSpace
-from refiner.macro_network import MacroNetwork
-from refiner.overfitting_report import draw, write_report
-from refiner.recipe import RecipeSettings, Scale
-from refiner.run_folder import RunFolder
-from refiner.scoring import WeightSharing
-from refiner.search_run import run_search
-from refiner.strategy_alternating import AlternatingStrategy
-from refiner.strategy_controller import ControllerStrategy
-from refiner.strategy_joint import JointConfig, JointStrategy
+from refiner.core.errors import ConfigError, DataError
+from refiner.data.identities import load_identities
+from refiner.data.loaders import example_of
+from refiner.enas.alternating import AlternatingStrategy
+from refiner.enas.joint import JointConfig, JointStrategy
+from refiner.enas.macro import MACRO_OPERATIONS, MacroSpace
+from refiner.enas.macro_network import MacroNetwork
+from refiner.enas.overfitting_report import draw, write_report
+from refiner.runs.recipe import RecipeSettings, Scale
+from refiner.runs.run_folder import RunFolder
+from refiner.runs.search_run import run_search
+from refiner.search.policy_gradient import ControllerStrategy
+from refiner.search.scoring import WeightSharing
+from refiner.space.architecture import Vector
 
 NODES, OPERATIONS = 12, MACRO_OPERATIONS
 """Section 3.2 and 3.4; ENAS's."""

@@ -6,7 +6,7 @@ The paper: ResNet-18 93.46 %, ResNet-18-16 93.71 % with 20 % fewer FLOPs; its ve
 
 from refiner.recipes.resnet18_8_cifar10 import refine_on_cifar10
 
-from refiner.recipe import RecipeSettings
+from refiner.runs.recipe import RecipeSettings
 
 
 def run(settings: RecipeSettings) -> None:

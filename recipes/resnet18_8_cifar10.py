@@ -10,9 +10,9 @@ import timm
 from torch import nn
 
 import refiner
-from refiner.randomness import seeded
-from refiner.recipe import RecipeSettings
-from refiner.slots import Granularity
+from refiner.core.randomness import seeded
+from refiner.graph.slots import Granularity
+from refiner.runs.recipe import RecipeSettings
 
 EPOCHS = 150
 """Of the search in all: SGDR with T_0 10 and T_mult 2 (section 4.1.1)."""

@@ -11,11 +11,11 @@ import timm
 from torch import nn
 
 import refiner
-from refiner.errors import ConfigError
-from refiner.loaders import example_of
-from refiner.randomness import seeded
-from refiner.recipe import RecipeSettings
-from refiner.slots import Granularity
+from refiner.core.errors import ConfigError
+from refiner.core.randomness import seeded
+from refiner.data.loaders import example_of
+from refiner.graph.slots import Granularity
+from refiner.runs.recipe import RecipeSettings
 
 EPOCHS, BATCH_SIZE, IMAGE_SIZE = 90, 256, 224
 ARCHITECTURES: dict[str, tuple[Granularity, tuple[int, ...]]] = {

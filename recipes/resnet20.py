@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refiner.randomness import seeded
+from refiner.core.randomness import seeded
 
 CHANNELS = (64, 128, 256)
 """Of the three stages (section 3.1 of the paper)."""

@@ -8,73 +8,73 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refiner.api import refine
-    from refiner.architecture import Architecture
-    from refiner.architecture_training import train_architecture
-    from refiner.candidates import Candidate, register_candidate
-    from refiner.conv_spec import ConvSpec
-    from refiner.cost import Cost, measure_cost
-    from refiner.data import load_data
-    from refiner.distillation import DistillConfig
-    from refiner.errors import RefinerError
-    from refiner.exporting import export
-    from refiner.latency import measure_latency
-    from refiner.loaders import Data
-    from refiner.models import ModelSpec
-    from refiner.report import Report
-    from refiner.result import Result
-    from refiner.rewriting import rewrite
-    from refiner.search import Search, SearchConfig, SearchResult
-    from refiner.seeds import SeedsReport
-    from refiner.skips import SkipEdge
-    from refiner.slots import ConvSite, Frozen, Slot, find_slots
-    from refiner.space import SearchSpace, search_space
-    from refiner.strategy import Strategy
-    from refiner.supernet import Supernet
-    from refiner.task import Classification, Regression, Segmentation, Task
-    from refiner.tracing import trace
-    from refiner.training import TrainConfig, train
+    from refiner.core.errors import RefinerError
+    from refiner.core.models import ModelSpec
+    from refiner.cost.costs import Cost, measure_cost
+    from refiner.cost.latency import measure_latency
+    from refiner.data.datasets import load_data
+    from refiner.data.loaders import Data
+    from refiner.distill.distillation import DistillConfig
+    from refiner.exports.exporting import export
+    from refiner.graph.conv_spec import ConvSpec
+    from refiner.graph.skips import SkipEdge
+    from refiner.graph.slots import ConvSite, Frozen, Slot, find_slots
+    from refiner.graph.tracing import trace
+    from refiner.runs.architecture_training import train_architecture
+    from refiner.runs.report import Report
+    from refiner.runs.result import Result
+    from refiner.runs.seeds import SeedsReport
+    from refiner.search.search import Search, SearchConfig, SearchResult
+    from refiner.search.strategy import Strategy
+    from refiner.space.architecture import Architecture
+    from refiner.space.candidates import Candidate, register_candidate
+    from refiner.space.rewriting import rewrite
+    from refiner.space.search_space import SearchSpace, search_space
+    from refiner.space.supernet import Supernet
+    from refiner.training.loop import TrainConfig, train
+    from refiner.training.task import Classification, Regression, Segmentation, Task
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Architecture": "architecture",
-    "Candidate": "candidates",
-    "Classification": "task",
-    "ConvSite": "slots",
-    "ConvSpec": "conv_spec",
-    "Cost": "cost",
-    "Data": "loaders",
-    "DistillConfig": "distillation",
-    "Frozen": "slots",
-    "ModelSpec": "models",
-    "RefinerError": "errors",
-    "Regression": "task",
-    "Report": "report",
-    "Result": "result",
-    "Search": "search",
-    "SearchConfig": "search",
-    "SearchResult": "search",
-    "SearchSpace": "space",
-    "SeedsReport": "seeds",
-    "Segmentation": "task",
-    "SkipEdge": "skips",
-    "Slot": "slots",
-    "Strategy": "strategy",
-    "Supernet": "supernet",
-    "Task": "task",
-    "TrainConfig": "training",
-    "export": "exporting",
-    "find_slots": "slots",
-    "load_data": "data",
-    "measure_cost": "cost",
-    "measure_latency": "latency",
+    "Architecture": "space.architecture",
+    "Candidate": "space.candidates",
+    "Classification": "training.task",
+    "ConvSite": "graph.slots",
+    "ConvSpec": "graph.conv_spec",
+    "Cost": "cost.costs",
+    "Data": "data.loaders",
+    "DistillConfig": "distill.distillation",
+    "Frozen": "graph.slots",
+    "ModelSpec": "core.models",
+    "RefinerError": "core.errors",
+    "Regression": "training.task",
+    "Report": "runs.report",
+    "Result": "runs.result",
+    "Search": "search.search",
+    "SearchConfig": "search.search",
+    "SearchResult": "search.search",
+    "SearchSpace": "space.search_space",
+    "SeedsReport": "runs.seeds",
+    "Segmentation": "training.task",
+    "SkipEdge": "graph.skips",
+    "Slot": "graph.slots",
+    "Strategy": "search.strategy",
+    "Supernet": "space.supernet",
+    "Task": "training.task",
+    "TrainConfig": "training.loop",
+    "export": "exports.exporting",
+    "find_slots": "graph.slots",
+    "load_data": "data.datasets",
+    "measure_cost": "cost.costs",
+    "measure_latency": "cost.latency",
     "refine": "api",
-    "register_candidate": "candidates",
-    "rewrite": "rewriting",
-    "search_space": "space",
-    "trace": "tracing",
-    "train": "training",
-    "train_architecture": "architecture_training",
+    "register_candidate": "space.candidates",
+    "rewrite": "space.rewriting",
+    "search_space": "space.search_space",
+    "trace": "graph.tracing",
+    "train": "training.loop",
+    "train_architecture": "runs.architecture_training",
 }
 """The module in which each public name lives."""
 

@@ -7,22 +7,22 @@ from typing import Any
 
 from torch import nn
 
-from refiner.architecture import Vector, with_model
-from refiner.budget import parse_budgets, within_budgets
-from refiner.controls import find_controls
-from refiner.devices import Devices, make_listener
-from refiner.distillation import DistillConfig
-from refiner.distillation import distill as warm_up
-from refiner.errors import ConfigError
-from refiner.evaluation import length, run_tests
-from refiner.inputs import first_sample, to_json
-from refiner.latency_check import within_latency
-from refiner.latency_table import LatencyTable, latency_table
-from refiner.loaders import example_of, mixed, split_loader
-from refiner.progress import Progress
-from refiner.randomness import derive_seed
-from refiner.report import Trained
-from refiner.result import (
+from refiner.core.errors import ConfigError
+from refiner.core.inputs import first_sample, to_json
+from refiner.core.progress import Progress
+from refiner.core.randomness import derive_seed
+from refiner.core.surgery import copied
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.distill.distillation import DistillConfig
+from refiner.distill.distillation import distill as warm_up
+from refiner.graph.slots import Granularity, check_granularity
+from refiner.runs.baselines import find_controls
+from refiner.runs.latency_check import within_latency
+from refiner.runs.notes import search_notes, too_few_scores
+from refiner.runs.report import Trained
+from refiner.runs.result import (
     Result,
     full_report,
     origin_settings,
@@ -30,20 +30,20 @@ from refiner.result import (
     write_front,
     write_result,
 )
-from refiner.rewriting import rewrite
-from refiner.run_folder import RunFolder, dropped_on_error, made_once, open_or_create
-from refiner.scoring import Scored
-from refiner.search import Search, SearchConfig
-from refiner.search_notes import search_notes, too_few_scores
-from refiner.search_run import run_kept
-from refiner.slots import Granularity, check_granularity
-from refiner.space import SearchSpace, candidate_names, search_space
-from refiner.strategies import STEADY, check_strategy, make_strategy
-from refiner.supernet import Supernet
-from refiner.surgery import copied
-from refiner.task import Task, checked_task
-from refiner.teacher import taught
-from refiner.training import TrainConfig, train
+from refiner.runs.run_folder import RunFolder, dropped_on_error, made_once, open_or_create
+from refiner.runs.search_run import run_kept
+from refiner.search.scoring import Scored
+from refiner.search.search import Search, SearchConfig
+from refiner.search.strategies import STEADY, check_strategy, make_strategy
+from refiner.space.architecture import Vector, with_model
+from refiner.space.rewriting import rewrite
+from refiner.space.search_space import SearchSpace, candidate_names, search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices, make_listener
+from refiner.training.evaluation import length, run_tests
+from refiner.training.loop import TrainConfig, train
+from refiner.training.task import Task, checked_task
+from refiner.training.teacher import taught
 
 DISTILLED_SEARCH = SearchConfig(
     epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -93,12 +93,12 @@ def refine(
         strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
             ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision; the search goes by
-            its candidates' times, and the finalists are measured, :mod:`refiner.latency_check`), or several.
+            its candidates' times, and the finalists are measured, :mod:`refiner.runs.latency_check`), or several.
             None is exceeded, or a note says that no finalist keeps to the milliseconds; and one of them is used up
             as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are and rewards likeness to
-            the original's outputs (:class:`refiner.teacher.Likeness`), and the refined model keeps them.
+            the original's outputs (:class:`refiner.training.teacher.Likeness`), and the refined model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with (after ``distill`` with norm statistics taken anew, as

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from refiner.latency import Conditions, Latency
-from refiner.latency_table import LatencyTable
-from refiner.macro import MacroSpace
-from refiner.space import SearchSpace
-from refiner.task import Classification
+from refiner.cost.latency import Conditions, Latency
+from refiner.cost.latency_table import LatencyTable
+from refiner.enas.macro import MacroSpace
+from refiner.space.search_space import SearchSpace
+from refiner.training.task import Classification
 
 
 class Block(nn.Module):

@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner import api, latency_check
-from refiner.errors import ConfigError, DataError, RunError
-from refiner.latency import Latency
+from refiner import api
+from refiner.core.errors import ConfigError, DataError, RunError
+from refiner.cost.latency import Latency
+from refiner.runs import latency_check
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
@@ -251,7 +252,7 @@ def test_a_task_of_ones_own() -> None:
 
 
 def test_a_candidate_of_ones_own(monkeypatch) -> None:
-    from refiner import candidates
+    from refiner.space import candidates
 
     monkeypatch.setattr(candidates, "_TABLE", dict(candidates._TABLE))
     refiner.register_candidate(

@@ -9,7 +9,7 @@ from models import images, run_seeded
 from torch import nn
 
 import refiner
-from refiner.errors import ModelError
+from refiner.core.errors import ModelError
 
 
 def conv(out: int = 3) -> nn.Conv2d:

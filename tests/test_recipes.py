@@ -18,13 +18,13 @@ from refiner.recipes import (
     resnet20,
 )
 
-from refiner.cost import measure_cost
-from refiner.errors import ConfigError, DataError
-from refiner.loaders import Data
-from refiner.macro import MacroSpace
-from refiner.recipe import RecipeSettings, Scale
-from refiner.rewriting import rewrite
-from refiner.space import search_space
+from refiner.core.errors import ConfigError, DataError
+from refiner.cost.costs import measure_cost
+from refiner.data.loaders import Data
+from refiner.enas.macro import MacroSpace
+from refiner.runs.recipe import RecipeSettings, Scale
+from refiner.space.rewriting import rewrite
+from refiner.space.search_space import search_space
 
 
 def test_lresnet50e_ir_and_the_row_of_the_paper() -> None:

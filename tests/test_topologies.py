@@ -8,8 +8,8 @@ import torch
 from models import UNet, images
 from torch import nn
 
-from refiner.slots import SlotTable, find_slots
-from refiner.tracing import trace
+from refiner.graph.slots import SlotTable, find_slots
+from refiner.graph.tracing import trace
 
 
 def table(model: nn.Module, size: int) -> SlotTable:

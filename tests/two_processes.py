@@ -9,21 +9,21 @@ import torch
 from models import TinyResNet
 from torch.utils.data import DataLoader, TensorDataset
 
-from refiner.controls import score_controls
-from refiner.devices import Devices
-from refiner.distillation import DistillConfig, distill
-from refiner.evaluation import evaluate
-from refiner.progress import Silent
-from refiner.randomness import seeded
-from refiner.search import Search, SearchConfig
-from refiner.space import search_space
-from refiner.strategies import make_strategy
-from refiner.supernet import Supernet
-from refiner.surgery import copied
-from refiner.task import Classification
-from refiner.teacher import Likeness
-from refiner.tensor_loader import TensorLoader
-from refiner.training import TrainConfig, train
+from refiner.core.progress import Silent
+from refiner.core.randomness import seeded
+from refiner.core.surgery import copied
+from refiner.data.tensor_loader import TensorLoader
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.runs.baselines import score_controls
+from refiner.search.search import Search, SearchConfig
+from refiner.search.strategies import make_strategy
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate
+from refiner.training.loop import TrainConfig, train
+from refiner.training.task import Classification
+from refiner.training.teacher import Likeness
 
 
 def tensor_loader(count: int, train: bool) -> TensorLoader:

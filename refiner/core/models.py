@@ -1,0 +1,210 @@
+"""Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``, ``package:FUNCTION``."""
+
+import difflib
+import inspect
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.core.errors import ModelError, one_line
+from refiner.core.layers import CONV_TYPES
+from refiner.core.randomness import seeded
+from refiner.core.surgery import replace_modules
+from refiner.core.user_code import functions_in, load_function
+
+DRAWN = "drawn from the seed"
+"""Weights of a model that nothing has trained yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """How to make a model, in a form that a run's folder can keep."""
+
+    source: str
+    """``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the builder."""
+    pretrained: bool = False
+    weights: str | None = None
+    """A file of weights: safetensors, or a state dict that torch saved."""
+    classes: int | None = None
+    """Number of classes, handed to a builder that takes ``num_classes`` unless named already."""
+    seed: int = 0
+    """Fixes the initial weights."""
+
+    def build(self) -> nn.Module:
+        """Return the model, on the CPU, in train mode.
+
+        Raises:
+            ModelError: unknown name, missing file or function, a builder that raises or returns no
+                module, or weights that do not fit.
+        """
+        builder = _builder(self.source)
+        arguments = dict(self.arguments)
+        takes = self._takes(builder)
+        if self.classes is not None and "num_classes" in takes:
+            arguments.setdefault("num_classes", self.classes)
+        if self.pretrained:
+            arguments.update(self._pretrained(takes))
+        with seeded(self.seed):
+            try:
+                model = builder(**arguments)
+            except Exception as error:
+                raise ModelError(
+                    f"{self.source} cannot be built: {one_line(error)}.{self._advice(error)}"
+                ) from error
+        if not isinstance(model, nn.Module):
+            raise ModelError(
+                f"{self.source} returned {type(model).__name__}, not a torch.nn.Module. "
+                "Return the model from it."
+            )
+        if self.weights is not None:
+            load_weights(model, self.weights)
+        return model.train()
+
+    def weights_from(self) -> str:
+        """Return where the weights come from, for people; ``DRAWN`` where nothing gave any."""
+        if self.weights is not None:
+            return self.weights
+        if self.pretrained:
+            return "pretrained"
+        shipped = self.source.startswith(("timm:", "torchvision:"))
+        given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
+        return DRAWN if shipped and not given else "those that its builder gave it"
+
+    def _advice(self, error: Exception) -> str:
+        if isinstance(error, TypeError):
+            return " --model-arg NAME=VALUE gives it an argument."
+        return " Without a network, give --weights FILE." if self.pretrained else ""
+
+    def _takes(self, builder: Callable[..., Any]) -> set[str]:
+        if self.source.startswith(("timm:", "torchvision:")):
+            return {"num_classes", "pretrained"}
+        try:
+            return set(inspect.signature(builder).parameters)
+        except ValueError:  # written in C
+            return set()
+
+    def _pretrained(self, takes: set[str]) -> dict[str, Any]:
+        if "pretrained" in takes:
+            return {"pretrained": True}
+        raise ModelError(
+            f"{self.source} takes no argument `pretrained`. Give its weights with --weights FILE."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+
+def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
+    """Return a model of torchvision; with published weights, another number of classes starts anew."""
+    from torchvision.models import get_model_builder, get_model_weights
+
+    builder = get_model_builder(name)
+    if not pretrained:
+        if "weights_backbone" in inspect.signature(builder).parameters:
+            arguments.setdefault("weights_backbone", None)
+        return builder(**arguments)
+    classes = arguments.pop("num_classes", None)
+    weights: Any = get_model_weights(name).DEFAULT
+    model = builder(weights=weights, **arguments)
+    published = len(weights.meta["categories"])
+    if classes is None or classes == published:
+        return model
+    heads: dict[str, nn.Module] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module.out_features == published:
+            heads[path] = nn.Linear(module.in_features, classes, module.bias is not None)
+        elif isinstance(module, nn.Conv2d) and module.out_channels == published:
+            size: Any = module.kernel_size
+            heads[path] = nn.Conv2d(module.in_channels, classes, size, bias=module.bias is not None)
+    replace_modules(model, heads)
+    return model
+
+
+def _builder(source: str) -> Callable[..., Any]:
+    if source.startswith(("timm:", "torchvision:")):
+        head, colon, name = source.partition(":")  # hf-hub:NAME has a colon too
+    else:
+        head, colon, name = source.rpartition(":")
+    if source.endswith(".py") and Path(source).is_file():
+        raise ModelError(
+            f"{source} names a file alone.{functions_in(Path(source))} Write {source}:FUNCTION."
+        )
+    if not colon or not name:
+        raise ModelError(
+            f"{source!r} names no model. Write timm:NAME, torchvision:NAME, FILE.py:FUNCTION or "
+            "package.module:FUNCTION."
+        )
+    if head == "timm":
+        import timm
+
+        return partial(timm.create_model, _known(name, timm.list_models(), "timm"))
+    if head == "torchvision":
+        import torchvision
+
+        known = torchvision.models.list_models()
+        return partial(_build_torchvision, _known(name, known, "torchvision"))
+    return load_function(source, ModelError)
+
+
+def _known(name: str, names: list[str], package: str) -> str:
+    if name.split(".")[0] in names or name.startswith("hf"):
+        return name
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {', '.join(near)}?" if near else f"See {package}'s list of models."
+    raise ModelError(f"{package} has no model {name!r}. {hint}")
+
+
+def load_weights(model: nn.Module, file: str | os.PathLike[str]) -> None:
+    """Load a file of weights, safetensors or a state dict that torch saved, into a model.
+
+    Raises:
+        ModelError: there is none, or it does not fit.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}. Name a .safetensors or .pt file of weights.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            inner = (state[k] for k in ("state_dict", "model_state_dict", "model") if k in state)
+            state = next(inner, state)
+        if all(key.startswith("module.") for key in state):  # of DataParallel
+            state = {key.removeprefix("module."): value for key, value in state.items()}
+        model.load_state_dict(state)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is no file of weights alone. Save them with torch.save(model.state_dict(), FILE)."
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of weights "
+            "of this very network, with this number of classes."
+        ) from error
+
+
+def input_channels(model: nn.Module) -> int:
+    """Return the input channels of the model's first conv, or 3 if it has none."""
+    convs = (module for module in model.modules() if isinstance(module, CONV_TYPES))
+    return next((conv.in_channels for conv in convs), 3)
+
+
+def default_input_size(model: nn.Module) -> tuple[int, int, int]:
+    """Return the (channels, height, width) that timm notes on its models, else C x 224 x 224."""
+    config = getattr(model, "default_cfg", None) or {}
+    size = config.get("input_size") if isinstance(config, Mapping) else None
+    channels = input_channels(model)
+    return (channels, *size[1:]) if size and len(size) == 3 else (channels, 224, 224)

@@ -1,0 +1,194 @@
+"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps to them.
+
+Latencies are those of a table of latency_table.py, counted in nanoseconds. Where latency is the budget, a
+candidate that is slower than the original in its place is not offered.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from refiner.core.errors import ConfigError
+from refiner.core.inputs import first_sample
+from refiner.cost.costs import measure_cost, slot_costs
+from refiner.cost.feasible import FeasibleSet
+from refiner.cost.latency_table import LatencyTable
+from refiner.graph.slots import Frozen
+from refiner.space.search_space import SearchSpace
+
+RESOURCES = ("macs", "params", "latency")
+_NANOSECONDS = 1_000_000
+"""In a millisecond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The most that a network may cost of one resource."""
+
+    resource: str
+    """One of ``RESOURCES``."""
+    amount: float
+    """A share of the original's cost, or MACs, parameters or milliseconds."""
+    relative: bool
+    """Whether it is a share."""
+
+    def __str__(self) -> str:
+        """Return the text that gives this budget."""
+        if self.relative:
+            return f"{self.resource}={100 * self.amount:g}%"
+        return f"{self.resource}={self.amount:.12g}" + ("ms" if self.resource == "latency" else "")
+
+    def most(self, original: float) -> float:
+        """Return the budget as MACs, parameters or milliseconds, for a network that costs ``original``."""
+        return self.amount * original if self.relative else self.amount
+
+    def limit(self, original: int) -> int:
+        """Return the budget as a number, for a network that costs ``original``; latency in nanoseconds."""
+        if self.relative:
+            return int(self.amount * original)
+        return int(self.amount * (_NANOSECONDS if self.resource == "latency" else 1))
+
+    def words(self, cost: int) -> str:
+        """Return a cost for people: ``1,000 MACs``, ``5.20 ms``."""
+        if self.resource == "latency":
+            return f"{cost / _NANOSECONDS:.2f} ms"
+        return f"{cost:,} {'MACs' if self.resource == 'macs' else 'parameters'}"
+
+
+def parse_budgets(budgets: str | Sequence[str] | None) -> tuple[Budget, ...]:
+    """Return the budgets that texts such as ``macs=60%`` or ``macs=60%,params=5e6`` tell.
+
+    Raises:
+        ConfigError: a text that is no budget, or two for one resource.
+    """
+    texts = [budgets] if isinstance(budgets, str) else list(budgets or ())
+    if not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"{budgets!r} is no budget. Give a text such as macs=60%.")
+    found = [_parse(part) for text in texts for part in text.split(",")]
+    for budget in found:
+        if sum(other.resource == budget.resource for other in found) > 1:
+            raise ConfigError(f"there are two budgets for {budget.resource}. Give one.")
+    return tuple(found)
+
+
+def _parse(text: str) -> Budget:
+    resource, equals, value = (part.strip() for part in text.partition("="))
+    forms = "Give one like macs=60%, macs=1.1e9, params=5e6, latency=80% or latency=5ms."
+    if not equals:
+        raise ConfigError(f"{text!r} is no budget. {forms}")
+    if resource not in RESOURCES:
+        raise ConfigError(
+            f"there is no budget for {resource!r}. Choose one of: {', '.join(RESOURCES)}."
+        )
+    unit = "ms" if resource == "latency" else ""
+    found = re.fullmatch(rf"((?:\d+\.?\d*|\.\d+)(?:e\+?\d{{1,2}})?)(%|{unit})", value)
+    if found is None or float(found[1]) <= 0:
+        raise ConfigError(f"{text!r} is no budget. {forms}")
+    relative = found[2] == "%"
+    if relative and float(found[1]) > 100:
+        raise ConfigError(
+            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or an amount "
+            "where candidates may be larger."
+        )
+    amount = float(found[1]) / (100 if relative else 1)
+    return Budget(resource=resource, amount=amount, relative=relative)
+
+
+def within_budgets(
+    budgets: Sequence[Budget],
+    model: nn.Module,
+    space: SearchSpace,
+    example_input: Any,
+    latencies: LatencyTable | None = None,
+) -> tuple[SearchSpace, FeasibleSet]:
+    """Return the candidates that may serve, and the architectures that keep to all budgets.
+
+    Args:
+        budgets: as :func:`parse_budgets` gave them; without any, all architectures by their MACs.
+        model: the original.
+        space: its slots and candidates.
+        example_input: MACs go by its size.
+        latencies: of the model and its candidates; latency cannot be a budget without.
+
+    Raises:
+        ConfigError: the space cannot reach a budget; the message tells the least and the most.
+    """
+    measured = measure_cost(model, first_sample(example_input))
+    original = {"macs": measured.macs, "params": measured.params}
+    costs: dict[str, list[list[int]]] = {
+        name: [[getattr(cost, name) for cost in row] for row in slot_costs(space)]
+        for name in original
+    }
+    if any(budget.resource == "latency" for budget in budgets):
+        assert latencies is not None
+        original["latency"] = round(latencies.model.median * _NANOSECONDS)
+        costs["latency"] = [
+            [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
+        ]
+        kept = [[k for k, ns in enumerate(row) if ns <= row[0]] for row in costs["latency"]]
+        space = _with_candidates(space, kept)
+        costs = {
+            name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]
+            for name, rows in costs.items()
+        }
+    if not budgets:
+        macs = original["macs"] - sum(row[0] for row in costs["macs"])
+        most = macs + sum(max(row) for row in costs["macs"])
+        by_slot = [[[cost] for cost in row] for row in costs["macs"]]
+        return space, FeasibleSet(by_slot, [macs], [most], least_used=0.0)
+    for budget in budgets:
+        _check_reach(budget, original[budget.resource], costs[budget.resource])
+    limits = [budget.limit(original[budget.resource]) for budget in budgets]
+    base = [original[b.resource] - sum(row[0] for row in costs[b.resource]) for b in budgets]
+    by_slot = [
+        [list(each) for each in zip(*rows, strict=True)]
+        for rows in zip(*(costs[budget.resource] for budget in budgets), strict=True)
+    ]
+    try:
+        return space, FeasibleSet(by_slot, base, limits)
+    except ConfigError:
+        listed = " and ".join(b.words(limit) for b, limit in zip(budgets, limits, strict=True))
+        raise ConfigError(
+            f"{listed} are within reach each, but no architecture of this space keeps to all at once. "
+            "Give more of one."
+        ) from None
+
+
+def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) -> None:
+    limit = budget.limit(original)
+    least = original - sum(row[0] - min(row) for row in costs)
+    most = original - sum(row[0] - max(row) for row in costs)
+    if least > limit:
+
+        def told(cost: int) -> str:
+            return f"{budget.words(cost)} ({100 * cost / original:.1f} % of the original's)"
+
+        raise ConfigError(
+            f"a budget of {told(limit)} is out of reach: this search space goes from {told(least)} to "
+            f"{told(most)}. Give more, or other candidates."
+        )
+
+
+def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> SearchSpace:
+    """Return the space with some of each slot's candidates; a slot with none but its own is frozen."""
+    slots = list(zip(space.slots, space.candidates, kept, strict=True))
+    slow = [
+        Frozen(name=site.conv, reason="no candidate is faster on this device")
+        for slot, _, ks in slots
+        if len(ks) == 1
+        for site in slot.sites
+    ]
+    if len(slow) == sum(len(slot.sites) for slot in space.slots):
+        raise ConfigError(
+            "no candidate is faster than the original in any slot on this device, so nothing can be won. "
+            "Name other candidates, or give a budget of MACs."
+        )
+    return replace(
+        space,
+        slots=tuple(slot for slot, _, ks in slots if len(ks) > 1),
+        candidates=tuple(tuple(names[k] for k in ks) for _, names, ks in slots if len(ks) > 1),
+        frozen=(*space.frozen, *slow),
+    )

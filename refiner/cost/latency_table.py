@@ -1,0 +1,198 @@
+"""The milliseconds of each candidate in each slot, and what they say of an architecture.
+
+Candidates are timed where they stand: in passes of the whole supernet, each round of which has every candidate of
+every slot on its path once or more, beside a pass of the model itself. Whatever a slot holds, what follows it is given
+what the original gave. So the data, its layout and its precision are the model's, and the caches hold what they hold in a network.
+(An operation by itself may be far off: on zeros a maximum is found twice as fast.)
+
+The latency of an architecture is predicted as that of the model plus, over the slots, the chosen
+candidate's less the original's.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.core.errors import RunError, one_line
+from refiner.core.inputs import call, fresh, to_device_of
+from refiner.core.surgery import copied
+from refiner.cost.latency import Conditions, Latency, between, conditions_of, moment, ready
+from refiner.graph.trace_check import as_found
+from refiner.space.architecture import Architecture
+from refiner.space.candidates import ORIGINAL
+from refiner.space.search_space import SearchSpace
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyTable:
+    """What was measured of a model and of the candidates for its slots, once for a run."""
+
+    conditions: Conditions
+    model: Latency
+    """Of the original."""
+    slots: Mapping[str, Mapping[str, Latency]]
+    """Of each candidate of each slot, by their names."""
+
+    def rows(self, space: SearchSpace) -> list[list[Latency]]:
+        """Return the latency of each candidate of each slot, in the order of ``space``.
+
+        Raises:
+            RunError: the table was made of another space.
+        """
+        try:
+            return [
+                [self.slots[slot.name][name] for name in names]
+                for slot, names in zip(space.slots, space.candidates, strict=True)
+            ]
+        except KeyError as error:
+            raise RunError(
+                f"latency.json tells nothing of {error}, so it is of another model or other candidates. "
+                "Begin a new run."
+            ) from error
+
+    def predicted(self, architecture: Architecture) -> Latency:
+        """Return what an architecture of slots and candidates of this table should take."""
+        swapped = [
+            (self.slots[slot.name][name], self.slots[slot.name][ORIGINAL])
+            for slot, name in zip(architecture.slots, architecture.operations, strict=True)
+            if name != ORIGINAL
+        ]
+        return Latency(
+            median=self.model.median + sum(new.median - old.median for new, old in swapped),
+            noise=self.model.noise + sum(new.noise + old.noise for new, old in swapped),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "LatencyTable":
+        """Return the table that :meth:`to_json` gave.
+
+        Raises:
+            RunError: the document is none.
+        """
+        try:
+            return cls(
+                conditions=Conditions(**document["conditions"]),
+                model=Latency(**document["model"]),
+                slots={
+                    slot: {name: Latency(**each) for name, each in row.items()}
+                    for slot, row in document["slots"].items()
+                },
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunError(f"latency.json is damaged: {one_line(error)}") from error
+
+
+def latency_table(
+    space: SearchSpace,
+    model: nn.Module,
+    example_input: Any,
+    *,
+    devices: Devices,
+    repeats: int = 15,
+    warm_up: int = 3,
+) -> LatencyTable:
+    """Measure a model and the candidates for its slots.
+
+    A slot's time is that of its convs and of the norms after them. What else stands between the convs of a chain
+    is left out, which makes a narrowing cheaper than is told.
+
+    Args:
+        space: slots and candidates.
+        model: the original; it is left as it is.
+        example_input: is timed, in a batch of its size. Its values count: some operations are faster on zeros.
+        devices: where, and in which precision.
+        repeats: rounds that are timed.
+        warm_up: rounds before them.
+    """
+    plain = ready(copied(model), devices)
+    supernet = ready(Supernet(model, space), devices)
+    watch = _Watch(supernet, devices.device)
+    example = to_device_of(plain, example_input)
+    whole: list[float] = []
+    times: dict[tuple[int, int], list[float]] = defaultdict(list)
+    with ExitStack() as stack:
+        for network in (plain, supernet.model):
+            stack.enter_context(as_found(network, training=False))
+        stack.enter_context(devices.autocast())
+        call(supernet.model, fresh(example))  # the original's outputs are kept
+        watch.take()
+        for turn in range(warm_up + repeats):
+            start = moment(devices.device)
+            call(plain, fresh(example))
+            end = moment(devices.device)
+            passes = []
+            for shift in range(max(map(len, space.candidates), default=0)):
+                supernet.select(
+                    tuple((shift + s) % len(names) for s, names in enumerate(space.candidates))
+                )
+                call(supernet.model, fresh(example))
+                passes.append((supernet.vector, watch.take()))
+            if devices.device.type == "cuda":
+                torch.cuda.synchronize(devices.device)
+            if turn < warm_up:
+                continue
+            whole.append(between(start, end))
+            for vector, spans in passes:
+                for place, each in zip(enumerate(vector), spans, strict=True):
+                    times[place].append(sum(between(*span) for span in each))
+    return LatencyTable(
+        conditions=conditions_of(devices, example_input),
+        model=Latency.of(whole),
+        slots={
+            slot.name: {name: Latency.of(times[s, k]) for k, name in enumerate(names)}
+            for s, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True))
+        },
+    )
+
+
+_Span = tuple[Any, Any]
+"""The moments when a call began and ended."""
+
+
+class _Watch:
+    """Takes the moments at which the mixed operations of each slot begin and end.
+
+    The first pass has to be the original's: what each slot gives then is given in its place ever after.
+    """
+
+    def __init__(self, supernet: Supernet, device: torch.device) -> None:
+        self.device = device
+        self.spans: list[list[_Span]] = [[] for _ in supernet.space.slots]
+        self.given: dict[int, torch.Tensor] = {}
+        self.began: Any = None
+        for s, slot in enumerate(supernet.space.slots):
+            names = [name for site in slot.sites for name in (site.conv, site.norm) if name]
+            for name in names:
+                mixed = supernet.mixed(name)
+                mixed.register_forward_pre_hook(self._begin)
+                mixed.register_forward_hook(partial(self._end, s, name == names[-1]))
+
+    def _begin(self, *_: Any) -> None:
+        self.began = moment(self.device)
+
+    def _end(
+        self, slot: int, last: bool, _module: nn.Module, _args: Any, output: torch.Tensor
+    ) -> torch.Tensor:
+        self.spans[slot].append((self.began, moment(self.device)))
+        if not last:
+            return output
+        if slot not in self.given:
+            self.given[slot] = output.clone()
+        return self.given[slot].clone()  # the network may write into it
+
+    def take(self) -> list[list[_Span]]:
+        """Return the spans of each slot since the last time."""
+        spans, self.spans = self.spans, [[] for _ in self.spans]
+        return spans

@@ -1,0 +1,136 @@
+"""Read ``.bin`` packs, in which the pairs of faces to verify with are passed on.
+
+Pickles can run code when they are read. A pack is read with an unpickler that knows no name but one,
+and that one stands for a function of this file.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from refiner.core.errors import DataError, one_line
+from refiner.data.image_folder import Size
+from refiner.faces.verification import Pairs
+
+_BIN_FOLDS = 10
+
+
+def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pairs:
+    """Return the pairs of a ``.bin`` pack, in which LFW, CFP-FP and AgeDB-30 are passed on.
+
+    It is a pickle of (list of encoded images, list of bools): two images a pair, in order. The folds
+    are ten runs of pairs as long as each other or one pair apart, as in ArcFace's published code.
+    Identical bytes are one image.
+
+    Args:
+        path: the pack, written by Python 3 or 2 with any protocol.
+        channels: of the images; 1 or 3.
+        size: to resize to; by default the size of the images, which then must agree.
+
+    Raises:
+        DataError: it is missing, damaged, or anything but such a pair of lists. No code in it is run.
+    """
+    encoded, same = _unpacked(path)
+    numbers: dict[bytes, int] = {}
+    ends = np.array([numbers.setdefault(image, len(numbers)) for image in encoded], dtype=np.int64)
+    return Pairs(
+        images=_decoded(path, list(numbers), channels, size),
+        first=ends[0::2],
+        second=ends[1::2],
+        same=np.array(same, dtype=bool),
+        folds=np.concatenate(
+            [
+                np.full(len(part), fold, dtype=np.int64)
+                for fold, part in enumerate(np.array_split(ends[0::2], _BIN_FOLDS))
+            ]
+        ),
+    )
+
+
+class _Latin1:
+    """``_codecs.encode`` as Python 3 calls it to write bytes with protocols below 3, and nothing more.
+
+    An object without attributes: a pickle can set those of a function.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("it encodes something else than bytes")
+        return text.encode("latin1")
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads lists, tuples, bytes and bools; what else a pickle can name is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Latin1()
+        raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise pickle.UnpicklingError(f"it asks for the persistent object {pid!r}")
+
+
+def _unpacked(path: Path) -> tuple[list[bytes], list[bool]]:
+    if not path.is_file():
+        raise DataError(f"there is no file {path}. Name a pack of pairs.")
+    try:
+        # Read whole: a length that a damaged pack claims then asks for no memory that is not there.
+        content = io.BytesIO(path.read_bytes())
+        pack = _Unpickler(content, encoding="bytes").load()
+    except Exception as error:  # a damaged pickle raises anything
+        raise DataError(
+            f"{path} cannot be read as a pack of pairs ({one_line(error, 100)}). Name a .bin file such "
+            "as lfw.bin, as it was published."
+        ) from error
+    if not isinstance(pack, tuple | list) or [type(part) for part in pack] != [list, list]:
+        raise _no_pack(path, "two lists")
+    encoded, same = pack
+    if any(type(image) is not bytes for image in encoded):
+        raise _no_pack(path, "images as bytes in its first list")
+    if any(type(value) is not bool for value in same):
+        raise _no_pack(path, "bools in its second list")
+    if not same or len(encoded) != 2 * len(same):
+        raise _no_pack(path, f"two images a pair, but {len(encoded)} images and {len(same)} bools,")
+    return encoded, same
+
+
+def _no_pack(path: Path, wanted: str) -> DataError:
+    return DataError(f"{path} does not hold {wanted}. Name a .bin file such as lfw.bin.")
+
+
+def _decoded(path: Path, encoded: list[bytes], channels: int, size: Size | None) -> torch.Tensor:
+    """Return images as uint8, U x C x H x W."""
+    first = _opened(path, 0, encoded[0], channels)
+    height, width = size or (first.height, first.width)
+    pixels = np.empty((len(encoded), height, width, channels), dtype=np.uint8)
+    for i, content in enumerate(encoded):
+        image = _opened(path, i, content, channels)
+        if (image.height, image.width) != (height, width):
+            if size is None:
+                raise DataError(
+                    f"image {i} of {path} is {image.height} x {image.width}, the first is {height} x "
+                    f"{width}. Give a size to resize them to."
+                )
+            image = image.resize((width, height))
+        pixels[i] = np.asarray(image).reshape(height, width, channels)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def _opened(path: Path, number: int, content: bytes, channels: int) -> Any:
+    from PIL import Image
+
+    try:
+        # Of Pillow's other formats, one hands the content to an interpreter (EPS).
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+            return image.convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
+        raise DataError(
+            f"image {number} of {path} is no readable JPEG or PNG. Get the pack again."
+        ) from error

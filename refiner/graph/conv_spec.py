@@ -1,0 +1,127 @@
+"""The hyperparameters of a conv, all that a candidate has to know of the place it stands in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from refiner.core.layers import CONV_TYPES
+from refiner.core.randomness import seeded
+from refiner.core.surgery import copied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvSpec:
+    """The hyperparameters of a conv over ``len(kernel_size)`` spatial dimensions."""
+
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    """(before, after) of each spatial dimension."""
+    dilation: tuple[int, ...]
+    groups: int
+    bias: bool
+    padding_mode: str
+
+    def __str__(self) -> str:
+        """Return ``conv3x3 64->128 /2``: kernel, channels, and what is not 1 of stride, dilation, groups."""
+        text = f"conv{'x'.join(map(str, self.kernel_size))} {self.in_channels}->{self.out_channels}"
+        if any(s != 1 for s in self.stride):
+            text += f" /{max(self.stride)}"
+        if any(d != 1 for d in self.dilation):
+            text += f" dilation {max(self.dilation)}"
+        return text + (f" groups {self.groups}" if self.groups != 1 else "")
+
+    def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the spatial output size for a spatial input size."""
+        return tuple(
+            (n + before + after - d * (k - 1) - 1) // s + 1
+            for n, (before, after), d, k, s in zip(
+                size, self.padding, self.dilation, self.kernel_size, self.stride, strict=True
+            )
+        )
+
+
+def conv_spec(
+    conv: nn.Module, in_shape: Sequence[int] = (), out_shape: Sequence[int] = ()
+) -> ConvSpec:
+    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved.
+
+    A subclass that pads by itself so that its size stays (timm's Conv2dSame with stride 1) is known by
+    the shapes of its input and output, where they are given.
+    """
+    assert isinstance(conv, CONV_TYPES)
+    spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    keeps_size = bool(in_shape) and tuple(in_shape[2:]) == tuple(out_shape[2:])
+    if conv.padding == "same" or (
+        keeps_size and type(conv) not in CONV_TYPES and set(conv.stride) == {1}
+    ):
+        padding = tuple((span // 2, span - span // 2) for span in spans)
+    elif conv.padding == "valid":
+        padding = tuple((0, 0) for _ in spans)
+    else:
+        padding = tuple((int(p), int(p)) for p in conv.padding)
+    return ConvSpec(
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        kernel_size=tuple(conv.kernel_size),
+        stride=tuple(conv.stride),
+        padding=padding,
+        dilation=tuple(conv.dilation),
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        padding_mode=conv.padding_mode,
+    )
+
+
+def _enough(size: int, kernel: int, dilation: int, stride: int) -> int:
+    """Return a size, no larger than ``size`` and alike modulo the stride, that holds whole windows."""
+    wanted = 3 * dilation * (kernel - 1) + 2 * stride + 1
+    return min(size, wanted + (size - wanted) % stride)
+
+
+def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> bool:
+    """Return whether a subclass does what a conv of ``spec`` does, with whatever weight it computes.
+
+    It has to be affine in its input, and an output may read the window that ``spec`` gives it, no more.
+    On the meta device this cannot be told, and is taken for granted.
+    """
+    if any(p.is_meta for p in conv.parameters()):
+        return True
+    work = copied(conv).eval()
+    generator = torch.Generator().manual_seed(0)
+    like = next(conv.parameters())
+    shape = (
+        2,
+        in_shape[1],
+        *map(_enough, in_shape[2:], spec.kernel_size, spec.dilation, spec.stride),
+    )
+    x = torch.randn(shape, generator=generator).to(like)
+    first, second = x[:1].clone().requires_grad_(), x[1:]
+    with torch.enable_grad(), seeded(0):
+        try:
+            none, one, two, both = (work(v) for v in (0 * second, first, second, first + second))
+        except Exception:
+            return False
+        middle = tuple(n // 2 for n in one.shape[2:])
+        centre = one[(0, slice(None), *middle)].sum()
+        gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+            centre, first, allow_unused=True
+        )
+    scale = both.abs().max().clamp(min=1e-6)
+    if bool((both - one - two + none).abs().max() > 1e-2 * scale):
+        return False
+    read = gradients[0]
+    if read is None:
+        return True
+    for axis, place in enumerate(middle):
+        others = [d for d in range(read.dim()) if d != axis + 2]
+        touched = read.abs().amax(others).nonzero().flatten()
+        start = place * spec.stride[axis] - spec.padding[axis][0]
+        end = start + spec.dilation[axis] * (spec.kernel_size[axis] - 1)
+        if len(touched) and (touched.min() < start or touched.max() > end):
+            return False
+    return True

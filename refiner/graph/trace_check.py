@@ -1,0 +1,157 @@
+"""Does a trace do what the model does? Both run on the example input, in both modes."""
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from refiner.core.errors import ModelError, one_line
+from refiner.core.inputs import PLAIN_TYPES, batch_size, call, contents, describe, doubled, fresh
+from refiner.core.modes import mode
+from refiner.core.randomness import seeded
+
+_SEED = 0
+
+
+@contextmanager
+def as_found(module: nn.Module, training: bool) -> Iterator[None]:
+    """Run inside in the given mode, seeded; put back buffers and mode after.
+
+    Gradients are on in train mode alone, as in training: some operations go another way with them.
+    """
+    tables = [(child._buffers, dict(child._buffers)) for child in module.modules()]
+    values = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
+    try:
+        with mode(module, training), torch.set_grad_enabled(training), seeded(_SEED):
+            yield
+    finally:
+        for table, before in tables:  # a forward may put another tensor in a buffer's place
+            table.clear()
+            table.update(before)
+        with torch.no_grad():
+            for buffer, value in values:
+                # One that is expanded refuses; nothing can have written into it either.
+                with contextlib.suppress(RuntimeError):
+                    buffer.copy_(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the original gave for an input in one mode."""
+
+    example: Any
+    training: bool
+    output: Any
+
+
+def reference_runs(work: nn.Module, example: Any) -> tuple[Run, ...]:
+    """Run the original in eval and in train mode.
+
+    A norm over a single value cannot train, so a batch of one is doubled where train mode needs it.
+    A model that fails in train mode all the same (it may want targets) gives the run in eval mode alone.
+
+    Raises:
+        ModelError: the model fails in eval mode.
+    """
+    evaluated = Run(example, False, run_original(work, example, training=False))
+    examples = [example]
+    if batch_size(example) == 1:
+        examples.append(doubled(example))
+    for given in examples:
+        with contextlib.suppress(ModelError):
+            return evaluated, Run(given, True, run_original(work, given, training=True))
+    return (evaluated,)
+
+
+def run_original(work: nn.Module, example: Any, training: bool) -> Any:
+    """Return what the model gives for an example input in one mode, under the seed of all runs.
+
+    Raises:
+        ModelError: the model fails.
+    """
+    with as_found(work, training):
+        try:
+            output = call(work, fresh(example))
+        except Exception as error:
+            name = "train" if training else "eval"
+            raise ModelError(
+                f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
+                f"mode: {one_line(error)}{place_of(error)}. Give it an input that fits, or mend it."
+            ) from error
+    if isinstance(output, Iterator):
+        raise ModelError(
+            f"{type(work).__name__} returns a {type(output).__name__}, which has not run yet. Return a "
+            "list or a tuple."
+        )
+    return pytree.tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, output)
+
+
+def place_of(error: Exception) -> str:
+    """Return where in the model's own code an error came from: `` (net.py, line 12)``."""
+    torch_home = str(Path(torch.__file__).parent)
+    here = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((torch_home, here))]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+
+
+def check_repeats(work: nn.Module, run: Run) -> None:
+    """Raise a ModelError that names the first module to give something else when all is run again."""
+
+    def outputs() -> list[tuple[str, Any]]:
+        seen: list[tuple[str, Any]] = []
+        hooks = [
+            module.register_forward_hook(lambda _m, _i, out, n=name: seen.append((n, fresh(out))))
+            for name, module in work.named_modules()
+        ]
+        try:
+            run_original(work, run.example, run.training)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
+
+    for (name, first), (_, second) in zip(outputs(), outputs(), strict=False):
+        if not same(first, second):
+            what = (
+                f"module {name} ({type(work.get_submodule(name)).__name__})" if name else "itself"
+            )
+            raise ModelError(
+                f"{type(work).__name__} cannot be refined: {what} gives something else when it is run "
+                "again on the same input under the same seed. Let it keep no state between calls but "
+                "in buffers, and draw random numbers from the global generators alone."
+            )
+
+
+def same(first: Any, second: Any) -> bool:
+    """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures.
+
+    Tensors on the meta device have no values to compare.
+    """
+    if pytree.tree_structure(first) != pytree.tree_structure(second):
+        return False
+    ours, theirs = list(contents(first)), list(contents(second))
+    return len(ours) == len(theirs) and all(
+        steps == others and _same_part(a, b)
+        for (steps, a), (others, b) in zip(ours, theirs, strict=True)
+    )
+
+
+def _same_part(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return (
+            first.shape == second.shape
+            and first.dtype == second.dtype
+            and (first.is_meta or torch.allclose(first, second, rtol=0.0, atol=0.0, equal_nan=True))
+        )
+    if isinstance(first, PLAIN_TYPES):
+        both_nan = first != first and second != second
+        return type(first) is type(second) and (first == second or both_nan)
+    return type(first) is type(second)

@@ -1,0 +1,179 @@
+"""Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
+
+The model is run in eval and in train mode, and each run is recorded (see recording.py). A leaf, which
+is one node, is (1) every conv and norm, whatever its class, and (2) every submodule without a conv, so
+that dropout, drop-path and attention keep their own train and eval behaviour. All else is recorded
+operation by operation. What the graph does not tell, such as a branch that depends on the data, is as
+it was in the run on the example input.
+"""
+
+import contextlib
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from refiner.core.errors import ModelError, one_line
+from refiner.core.inputs import bind, fresh, to_device_of
+from refiner.core.layers import holds_conv, is_conv, is_norm
+from refiner.core.surgery import copied
+from refiner.graph.recording import Recorder
+from refiner.graph.trace_check import Run, as_found, check_repeats, reference_runs, same
+
+_CONSTANT = "_constant"
+
+
+def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
+    """Record what ``model`` does with an example input, and check that the graph does the same.
+
+    The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of eval
+    mode, and ``meta["train_graph"]`` the other, None where the model fails in train mode on this input.
+    Their nodes carry what recording.py tells. The module tree below, and so each name of a parameter or
+    buffer, is that of the model.
+
+    Args:
+        model: any module; it is copied, never changed. It may live on the meta device.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments. Arguments
+            of ``forward`` that it does not name keep their defaults.
+
+    Raises:
+        ModelError: the model cannot be copied, rejects the example input, or gives something else when
+            it is run again under the same seed.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the model is TorchScript already. Give the module it was made from.")
+    work = copied(model)
+    example = to_device_of(work, example_input)
+    names = {id(module) for module in work.modules()}
+    if any(parameter.is_meta for parameter in work.parameters()):  # there is nothing to compare
+        return _with_graphs(work, (Run(example, False, None), Run(example, True, None)))
+    runs = reference_runs(work, example)
+    grown = [name for name, module in work.named_modules() if id(module) not in names]
+    if grown:
+        raise ModelError(
+            f"{type(work).__name__} makes the module {grown[0]} when it is called. Run it once before "
+            "it is given to refiner, so that all its modules are there."
+        )
+    traced = _with_graphs(work, runs)
+    for run in runs:
+        if run.training and traced.meta["train_graph"] is None:
+            continue
+        again: Any = None
+        trouble = "gives something else"
+        with as_found(traced, run.training):
+            positional, keyword = bind(work, fresh(run.example))
+            try:
+                again = traced(*positional.values(), *keyword.values())
+            except Exception as error:
+                trouble = f"fails ({one_line(error, 150)})"
+        if not same(run.output, again):
+            check_repeats(work, run)
+            raise ModelError(
+                f"{type(work).__name__} cannot be traced: its recorded run {trouble}. It may call a "
+                "module with other parameters than its own, or keep state that is in no buffer."
+            )
+    return traced
+
+
+def reads_values(model: nn.Module, example: Any) -> bool:
+    """Return whether the model, in eval mode, asks for numbers that follow from its input.
+
+    Other values may then lead it another way than they led this run.
+    """
+    return _record(model, Run(example, False, None)).reads_values()
+
+
+def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
+    """Return a module over ``work``'s own tree that runs the recorded graph of its mode."""
+    by_mode = {}
+    for run in runs:
+        try:
+            recorder = _record(work, run)
+        except Exception:
+            if not run.training:
+                raise
+            continue  # it fails in train mode, on the meta device say
+        module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
+        # Before there are submodules, one of which may be named graph.
+        module.graph = recorder.graph
+        for kind in ("_parameters", "_buffers", "_modules"):
+            getattr(module, kind).update(getattr(work, kind))
+        for name, value in recorder.constants.items():
+            object.__setattr__(module, name, value)  # in no state dict
+        by_mode[run.training] = module
+    traced, train = by_mode[False], by_mode.get(True)
+    traced.training = work.training
+    traced.meta["train_graph"] = train.graph if train is not None else None
+    if train is not None:
+        vars(traced).update({k: v for k, v in vars(train).items() if k.startswith(_CONSTANT)})
+    _replay_by_mode(type(traced))
+    return traced
+
+
+class _Replay(fx.Interpreter):
+    """Runs a recorded graph; leaf modules are called as they were, gradients off or under autocast."""
+
+    def fetch_attr(self, target: str) -> Any:
+        holder: Any = self.module
+        for name in target.split("."):
+            # A submodule may have the name of an attribute of GraphModule.
+            tables = (holder._modules, holder._parameters, holder._buffers)
+            table = next((t for t in tables if name in t), None)
+            holder = getattr(holder, name) if table is None else table[name]
+        return holder
+
+    def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
+        # A graph keeps lists and dicts as kinds of its own, which refuse to be written into.
+        return _plain(super().map_nodes_to_values(args, n))
+
+    def run_node(self, n: fx.Node) -> Any:
+        with contextlib.ExitStack() as stack:
+            if self.module.training and not n.meta.get("grad", True):
+                stack.enter_context(torch.no_grad())
+            for kind, dtype in n.meta.get("autocast", {}).items():
+                stack.enter_context(torch.autocast(kind, dtype=dtype))
+            return super().run_node(n)
+
+
+def _plain(value: Any) -> Any:
+    """Return a node's argument with python's own lists and dicts."""
+    if isinstance(value, fx.immutable_collections.immutable_list):
+        return [_plain(item) for item in value]
+    if isinstance(value, fx.immutable_collections.immutable_dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(_plain(item) for item in value)
+    return value
+
+
+def _replay_by_mode(own: Any) -> None:
+    """Let a GraphModule's class, which it has for itself, run the graph of its mode."""
+
+    def forward(self: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+        graph = (self.meta["train_graph"] if self.training else None) or self.graph
+        names = [n.target for n in graph.nodes if n.op == "placeholder"]
+        given = [*args, *(kwargs[name] for name in names[len(args) :] if name in kwargs)]
+        return _Replay(self, graph=graph).run(*given)
+
+    own.forward = forward
+
+
+def _record(work: nn.Module, run: Run) -> Recorder:
+    opened: set[int] = set()
+
+    def leaf(module: nn.Module) -> bool:
+        if module is work or id(module) in opened:
+            return False
+        return is_conv(module) or is_norm(module) or not holds_conv(module)
+
+    prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
+    while True:
+        with as_found(work, run.training):
+            positional, keyword = bind(work, fresh(run.example))
+            recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
+            with recorder:
+                output = work(*positional.values(), **keyword)
+        if recorder.opened <= opened:
+            recorder.finish(output)
+            return recorder
+        opened |= recorder.opened  # a module without convs that calls those of others

@@ -1,0 +1,118 @@
+"""Controls: what a search is held against, on its own shared weights and within its own budgets.
+
+``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, on
+the same validation images, and the best of as many finalists is taken. ``uniform`` is
+the best of the architectures that take no search at all: one operation in every slot that offers it; under
+a budget, in as few slots as keep to it, evenly spread.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from torch import nn
+
+from refiner.core.progress import Progress
+from refiner.core.randomness import derive_seed
+from refiner.cost.costs import measure_cost
+from refiner.cost.feasible import FeasibleSet
+from refiner.runs.comparison import RANDOM, UNIFORM, Control, controls_from_json
+from refiner.runs.result import points
+from refiner.runs.run_folder import RunFolder
+from refiner.search.random_search import RandomStrategy
+from refiner.search.scoring import Scored
+from refiner.search.search import Search
+from refiner.space.architecture import Vector
+from refiner.space.search_space import SearchSpace
+
+
+def find_controls(
+    search: Search,
+    space: SearchSpace,
+    model: nn.Module,
+    example_input: Any,
+    folder: RunFolder | None,
+    progress: Progress,
+) -> list[Control]:
+    """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
+    if folder is not None and folder.holds("controls.json"):
+        return controls_from_json(folder.read_json("controls.json"))
+    scored = score_controls(search, progress)
+    before = measure_cost(model, example_input)
+    costs = points(space, before, [each for _, _, each in scored])
+    found = [
+        Control(
+            kind=kind, name=name, vector=each.vector,
+            macs=cost.macs, params=cost.params, search_score=each.score,
+        )
+        for (kind, name, each), cost in zip(scored, costs, strict=True)
+    ]  # fmt: skip
+    if folder is not None and search.devices.is_main:
+        if search.scorer.fixed:  # the front may give a control, with the norms it was scored with
+            folder.save_checkpoint("search", search.state_dict())
+        folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
+    return found
+
+
+def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
+    """Return (kind, name, architecture with its score) of each control of a search that has ended.
+
+    A search that is random itself has no ``random``, and a budget that no uniform architecture keeps to
+    leaves no ``uniform``.
+    """
+    found = []
+    candidates = search.supernet.candidates
+    if not isinstance(search.strategy, RandomStrategy):
+        seed = derive_seed(search.seed, "control")
+        assert search.result is not None
+        finalists = len(search.result.finalists)  # those of other costs for the front among them
+        likeness = search.scorer.likeness
+        random = Search(
+            search.supernet,
+            RandomStrategy(candidates, seed=seed, feasible=search.feasible),
+            search.task, search.train_loader, search.val_loader, search.score_loader,
+            devices=search.devices, teacher=None if likeness is None else likeness.teacher, seed=search.seed, feasible=search.feasible,
+            config=replace(
+                search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
+            ),
+        )  # fmt: skip
+        best = random.run(progress=progress, name="random control").best
+        if search.scorer.fixed:
+            search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
+        found.append((RANDOM, "random search", best))
+    uniform = uniform_vectors(candidates, search.feasible)
+    if uniform:
+        names = {vector: name for name, vector in reversed(uniform.items())}
+        best = search.scorer.rank(list(names), progress, name="uniform control")[0]
+        found.append((UNIFORM, names[best.vector], best))
+    return found
+
+
+def uniform_vectors(
+    candidates: Sequence[Sequence[str]], feasible: FeasibleSet | None = None
+) -> dict[str, Vector]:
+    """Return the architectures with one operation in every slot that offers it, by name for people.
+
+    Args:
+        candidates: names of each slot's, the original first.
+        feasible: what may serve; where all slots would go over a limit the operation has none, and where
+            fewer keep to it, as few as do.
+    """
+    found = {}
+    for name in dict.fromkeys(name for names in candidates for name in names[1:]):
+        places = [i for i, names in enumerate(candidates) if name in names[1:]]
+        least = len(places) if feasible is None else 1
+        for count in range(least, len(places) + 1):
+            vector = [0] * len(candidates)
+            for i in evenly(places, count):
+                vector[i] = candidates[i].index(name)
+            if feasible is None or feasible.holds(vector):
+                where = "all" if count == len(places) else f"{count} of {len(places)}"
+                found[f"{where} {name}"] = tuple(vector)
+                break
+    return found
+
+
+def evenly(places: Sequence[int], count: int) -> list[int]:
+    """Return ``count`` of the places, evenly spread: each from the middle of its share of them."""
+    return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]

@@ -1,0 +1,235 @@
+"""A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
+
+config.json  latency.json  latency_check.json  controls.json  metrics.jsonl
+checkpoint/{search,baseline,refined,random,uniform}.pt
+architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from refiner.core.errors import ConfigError, RunError, one_line
+from refiner.core.files import put_in_place, write_text
+from refiner.training.devices import Devices
+
+FORMAT_VERSION = 1
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> "RunFolder":
+        """Make the folder of a new run.
+
+        Raises:
+            RunError: something is there already.
+        """
+        folder = cls(Path(path))
+        check_free(folder.path)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {one_line(error)}") from error
+        folder.write_json("config.json", {"format_version": FORMAT_VERSION, **config})
+        return folder
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
+        """Open the folder of a run that began earlier.
+
+        Raises:
+            RunError: there is no such run.
+        """
+        folder = cls(Path(path))
+        folder.config()
+        metrics = folder.path / "metrics.jsonl"
+        if metrics.is_file():
+            try:
+                lines = metrics.read_text("utf-8").splitlines()
+                folder.records = [dict(json.loads(line)) for line in lines]
+            except (OSError, ValueError, TypeError) as error:
+                raise RunError(f"{metrics} is damaged: {one_line(error)}") from error
+        return folder
+
+    def config(self) -> dict[str, Any]:
+        """Return what config.json holds.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return self.read_json("config.json")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return a JSON document of the folder.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        file = self.path / name
+        try:
+            document = json.loads(file.read_text("utf-8"))
+        except FileNotFoundError:
+            if name != "config.json" and self.holds("config.json"):
+                raise RunError(
+                    f"{self.path} holds no {name}: this run has not come to its end. Go on with it: "
+                    f"refine --resume {self.path}"
+                ) from None
+            inner = sorted(path.parent for path in self.path.glob("*/config.json"))
+            advice = (
+                f"Name one of its runs, {inner[0]} say" if inner else "Name the folder of a run"
+            )
+            raise RunError(f"{self.path} holds no {name}. {advice}, as --out made it.") from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} is damaged: {one_line(error)}") from error
+        if not isinstance(document, dict):
+            raise RunError(f"{file} is damaged: it holds no JSON object")
+        return document
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the folder in one piece."""
+        write_text(self.path / name, text)
+
+    def write_json(self, name: str, document: Any) -> None:
+        """Write a JSON document of the folder in one piece."""
+        self.write_text(name, json.dumps(document, indent=1) + "\n")
+
+    def holds(self, name: str) -> bool:
+        """Return whether the folder holds a file of that name."""
+        return (self.path / name).exists()
+
+    def record(self, record: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        self.records.append(dict(record))
+        self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
+
+    def forget_after(self, epoch: int) -> None:
+        """Drop the records of epochs that were done after the last checkpoint."""
+        self.records = [record for record in self.records if record["epoch"] <= epoch]
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint in one piece."""
+        file = self.path / "checkpoint" / f"{name}.pt"
+        partial = file.with_suffix(".partial")
+        file.parent.mkdir(exist_ok=True)
+        torch.save(dict(state), partial)
+        put_in_place(partial, file)
+
+    def drop_if_nothing_is_done(self) -> None:
+        """Remove the folder of a run that ended before its first epoch did."""
+        if not self.records:
+            for name in ("config.json", "latency.json", "checkpoint/search.pt"):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's files are in it
+                (self.path / "checkpoint").rmdir()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
+    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
+        """Return a checkpoint, on the CPU, or None if there is none.
+
+        Raises:
+            RunError: it is cut off or no checkpoint.
+        """
+        file = self.path / "checkpoint" / f"{name}.pt"
+        if not file.is_file():
+            return None
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch's reader raises whatever the damage leads it to
+            raise RunError(
+                f"{file} is cut off or no checkpoint ({one_line(error, 120)}). {_without(name)}"
+            ) from error
+        if not isinstance(state, dict):
+            raise RunError(f"{file} is no checkpoint. {_without(name)}")
+        return state
+
+
+def _without(checkpoint: str) -> str:
+    """Return what to do without a checkpoint."""
+    if checkpoint == "search":
+        return "Begin a new run."
+    return f"Delete it to train the {checkpoint} network again."
+
+
+def check_free(path: Path) -> None:
+    """Raise a RunError if something is at ``path`` that a new run would write over."""
+    if path.is_dir() and any(path.iterdir()):
+        kind = "a run" if (path / "config.json").exists() else "files"
+        resume = f", or --resume {path}" if (path / "checkpoint" / "search.pt").exists() else ""
+        raise RunError(f"{path} holds {kind} already. Name another --out{resume}.")
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file. Name a folder that is not there yet.")
+
+
+def open_or_create(
+    out: str | os.PathLike[str] | None,
+    resume: bool,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None,
+    *,
+    main: bool,
+) -> RunFolder | None:
+    """Return the folder of a new run, or of one to go on with; None where no folder was named.
+
+    Of several processes the main one alone makes a folder; all of them read one that is there.
+
+    Raises:
+        ConfigError: there is no folder to go on with.
+        RunError: the folder holds something, or a run with other settings.
+    """
+    if out is None:
+        if resume:
+            raise ConfigError("resume wants the run's folder. Give out=DIR.")
+        return None
+    if not resume and not main:
+        return None
+    if not resume:
+        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
+    folder = RunFolder.open(out)
+    before = folder.config().get("settings", {})
+    now = json.loads(json.dumps(settings))
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise RunError(
+                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
+                f"{value} here. Resume with the same, or begin a new run."
+            )
+    return folder
+
+
+def made_once(
+    folder: RunFolder | None, name: str, make: Callable[[], dict[str, Any]], devices: Devices
+) -> dict[str, Any]:
+    """Return a JSON document that the main process makes once for a run; its folder, if it has one, keeps it."""
+
+    def kept() -> dict[str, Any]:
+        if folder is None:
+            return make()
+        if not folder.holds(name):
+            folder.write_json(name, make())
+        return folder.read_json(name)
+
+    return devices.from_main(kept)
+
+
+@contextmanager
+def dropped_on_error(folder: RunFolder | None) -> Iterator[None]:
+    """Take a run's folder away if the run fails inside before anything is done; an interrupt leaves it."""
+    try:
+        yield
+    except Exception:
+        if folder is not None:
+            folder.drop_if_nothing_is_done()
+        raise

@@ -1,0 +1,182 @@
+"""A search in a run's folder: written down epoch by epoch, and gone on with from where it stopped."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.core.errors import RunError
+from refiner.core.progress import Progress
+from refiner.data.loaders import mixed
+from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.search.scoring import WeightSharing
+from refiner.search.search import Search, SearchConfig, SearchResult
+from refiner.search.strategy import Strategy
+from refiner.space.architecture import Vector
+from refiner.space.search_space import SearchSpace
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices, make_listener
+from refiner.training.task import Task, checked_task
+
+
+def run_search(
+    supernet: WeightSharing,
+    strategy: Strategy,
+    loader: Any,
+    val_loader: Any,
+    *,
+    task: Task | str = "classification",
+    config: SearchConfig | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "no",
+    out: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | Progress = True,
+    provenance: Mapping[str, Any] | None = None,
+) -> SearchResult:
+    """Search any network with shared weights, a macro network say; nothing is rewritten or trained after.
+
+    Settings that are not told here are those of :func:`refiner.refine`.
+
+    Args:
+        supernet: the shared weights; they are trained in place.
+        strategy: what proposes architectures; in the end it holds what it learned, also where the
+            search went on or was done before.
+        loader: training batches.
+        val_loader: validation batches, which rewards come from.
+        config: how long and how much.
+        out: folder for config.json, metrics.jsonl and checkpoint/; must be new.
+        resume: go on with the search in ``out``, which must have been begun with the same settings.
+
+    Raises:
+        RefinerError: something that the caller gave does not work; the message tells the next step.
+    """
+    config = config or SearchConfig()
+    devices = Devices.choose(device, precision)
+    settings = {
+        "strategy": type(strategy).__name__,
+        "candidates": [list(names) for names in supernet.candidates],
+        "search": asdict(config),
+        "seed": seed,
+        "precision": precision,
+    }
+    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
+    with dropped_on_error(folder if devices.is_main else None):
+        searching = Search(
+            supernet, strategy, checked_task(task),
+            devices.loader(loader), devices.loader(val_loader, even=False),
+            devices.loader(mixed(val_loader), even=False),
+            devices=devices, config=config, seed=seed,
+        )  # fmt: skip
+        listener = make_listener(progress, devices)
+        return run_kept(searching, folder, resume=resume, progress=listener)
+
+
+def run_kept(
+    searching: Search,
+    folder: RunFolder | None,
+    *,
+    resume: bool,
+    progress: Progress,
+    prepare: Callable[[Search], None] = lambda _: None,
+) -> SearchResult:
+    """Run a search and keep it in a folder, epoch by epoch, from where that left it.
+
+    Args:
+        searching: a new search.
+        folder: of its run; None keeps nothing.
+        resume: whether the folder holds a search to go on with.
+        progress: listener.
+        prepare: is called with the search where it is new, before it is saved for the first time.
+
+    Raises:
+        RunError: there is nothing to go on with, or it does not fit.
+        TrainingError: the loss is not finite.
+    """
+    state = folder.load_checkpoint("search") if resume and folder is not None else None
+    if state is not None and folder is not None:
+        _load(searching, folder, state)
+    elif folder is not None and folder.records:
+        raise RunError(
+            f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
+            "Delete it and begin a new run."
+        )
+    else:  # new, or stopped while it was prepared
+        prepare(searching)
+    main = searching.devices.is_main
+
+    def save() -> None:
+        if folder is not None and main:
+            folder.save_checkpoint("search", searching.state_dict())
+
+    def keep(record: dict[str, Any]) -> None:
+        if folder is not None and main:
+            folder.record(record)
+        save()
+
+    if state is None:
+        save()  # a run that is killed in its first epoch can go on, too
+    return searching.run(progress=progress, on_epoch=keep, on_finish=save)
+
+
+def kept_network(
+    folder: RunFolder, model: nn.Module, space: SearchSpace, vector: Vector
+) -> nn.Module:
+    """Return an architecture of a search that a folder keeps, with the weights that the search left.
+
+    Its norms have the statistics with which it was scored, where they were kept; else the model's own where the
+    architecture leaves it as it was, and where it does not those of the last score of each candidate.
+
+    Args:
+        folder: of the run.
+        model: that was searched.
+        space: that was searched.
+        vector: any; statistics were kept of finalists and controls.
+
+    Raises:
+        RunError: there is no checkpoint of the search, or it does not fit.
+    """
+    supernet = Supernet(model, space)
+    state = folder.load_checkpoint("search")
+    if state is None:
+        raise RunError(f"{folder.path} has no checkpoint of the search, which holds the weights.")
+    try:
+        supernet.model.load_state_dict(state["trainer"]["module"])
+    except (KeyError, RuntimeError) as error:
+        raise RunError(f"the checkpoint in {folder.path} does not fit this model.") from error
+    network = supernet.emit(vector)
+    buffers = dict(network.named_buffers())
+    norms = {tuple(each): norms for each, norms in state.get("norms", [])}
+    for name, kept in norms.get(vector, _left_as_it_was(model, space, vector)).items():
+        if name in buffers:
+            buffers[name].copy_(kept)
+    return network
+
+
+def _left_as_it_was(
+    model: nn.Module, space: SearchSpace, vector: Vector
+) -> dict[str, torch.Tensor]:
+    """Return the buffers of a model that are not in a slot which an architecture changes."""
+    changed = tuple(
+        f"{name}."
+        for slot, index in zip(space.slots, vector, strict=True)
+        for site in slot.sites
+        for name in (site.conv, site.norm)
+        if index and name
+    )
+    return {name: buffer for name, buffer in model.named_buffers() if not name.startswith(changed)}
+
+
+def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:
+    """Let a search go on from a checkpoint of its folder."""
+    try:
+        searching.load_state_dict(state)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
+        ) from error
+    folder.forget_after(searching.epoch)

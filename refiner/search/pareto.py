@@ -1,0 +1,106 @@
+"""The front of a search: the architectures that none beats in score and in every cost at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from refiner.core.errors import RunError, one_line
+from refiner.space.architecture import Vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """An architecture with what it scores and costs."""
+
+    vector: Vector
+    score: float
+    """In the supernet, on the whole validation part; higher is better."""
+    macs: int
+    params: int
+    latency: float | None = None
+    """Milliseconds, as predicted from the run's table of candidates; None in a run without one."""
+
+    def costs(self) -> tuple[float, ...]:
+        """Return what the front is to make small; parameters are told, but no axis of it."""
+        known = (self.macs, self.latency)
+        return tuple(float(cost) for cost in known if cost is not None)
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "Point":
+        """Return what :func:`dataclasses.asdict` gave."""
+        return cls(**{**document, "vector": tuple(document["vector"])})
+
+
+def front(points: Sequence[Point]) -> tuple[Point, ...]:
+    """Return the points that no other beats, by their MACs.
+
+    One point beats another if it is as good in score and in each cost, and better in one of them.
+    """
+    kept = [point for point in points if not any(_beats(other, point) for other in points)]
+    return tuple(sorted(dict.fromkeys(kept), key=lambda p: (p.macs, p.costs(), -p.score)))
+
+
+def _beats(first: Point, second: Point) -> bool:
+    ours, theirs = (-first.score, *first.costs()), (-second.score, *second.costs())
+    return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+
+def spread(
+    scores: Mapping[Vector, float], cost: Callable[[Vector], float], count: int
+) -> list[Vector]:
+    """Return at most ``count`` architectures that none beats in score and cost, from cheap to dear.
+
+    Args:
+        scores: of each architecture.
+        cost: of an architecture.
+        count: how many; of more, those that lie evenly in rank, the ends among them.
+    """
+    best: list[Vector] = []
+    for vector in sorted(scores, key=lambda v: (cost(v), -scores[v], v)):
+        if not best or scores[vector] > scores[best[-1]]:
+            best.append(vector)
+    if len(best) <= count:
+        return best
+    if count == 1:
+        return best[-1:]
+    return [best[round(i * (len(best) - 1) / (count - 1))] for i in range(count)]
+
+
+def front_to_json(points: Sequence[Point], original: Mapping[str, float]) -> dict[str, Any]:
+    """Return a front as JSON types, beside what the original costs, by name."""
+    return {"original": dict(original), "front": [asdict(point) for point in points]}
+
+
+def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float]]:
+    """Return the front that :func:`front_to_json` gave, and what the original costs.
+
+    Raises:
+        RunError: the document is none.
+    """
+    try:
+        points = tuple(Point.from_json(point) for point in document["front"])
+        return points, {name: float(cost) for name, cost in document["original"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"pareto.json is damaged: {one_line(error)}") from error
+
+
+def pick(points: Sequence[Point], limits: Mapping[str, float]) -> Point:
+    """Return the best point of a front within limits on its costs, by name.
+
+    Raises:
+        RunError: there is none, or a limit on what the points do not tell.
+    """
+    for name in limits:
+        if any(getattr(point, name) is None for point in points):
+            raise RunError(f"this front tells no {name}. Pick by macs or params.")
+    within = [p for p in points if all(getattr(p, n) <= limit for n, limit in limits.items())]
+    if not within:
+        least = ", ".join(_shown(n, min(getattr(p, n) for p in points)) for n in limits)
+        raise RunError(
+            f"no architecture of this front is within that; the least: {least}. Give more."
+        )
+    return max(within, key=lambda p: (p.score, -p.macs))
+
+
+def _shown(name: str, cost: float) -> str:
+    return f"{name} {cost:.2f} ms" if name == "latency" else f"{name} {cost:,}"

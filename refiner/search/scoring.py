@@ -1,0 +1,204 @@
+"""Scoring: architectures of shared weights on validation batches, each with norm statistics of its own.
+
+The statistics that a supernet gathers in training mix those of all its paths, so a path gathers its own from a
+few training batches before it is scored. Where the weights stay as they are these batches are always the
+same, so that scores compare, and the statistics of an architecture are kept beside its score.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from refiner.core.progress import Progress
+from refiner.core.randomness import derive_seed, seeded
+from refiner.data.loaders import generators_of
+from refiner.space.architecture import Vector
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
+from refiner.training.task import Task
+from refiner.training.teacher import Likeness
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """An architecture and what it scored."""
+
+    vector: Vector
+    score: float
+    """The task's."""
+    likeness: float | None = None
+    """To the original, of a distilled search: what architectures are compared by then."""
+
+    @property
+    def merit(self) -> float:
+        """Return what architectures are compared by."""
+        return self.score if self.likeness is None else self.likeness
+
+
+class WeightSharing(Protocol):
+    """A network of which one path is active at a time. A Supernet is one."""
+
+    @property
+    def candidates(self) -> Sequence[Sequence[str]]:
+        """Names of the alternatives of each place of a vector."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What the task is given."""
+
+    def select(self, vector: Vector) -> None:
+        """Make ``vector`` the path that the next calls take."""
+
+    def emit(self, vector: Vector) -> nn.Module:
+        """Return the path of ``vector`` as a module of its own."""
+
+
+class Scorer:
+    """Scores the paths of shared weights.
+
+    Args:
+        supernet: the shared weights.
+        task: by whose score the finalists are compared, but with a teacher.
+        train_loader: training batches, from which norm statistics are taken.
+        val_loader: validation batches, the whole of which finalists are scored on.
+        devices: where.
+        recalibration_batches: number of training batches for a path's norm statistics.
+        fixed: whether the weights stay as they are.
+        teacher: a trained network, on the device, where the shared weights stand in for its parts. Then
+            ``reward`` is likeness to it, which finalists are compared by as well.
+        seed: fixes which batches are taken.
+    """
+
+    def __init__(
+        self,
+        supernet: WeightSharing,
+        task: Task,
+        train_loader: Any,
+        val_loader: Any,
+        *,
+        devices: Devices,
+        recalibration_batches: int,
+        fixed: bool,
+        teacher: nn.Module | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.supernet, self.network, self.task = supernet, supernet.model, task
+        self.train_loader, self.val_loader = train_loader, val_loader
+        self.devices, self.fixed, self.seed = devices, fixed, seed
+        self.recalibration_batches = recalibration_batches
+        self._generators = generators_of(train_loader, val_loader)
+        with seeded(derive_seed(seed, "rehearsal"), self._generators):
+            rehearse(self.network, val_loader, task, devices)
+        self.likeness = None if teacher is None else self._likeness(teacher)
+        """What ``reward`` is, where it is not the task."""
+        self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
+        """Of each architecture that was ranked with fixed weights: the norm statistics, by their names in it."""
+
+    def _likeness(self, teacher: nn.Module) -> Likeness | None:
+        """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
+        likeness = Likeness(self.task, teacher)
+        with seeded(derive_seed(self.seed, "rehearsal"), self._generators), self.devices.autocast():
+            batch = next(iter(self.devices.batches(self.val_loader)))
+            return likeness if likeness.tells(self.network, batch) else None
+
+    @property
+    def reward(self) -> Task:
+        """The task whose score a strategy is told."""
+        return self.likeness or self.task
+
+    def norm_batches(self) -> list[Any]:
+        """Return the training batches that norm statistics come from; always the same where the weights are."""
+        if not self.fixed:
+            return self._next_batches()
+        with self._last() as batches:
+            return batches
+
+    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> None:
+        """Make a path the active one, with norm statistics of its own."""
+        self.supernet.select(vector)
+        recalibrate(self.network, norm_batches, self.task, self.devices)
+
+    def reward_of(
+        self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
+    ) -> float:
+        """Return what a strategy is told of an architecture."""
+        self._select(vector, norm_batches)
+        return evaluate(self.network, val_batches, self.reward, self.devices)
+
+    def forget(self) -> None:
+        """Let go what was kept of the validation batches last scored on."""
+        if self.likeness is not None:
+            self.likeness.forget()
+
+    def rank(
+        self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
+    ) -> list[Scored]:
+        """Score architectures on the whole validation part and return them, the best first.
+
+        With a teacher the most alike is the best, and the task's score is told: of as many images likeness tells more
+        of what accuracy is on others. Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
+        """
+        progress.begin(name, len(vectors))
+        scored = []
+        with self._last() as norm_batches:
+            for vector in vectors:
+                self._select(vector, norm_batches)
+                scored.append(self._scored(vector))
+                if self.fixed:
+                    self.norms[vector] = self._norms(vector)
+                progress.advance(1, **self._told(scored[-1]))
+        scored.sort(key=lambda s: -s.merit)
+        progress.advance(0, **self._told(scored[0]))
+        progress.end()
+        return scored
+
+    def _scored(self, vector: Vector) -> Scored:
+        """Score the active path, of that vector, on the whole validation part."""
+        batches = self.devices.batches(self.val_loader)
+        if self.likeness is None:
+            score = evaluate(self.network, batches, self.task, self.devices)
+            return Scored(vector=vector, score=score)
+        likeness, score = evaluate_both(self.network, batches, self.likeness, self.devices)
+        return Scored(vector=vector, score=score, likeness=likeness)
+
+    def _told(self, scored: Scored) -> dict[str, float | str]:
+        """Return what progress is told of an architecture."""
+        alike = {} if scored.likeness is None else {"likeness": scored.likeness}
+        return {self.task.metric: scored.score, **alike, "vector": short(scored.vector)}
+
+    def emit(self, vector: Vector) -> nn.Module:
+        """Return an architecture as a module of its own, with the weights as they are and norms of its own."""
+        with self._last() as norm_batches:
+            self._select(vector, norm_batches)
+        return self.supernet.emit(vector)
+
+    def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
+        """Return the norm statistics of the active path, by their names in its own module."""
+        return {
+            f"{name}.{key}": buffer.cpu()
+            for name, module in self.supernet.emit(vector).named_modules()
+            if isinstance(module, nn.modules.batchnorm._NormBase)
+            for key, buffer in module.named_buffers(recurse=False)
+        }
+
+    def _next_batches(self) -> list[Any]:
+        return list(
+            itertools.islice(self.devices.batches(self.train_loader), self.recalibration_batches)
+        )
+
+    @contextmanager
+    def _last(self) -> Iterator[list[Any]]:
+        """Give the norm batches of weights that stay, drawn by a seed of their own."""
+        with seeded(derive_seed(self.seed, "finish"), self._generators):
+            yield self._next_batches()
+
+
+def short(vector: Vector) -> str:
+    """Return a vector for a line of progress: ``1,0,0,2``, its middle left out where it is long."""
+    text = ",".join(map(str, vector))
+    return text if len(text) <= 40 else f"{text[:18]}...{text[-18:]}"

@@ -1,0 +1,138 @@
+"""The architecture: one candidate index a slot, with its JSON."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from refiner.core.errors import ArchitectureError, one_line
+from refiner.core.files import write_text
+from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.slots import ConvSite, Slot
+
+Vector: TypeAlias = tuple[int, ...]
+"""One candidate index a slot; all zeros is the model as it came."""
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A point of a search space. It holds all that :func:`refiner.rewrite` needs but the model."""
+
+    vector: Vector
+    slots: tuple[Slot, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    """Names of the candidates of each slot; index 0 is ``original``."""
+    model: dict[str, Any] | None = field(default=None, compare=False)
+    """How the model was made, where that is known; free-form, for people and the command line."""
+
+    def __post_init__(self) -> None:
+        check_vector(self.vector, self.slots, self.candidates)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """Name of the chosen candidate of each slot."""
+        return tuple(names[i] for names, i in zip(self.candidates, self.vector, strict=True))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the architecture as JSON."""
+        write_text(Path(path), self.to_json())
+
+    def to_json(self) -> str:
+        """Return the architecture as JSON text."""
+        document = {
+            "format_version": FORMAT_VERSION,
+            "model": self.model,
+            "vector": list(self.vector),
+            "slots": [
+                {
+                    "name": slot.name,
+                    "chained": slot.chained,
+                    "candidates": list(names),
+                    "sites": [asdict(s) for s in slot.sites],
+                }
+                for slot, names in zip(self.slots, self.candidates, strict=True)
+            ],
+        }
+        return json.dumps(document, indent=1) + "\n"
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> "Architecture":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ArchitectureError: the file is missing, is no architecture, or of a newer version.
+        """
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ArchitectureError(
+                f"there is no file {path}. Name an architecture.json."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise ArchitectureError(f"{path} cannot be read as JSON: {one_line(error)}") from error
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if version != FORMAT_VERSION:
+            raise ArchitectureError(
+                f"{path} is no architecture of format version {FORMAT_VERSION} (found {version!r}). "
+                "Name an architecture.json that this version of refiner wrote."
+            )
+        try:
+            return cls(
+                vector=tuple(document["vector"]),
+                slots=tuple(
+                    Slot(
+                        name=slot["name"],
+                        sites=tuple(_site(site) for site in slot["sites"]),
+                        chained=slot.get("chained", False),
+                    )
+                    for slot in document["slots"]
+                ),
+                candidates=tuple(tuple(slot["candidates"]) for slot in document["slots"]),
+                model=document["model"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArchitectureError(
+                f"{path} is no architecture, or damaged: {one_line(error)}. Name an architecture.json."
+            ) from error
+
+
+def _site(document: dict[str, Any]) -> ConvSite:
+    spec = {key: _tuples(value) for key, value in document["spec"].items()}
+    return ConvSite(
+        conv=document["conv"],
+        norm=document["norm"],
+        spec=ConvSpec(**spec),
+        in_shape=tuple(document["in_shape"]),
+        out_shape=tuple(document["out_shape"]),
+        norm_parameters=document.get("norm_parameters", 0),
+    )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def check_vector(
+    vector: Sequence[int], slots: Sequence[Slot], candidates: Sequence[Sequence[str]]
+) -> None:
+    """Raise an ArchitectureError unless ``vector`` has one valid index a slot."""
+    if len(vector) != len(slots):
+        raise ArchitectureError(
+            f"the vector has {len(vector)} numbers, but the model has {len(slots)} slots. "
+            "`refine slots MODEL` lists them."
+        )
+    for slot, names, index in zip(slots, candidates, vector, strict=True):
+        if not isinstance(index, int) or not 0 <= index < len(names):
+            listed = ", ".join(f"{i} {name}" for i, name in enumerate(names))
+            raise ArchitectureError(
+                f"slot {slot.name} has no candidate {index!r}. Choose one of: {listed}."
+            )
+
+
+def with_model(architecture: Architecture, model: dict[str, Any] | None) -> Architecture:
+    """Return ``architecture`` with a note of how its model was made."""
+    return replace(architecture, model=model)

@@ -1,0 +1,139 @@
+"""What a candidate puts into a slot: an operation for each conv, or narrower convs and norms.
+
+Everything that builds, counts or times candidates goes by this.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import nn
+
+from refiner.core.errors import ArchitectureError, ConfigError, one_line
+from refiner.core.layers import weight_of
+from refiner.core.randomness import seeded
+from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.slots import ConvSite, Slot
+from refiner.space.candidates import ORIGINAL, Candidate, Narrowing, get_candidate
+from refiner.space.channel_pruning import kept_channels, narrowed, narrowed_sites
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """What a slot holds with one of its candidates."""
+
+    operations: tuple[str, ...]
+    """Of each conv, the name of the operation in its place; ``original`` is the conv."""
+    sites: tuple[ConvSite, ...]
+    """Each conv as it is then: narrower ones, where channels go."""
+    narrowing: Narrowing | None = None
+    """The candidate, if channels go."""
+
+    @property
+    def parameters(self) -> int:
+        """Of all operations and convs, and what their norms have for each channel."""
+        return sum(
+            site.norm_parameters
+            + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
+            for operation, site in zip(self.operations, self.sites, strict=True)
+        )
+
+
+def filling(slot: Slot, name: str) -> Filling:
+    """Return what a slot holds with the candidate of that name.
+
+    In a chain an operation takes the place of those convs that it fits and that it makes no larger, or, if there are
+    none, of all that it fits; elsewhere of all.
+
+    Raises:
+        ArchitectureError: the candidate takes channels away, and the slot is no chain.
+    """
+    if name == ORIGINAL:
+        return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
+    candidate = get_candidate(name)
+    if isinstance(candidate, Narrowing):
+        if not slot.chained:
+            raise ArchitectureError(
+                f"{name} takes channels between convs away, but slot {slot.name} is no chain of them. "
+                "Name another candidate."
+            )
+        return Filling(
+            operations=(ORIGINAL,) * len(slot.sites),
+            sites=narrowed_sites(slot, candidate.eighths),
+            narrowing=candidate,
+        )
+    suited = slot.sites
+    if slot.chained:
+        suited = tuple(site for site in suited if candidate.fits(site.spec))
+        suited = tuple(site for site in suited if _is_no_larger(name, site)) or suited
+    operations = tuple(name if site in suited else ORIGINAL for site in slot.sites)
+    return Filling(operations=operations, sites=slot.sites)
+
+
+def _is_no_larger(name: str, site: ConvSite) -> bool:
+    ours = operation_shape_and_parameters(name, site.spec, site.in_shape)[1]
+    return ours <= original_parameters(site.spec)
+
+
+def original_parameters(spec: ConvSpec) -> int:
+    """Return the number of parameters of the conv that ``spec`` describes."""
+    weight = spec.out_channels * spec.in_channels // spec.groups * math.prod(spec.kernel_size)
+    return weight + (spec.out_channels if spec.bias else 0)
+
+
+@cache
+def operation_shape_and_parameters(
+    name: str, spec: ConvSpec, in_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], int]:
+    """Return the output shape for one sample, and the number of parameters, of an operation in a conv's place.
+
+    It is built and run on the meta device, so neither memory nor time is spent on numbers. Of the original
+    the parameters alone are told, and an empty shape.
+    """
+    if name == ORIGINAL:
+        return (), original_parameters(spec)
+    try:
+        with torch.device("meta"), seeded(0):
+            module = built(name, spec)
+            output = module(torch.empty(1, *in_shape[1:]))
+    except Exception as error:
+        raise ConfigError(f"candidate {name!r} fails to build or run: {one_line(error)}") from error
+    return tuple(output.shape), sum(p.numel() for p in module.parameters())
+
+
+def built(name: str, spec: ConvSpec) -> nn.Module:
+    """Return a candidate's operation for one conv, on the device of the moment."""
+    candidate = get_candidate(name)
+    assert isinstance(candidate, Candidate)
+    return candidate.build(spec)
+
+
+def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
+    """Return a freshly initialised candidate on the device and of the dtype of ``conv``."""
+    weight = weight_of(conv)
+    with seeded(seed):
+        module = built(name, spec)
+    return module.to(device=weight.device, dtype=weight.dtype).train(conv.training)
+
+
+def fill(
+    slot: Slot, name: str, modules: Mapping[str, nn.Module], seed_of: Callable[[int], int]
+) -> dict[str, nn.Module]:
+    """Return what a candidate puts in the place of a slot's convs and norms, by name; the others stay.
+
+    Args:
+        slot: the slot.
+        name: of a candidate that it admits; ``original`` puts nothing.
+        modules: the originals by name; what is made has their device, dtype and mode.
+        seed_of: of the number of a conv, the seed of a new operation's weights.
+    """
+    filled = filling(slot, name)
+    if filled.narrowing is not None:
+        return narrowed(slot, kept_channels(slot, filled.narrowing.eighths, modules), modules)
+    return {
+        site.conv: build_operation(name, modules[site.conv], site.spec, seed_of(i))
+        for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
+        if operation != ORIGINAL
+    }

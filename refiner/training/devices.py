@@ -1,0 +1,195 @@
+"""Where a run computes: device, precision and processes, through accelerate.
+
+On several processes each trains on its own share of every epoch with the gradients averaged, and all
+decide alike: strategies are deterministic, and scores and losses are summed over the processes.
+"""
+
+import atexit
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.data_loader import BatchSamplerShard
+from accelerate.utils import broadcast_object_list, send_to_device
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from refiner.core.errors import ConfigError, one_line
+from refiner.core.progress import Lines, Progress, Silent
+from refiner.data.loaders import rebuilt
+from refiner.data.tensor_loader import TensorLoader
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("no", "bf16")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Devices:
+    """An accelerator and what the loops need of it."""
+
+    accelerator: Accelerator
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "no") -> "Devices":
+        """Return the devices for ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            ConfigError: unknown name, or no such device here.
+        """
+        if device not in DEVICES:
+            raise ConfigError(f"unknown device {device!r}. Choose one of: {', '.join(DEVICES)}.")
+        if precision not in PRECISIONS:
+            raise ConfigError(
+                f"unknown precision {precision!r}. Choose one of: {', '.join(PRECISIONS)}."
+            )
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("there is no CUDA device here. Use the device cpu or auto.")
+        joined = torch.distributed.is_initialized()
+        try:
+            accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+        except ValueError as error:
+            raise ConfigError(
+                f"this process computes with another device or precision already: {one_line(error, 100)}. "
+                "Start a new one."
+            ) from error
+        if torch.distributed.is_initialized() and not joined:
+            atexit.register(accelerator.end_training)  # else its threads outlive the interpreter
+        if accelerator.device.type == "cuda":
+            torch.cuda.init()  # its generators exist from here on, for `seeded` to restore
+        return cls(accelerator)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of this process."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    @property
+    def precision(self) -> str:
+        """One of ``PRECISIONS``."""
+        return str(self.accelerator.mixed_precision)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def processes(self) -> int:
+        """Number of processes."""
+        return int(self.accelerator.num_processes)
+
+    def move(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` to the device, laid out as :meth:`laid_out` does, and return it."""
+        module.to(self.device)
+        if self.device.type != "cpu":
+            for tensor in (*module.parameters(), *module.buffers()):
+                tensor.data = self.laid_out(tensor.data)
+        return module
+
+    def laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor on the device: channels last on a GPU, if it has four dimensions."""
+        tensor = tensor.to(self.device)
+        if self.device.type == "cpu" or tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move ``module`` as :meth:`move` does; return what a training step calls.
+
+        On several processes that is a wrapper which averages gradients; all else calls ``module``.
+        """
+        self.move(module)
+        if self.processes == 1:
+            return module
+        # The paths of a supernet leave most parameters without a gradient in each step.
+        return DistributedDataParallel(module, find_unused_parameters=True)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return a context in which the chosen precision holds."""
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
+
+    def loader(self, loader: Any, *, even: bool = True) -> Any:
+        """Return a loader that gives this process its share of each epoch; ``loader`` stays as it is.
+
+        Args:
+            loader: batches.
+            even: give each process equally many, as training needs; validation counts each sample once.
+
+        Raises:
+            ConfigError: there are several processes and the loader cannot be split.
+        """
+        index = self.accelerator.process_index
+        if isinstance(loader, TensorLoader):
+            return loader.to(self.device).shard(index, self.processes)
+        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
+            if self.processes > 1:
+                part = BatchSamplerShard(
+                    loader.batch_sampler, self.processes, index, even_batches=even
+                )
+                return rebuilt(loader, loader.dataset, batch_sampler=part)
+            if loader.persistent_workers:
+                return rebuilt(loader, loader.dataset, batch_sampler=loader.batch_sampler)
+        if self.processes == 1:
+            return loader
+        raise ConfigError(
+            f"a loader of type {type(loader).__name__} cannot be split over {self.processes} processes. "
+            "Give a torch DataLoader."
+        )
+
+    def batches(self, loader: Iterable[Any]) -> Iterable[Any]:
+        """Yield the loader's batches, their tensors on the device."""
+        for batch in loader:
+            yield send_to_device(batch, self.device, non_blocking=True)
+
+    def from_main(self, make: Callable[[], T]) -> T:
+        """Return on every process what ``make`` gives on the main one, or raise what it raises there."""
+        told: list[Any] = [None, None]
+        if self.is_main:
+            try:
+                told[0] = make()
+            except Exception as error:
+                if self.processes == 1:
+                    raise
+                told[1] = error
+        made, failed = broadcast_object_list(told)
+        if failed is not None:
+            raise failed
+        given: T = made
+        return given
+
+    def summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all processes."""
+        total: torch.Tensor = self.accelerator.reduce(tensor, reduction="sum")
+        return total
+
+    def mean(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over all processes."""
+        return self.summed(tensor) / self.processes
+
+    def average_gradients(self, module: nn.Module) -> None:
+        """Give the gradients of a module that was not placed their mean over all processes."""
+        if self.processes > 1:
+            for parameter in module.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.mean(parameter.grad)
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Give the module's real-valued buffers, norm statistics above all, their mean over all processes."""
+        if self.processes > 1:
+            for buffer in module.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.mean(buffer))
+
+
+def make_listener(progress: bool | Progress, devices: Devices) -> Progress:
+    """Return the listener to a run's progress; of several processes the main one alone is heard."""
+    if not devices.is_main or progress is False:
+        return Silent()
+    return Lines() if progress is True else progress

@@ -1,0 +1,226 @@
+"""Run a task on a model: score it, and set its norm statistics before that."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from refiner.core.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
+from refiner.core.inputs import tensors_in
+from refiner.graph.trace_check import place_of
+from refiner.training.devices import Devices
+from refiner.training.task import Task
+from refiner.training.teacher import Likeness
+
+T = TypeVar("T")
+
+
+def length(loader: Any) -> int:
+    """Return the number of batches in a pass over ``loader``, at least one.
+
+    Raises:
+        DataError: the loader has no length, or no batch.
+    """
+    try:
+        count = len(loader)
+    except TypeError as error:
+        raise DataError(
+            f"the loader of type {type(loader).__name__} has no len(). Give one that knows how many "
+            "batches an epoch has."
+        ) from error
+    if count == 0:
+        raise DataError(
+            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a smaller "
+            "batch size where it drops a last batch that is not full."
+        )
+    return count
+
+
+def checked(compute: Callable[[nn.Module, Any], T], module: nn.Module, batch: Any) -> T:
+    """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
+    try:
+        return compute(module, batch)
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise TrainingError(
+                "the device is out of memory. Use a smaller --batch-size."
+            ) from error
+        shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors_in(batch)[:3])
+        raise DataError(
+            f"the model fails on a batch of the loader ({shapes or type(batch).__name__}): "
+            f"{one_line(error)}{place_of(error)}. Give inputs that fit the model, labels within its classes, "
+            "and a task that reads such batches."
+        ) from error
+
+
+def kind(value: Any) -> str:
+    """Return what a value is, for messages."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _measured(task: Task, module: nn.Module, batch: Any) -> torch.Tensor:
+    part = checked(task.measure, module, batch)
+    if not isinstance(part, torch.Tensor) or part.dim() != 1:
+        raise ConfigError(
+            f"{type(task).__name__}.measure gives {kind(part)}. Return a one-dimensional tensor of "
+            "sums over the batch."
+        )
+    return part
+
+
+def _to_eval(module: nn.Module, task: Task) -> None:
+    for part in (module, task):
+        if isinstance(part, nn.Module):
+            part.eval()
+
+
+def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> None:
+    """Let a task score one batch, so that its mistakes are told before anything is trained.
+
+    Raises:
+        ConfigError: ``measure`` or ``score`` gives something else than they should.
+        DataError: there is no batch, or the model fails on it.
+    """
+    _to_eval(module, task)
+    with torch.no_grad(), devices.autocast():
+        batch = next(iter(devices.batches(loader)), None)
+        if batch is None:
+            raise DataError("the validation loader gave no batch. Give it data.")
+        score = task.score(_measured(task, module, batch).double().cpu())
+    if not isinstance(score, float | int):
+        raise ConfigError(f"{type(task).__name__}.score gives {kind(score)}. Return a float.")
+
+
+def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
+    """Return the task's score of ``module`` over batches on the device, in eval mode.
+
+    Raises:
+        DataError: there is no batch, or the model fails on one.
+        TrainingError: the score is not finite.
+    """
+    (sums,) = _summed(
+        lambda batch: (_measured(task, module, batch),), module, batches, task, devices
+    )
+    return _finite(task, sums)
+
+
+def evaluate_both(
+    module: nn.Module, batches: Iterable[Any], likeness: Likeness, devices: Devices
+) -> tuple[float, float]:
+    """Return the likeness of ``module`` and the score of the task that it is measured with, of one pass.
+
+    Nothing that the teacher gave is kept. Raises what :func:`evaluate` does.
+    """
+
+    def measured(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        both = checked(likeness.measure_both, module, batch)
+        likeness.forget()
+        return both
+
+    alike, own = _summed(measured, module, batches, likeness.task, devices)
+    return _finite(likeness, alike), _finite(likeness.task, own)
+
+
+def _summed(
+    measure: Callable[[Any], tuple[torch.Tensor, ...]],
+    module: nn.Module,
+    batches: Iterable[Any],
+    task: Task,
+    devices: Devices,
+) -> list[torch.Tensor]:
+    """Return the sums of what is measured over batches on the device and over processes, in eval mode."""
+    _to_eval(module, task)
+    sums: list[torch.Tensor] | None = None
+    with torch.no_grad(), devices.autocast():
+        for batch in batches:
+            parts = [part.double() for part in measure(batch)]
+            sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
+    if sums is None:
+        raise DataError("the validation loader gave no batch. Give it data.")
+    return [devices.summed(each).cpu() for each in sums]
+
+
+def _finite(task: Task, sums: torch.Tensor) -> float:
+    """Return the score that follows from sums.
+
+    Raises:
+        TrainingError: it is not finite.
+    """
+    score = task.score(sums)
+    if not math.isfinite(score):
+        raise TrainingError(
+            f"the score ({task.metric}) is {score}. Lower the learning rate (--lr, lr_max), or let "
+            "the task's score be finite for a bad model."
+        )
+    return score
+
+
+@contextmanager
+def _norms_in_training(module: nn.Module) -> Iterator[None]:
+    """Everything in eval but the norms with running statistics, which average what they see from their first call on."""
+    module.eval()
+    norms = [
+        child
+        for child in module.modules()
+        if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats
+    ]
+    momenta = [norm.momentum for norm in norms]
+    begun: set[nn.Module] = set()
+
+    def begin(norm: nn.Module, _inputs: Any) -> None:
+        if norm not in begun:
+            begun.add(norm)
+            norm.reset_running_stats()  # type: ignore[operator]
+
+    hooks = [norm.register_forward_pre_hook(begin) for norm in norms]
+    for norm in norms:
+        norm.momentum = None
+        norm.train()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> None:
+    """Set the running statistics of the norms to the mean over training batches.
+
+    The statistics that a supernet gathers mix those of all its paths, so a path has to gather its
+    own before it is scored. Norms off the path see nothing and keep what they have.
+    """
+    with _norms_in_training(module), torch.no_grad(), devices.autocast():
+        for batch in batches:
+            checked(task.measure, module, batch)
+    devices.average_buffers(module)
+
+
+def run_tests(
+    module: nn.Module, tests: Mapping[str, Callable[[nn.Module], float]]
+) -> dict[str, float]:
+    """Return what each of the user's measures gives for a trained network, in eval mode, gradients off.
+
+    Raises:
+        ConfigError: one raises, or gives no number.
+    """
+    module.eval()
+    measured = {}
+    for name, test in tests.items():
+        try:
+            with torch.no_grad():
+                measured[name] = float(test(module))
+        except RefinerError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the test {name!r} fails: {one_line(error)}. Let it take a network and return a number."
+            ) from error
+    return measured

@@ -1,0 +1,277 @@
+"""Tasks: how a batch becomes a loss, and a validation set a score.
+
+A task of your own is a class with one attribute and three methods; it inherits from nothing.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from refiner.core.errors import ConfigError, DataError, one_line
+from refiner.core.inputs import output_and_target
+
+
+class Task(Protocol):
+    """What the search and the training know of the job that a model does."""
+
+    metric: str
+    """Name of the score, for people."""
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the scalar training loss of a batch.
+
+        ``model`` is of the user's class. On several processes it is a wrapper that can only be called.
+        """
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return a one-dimensional tensor of sums over the batch, from which the score follows.
+
+        The sums of all batches, and of all processes, are added up; so a score never depends on how
+        the validation set was cut.
+        """
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return the score, higher is better, from the added sums."""
+
+
+def check_task(task: Any) -> None:
+    """Raise a ConfigError unless ``task`` has what a :class:`Task` has."""
+    missing = [n for n in ("loss", "measure", "score") if not callable(getattr(task, n, None))]
+    if not isinstance(getattr(task, "metric", None), str):
+        missing.append("metric")
+    if missing or isinstance(task, type):
+        lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not an object of it"
+        raise ConfigError(f"the task {one_line(task, 60)} {lacks}. See refiner.Task.")
+
+
+def checked_task(task: Any) -> Task:
+    """Return a task of the user's, or the shipped one of a name.
+
+    Raises:
+        ConfigError: it lacks something, or there is none of that name.
+    """
+    made: Task = make_task(task) if isinstance(task, str) else task
+    check_task(made)
+    return made
+
+
+class Classification:
+    """Cross entropy and top-1 accuracy, for outputs N x C (or several, the main one first) and labels N."""
+
+    metric = "accuracy"
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean cross entropy of a batch; that of further outputs counts 0.4 (Inception's value)."""
+        outputs, labels = _run(model, batch)
+        logits = [_logits(output, labels) for output in outputs]
+        return _with_auxiliary([self._cross_entropy(each, labels) for each in logits])
+
+    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return (number correct, number of images)."""
+        outputs, labels = _run(model, batch)
+        logits = _logits(outputs[0], labels)
+        correct = (logits.argmax(dim=1) == labels).sum()
+        return torch.stack([correct, torch.full_like(correct, len(labels))])
+
+    def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return how far logits, N x C, are from a teacher's."""
+        return softened_divergence(output, target)
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return the share of images classified correctly, 0 to 1."""
+        return float(sums[0] / sums[1])
+
+
+class Segmentation:
+    """Cross entropy and mean intersection over union, for outputs N x C x H x W and labels N x H x W.
+
+    Where the output is smaller or larger than the labels it is resized, bilinearly.
+
+    Args:
+        ignore_index: label of pixels that count for nothing; 255 is that of Pascal VOC and Cityscapes.
+    """
+
+    metric = "mean IoU"
+
+    def __init__(self, *, ignore_index: int = 255) -> None:
+        self.ignore_index = ignore_index
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean cross entropy of the pixels; that of further outputs counts 0.4."""
+        outputs, labels = _run(model, batch)
+        logits = [_pixel_logits(output, labels) for output in outputs]
+        return _with_auxiliary(
+            [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in logits]
+        )
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the confusion matrix, flat: C x C counts of (label, prediction)."""
+        outputs, labels = _run(model, batch)
+        logits = _pixel_logits(outputs[0], labels)
+        classes = logits.shape[1]
+        known = labels != self.ignore_index
+        if bool((labels[known] >= classes).any()):
+            raise DataError(
+                f"there is a label {int(labels[known].max())}, but the model has {classes} classes. Give "
+                f"numbers below that, or {self.ignore_index} for pixels to ignore."
+            )
+        cells = labels[known] * classes + logits.argmax(dim=1)[known]
+        return torch.bincount(cells, minlength=classes * classes)
+
+    def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return how far logits, N x C x H x W, are from a teacher's."""
+        return softened_divergence(output, target)
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return the mean over the classes that occur of intersection over union, 0 to 1."""
+        classes = math.isqrt(len(sums))
+        confusion = sums.reshape(classes, classes)
+        hit = confusion.diagonal()
+        union = confusion.sum(0) + confusion.sum(1) - hit
+        return float((hit / union)[union > 0].mean())
+
+
+class Regression:
+    """Mean squared error and R2, the share of the targets' variance that is explained."""
+
+    metric = "R2"
+
+    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return the mean squared error of a batch."""
+        output, target = self._pair(model, batch)
+        return F.mse_loss(output.float(), target.float())
+
+    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+        """Return (number of targets, their sum, the sum of their squares, the sum of squared errors)."""
+        output, target = self._pair(model, batch)
+        target = target.double()
+        error = (output.double() - target).square().sum()
+        count = torch.full_like(error, target.numel())
+        return torch.stack([count, target.sum(), target.square().sum(), error])
+
+    def score(self, sums: torch.Tensor) -> float:
+        """Return 1 - (sum of squared errors) / (sum of squared deviations from the mean); 1 is best."""
+        count, total, squares, error = map(float, sums)
+        return 1 - error / max(squares - total * total / count, 1e-12)
+
+    def _pair(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs, target = _run(model, batch)
+        output = outputs[0]
+        if isinstance(output, torch.Tensor) and output.shape == (*target.shape, 1):
+            output = output.squeeze(-1)
+        if not isinstance(output, torch.Tensor) or output.shape != target.shape:
+            raise _unfit(
+                "regression", f"an output of the targets' shape {tuple(target.shape)}", output
+            )
+        return output, target
+
+
+TASKS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "segmentation": Segmentation,
+    "regression": Regression,
+}
+
+
+def make_task(name: str) -> Task:
+    """Return the shipped task of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}.")
+    return TASKS[name]()
+
+
+TEMPERATURE = 4.0
+"""Of softened probabilities; in the range of Hinton et al., 2015, section 3."""
+
+
+def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the mean Kullback-Leibler divergence of softened probabilities, classes in dimension 1.
+
+    It is multiplied by the square of the temperature, so that its gradient has the size of a cross
+    entropy's (Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2).
+    """
+    ours, theirs = (F.log_softmax(x.float() / TEMPERATURE, dim=1) for x in (output, target))
+    divergence = (theirs.exp() * (theirs - ours)).sum(dim=1)
+    return TEMPERATURE**2 * divergence.mean()
+
+
+def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:
+    """Return the model's outputs for a batch, the main one first, and the batch's target."""
+    output, target = output_and_target(model, batch)
+    return _outputs(output), target
+
+
+def main_output(output: Any) -> Any:
+    """Return the main output of a model: the first of several, or the only one."""
+    return _outputs(output)[0]
+
+
+def _outputs(output: Any) -> list[Any]:
+    """Return the main output of a model and further ones of the same kind (auxiliary heads)."""
+    if isinstance(output, Mapping):  # torchvision's segmentation, and mappings of transformers
+        output = list(output.values())
+    if isinstance(output, tuple | list) and output:
+        return [output[0], *(o for o in output[1:] if _alike(o, output[0]))]
+    return [output]
+
+
+def _alike(first: Any, second: Any) -> bool:
+    tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
+    return tensors and first.dim() == second.dim() and first.shape[:2] == second.shape[:2]
+
+
+def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([losses[0], *(0.4 * loss for loss in losses[1:])]).sum()
+
+
+def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
+    if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
+        raise _unfit("classification", "an output of shape (batch, classes)", output)
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise DataError(
+            f"classification wants one integer label a sample, the loader gives {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Give class numbers."
+        )
+    logits: torch.Tensor = output
+    return logits
+
+
+def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
+    if (
+        not isinstance(output, torch.Tensor)
+        or output.dim() != 4
+        or labels.dim() != 3
+        or (labels.is_floating_point())
+    ):
+        raise _unfit(
+            "segmentation",
+            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, and an output of shape "
+            "(batch, classes, height, width)",
+            output,
+        )
+    logits: torch.Tensor = output
+    if logits.shape[2:] == labels.shape[1:]:
+        return logits
+    return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+
+
+def _unfit(task: str, wanted: str, output: Any) -> DataError:
+    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    return DataError(
+        f"{task} wants {wanted}, the model gives {shape}. Pass another task, or one of your own "
+        "(see refiner.Task)."
+    )

@@ -1,0 +1,182 @@
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.core.errors import ConfigError, TrainingError
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.task import make_task
+
+DEVICES = Devices.choose("cpu", "no")
+BATCHES = [(images(count=8, seed=i), torch.zeros(8, dtype=torch.long)) for i in range(6)]
+
+
+class OneConv(nn.Module):
+    """A stem, and a conv that is an average pool and a pointwise conv in disguise."""
+
+    def __init__(self, *, bias: bool, norm: bool) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv = nn.Conv2d(6, 4, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(4) if norm else nn.Identity()
+        self.head = nn.Linear(4, 2)
+        self.mixing = torch.randn(4, 6, generator=torch.Generator().manual_seed(3))
+        with torch.no_grad():
+            self.conv.weight.copy_((self.mixing / 9)[:, :, None, None].expand(4, 6, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.head(self.norm(self.conv(self.stem(x))).mean((2, 3)))
+        return output
+
+
+def distilled(model: nn.Module, config: DistillConfig, seed: int = 0):
+    net = Supernet(model, search_space(model, BATCHES[0][0]), seed=seed)
+    errors = distill(
+        net, BATCHES, make_task("classification"), devices=DEVICES, config=config, seed=seed
+    )
+    return net, errors
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (False, True)])
+def test_least_squares_finds_the_pointwise_conv_that_is_there(bias: bool, norm: bool) -> None:
+    model = OneConv(bias=bias, norm=norm).eval()
+    net, errors = distilled(model, DistillConfig(steps=0))
+    average = net.candidates[0].index("avgpool3x3")
+    pointwise = net.mixed("conv").operations[average][-1]
+    assert torch.allclose(pointwise.weight[:, :, 0, 0], model.mixing, atol=2e-3)
+    if bias:
+        assert torch.allclose(pointwise.bias, model.conv.bias, atol=2e-3)
+    assert errors["conv"]["avgpool3x3"] < 1e-5
+    assert errors["conv"]["maxpool3x3"] > 0.05
+
+
+class TwoFactors(nn.Module):
+    """A conv whose output has three components, so that half of its weights can give all of it."""
+
+    def __init__(self, *, bias: bool, norm: bool, kind: type[nn.Conv2d] = nn.Conv2d) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 3, 3, padding=1)
+        self.conv = kind(3, 12, 3, padding=1, bias=bias)
+        self.norm = nn.BatchNorm2d(12) if norm else nn.Identity()
+        generator = torch.Generator().manual_seed(4)
+        up, down = torch.randn(12, 3, generator=generator), torch.randn(3, 27, generator=generator)
+        with torch.no_grad():
+            self.conv.weight.copy_((up @ down).reshape(12, 3, 3, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.norm(self.conv(self.stem(x))).mean((2, 3))
+        return output
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (True, True)])
+def test_the_factors_of_a_conv_of_low_rank_are_found(bias: bool, norm: bool) -> None:
+    model = TwoFactors(bias=bias, norm=norm).eval()
+    net, errors = distilled(model, DistillConfig(steps=0))
+    half = net.candidates[0].index("lowrank2")  # rank 27 * 12 // (2 * 39) = 4
+    assert errors["conv"]["lowrank2"] < 1e-6
+    assert errors["conv"]["lowrank4"] > 0.01  # rank 2
+    net.select((0,))
+    with torch.no_grad():
+        before = net.model(BATCHES[0][0])
+        net.select((half,))
+        assert torch.allclose(net.model(BATCHES[0][0]), before, atol=1e-3)
+
+
+class HalfWeight(nn.Conv2d):
+    """Computes the weight that it uses, as a standardised conv does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._conv_forward(x, self.weight * self.weight.abs(), self.bias)
+
+
+def test_factors_of_a_conv_with_a_parametrised_weight_are_found() -> None:
+    model = TwoFactors(bias=False, norm=True)
+    nn.utils.parametrizations.weight_norm(model.conv)
+    _, errors = distilled(model.eval(), DistillConfig(steps=0))
+    assert errors["conv"]["lowrank2"] < 1e-6
+
+
+def test_what_is_not_finite_is_told_of() -> None:
+    model = TwoFactors(bias=False, norm=True).eval()
+    with torch.no_grad():
+        model.conv.weight[0, 0, 0, 0] = float("inf")
+    with pytest.raises(TrainingError, match="what conv gives is not finite"):
+        distilled(model, DistillConfig(steps=0))
+
+
+def test_no_small_change_of_the_factors_brings_them_nearer_where_no_norm_follows() -> None:
+    model = OneConv(bias=False, norm=False).eval()
+    with torch.no_grad():
+        model.stem.bias.fill_(3.0)  # means far above the deviations: channels count by the latter
+        model.conv.weight.copy_(torch.randn(4, 6, 3, 3, generator=torch.Generator().manual_seed(0)))
+    net, errors = distilled(model, DistillConfig(steps=0, solve_batches=len(BATCHES)))
+    operation = net.mixed("conv").operations[net.candidates[0].index("lowrank2")]
+    with torch.no_grad():
+        x = model.stem(torch.cat([x for x, _ in BATCHES]))
+        y = model.conv(x)
+    error = ((operation(x) - y).square() / y.var((0, 2, 3), correction=0, keepdim=True)).mean()
+    assert float(error.detach()) == pytest.approx(errors["conv"]["lowrank2"], rel=0.05)
+    gradients = torch.autograd.grad(error, list(operation.parameters()))
+    assert max(float(g.abs().max()) for g in gradients) < 1e-3
+
+
+def test_factors_of_a_conv_that_computes_its_weight_are_learned() -> None:
+    model = TwoFactors(bias=False, norm=True, kind=HalfWeight).eval()
+    _, solved = distilled(model, DistillConfig(steps=0))
+    _, stepped = distilled(model, DistillConfig(steps=60, learning_rate=0.01))
+    assert stepped["conv"]["lowrank2"] < 0.95 * solved["conv"]["lowrank2"]
+
+
+def test_steps_bring_a_depthwise_conv_nearer() -> None:
+    model = TinyResNet().eval()
+    _, solved = distilled(model, DistillConfig(steps=0))
+    _, stepped = distilled(model, DistillConfig(steps=60, learning_rate=0.01))
+    for name, row in stepped.items():
+        assert row["depthwise3x3"] < 0.95 * solved[name]["depthwise3x3"]
+        assert row["avgpool3x3"] == pytest.approx(solved[name]["avgpool3x3"], abs=0.05)
+        assert all(error < 1.1 for error in row.values())
+
+
+def test_the_zero_vector_stays_the_model_to_the_bit() -> None:
+    model = TinyResNet().eval()
+    with torch.no_grad():
+        before = model(BATCHES[0][0])
+    net, _ = distilled(model, DistillConfig(steps=5))
+    net.eval().select((0,) * len(net.candidates))
+    with torch.no_grad():
+        assert torch.equal(net.model(BATCHES[0][0]), before)
+    assert not any(m._forward_hooks for m in net.modules())
+
+
+def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
+    model = TinyResNet()
+    state = torch.get_rng_state()
+    runs = [distilled(model, DistillConfig(steps=3), seed)[1] for seed in (0, 0, 1)]
+    assert runs[0] == runs[1] != runs[2]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": -1}, {"solve_batches": 0}, {"learning_rate": 0.0}], ids=str
+)
+def test_settings_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        DistillConfig(**wrong)
+
+
+def test_single_values_and_dead_channels_are_no_trouble() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1),
+        nn.Conv2d(4, 4, 3, 2, 1), nn.Flatten(), nn.Linear(4, 10),
+    )  # fmt: skip
+    with torch.no_grad():
+        model[2].weight[0].zero_()
+    batches = [(images(count=1, seed=i), torch.zeros(1, dtype=torch.long)) for i in range(4)]
+    net = Supernet(model.eval(), search_space(model, images()))
+    errors = distill(
+        net, batches, make_task("classification"), devices=DEVICES, config=DistillConfig(steps=3)
+    )
+    assert all(0 <= error < 1e4 for row in errors.values() for error in row.values())

@@ -1,0 +1,133 @@
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.core.errors import TrainingError
+from refiner.core.surgery import copied
+from refiner.distill.distillation import DistillConfig, distill
+from refiner.space.candidates import NARROWING_CANDIDATES
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.evaluation import recalibrate
+from refiner.training.task import make_task
+
+DEVICES = Devices.choose("cpu", "no")
+BATCHES = [(images(count=16, seed=i), torch.zeros(16, dtype=torch.long)) for i in range(4)]
+
+
+class Chain(nn.Module):
+    """A stem and two convs, two of whose eight channels between them are copies of others."""
+
+    def __init__(self, *, bias: bool, norm: bool) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 6, 3, bias=bias)
+        self.last = nn.BatchNorm2d(6) if norm else nn.Identity()
+        self.head = nn.Linear(6, 2)
+        with torch.no_grad():
+            for kept, copy in ((0, 5), (3, 6)):
+                self.first.weight[copy] = self.first.weight[kept]
+                self.first.bias[copy] = self.first.bias[kept]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.norm(self.first(self.stem(x))).relu()
+        output: torch.Tensor = self.head(self.last(self.second(y)).relu().mean((2, 3)))
+        return output
+
+
+def distilled(model: nn.Module, seed: int = 0):
+    space = search_space(model, BATCHES[0][0], granularity="chain", candidates=NARROWING_CANDIDATES)
+    net = Supernet(model, space, seed=seed)
+    config = DistillConfig(steps=5, solve_batches=4)
+    task = make_task("classification")
+    errors = distill(net, BATCHES, task, devices=DEVICES, config=config, seed=seed)
+    return net, errors
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (False, True)])
+def test_what_other_channels_can_make_up_for_goes_at_no_loss(bias: bool, norm: bool) -> None:
+    model = Chain(bias=bias, norm=norm).eval()
+    net, errors = distilled(model)
+    six = net.candidates[0].index("narrow6")
+    net.select((six,))
+    assert errors["second"]["narrow6"] < 1e-4
+    narrow = net.mixed("second").operations[six]
+    assert narrow.weight.shape == (6, 6, 3, 3)
+    for each in (net, model):  # the length of weights before a norm is another
+        recalibrate(each, BATCHES, make_task("classification"), DEVICES)
+    x = images(count=8, seed=9)
+    assert torch.allclose(net(x), model(x), atol=5e-3)
+
+
+def test_errors_grow_as_channels_go() -> None:
+    _, errors = distilled(TinyResNet(width=8).eval())
+    assert set(errors["block1.conv2"]) == set(NARROWING_CANDIDATES)
+    for name in ("block1.conv2", "block2.conv2"):
+        values = [errors[name][narrow] for narrow in NARROWING_CANDIDATES]
+        assert values == sorted(values)
+        assert 0 < values[0] < values[-1] < 1
+    assert errors["block1.conv1"] == {}
+
+
+def test_a_distilled_narrowing_is_nearer_than_one_by_the_weights_alone() -> None:
+    off = [0.0, 0.0]
+    x, task = images(count=32, seed=5), make_task("classification")
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = TinyResNet(width=8)
+        recalibrate(model, BATCHES, task, DEVICES)
+        net, _ = distilled(model.eval())
+        vector = tuple(names.index("narrow4") for names in net.candidates)
+        for i, each in enumerate((net, Supernet(model, net.space))):
+            each.eval()
+            each.select(vector)
+            recalibrate(each, BATCHES, task, DEVICES)
+            off[i] += float((each(x) - model(x)).square().mean().detach())
+    assert off[0] < 0.9 * off[1]
+
+
+def test_weights_before_a_norm_are_as_long_as_the_originals_were() -> None:
+    model = TinyResNet(width=8).eval()
+    net, _ = distilled(model)
+    four = net.candidates[0].index("narrow4")
+    first, second = (net.mixed(f"block1.conv{i}").operations[four].weight for i in (1, 2))
+    kept = torch.cdist(first.flatten(1), model.block1.conv1.weight.flatten(1)).argmin(1)
+    was = model.block1.conv2.weight[:, kept]
+    assert torch.allclose(second.flatten(1).norm(dim=1), was.flatten(1).norm(dim=1), rtol=1e-4)
+    assert not torch.allclose(second, was, atol=1e-2)
+
+
+def test_the_norm_after_a_narrowing_has_the_statistics_of_what_it_is_given() -> None:
+    model, task = TinyResNet(width=8), make_task("classification")
+    recalibrate(model, BATCHES, task, DEVICES)
+    net, _ = distilled(model.eval())
+    narrow = net.candidates[0].index("narrow3")
+    norm = net.mixed("block1.bn2").operations[narrow]
+    mean, var = norm.running_mean.clone(), norm.running_var.clone()
+    assert not torch.allclose(var, model.block1.bn2.running_var, rtol=0.02)
+    net.select((narrow, 0))
+    recalibrate(net, BATCHES, task, DEVICES)
+    assert torch.allclose(mean, norm.running_mean, atol=0.02 * float(var.max().sqrt()))
+    assert torch.allclose(var, norm.running_var, rtol=0.05)
+
+
+def test_originals_stay_and_the_seed_fixes_all() -> None:
+    model = TinyResNet(width=8).eval()
+    before = copied(model)
+    first, second = distilled(model)[0], distilled(model)[0]
+    x = images()
+    first.select((0, 0))
+    assert torch.equal(first(x), before(x))
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True)
+    )
+
+
+def test_what_is_not_finite_is_told() -> None:
+    model = TinyResNet(width=8).eval()
+    model.block1.bn1.bias.data[0] = float("nan")
+    with pytest.raises(TrainingError, match="block1.conv"):
+        distilled(model)

@@ -1,0 +1,38 @@
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+import refiner
+from refiner.graph.probe import irreplaceable
+
+
+class Reads(nn.Module):
+    """A forward that reads the stride of one conv, and asks for the class of another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.read = nn.Conv2d(4, 4, 3, padding=1)
+        self.asked = nn.Conv2d(4, 4, 3, padding=1)
+        self.free = nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.read(self.stem(x)) * self.read.stride[0]
+        if isinstance(self.asked, nn.Conv2d):
+            x = self.asked(x)
+        return self.norm(self.free(x)).mean((2, 3))
+
+
+def test_convs_that_the_model_reads_are_told_apart() -> None:
+    groups = [["read"], ["asked"], ["free", "norm"]]
+    assert irreplaceable(Reads(), groups, images()) == [0, 1]
+    assert irreplaceable(TinyResNet(), [["block1.conv1"], ["block1.conv2"]], images()) == []
+
+
+def test_such_convs_are_frozen_with_the_reason() -> None:
+    space = refiner.search_space(Reads(), images())
+    assert [slot.name for slot in space.slots] == ["free"]
+    reasons = {frozen.name: frozen.reason for frozen in space.frozen}
+    assert "other ways than by calling" in reasons["read"]
+    assert "other ways than by calling" in reasons["asked"]

@@ -1,0 +1,107 @@
+import pytest
+import torch
+
+from refiner.core.errors import RunError
+from refiner.runs.run_folder import (
+    RunFolder,
+    check_free,
+    dropped_on_error,
+    made_once,
+    open_or_create,
+)
+from refiner.training.devices import Devices
+
+
+def test_a_new_folder_holds_its_config_and_nothing_is_written_over(tmp_path) -> None:
+    path = tmp_path / "deep" / "run"
+    folder = RunFolder.create(path, {"a": 1})
+    assert folder.config() == {"format_version": 1, "a": 1}
+    with pytest.raises(RunError, match="holds a run already"):
+        RunFolder.create(path, {})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").touch()
+    with pytest.raises(RunError, match="holds files already"):
+        check_free(tmp_path / "other")
+    with pytest.raises(RunError, match="is a file"):
+        check_free(tmp_path / "other" / "file")
+
+
+def test_no_partial_file_is_left(tmp_path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    folder.save_checkpoint("search", {"epoch": 1})
+    folder.record({"epoch": 1})
+    assert not list(folder.path.rglob("*.partial"))
+
+
+def test_what_is_kept_is_made_once(tmp_path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    devices, made = Devices.choose("cpu"), {"model": 1.1}
+    assert made_once(folder, "latency.json", lambda: made, devices) == made
+    assert made_once(RunFolder.open(tmp_path / "run"), "latency.json", dict, devices) == made
+    assert made_once(None, "latency.json", dict, devices) == {}
+    folder.drop_if_nothing_is_done()
+    assert not folder.path.exists()
+
+
+def test_records_after_the_checkpoint_are_forgotten(tmp_path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    for epoch in (1, 2, 3):
+        folder.record({"epoch": epoch})
+    folder = RunFolder.open(tmp_path / "run")
+    folder.forget_after(2)
+    folder.record({"epoch": 3, "again": True})
+    assert RunFolder.open(tmp_path / "run").records[-2:] == [
+        {"epoch": 2},
+        {"epoch": 3, "again": True},
+    ]
+
+
+def test_checkpoints_come_back_and_damage_is_told(tmp_path) -> None:
+    folder = RunFolder.create(tmp_path / "run", {})
+    assert folder.load_checkpoint("search") is None
+    folder.save_checkpoint("search", {"epoch": 3, "w": torch.ones(1000)})
+    assert folder.load_checkpoint("search")["epoch"] == 3
+    file = folder.path / "checkpoint" / "search.pt"
+    for content in (file.read_bytes()[:2000], b"", b"text"):
+        file.write_bytes(content)
+        with pytest.raises(RunError, match="cut off or no checkpoint"):
+            folder.load_checkpoint("search")
+
+
+def test_a_checkpoint_that_holds_code_is_refused(tmp_path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    folder = RunFolder.create(tmp_path / "run", {})
+    folder.save_checkpoint("search", {})
+    torch.save({"x": Evil()}, folder.path / "checkpoint" / "search.pt")
+    with pytest.raises(RunError):
+        folder.load_checkpoint("search")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_folder_without_a_run(tmp_path) -> None:
+    with pytest.raises(RunError, match=r"holds no config\.json"):
+        RunFolder.open(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(RunError, match="damaged"):
+        RunFolder.open(tmp_path)
+
+
+def test_of_several_processes_the_main_one_makes_the_folder_and_all_go_on(tmp_path) -> None:
+    out = tmp_path / "run"
+    assert open_or_create(out, False, {}, None, main=False) is None
+    assert not out.exists()
+    with pytest.raises(ValueError, match="no"), dropped_on_error(None):
+        raise ValueError("no")
+    made = open_or_create(out, False, {}, None, main=True)
+    assert made is not None
+    again = open_or_create(out, True, {}, None, main=False)
+    assert again is not None
+    with pytest.raises(ValueError, match="no"), dropped_on_error(None):
+        raise ValueError("no")
+    assert out.exists()
+    with pytest.raises(ValueError, match="no"), dropped_on_error(made):
+        raise ValueError("no")
+    assert not out.exists()

@@ -1,0 +1,99 @@
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refiner.core.errors import ConfigError
+from refiner.cost.feasible import FeasibleSet
+from refiner.search.milp import MilpStrategy
+
+
+def told(strategy: MilpStrategy, score, rounds: int = 60) -> MilpStrategy:
+    for _ in range(rounds):
+        vectors = strategy.ask(5)
+        strategy.tell(vectors, [score(v) for v in vectors])
+    return strategy
+
+
+@st.composite
+def problems(draw):
+    sizes = draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+    resources = draw(st.integers(1, 2))
+    cost = st.lists(st.integers(0, 40), min_size=resources, max_size=resources)
+    costs = [draw(st.lists(cost, min_size=n, max_size=n)) for n in sizes]
+    values = [draw(st.lists(st.integers(-50, 50), min_size=n, max_size=n)) for n in sizes]
+    limits = [1 + sum(draw(st.sampled_from(each))[r] for each in costs) for r in range(resources)]
+    return sizes, costs, values, limits
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_the_optimum_is_that_of_trying_everything(problem) -> None:
+    sizes, costs, values, limits = problem
+    try:
+        feasible = FeasibleSet(costs, [1] * len(limits), limits)
+    except ConfigError:
+        return
+
+    def score(vector) -> float:
+        return sum(each[k] for each, k in zip(values, vector, strict=True)) / 100
+
+    strategy = told(MilpStrategy([["op"] * n for n in sizes], feasible=feasible), score, 4)
+    members = [
+        vector
+        for vector in itertools.product(*map(range, sizes))
+        if feasible.holds(vector) and (feasible.cost(vector) >= feasible.floors).any()
+    ]
+    recommended = strategy.recommend(3)
+    assert set(recommended) <= set(members)
+    assert len(recommended) == min(3, len(members))
+    assert score(recommended[0]) == pytest.approx(max(map(score, members)))
+
+
+def test_pairs_mend_what_single_swaps_get_wrong() -> None:
+    # Either swap alone is free, the two together are a disaster; a third costs a little.
+    def score(vector) -> float:
+        return 0.9 - 0.5 * (vector[0] and vector[1]) - 0.05 * vector[2]
+
+    costs = [[[10], [0]]] * 3
+    feasible = FeasibleSet(costs, [0], [10])
+    choices = [["original", "a"]] * 3
+    singles = MilpStrategy(choices, feasible=feasible)
+    for vector in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]:
+        singles.tell([vector], [score(vector)])
+    assert singles.recommend(1) == [(1, 1, 0)]
+    assert told(singles, score).recommend(1)[0] in [(1, 0, 1), (0, 1, 1)]
+
+
+def test_what_is_least_known_is_asked_first() -> None:
+    strategy = MilpStrategy([["original", "a", "b"]] * 2)
+    first = strategy.ask(5)
+    assert first[0] == (0, 0)
+    assert set(first) == {(0, 0), (1, 0), (2, 0), (0, 1), (0, 2)}
+    strategy.tell(first[:3], [0.5] * 3)
+    assert strategy.ask(2) == first[3:]
+    assert strategy.metrics()["swaps"] == 2
+
+
+def test_large_costs_are_kept_to_the_last_unit() -> None:
+    costs = [[[1_000_000_001], [500_000_000]]] * 3
+    feasible = FeasibleSet(costs, [0], [2_000_000_001], least_used=0.0)  # a full one and two halves
+    strategy = MilpStrategy([["original", "a"]] * 3, feasible=feasible)
+    told(strategy, lambda vector: 1.0 - 0.1 * sum(vector), 4)
+    for vector in strategy.recommend(8):
+        assert feasible.cost(vector)[0] <= 2_000_000_001
+
+
+def test_the_ladder_goes_from_cheap_to_dear_within_the_budget() -> None:
+    costs = [[[10], [4], [0]]] * 4
+    feasible = FeasibleSet(costs, [5], [35])
+    strategy = MilpStrategy([["original", "a", "b"]] * 4, feasible=feasible)
+    told(strategy, lambda vector: 1.0 - 0.01 * sum(vector) - 0.02 * vector[3])
+    ladder = strategy.ladder(5)
+    prices = [int(feasible.cost(vector)[0]) for vector in ladder]
+    assert prices == sorted(prices)
+    assert prices[0] < 12
+    assert prices[-1] <= 35
+    assert len(set(ladder)) == len(ladder) >= 4
+    assert ladder[-1][3] == 0  # the dearest slot to change is the last to be changed

@@ -1,0 +1,83 @@
+"""Paths scored with norm statistics of their own."""
+
+import pytest
+import torch
+from models import TinyResNet, batches, images
+from torch import nn
+
+from refiner.core.progress import Silent
+from refiner.data.tensor_loader import TensorLoader
+from refiner.search.scoring import Scorer, short
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.task import Classification
+
+
+def loader(train: bool) -> TensorLoader:
+    generator = torch.Generator().manual_seed(int(train))
+    pixels = torch.randint(0, 256, (32, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    half = torch.full((3,), 0.5)
+    return TensorLoader(
+        pixels, torch.arange(32) % 3, batch_size=8, mean=half, std=half, train=train, flip=train
+    )
+
+
+def make(*, fixed: bool, teacher: bool = False, train_loader=None) -> Scorer:
+    torch.manual_seed(7)
+    model = TinyResNet().eval()
+    return Scorer(
+        Supernet(model, search_space(model, images())), Classification(), train_loader or loader(True),
+        batches(3, seed=1), devices=Devices.choose("cpu"), recalibration_batches=2, fixed=fixed,
+        teacher=model if teacher else None,
+    )  # fmt: skip
+
+
+def test_norm_batches_are_the_same_where_the_weights_are() -> None:
+    def differs(scorer: Scorer) -> bool:
+        first, second = scorer.norm_batches(), scorer.norm_batches()
+        assert len(first) == len(second) == 2
+        return any(not torch.equal(a, b) for a, b in zip(first[0], second[0], strict=True))
+
+    assert differs(make(fixed=False))
+    assert not differs(make(fixed=True))
+
+
+def test_the_ranking_is_of_the_whole_validation_part_and_keeps_the_norms_it_was_made_with() -> None:
+    scorer = make(fixed=True)
+    vectors = [(0, 0, 0, 0), (1, 0, 0, 0), (0, 0, 1, 1)]
+    ranked = scorer.rank(vectors, Silent())
+    assert {each.vector for each in ranked} == set(vectors) == set(scorer.norms)
+    assert [e.score for e in ranked] == sorted((e.score for e in ranked), reverse=True)
+    for each in ranked:
+        network = scorer.supernet.emit(each.vector).eval()
+        for norm in network.modules():  # spoiled, then put back by name
+            if isinstance(norm, nn.BatchNorm2d):
+                norm.running_mean.fill_(9)
+        missing = network.load_state_dict(scorer.norms[each.vector], strict=False)
+        assert not missing.unexpected_keys
+        with torch.no_grad():
+            right = sum(int((network(x).argmax(1) == y).sum()) for x, y in batches(3, seed=1))
+        assert each.score == pytest.approx(right / 24)
+
+
+def test_weights_that_learn_leave_no_norms() -> None:
+    scorer = make(fixed=False)
+    scorer.rank([(0, 0, 0, 0)], Silent())
+    assert scorer.norms == {}
+
+
+def test_a_reward_is_likeness_where_there_is_a_teacher() -> None:
+    plain, taught = make(fixed=True), make(fixed=True, teacher=True)
+    norms, data = taught.norm_batches(), batches(1, seed=1)
+    zero, other = (taught.reward_of(v, norms, data) for v in ((0, 0, 0, 0), (1, 1, 1, 1)))
+    assert other < zero <= 0
+    assert 0 <= plain.reward_of((0, 0, 0, 0), norms, data) <= 1
+    assert (plain.reward.metric, taught.reward.metric) == ("accuracy", "likeness")
+    taught.forget()
+    plain.forget()
+
+
+def test_short_vectors() -> None:
+    assert short((1, 0, 12)) == "1,0,12"
+    assert short((1,) * 30) == "1,1,1,1,1,1,1,1,1,...,1,1,1,1,1,1,1,1,1"

@@ -1,0 +1,239 @@
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from models import HeadTask, TinyResNet, batches, images
+
+from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.data.tensor_loader import TensorLoader
+from refiner.search.search import Search, SearchConfig
+from refiner.search.strategies import make_strategy
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.loop import TrainConfig
+from refiner.training.task import Classification
+from refiner.training.usage import Account
+
+CONFIG = SearchConfig(
+    epochs=3, warmup_epochs=2, tells=2, samples=3, finalists=3, weights=TrainConfig(lr_max=0.05)
+)
+
+
+def make(strategy="controller", config=CONFIG, seed=0, data=None, task=None) -> Search:
+    torch.manual_seed(7)
+    model, task = TinyResNet(), task or Classification()
+    space = search_space(model, images())
+    return Search(
+        Supernet(model, space, seed=seed), make_strategy(strategy, space.candidates, seed), task,
+        data or batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), config=config, seed=seed,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("strategy", ["controller", "random"])
+def test_a_search_repeats_and_resumes_to_the_bit(strategy: str, tmp_path) -> None:
+    records: list[list[dict]] = [[], [], []]
+    whole = make(strategy)
+
+    def keep(record: dict) -> None:
+        records[0].append(record)
+        if record["epoch"] in (1, 3):
+            torch.save(whole.state_dict(), tmp_path / f"{record['epoch']}.pt")
+
+    expected = whole.run(on_epoch=keep)
+    again = make(strategy)
+    assert again.run(on_epoch=records[1].append) == expected
+    assert records[1] == records[0]
+    for epoch in (1, 3):
+        resumed, seen = make(strategy), []
+        resumed.load_state_dict(torch.load(tmp_path / f"{epoch}.pt", weights_only=True))
+        assert resumed.run(on_epoch=seen.append) == expected
+        assert seen == records[0][epoch:]
+        weights = resumed.supernet.state_dict()
+        assert all(torch.equal(v, weights[k]) for k, v in whole.supernet.state_dict().items())
+
+
+def test_the_account_by_hand(tmp_path) -> None:
+    search = make()
+    result = search.run()
+    trained = 5 * 4 * 8  # epochs, batches, images
+    scored = 3 * 2 * 3 * (2 + 1) * 8  # epochs, tells, samples, batches for the norms and the score
+    finals = len(result.finalists) * (2 + 3) * 8
+    assert search.account == Account(forward=trained + scored + finals, backward=trained)
+    torch.save(search.state_dict(), tmp_path / "state.pt")
+    other = make()
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.account == search.account
+    assert not search.supernet.model._forward_pre_hooks
+
+
+def test_architectures_of_other_costs_are_scored_along() -> None:
+    zero, one, two, four = (0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)
+    search = make("random", config=replace(CONFIG, epochs=0, finalists=1))
+    search.cost = lambda vector: float(vector.count(0))
+    search.told.tell([zero, one, one, two, four], [0.9, 0.5, 0.7, 0.05, 0.1])
+    result = search.run()
+    assert {f.vector for f in result.finalists} >= {four, one, zero}  # two is dear and bad
+    assert two not in {f.vector for f in result.finalists}
+    assert len(result.finalists) <= 4
+    assert result.best.score == max(f.score for f in result.finalists)
+
+
+def test_phases_follow_the_config() -> None:
+    records: list[dict] = []
+    result = make().run(on_epoch=records.append)
+    assert [r["phase"] for r in records] == ["warm-up"] * 2 + ["search"] * 3
+    assert all(len(r["tells"]) == 2 for r in records[2:])
+    assert all(len(t["vectors"]) == len(t["scores"]) == 3 for r in records[2:] for t in r["tells"])
+    assert all(0 <= s <= 1 for r in records[2:] for t in r["tells"] for s in t["scores"])
+    assert [f.score for f in result.finalists] == sorted(
+        (f.score for f in result.finalists), reverse=True
+    )
+    assert result.best == result.finalists[0]
+
+
+def test_the_best_score_is_that_of_the_emitted_model() -> None:
+    search = make()
+    result = search.run()
+    emitted = search.scorer.emit(result.best.vector).eval()
+    with torch.no_grad():
+        right = sum(int((emitted(x).argmax(1) == y).sum()) for x, y in batches(3, seed=1))
+    assert result.best.score == pytest.approx(right / 24)
+
+
+def test_without_a_warm_up_the_first_epoch_searches() -> None:
+    records: list[dict] = []
+    make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, finalists=1)).run(
+        on_epoch=records.append
+    )
+    assert [r["phase"] for r in records] == ["search"]
+
+
+def test_the_global_stream_is_left_alone() -> None:
+    search = make()
+    state = torch.get_rng_state()
+    search.run()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_nan_stops_the_search() -> None:
+    data = batches(2)
+    data[1][0][:] = float("nan")
+    with pytest.raises(TrainingError, match="epoch 1"):
+        make(data=data).run()
+
+
+def test_a_head_of_the_task_is_trained_along_and_resumes_to_the_bit() -> None:
+    whole, part = make(task=HeadTask()), make(task=HeadTask())
+    states: list[dict] = []
+    expected = whole.run(on_epoch=lambda _: states.append(copy.deepcopy(whole.state_dict())))
+    part.load_state_dict(states[2])
+    assert part.run() == expected
+    assert torch.equal(part.task.weight, whole.task.weight)
+    assert not torch.equal(whole.task.weight, HeadTask().weight)
+    emitted = part.supernet.emit(expected.best.vector)
+    assert "weight" not in emitted.state_dict(), "the head is no part of the network"
+
+
+def test_an_empty_validation_loader_is_refused_before_anything_is_trained() -> None:
+    search = make()
+    with pytest.raises(DataError, match="gives no batch"):
+        Search(
+            search.supernet, search.strategy, search.task, batches(1), [], devices=search.devices
+        )  # fmt: skip
+
+
+def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
+    class Endless(Classification):
+        def score(self, sums):
+            return float("-inf")
+
+    search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
+    search.scorer.task = Endless()
+    with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
+        search.run()
+    assert search.strategy.metrics() == {}
+
+
+@pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "finalists"])
+def test_settings_out_of_range(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field} is -1"):
+        SearchConfig(**{field: -1})
+
+
+def test_with_a_teacher_rewards_are_likeness_and_finalists_are_compared_by_it() -> None:
+    torch.manual_seed(7)
+    model = TinyResNet().eval()
+    space = search_space(model, images())
+    config = SearchConfig(
+        epochs=1, warmup_epochs=0, tells=2, samples=3, finalists=3, train_weights=False
+    )
+    search = Search(
+        Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
+        batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model, config=config,
+    )  # fmt: skip
+    records: list[dict] = []
+    result = search.run(on_epoch=records.append)
+    told = records[0]["tells"]
+    scores = [s for tell in told for s in tell["scores"]]
+    assert all(s <= 0 for s in scores)
+    zero = told[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
+    assert told[0]["scores"][zero] == max(told[0]["scores"])
+    assert all(0 <= f.score <= 1 for f in result.finalists)
+    alike = [f.likeness for f in result.finalists]
+    assert alike == sorted(alike, reverse=True)
+    assert result.best == result.finalists[0]
+    norms = scored = 2 * 3 * 8  # tells, samples, images of a batch
+    finals = len(result.finalists) * (2 + 3 + 3) * 8  # the teacher sees what a finalist does
+    asked = 2 * 8  # the teacher, once for each batch
+    assert search.account.forward == 2 * norms + scored + finals + asked
+
+
+def test_scores_of_another_kind_are_not_gone_on_with() -> None:
+    accuracies = make("milp", config=replace(CONFIG, warmup_epochs=0, train_weights=False))
+    state = accuracies.state_dict()
+    model = TinyResNet().eval()
+    space = search_space(model, images())
+    search = Search(
+        Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
+        batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model,
+        config=accuracies.config,
+    )  # fmt: skip
+    assert (accuracies.scorer.reward.metric, search.scorer.reward.metric) == (
+        "accuracy",
+        "likeness",
+    )
+    with pytest.raises(ValueError, match="its scores are no likeness"):
+        search.load_state_dict(state)
+
+
+def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:
+    data = TensorLoader(
+        images(count=64),
+        torch.arange(64) % 10,
+        batch_size=8,
+        train=True,
+        mean=torch.zeros(3),
+        std=torch.ones(3),
+    )
+
+    def scores(train_weights: bool) -> set[float]:
+        torch.manual_seed(7)
+        model = TinyResNet().eval()
+        space = search_space(model, images())
+        strategy = make_strategy("random", space.candidates, 0)
+        strategy.ask = lambda count: [(1, 2, 3, 0)] * count
+        search = Search(
+            Supernet(model, space), strategy, Classification(), data, batches(1, seed=1),
+            devices=Devices.choose("cpu"), teacher=model,
+            config=SearchConfig(
+                epochs=3, warmup_epochs=0, tells=1, samples=2, finalists=1, train_weights=train_weights
+            ),
+        )  # fmt: skip
+        records: list[dict] = []
+        search.run(on_epoch=records.append)
+        return {s for r in records for tell in r["tells"] for s in tell["scores"]}
+
+    assert len(scores(train_weights=False)) == 1
+    assert len(scores(train_weights=True)) == 3

@@ -1,0 +1,150 @@
+"""The contract that every strategy keeps, and what each does beyond it."""
+
+import pytest
+import torch
+from models import MACRO_SPACE, play
+
+from refiner.core.errors import ConfigError
+from refiner.enas.alternating import AlternatingStrategy
+from refiner.enas.joint import JointConfig, JointStrategy
+from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
+from refiner.search.random_search import RandomStrategy
+from refiner.search.strategies import STRATEGIES, make_strategy
+
+CHOICES = [
+    ["original", "a", "b"],
+    ["original", "b"],
+    ["original", "a", "b", "c"],
+    ["original", "a"],
+]
+every_strategy = pytest.mark.parametrize("name", list(STRATEGIES))
+
+
+def value(vector: tuple[int, ...]) -> float:
+    return 0.5 + 0.1 * vector[0] - 0.05 * vector[2]
+
+
+@every_strategy
+def test_asked_vectors_are_valid(name: str) -> None:
+    for vector in make_strategy(name, CHOICES, 0).ask(50):
+        assert len(vector) == len(CHOICES)
+        assert all(0 <= i < len(names) for i, names in zip(vector, CHOICES, strict=True))
+        assert all(type(i) is int for i in vector)
+
+
+@every_strategy
+def test_the_seed_decides(name: str) -> None:
+    logs = [play(make_strategy(name, CHOICES, seed), 4, value) for seed in (0, 0, 1)]
+    assert logs[0] == logs[1] != logs[2]
+
+
+@every_strategy
+def test_global_random_state_is_left_alone(name: str) -> None:
+    state = torch.get_rng_state()
+    strategy = make_strategy(name, CHOICES, 0)
+    play(strategy, 2, value)
+    strategy.recommend(3)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@every_strategy
+def test_a_saved_state_goes_on_to_the_bit(name: str, tmp_path) -> None:
+    strategy = make_strategy(name, CHOICES, 0)
+    play(strategy, 3, value)
+    torch.save(strategy.state_dict(), tmp_path / "state.pt")
+    expected = play(strategy, 3, value), strategy.recommend(4), strategy.metrics()
+    other = make_strategy(name, CHOICES, 99)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert (play(other, 3, value), other.recommend(4), other.metrics()) == expected
+
+
+@every_strategy
+def test_a_state_of_several_generations_goes_on_to_the_bit(name: str, tmp_path) -> None:
+    strategy = make_strategy(name, CHOICES * 2, 0)
+
+    def score(vector) -> float:
+        return value(vector) + value(vector[4:])
+
+    play(strategy, 8, score)
+    strategy.ask(3)  # and are never told of
+    torch.save(strategy.state_dict(), tmp_path / "state.pt")
+    other = make_strategy(name, CHOICES * 2, 99)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert play(other, 4, score) == play(strategy, 4, score)
+
+
+@every_strategy
+def test_recommended_vectors_differ_and_the_best_comes_first(name: str) -> None:
+    strategy = make_strategy(name, CHOICES, 0)
+    play(strategy, 60, value)
+    recommended = strategy.recommend(5)
+    assert 1 <= len(recommended) <= 5
+    assert len(set(recommended)) == len(recommended)
+    assert value(recommended[0]) == pytest.approx(0.7)
+
+
+@every_strategy
+def test_something_is_recommended_before_anything_was_told(name: str) -> None:
+    assert make_strategy(name, CHOICES, 0).recommend(3)
+
+
+def test_unknown_strategy() -> None:
+    with pytest.raises(ConfigError, match="controller, milp, nsga2, tpe, random"):
+        make_strategy("bayes", CHOICES, 0)
+
+
+def test_the_controller_sharpens_its_policy() -> None:
+    strategy = ControllerStrategy(CHOICES, seed=0)
+    play(strategy, 2, value)
+    first = strategy.metrics()["entropy"]
+    play(strategy, 80, value)
+    assert strategy.metrics()["entropy"] < 0.8 * first
+    drawn = strategy.ask(100)
+    assert sum(v[0] == 2 for v in drawn) > 70
+
+
+def test_the_scale_of_rewards_does_not_matter() -> None:
+    logs = []
+    for scale in (1.0, 1000.0):
+        strategy = ControllerStrategy(CHOICES, seed=0, config=ControllerConfig())
+        log = []
+        for _ in range(20):
+            vectors = strategy.ask(6)
+            strategy.tell(vectors, [scale * value(v) for v in vectors])
+            log.append(vectors)
+        logs.append(log)
+    same = [a == b for a, b in zip(*logs, strict=True)]
+    assert sum(same) >= 18  # float32 rounding may tip a rare draw
+
+
+def test_random_is_uniform_and_averages_repeated_scores() -> None:
+    strategy = RandomStrategy([["original", "a"]], seed=0)
+    share = sum(v[0] for v in strategy.ask(2000)) / 2000
+    assert share == pytest.approx(0.5, abs=0.05)
+    strategy.tell([(0,), (1,), (0,)], [1.0, 0.6, 0.0])
+    assert strategy.recommend(2) == [(1,), (0,)]
+
+
+def test_the_optimizer_of_every_controller_is_as_configured() -> None:
+    config = JointConfig(learning_rate=0.003, beta1=0.0, epsilon=1e-3)
+    alternating = AlternatingStrategy(CHOICES, (0, 1), (2, 3), config=config)
+    strategies = [
+        ControllerStrategy(CHOICES, config=config),
+        JointStrategy(MACRO_SPACE, config=config),
+        *alternating.strategies.values(),
+    ]
+    for strategy in strategies:
+        (group,) = strategy.optimizer.param_groups
+        assert (group["lr"], group["betas"], group["eps"]) == (0.003, (0.0, 0.999), 1e-3)
+
+
+def test_the_controller_recommends_what_scored_best_beside_what_it_finds_likely() -> None:
+    strategy = make_strategy("controller", CHOICES, 0)
+    best = (2, 1, 3, 1)
+    strategy.tell([(0, 0, 0, 0), best, (1, 0, 0, 1)], [0.4, 0.9, 0.5])
+    recommended = strategy.recommend(4)
+    assert isinstance(strategy, ControllerStrategy)
+    greedy = tuple(strategy.controller.greedy().tolist())
+    assert recommended[0] == greedy
+    assert best in recommended[:2]
+    assert (1, 0, 0, 1) in recommended

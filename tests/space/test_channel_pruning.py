@@ -1,0 +1,242 @@
+import random
+
+import pytest
+import timm
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import TinyResNet, images, run_seeded
+from torch import nn
+
+from refiner.core.surgery import copied
+from refiner.cost.costs import measure_cost, slot_costs
+from refiner.space.architecture import Architecture
+from refiner.space.candidates import NARROWING_CANDIDATES
+from refiner.space.channel_pruning import kept_channels, links_of, narrowed_sites
+from refiner.space.rewriting import rewrite
+from refiner.space.search_space import SearchSpace, search_space
+from refiner.space.supernet import Supernet
+
+
+def chain_space(model: nn.Module, x: torch.Tensor) -> SearchSpace:
+    return search_space(model, x, granularity="chain", candidates=NARROWING_CANDIDATES)
+
+
+def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Module:
+    """Return the model with all its channels, those that the narrowed one does not have unread."""
+    work = copied(model)
+    modules = dict(model.named_modules())
+    for slot, names, k in zip(space.slots, space.candidates, vector, strict=True):
+        if k == 0:
+            continue
+        for link, kept in zip(
+            links_of(slot), kept_channels(slot, int(names[k][-1]), modules), strict=True
+        ):
+            weight = work.get_submodule(slot.sites[link[-1]].conv).weight
+            unread = torch.ones(weight.shape[1], dtype=torch.bool)
+            unread[kept] = False
+            with torch.no_grad():
+                weight[:, unread] = 0
+    return work
+
+
+def warmed(model: nn.Module, x: torch.Tensor) -> nn.Module:
+    """Give all norms scales and statistics of their own."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:
+            module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
+            module.bias.data = torch.randn(module.num_features, generator=generator)
+    run_seeded(model, x, training=True)
+    return model
+
+
+def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> SearchSpace:
+    space = chain_space(model, x)
+    generator = torch.Generator().manual_seed(seed)
+    vector = [int(torch.randint(len(n), (), generator=generator)) for n in space.candidates]
+    narrow = rewrite(model, space.architecture(vector))
+    for training in (False, True):
+        expected = run_seeded(blinded(model, space, vector), x, training)
+        assert torch.allclose(run_seeded(narrow, x, training), expected, atol=1e-4, rtol=1e-3)
+    before, after = measure_cost(model, x), measure_cost(narrow, x)
+    swapped = [(row[k], row[0]) for row, k in zip(slot_costs(space), vector, strict=True)]
+    assert after.macs == before.macs + sum(new.macs - old.macs for new, old in swapped)
+    assert after.params == before.params + sum(new.params - old.params for new, old in swapped)
+    return space
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100", "densenet121"])
+def test_a_narrowed_network_is_one_that_does_not_read_the_channels(name: str) -> None:
+    x = images(size=64)
+    assert_narrowed_is_blinded(warmed(timm.create_model(name, drop_rate=0.0), x), x, seed=1)
+
+
+class RandomChain(nn.Sequential):
+    """Random convs, each of which reads the one before it, with norms, activations, pools and depthwise convs."""
+
+    def __init__(self, seed: int) -> None:
+        draw = random.Random(seed)
+        self.dims = draw.choice([1, 2, 2, 3])
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[self.dims]
+        norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[self.dims]
+        pool = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}[self.dims]
+        layers: list[nn.Module] = []
+        channels = 3
+        for _ in range(draw.randint(3, 5)):
+            out, kernel = draw.choice([4, 6, 8, 9]), draw.choice([1, 3, 3])
+            bias = draw.random() < 0.5
+            mode = draw.choice(["zeros", "reflect", "circular"])
+            layers.append(
+                conv(channels, out, kernel, padding=kernel // 2, bias=bias, padding_mode=mode)
+            )
+            channels = out
+            if draw.random() < 0.7:
+                affine = draw.random() < 0.8
+                layers.append(norm(channels, affine=affine))
+            layers.append(draw.choice([nn.ReLU, nn.SiLU, nn.PReLU, nn.Identity])())
+            if draw.random() < 0.3:
+                layers.append(conv(channels, channels, 3, padding=1, groups=channels))
+                layers.append(norm(channels))
+        layers += [pool(2), conv(channels, 4, 1), nn.Flatten(2)]
+        super().__init__(*layers)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_random_nets(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = RandomChain(seed)
+    x = torch.randn(2, 3, *[8] * model.dims)
+    space = assert_narrowed_is_blinded(warmed(model, x), x, seed)
+    assert any(slot.chained for slot in space.slots)
+    net = Supernet(model, space)
+    vector = tuple(len(names) - 1 for names in space.candidates)
+    narrow = rewrite(model, space.architecture(vector))
+    narrow.load_state_dict(net.emit(vector).state_dict())
+    assert torch.equal(run_seeded(narrow, x, False), run_seeded(net.emit(vector), x, False))
+
+
+def test_costs_by_hand() -> None:
+    # block2: conv3x3 4->8 /2 and conv3x3 8->8 on 16x16, half of whose 8 channels stay.
+    model, x = TinyResNet(), images(size=16)
+    space = chain_space(model, x)
+    slot = space.slots[1]
+    assert [str(site.spec) for site in narrowed_sites(slot, 4)] == [
+        "conv3x3 4->4 /2",
+        "conv3x3 4->8",
+    ]
+    half = slot_costs(space)[1][space.candidates[1].index("narrow4")]
+    whole = slot_costs(space)[1][0]
+    assert half.macs == 8 * 8 * 9 * (4 * 4 + 4 * 8)
+    assert whole.params - half.params == 9 * (4 * 4 + 4 * 8) + 2 * 4  # the norm's, too
+
+
+def test_channels_are_kept_by_what_is_read_of_them() -> None:
+    model = TinyResNet()
+    with torch.no_grad():
+        model.block1.conv2.weight.fill_(1.0)
+        model.block1.bn1.weight.copy_(torch.tensor([0.1, -3.0, 2.0, 0.2]))
+    (slot, _) = chain_space(model, images()).slots
+    assert kept_channels(slot, 4, dict(model.named_modules()))[0].tolist() == [1, 2]
+
+
+def test_few_channels_are_offered_each_number_once() -> None:
+    # 4 channels: 7, 6, 5, 4, 3, 2 eighths are 3, 3, 2, 2, 1, 1 of them.
+    assert chain_space(TinyResNet(), images()).candidates[0] == (
+        "original", "narrow6", "narrow4", "narrow2",
+    )  # fmt: skip
+
+
+class Counts(nn.Module):
+    """Looks at how many channels there are between its convs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.norm, self.second = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(self.stem(x)))
+        if x.shape[1] != 8:
+            raise ValueError(x.shape)
+        return self.second(x.relu()).mean((2, 3))
+
+
+class Mixes(Counts):
+    """Takes channels together between its convs, by an operation that has no numbers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(self.stem(x)))
+        return self.second(x.softmax(dim=1)).mean((2, 3))
+
+
+class Gates(Counts):
+    """Looks at how many channels there are, and goes another way with fewer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.first(self.stem(x)))
+        return (self.second(x.relu()) if x.shape[1] == 8 else x).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Counts, Mixes, Gates])
+@pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # of which all channels are alike
+def test_a_chain_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
+    space = search_space(kind(), make(1, 3, 16, 16), granularity="chain")
+    assert [slot.name for slot in space.slots] == ["first", "second"]
+    assert not any(slot.chained for slot in space.slots)
+    assert not any(name in NARROWING_CANDIDATES for names in space.candidates for name in names)
+
+
+class Normed(Counts):
+    """Has a norm that is given."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.norm(self.first(self.stem(x)))).mean((2, 3))
+
+
+class ScaleNorm(nn.Module):
+    """A user's norm, the shape of whose numbers is the user's."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(shape))
+        self.register_buffer("eps", torch.full((1,), 1e-3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale.reshape(1, -1, 1, 1) + self.eps
+
+
+@pytest.mark.parametrize(
+    ("norm", "chained"),
+    [
+        (ScaleNorm(8), True),
+        (ScaleNorm(1, 8, 1, 1), False),
+        (nn.GroupNorm(2, 8), False),
+        (nn.LayerNorm([8, 12, 12]), False),
+        (nn.InstanceNorm2d(8, affine=True), True),
+        (timm.layers.BatchNormAct2d(8, act_layer=nn.PReLU), True),
+        (timm.layers.LayerNorm2d(8), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, chained: bool) -> None:
+    model, x = Normed(norm), images(size=16)
+    space = search_space(model, x, granularity="chain")
+    assert [slot.chained for slot in space.slots] == ([True] if chained else [False, False])
+    if chained:
+        assert_narrowed_is_blinded(model, x, seed=2)
+
+
+def test_an_architecture_of_chains_survives_its_file(tmp_path) -> None:
+    model, x = TinyResNet(), images()
+    found = chain_space(model, x).architecture((1, 2))
+    found.save(tmp_path / "architecture.json")
+    loaded = Architecture.load(tmp_path / "architecture.json")
+    assert loaded == found
+    first, second = rewrite(model, found), rewrite(model, loaded)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))

@@ -1,0 +1,88 @@
+import math
+
+import pytest
+import torch
+from models import TinyResNet, batches
+from torch import nn
+
+from refiner.core.errors import ConfigError, DataError
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
+from refiner.training.task import Classification
+from refiner.training.teacher import Likeness
+
+CPU = Devices.choose("cpu")
+
+
+def test_evaluate_is_the_score_over_all_batches_in_eval_mode() -> None:
+    model, data = TinyResNet().train(), batches(3, batch=5)
+    score = evaluate(model, data, Classification(), CPU)
+    with torch.no_grad():
+        right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in data)
+    assert score == pytest.approx(right / 15)
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_likeness_and_score_of_one_pass_are_those_of_two() -> None:
+    model, teacher, data = TinyResNet(), TinyResNet(), batches(3, batch=5)
+    likeness = Likeness(Classification(), teacher)
+    found = evaluate_both(model, data, likeness, CPU)
+    assert not likeness._targets
+    assert found[0] == pytest.approx(evaluate(model, data, likeness, CPU))
+    assert found[1] == evaluate(model, data, Classification(), CPU)
+
+
+def test_recalibration_gives_the_statistics_of_the_batches() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Dropout(0.9))
+    model[1].running_mean += 100
+    data = batches(3)
+
+    class Run(Classification):
+        def measure(self, module, batch):
+            assert not module[2].training
+            return module(batch[0]).sum()[None]
+
+    recalibrate(model, data, Run(), Devices.choose("cpu"))
+    with torch.no_grad():
+        means = torch.stack([model[0](x).mean((0, 2, 3)) for x, _ in data])
+        variances = torch.stack([model[0](x).var((0, 2, 3)) for x, _ in data])
+    assert torch.allclose(model[1].running_mean, means.mean(0), atol=1e-5)
+    assert torch.allclose(model[1].running_var, variances.mean(0), atol=1e-5)
+    assert model[1].momentum == 0.1
+    assert math.isclose(int(model[1].num_batches_tracked), 3)
+
+
+def test_norms_that_are_not_called_keep_their_statistics() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Flatten(2))
+    model[0].other = nn.BatchNorm2d(4)
+    model[0].other.running_mean += 7
+    recalibrate(model, [(x, x[:, 0, 0]) for x, _ in batches(2)], Sums(), CPU)
+    assert torch.equal(model[0].other.running_mean, torch.full((4,), 7.0))
+    assert int(model[1].num_batches_tracked) == 2
+    assert not model[1]._forward_pre_hooks
+
+
+class Sums(Classification):
+    def measure(self, module, batch):
+        return module(batch[0]).sum()[None]
+
+
+def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
+    class Wrong(Classification):
+        def score(self, sums):
+            return sums
+
+    devices, data = Devices.choose("cpu"), batches(1)
+    rehearse(TinyResNet(), data, Classification(), devices)
+    with pytest.raises(ConfigError, match=r"Wrong\.score gives a tensor of shape"):
+        rehearse(TinyResNet(), data, Wrong(), devices)
+    with pytest.raises(DataError, match="no batch"):
+        rehearse(TinyResNet(), [], Classification(), devices)
+
+
+def test_length_wants_batches() -> None:
+    assert length([1, 2]) == 2
+    with pytest.raises(DataError, match="gives no batch"):
+        length([])
+    with pytest.raises(DataError, match="has no len"):
+        length(iter([1]))

@@ -1,0 +1,99 @@
+import copy
+
+import pytest
+import torch
+from models import HeadTask, TinyResNet, batches
+
+from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.training.devices import Devices
+from refiner.training.loop import TrainConfig, train
+from refiner.training.task import Classification
+
+CPU = Devices.choose("cpu")
+
+
+def test_settings_out_of_range() -> None:
+    with pytest.raises(ConfigError, match="epochs is -1"):
+        TrainConfig(epochs=-1)
+    with pytest.raises(ConfigError, match="learning rates"):
+        TrainConfig(lr_max=0.0)
+    with pytest.raises(ConfigError, match="unknown schedule 'linear'"):
+        TrainConfig(schedule="linear")
+
+
+def test_learning_rates_go_from_the_largest_to_the_least() -> None:
+    config = TrainConfig(lr_max=0.1, lr_min=0.02, schedule="cosine")
+    rates = [config.learning_rate(epoch, 4) for epoch in (0, 2, 4)]
+    assert rates == pytest.approx([0.1, 0.06, 0.02])
+
+
+def test_training_learns_and_repeats_and_resumes_to_the_bit() -> None:
+    start, data = TinyResNet(), batches(4)
+    config = TrainConfig(epochs=6, lr_max=0.05)
+    states: list[dict] = []
+    results, models = [], []
+    for _ in range(2):
+        model = copy.deepcopy(start)
+        results.append(
+            train(
+                model, data, data, Classification(), devices=CPU, config=config, seed=1,
+                on_epoch=lambda s: states.append(copy.deepcopy(s)),
+            )
+        )  # fmt: skip
+        models.append(model)
+    assert results[0] == results[1]
+    assert results[0].losses[-1] < results[0].losses[0]
+    model = copy.deepcopy(start)
+    resumed = train(
+        model, data, data, Classification(), devices=CPU, config=config, seed=1, state=states[2]
+    )
+    assert resumed == results[0]
+    for other in (models[1], model):
+        pairs = zip(models[0].state_dict().values(), other.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_next_step() -> None:
+    data = batches(2)
+    data[0][0][0, 0, 0, 0] = float("nan")
+    with pytest.raises(TrainingError, match="nan in epoch 1. Lower the learning rate"):
+        train(TinyResNet(), data, data, Classification(), devices=CPU)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([(torch.zeros(4, 5, 8, 8), torch.zeros(4, dtype=torch.long))], "4x5x8x8"),
+        ([(torch.zeros(4, 3, 8, 8), torch.full((4,), 99))], "labels within its classes"),
+        ([], "no batch"),
+        (iter(batches(1)), r"no len\(\)"),
+    ],
+)
+def test_loaders_that_do_not_fit(data, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        train(TinyResNet(), data, batches(1), Classification(), devices=CPU)
+
+
+def test_a_model_without_trainable_parameters() -> None:
+    model = TinyResNet().requires_grad_(False)
+    with pytest.raises(ConfigError, match="Unfreeze"):
+        train(model, batches(1), batches(1), Classification(), devices=CPU)
+
+
+def test_a_head_of_the_task_is_trained_from_where_it_was_each_time() -> None:
+    task, data, results = HeadTask(), batches(4), []
+    before = task.weight.detach().clone()
+    for _ in range(2):
+        torch.manual_seed(0)
+        results.append(
+            train(TinyResNet(), data, data, task, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05))
+        )  # fmt: skip
+    assert results[0] == results[1]
+    assert torch.equal(task.weight, before), "the caller's task is never changed"
+    torch.manual_seed(0)
+    frozen = HeadTask()
+    frozen.weight.requires_grad_(False)
+    fixed = train(
+        TinyResNet(), data, data, frozen, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05)
+    )
+    assert fixed.losses != results[0].losses, "the head takes part in the training"
