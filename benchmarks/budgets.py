@@ -1,6 +1,6 @@
 """Are budgets kept, and used? Random ones on four models, against the rewritten model as measured.
 
-    python benchmarks/budgets.py [--budgets 50] [--slots chain] [--latency]
+    python benchmarks/budgets.py [--budgets 50] [--slots group] [--latency]
 
 Of each model so many budgets are drawn, of MACs, parameters, latency and of several in turn, between the
 least that its space reaches and what the original costs. Each strategy is told random scores a few times

@@ -98,13 +98,13 @@ def main() -> None:
                         return
                 found = json.loads(report.read_text())
                 rows.append((name, found))
-    print("| run | vector | MACs | parameters | baseline | refined |\n|" + " --- |" * 6)
+    print("| run | vector | MACs | parameters | original | refined |\n|" + " --- |" * 6)
     for name, r in rows:
         print(
             f"| {name} | {','.join(map(str, r['vector']))} "
             f"| {r['after']['macs'] / r['before']['macs']:.3f} "
             f"| {r['after']['params'] / r['before']['params']:.3f} "
-            f"| {r['trained']['baseline']:.4f} | {r['trained']['refined']:.4f} |"
+            f"| {r['trained']['original']:.4f} | {r['trained']['refined']:.4f} |"
         )
 
 

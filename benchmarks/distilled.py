@@ -31,7 +31,7 @@ from refiner.space.supernet import Supernet
 from refiner.training.devices import PRECISIONS, Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.task import Classification
-from refiner.training.usage import Account
+from refiner.training.usage import Usage
 
 
 def part(loader: TensorLoader, chosen: torch.Tensor) -> TensorLoader:
@@ -49,7 +49,7 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--channels", default="(16,32,64)")
-    parser.add_argument("--slots", choices=GRANULARITIES, default="chain")
+    parser.add_argument("--slots", choices=GRANULARITIES, default="group")
     parser.add_argument("--precision", choices=PRECISIONS, default="no")
     return parser
 
@@ -76,15 +76,15 @@ def main() -> None:
     space = refiner.search_space(model, example, granularity=args.slots)
     print(f"original: {evaluate(model, scoring, task, devices):.4f}")
 
-    start, account = time.perf_counter(), Account()
+    start, usage = time.perf_counter(), Usage()
     supernet = Supernet(model, space)
     errors = distill(
         supernet, data.train, task,
-        devices=devices, config=DistillConfig(steps=args.steps), account=account,
+        devices=devices, config=DistillConfig(steps=args.steps), usage=usage,
     )  # fmt: skip
     operations = sorted({op for row in errors.values() for op in row})
     print(
-        f"distilled {sum(map(len, errors.values()))} candidates in {time.perf_counter() - start:.0f} s, {account}"
+        f"distilled {sum(map(len, errors.values()))} candidates in {time.perf_counter() - start:.0f} s, {usage}"
     )
     for operation in operations:
         found = [row[operation] for row in errors.values() if operation in row]

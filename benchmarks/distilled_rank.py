@@ -35,7 +35,7 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification, Task
-from refiner.training.teacher import Likeness, WithTeacher
+from refiner.training.teacher import Agreement, WithTeacher
 
 
 def main() -> None:
@@ -67,7 +67,7 @@ def main() -> None:
         RandomStrategy(space.candidates, feasible=feasible), task, data.train, scoring,
         devices=devices, seed=args.seed, feasible=feasible,
         config=SearchConfig(
-            warmup_epochs=args.scratch_epochs, epochs=0, finalists=1, front=0,
+            warmup_epochs=args.scratch_epochs, epochs=0, top_k=1, front=0,
             weights=TrainConfig(lr_max=0.1, schedule="cosine"),
         ),
     )  # fmt: skip
@@ -88,7 +88,7 @@ def main() -> None:
     with seeded(args.seed):
         batches = list(itertools.islice(data.train, 8))
 
-    likeness = Likeness(task, model)
+    agreement = Agreement(task, model)
 
     def score(net: Supernet, vector: tuple[int, ...], by: Task) -> float:
         net.select(vector)
@@ -103,7 +103,7 @@ def main() -> None:
         line = {
             "vector": vector,
             "macs": int(feasible.cost(vector)[0]),
-            "distilled, likeness": score(supernet, vector, likeness),
+            "distilled, agreement": score(supernet, vector, agreement),
             "distilled, accuracy": score(supernet, vector, task),
             "from scratch, accuracy": score(scratch.supernet, vector, task),
         }
@@ -125,7 +125,7 @@ def main() -> None:
         f"tuned: {tuned.min():.4f} to {tuned.max():.4f}, standard deviation {statistics.stdev(tuned):.4f}\n"
     )
     print("| ranking | tau | 95 % | scores |\n| --- | ---: | --- | --- |")
-    for name in ("distilled, likeness", "distilled, accuracy", "from scratch, accuracy", "macs"):
+    for name in ("distilled, agreement", "distilled, accuracy", "from scratch, accuracy", "macs"):
         scores = np.array([line[name] for line in lines])
         generator = np.random.default_rng(0)
         resampled = [

@@ -18,8 +18,8 @@ tuning, norms recalibrated alike.
 
 original        the network as it is, trained on for as many epochs as the others are tuned
 controller, milp, random
-                a search over the distilled candidates, as `refine --distill` does it, a slot a chain: the same number
-                of scored architectures for each, rewarded by likeness to the original
+                a search over the distilled candidates, as `refine --distill` does it, a slot a group: the same number
+                of scored architectures for each, rewarded by agreement to the original
 narrow          all channels in one proportion, trained from scratch: that training is its search's time
 torch_pruning   Torch-Pruning: MetaPruner, group magnitude importance, over the whole network at once
 fastnas         Model Optimizer's FastNAS, which scores on all held images
@@ -64,13 +64,13 @@ from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
 from refiner.training.teacher import WithTeacher
-from refiner.training.usage import Account
+from refiner.training.usage import Usage
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 HELD = 2000
 """Training images that score architectures and train nothing."""
 SCORED = 500
-"""Of these, images of one score; the whole of them for the finalists."""
+"""Of these, images of one score; the whole of them for the top_k."""
 STRATEGIES = ("controller", "milp", "random")
 
 
@@ -94,7 +94,7 @@ class Mode:
 
 def searched(epochs: int) -> SearchConfig:
     return SearchConfig(
-        epochs=epochs, warmup_epochs=0, train_weights=False, tells=4, samples=5, finalists=5, front=0,
+        epochs=epochs, warmup_epochs=0, train_weights=False, tells=4, samples=5, top_k=5, front=0,
         recalibration_batches=4,
     )  # fmt: skip
 
@@ -197,28 +197,28 @@ class Experiment:
         return model.to(self.devices.device).eval()
 
     @cached_property
-    def supernet(self) -> tuple[Supernet, Account, float]:
+    def supernet(self) -> tuple[Supernet, Usage, float]:
         """The distilled supernet, what it has cost, and its seconds."""
         file = self.stem("distilled.pt")
         model = copied(self.original).cpu()
-        supernet = Supernet(model, chain_space(model), seed=self.seed)
-        account, start = Account(), time.perf_counter()
+        supernet = Supernet(model, group_space(model), seed=self.seed)
+        usage, start = Usage(), time.perf_counter()
         if not file.exists():
             distill(
                 supernet, self.training, self.task,
-                devices=self.devices, config=self.mode.distill, seed=self.seed, account=account,
+                devices=self.devices, config=self.mode.distill, seed=self.seed, usage=usage,
             )  # fmt: skip
-            spent = [account.forward, account.backward, time.perf_counter() - start]
+            spent = [usage.forward, usage.backward, time.perf_counter() - start]
             torch.save({"weights": supernet.state_dict(), "spent": spent}, file)
         state = torch.load(file, weights_only=True, map_location="cpu")
         supernet.load_state_dict(state["weights"])
         forward, backward, seconds = state["spent"]
-        return supernet, Account(forward, backward), seconds
+        return supernet, Usage(forward, backward), seconds
 
 
-def chain_space(model: nn.Module) -> SearchSpace:
+def group_space(model: nn.Module) -> SearchSpace:
     """Return what `refine --distill` searches of a model."""
-    return refiner.search_space(model, EXAMPLE, granularity="chain")
+    return refiner.search_space(model, EXAMPLE, granularity="group")
 
 
 Made = tuple[nn.Module, dict[str, Any]]
@@ -238,9 +238,7 @@ def searched_network(method: str, at: Experiment, share: int) -> Made:
         devices=at.devices, config=at.mode.search, seed=at.seed, feasible=feasible, teacher=at.original,
     )  # fmt: skip
     best = search.run().best
-    spent = Account(
-        spent.forward + search.account.forward, spent.backward + search.account.backward
-    )
+    spent = Usage(spent.forward + search.usage.forward, spent.backward + search.usage.backward)
     told = {
         "vector": list(best.vector),
         "spent": str(spent),
@@ -293,10 +291,10 @@ def torch_pruning(at: Experiment, share: int) -> Made:
 def fastnas(at: Experiment, share: int) -> Made:
     import modelopt.torch.prune as mtp
 
-    network, start, account = copied(at.original), time.perf_counter(), Account()
+    network, start, usage = copied(at.original), time.perf_counter(), Usage()
     network.to(memory_format=torch.contiguous_format)  # it refuses another
     divisor = at.mode.divisor
-    with account.counting(network), seeded(at.seed):
+    with usage.counting(network), seeded(at.seed):
         pruned, _ = mtp.prune(
             model=network,
             mode=[("fastnas", {
@@ -312,7 +310,7 @@ def fastnas(at: Experiment, share: int) -> Made:
                 "verbose": False,
             },
         )  # fmt: skip
-    told = {"spent": str(account), "search_s": time.perf_counter() - start}
+    told = {"spent": str(usage), "search_s": time.perf_counter() - start}
     return pruned.to(memory_format=torch.channels_last), told
 
 
@@ -435,7 +433,7 @@ def speed(out: Path, mode: Mode, rounds: int = 5) -> None:
         if "vector" not in record:
             continue
         original = build(*mode.networks[record["network"]], seed=0).eval()
-        space = chain_space(original)
+        space = group_space(original)
         chosen = refiner.rewrite(original, space.architecture(record["vector"])).eval()
         macs = [measure_cost(network, EXAMPLE).macs for network in (original, chosen)]
         times = [[measure_latency(n, batch) for n in (original, chosen)] for _ in range(rounds)]

@@ -4,7 +4,7 @@
         --limit 12000 --epochs 10 --schedule cosine --out trained
     python benchmarks/swaps.py --data folder:DIR --weights trained/refined.safetensors --out swaps.json
 
-The likeness to the original of each single swap is measured, and of random architectures at 60 % of the MACs, which the
+The agreement to the original of each single swap is measured, and of random architectures at 60 % of the MACs, which the
 sum of their swaps is held against. Then the strategies play on that sum, which costs nothing, with noise of 5 %:
 120 scores each, 5 at a time, the best of 5 recommended. What is measured is kept in OUT and read from there again.
 """
@@ -35,7 +35,7 @@ from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.task import Classification
-from refiner.training.teacher import Likeness
+from refiner.training.teacher import Agreement
 
 TELLS, SAMPLES, FINALISTS, NOISE = 24, 5, 5, 0.05
 
@@ -43,20 +43,20 @@ TELLS, SAMPLES, FINALISTS, NOISE = 24, 5, 5, 0.05
 def measured(
     data: Any, model: torch.nn.Module, space: SearchSpace, feasible: FeasibleSet
 ) -> dict[str, Any]:
-    """Return the likeness of single swaps, and of random architectures with their accuracy."""
+    """Return the agreement of single swaps, and of random architectures with their accuracy."""
     task, devices = Classification(), Devices.choose("cpu")
     order = torch.randperm(len(data.val.images), generator=torch.Generator().manual_seed(0))
     held = list(part(data.val, order[:1000]))
     supernet = Supernet(model, space)
     distill(supernet, data.train, task, devices=devices, config=DistillConfig(steps=100))
-    likeness = Likeness(task, model.eval())
+    agreement = Agreement(task, model.eval())
     with seeded(0):
         batches = list(itertools.islice(data.train, 8))
 
     def both(vector: tuple[int, ...]) -> tuple[float, float]:
         supernet.select(vector)
         recalibrate(supernet.model, batches, task, devices)
-        return tuple(evaluate(supernet.model, held, by, devices) for by in (likeness, task))
+        return tuple(evaluate(supernet.model, held, by, devices) for by in (agreement, task))
 
     zero = (0,) * len(space.slots)
     swaps = [
@@ -99,11 +99,11 @@ def main() -> None:
         return sum(effect.get((s, k), 0.0) for s, k in enumerate(vector))
 
     sums = [value(v) for v, _, _ in found["random"]]
-    likeness, accuracy = ([row[i] for row in found["random"]] for i in (1, 2))
-    print(f"zero vector, norms recalibrated: likeness {found['zero'][0]:.4f}")
-    ratios = [own / added for own, added in zip(likeness, sums, strict=True)]
-    print(f"random architectures, likeness over the sum of their swaps: median {statistics.median(ratios):.2f}, "
-          f"{min(ratios):.2f} to {max(ratios):.2f}; tau {tau(sums, likeness):+.2f}, "
+    agreement, accuracy = ([row[i] for row in found["random"]] for i in (1, 2))
+    print(f"zero vector, norms recalibrated: agreement {found['zero'][0]:.4f}")
+    ratios = [own / added for own, added in zip(agreement, sums, strict=True)]
+    print(f"random architectures, agreement over the sum of their swaps: median {statistics.median(ratios):.2f}, "
+          f"{min(ratios):.2f} to {max(ratios):.2f}; tau {tau(sums, agreement):+.2f}, "
           f"with accuracy {tau(sums, accuracy):+.2f}\n")  # fmt: skip
 
     print("| strategy | best of its recommendations, mean | of each seed |\n| --- | ---: | --- |")

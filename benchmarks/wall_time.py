@@ -45,14 +45,14 @@ def main() -> None:
     parser.add_argument("--budget", default="macs=60%")
     parser.add_argument("--strategy", default="milp")
     parser.add_argument("--train-epochs", type=int, default=3)
-    parser.add_argument("--no-controls", action="store_true")
+    parser.add_argument("--no-baselines", action="store_true")
     args = parser.parse_args()
     data = refiner.load_data(args.data, batch_size=64, limit=args.limit)
     model = trained_resnet20(args)
     watch, start = Stopwatch(), time.perf_counter()
     result = refiner.refine(
         model, data.train, data.val, strategy=args.strategy, budget=args.budget,
-        distill=DistillConfig(), controls=not args.no_controls, progress=watch,
+        distill=DistillConfig(), baselines=not args.no_baselines, progress=watch,
         train=TrainConfig(
             epochs=args.train_epochs, lr_max=0.01, schedule="cosine", teacher_weight=0.5
         ),

@@ -131,7 +131,7 @@ def run(
     batch_size: BatchSize = 64,
     tells: Annotated[int, typer.Option(help="controller steps an epoch")] = 5,
     samples: Annotated[int, typer.Option(help="architectures scored for each")] = 10,
-    controls: Annotated[
+    baselines: Annotated[
         bool,
         typer.Option(
             help="also score and train what the search has to beat: random search of as many scores, and one "
@@ -189,13 +189,13 @@ def run(
     distilled = (pretrained or weights is not None) and not warmed if distill is None else distill
     options = RunOptions(
         model=_named(model), data=data, task=task, verify=tuple(verify or ()),
-        slots=slots or ("chain" if distilled else "conv"),
+        slots=slots or ("group" if distilled else "conv"),
         candidates=candidates, allow_larger=allow_larger, strategy=strategy, budget=tuple(budget or ()),
         distill=distilled, warmup_epochs=0 if distilled else warmup_epochs, epochs=epochs, train_epochs=train_epochs,
         lr=(0.01 if distilled else 0.1) if lr is None else lr, schedule=schedule, batch_size=batch_size, tells=tells, samples=samples, limit=limit,
         image_size=image_size, data_root=str(data_root), model_arg=tuple(model_arg or ()),
         pretrained=pretrained, weights=None if weights is None else str(weights), seed=seed,
-        device=device, precision=precision, controls=controls,
+        device=device, precision=precision, baselines=baselines,
     )  # fmt: skip
     if seeds is None:
         start_run(options, out=out, as_json=as_json)

@@ -71,7 +71,7 @@ def apply_architecture(
         if len(vector) != len(space.slots):
             raise ArchitectureError(
                 f"the vector has {len(vector)} numbers, but with --slots {slots} the model has {len(space.slots)} "
-                f"slots. `refine slots {source} --slots {slots}` lists them; a trained model is refined with --slots chain."
+                f"slots. `refine slots {source} --slots {slots}` lists them; a trained model is refined with --slots group."
             )
     _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
 
@@ -103,7 +103,7 @@ def pick_architecture(
 
 
 def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
-    """Rewrite a run's model to a vector: a control's, say, or a finalist's."""
+    """Rewrite a run's model to a vector: a baseline's, say, or a finalist's."""
     if out is not None:
         check_free(out)
     run = RunFolder.open(folder)

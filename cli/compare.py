@@ -90,7 +90,7 @@ def _rows(folder: Path) -> list[_Row]:
     refined: dict[str, float] = {}
     original: dict[str, float] = {}
     if trained is not None:
-        measured = ((report.metric, trained.baseline, trained.refined), *trained.tests)
+        measured = ((report.metric, trained.original, trained.refined), *trained.tests)
         for name, before, after in measured:
             refined[name] = after
             if before is not None:
@@ -108,12 +108,12 @@ def _rows(folder: Path) -> list[_Row]:
         )
     ]  # fmt: skip
     if original:
-        baseline = _Row(
+        row = _Row(
             run=str(folder), network="original", vector=(0,) * len(report.vector),
             macs=report.before.macs, params=report.before.params, latency=report.latency_before, noise=noises[0],
             epochs=epochs, scores=original,
         )  # fmt: skip
-        rows.insert(0, baseline)
+        rows.insert(0, row)
     return rows
 
 

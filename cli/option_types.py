@@ -14,11 +14,11 @@ Model = Annotated[
         show_default=False,
     ),
 ]
-_SLOTS = "what changes together: conv or block; all: any conv by itself; chain: convs that alone read each other, with fewer channels between them or other operations"
+_SLOTS = "what changes together: conv or block; all: any conv by itself; group: convs that alone read each other, with fewer channels between them or other operations"
 Slots = Annotated[str, typer.Option(help=_SLOTS)]
 RunSlots = Annotated[
     str | None,
-    typer.Option(help=f"{_SLOTS}; default: chain after --distill, else conv", show_default=False),
+    typer.Option(help=f"{_SLOTS}; default: group after --distill, else conv", show_default=False),
 ]
 Candidates = Annotated[
     str | None,

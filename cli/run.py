@@ -50,7 +50,7 @@ class RunOptions(ModelAndData):
     train_epochs: int
     tells: int
     samples: int
-    controls: bool
+    baselines: bool
 
     def pairs_beside(self) -> list[str]:
         """Return the pairs beside the faces; none where no network will be trained."""
@@ -145,7 +145,7 @@ def carry_out(
             distill=refiner.DistillConfig() if options.distill else None,
             search=search,
             train=train,
-            controls=options.controls,
+            baselines=options.baselines,
             seed=options.seed,
             device=options.device,
             precision=options.precision,

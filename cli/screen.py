@@ -12,7 +12,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from refiner.core.progress import Lines, Value, seconds, shown
-from refiner.runs.report import CONTROL_HEAD, Report
+from refiner.runs.report import BASELINE_HEAD, Report
 
 _LEAST_TEXT = 12
 """Characters that a column of text keeps; the terminal breaks the lines of a table that is wider still."""
@@ -138,10 +138,10 @@ def print_report(report: Report) -> None:
         left=3,
     )  # fmt: skip
     print_table("result", ("", "original", "refined", "change"), report.summary())
-    if report.controls:
-        print_table("controls, of as many scores", CONTROL_HEAD, report.control_rows())
-        print(report.verdict())
-        if ahead := report.control_ahead():
+    if report.baselines:
+        print_table("baselines, of as many scores", BASELINE_HEAD, report.baseline_rows())
+        print(report.comparison())
+        if ahead := report.baseline_ahead():
             print(ahead)
     print("architecture " + ",".join(map(str, report.vector)))
     for note in report.notes:

@@ -11,7 +11,7 @@ from refiner.core.errors import ConfigError, RunError
 from refiner.cost.budget import parse_budgets
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
-from refiner.runs.seeds import NO_VERDICT, SeedsReport
+from refiner.runs.seeds import NO_COMPARISON, SeedsReport
 
 from .options import options_from
 from .run import RunOptions, carry_out, check_run
@@ -97,5 +97,5 @@ def _tell(reports: Sequence[Report], folder: Path, as_json: bool) -> None:
         ("", "MACs", "parameters", over.metric),
         over.table(),
     )
-    print(over.verdict or NO_VERDICT)
+    print(over.comparison or NO_COMPARISON)
     print(f"\n{folder}: {' '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -56,7 +56,7 @@ def show_slots(
     most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
     in_slots = sum(c[0].macs for c in costs)
     shares = {}
-    for each in ("conv", "all", "chain"):
+    for each in ("conv", "all", "group"):
         other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
         shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
     if as_json:

@@ -148,7 +148,7 @@ def run(settings: RecipeSettings) -> None:
     """Search on the proxy task, train original and refined network alike on all images, and verify both.
 
     R without, RP with a warm-up on random paths. The folders below ``settings.out`` are ``search``,
-    ``baseline`` and ``refined``; the report of the last tells the scores of both networks.
+    ``original`` and ``refined``; the report of the last tells the scores of both networks.
     """
     root = _root(settings)
     pairs = find_pairs(root)
@@ -171,7 +171,7 @@ def run(settings: RecipeSettings) -> None:
         seed=settings.seed,
     )
 
-    def train(name: str, architecture: Architecture, baseline: Report | None) -> Report:
+    def train(name: str, architecture: Architecture, original: Report | None) -> Report:
         out = settings.out / name
         return refiner.train_architecture(
             model,
@@ -181,7 +181,7 @@ def run(settings: RecipeSettings) -> None:
             task=_head(model, data, settings),
             config=_training(train_epochs, batch_size),
             tests=tests,
-            baseline=baseline,
+            original=original,
             out=out,
             resume=settings.resume and out.exists(),
             notes=(*scale.notes, data.note),
@@ -189,7 +189,7 @@ def run(settings: RecipeSettings) -> None:
         ).report
 
     original = replace(found, vector=(0,) * len(found.vector))
-    train("refined", found, train("baseline", original, None))
+    train("refined", found, train("original", original, None))
 
 
 def _search(

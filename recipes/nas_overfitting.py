@@ -169,7 +169,7 @@ def search(
         warmup_epochs=0,
         tells=tells,
         samples=scale.count("architectures a controller step", SAMPLES, least=4),
-        finalists=scale.count("finalists of a search", 10, least=3),
+        top_k=scale.count("finalists of a search", 10, least=3),
         weights=refiner.TrainConfig(
             lr_max=SEARCH_LR_MAX, lr_min=SEARCH_LR_MIN, weight_decay=WEIGHT_DECAY
         ),

@@ -18,7 +18,7 @@ from refiner.data.loaders import example_of, mixed, split_loader
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.distillation import distill as warm_up
 from refiner.graph.slots import Granularity, check_granularity
-from refiner.runs.baselines import find_controls
+from refiner.runs.baselines import find_baselines
 from refiner.runs.latency_check import within_latency
 from refiner.runs.notes import search_notes, too_few_scores
 from refiner.runs.report import Trained
@@ -30,7 +30,7 @@ from refiner.runs.result import (
     write_front,
     write_result,
 )
-from refiner.runs.run_folder import RunFolder, dropped_on_error, made_once, open_or_create
+from refiner.runs.run_folder import RunFolder, dropped_on_error, load_or_make, open_or_create
 from refiner.runs.search_run import run_kept
 from refiner.search.scoring import Scored
 from refiner.search.search import Search, SearchConfig
@@ -43,7 +43,7 @@ from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import length, run_tests
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Task, checked_task
-from refiner.training.teacher import taught
+from refiner.training.teacher import with_teacher
 
 DISTILLED_SEARCH = SearchConfig(
     epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -66,7 +66,7 @@ def refine(
     distill: DistillConfig | None = None,
     search: SearchConfig | None = None,
     train: TrainConfig | None = None,
-    controls: bool = True,
+    baselines: bool = True,
     seed: int = 0,
     device: str = "auto",
     precision: str = "no",
@@ -86,7 +86,7 @@ def refine(
             are then augmented as the data set augments.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
-        slots: ``conv``, ``block``, ``all`` or ``chain``; see :func:`refiner.search_space`. By default ``chain``
+        slots: ``conv``, ``block``, ``all`` or ``group``; see :func:`refiner.search_space`. By default ``group``
             with ``distill``, else ``conv``, which is the paper's.
         candidates: names; by default as :func:`refiner.search_space` has them.
         allow_larger: admit candidates with more parameters than the original.
@@ -97,14 +97,14 @@ def refine(
             None is exceeded, or a note says that no finalist keeps to the milliseconds; and one of them is used up
             as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
-            gives, layer by layer; the search then leaves the weights as they are and rewards likeness to
-            the original's outputs (:class:`refiner.training.teacher.Likeness`), and the refined model keeps them.
+            gives, layer by layer; the search then leaves the weights as they are and rewards agreement to
+            the original's outputs (:class:`refiner.training.teacher.Agreement`), and the refined model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with (after ``distill`` with norm statistics taken anew, as
             the refined one has them), the refined one from them and new ones, or,
             after ``distill``, from those that the search left. Without it the refined model keeps these.
-        controls: also score what the search has to beat, random search of as many scores and one operation
+        baselines: also score what the search has to beat, random search of as many scores and one operation
             everywhere, train it like the refined model, and report whether it was beaten. This takes
             about as long again as the scores and the training do.
         seed: fixes the run on a CPU to the bit.
@@ -135,7 +135,7 @@ def refine(
     if tests and (train is None or train.epochs == 0):
         raise ConfigError("tests measure trained networks. Give train= (--train-epochs).")
     if slots is None:
-        slots = "conv" if distill is None else "chain"
+        slots = "conv" if distill is None else "group"
     task = checked_task(task)
     devices = check_settings(slots, strategy, device, precision)
     candidate_names(candidates, slots)
@@ -155,7 +155,7 @@ def refine(
         "distill": asdict(distill) if distill is not None else None,
         "search": asdict(search),
         "train": asdict(train) if train is not None else None,
-        "controls": controls,
+        "baselines": baselines,
         "seed": seed,
         "precision": precision,
     }
@@ -187,7 +187,7 @@ def refine(
             if distill is not None:
                 warm_up(
                     supernet, train_batches, new.task,
-                    devices=devices, config=distill, seed=seed, progress=listener, account=new.account,
+                    devices=devices, config=distill, seed=seed, progress=listener, usage=new.usage,
                 )  # fmt: skip
 
         found = run_kept(searching, folder, resume=resume, progress=listener, prepare=prepare)
@@ -207,7 +207,7 @@ def refine(
         *search_notes(searching, model, found.best.vector, distilled=distill is not None),
     ]
     training = train is not None and train.epochs > 0
-    spent = str(searching.account)
+    spent = str(searching.usage)
 
     def made(vector: Vector) -> nn.Module:
         if training and distill is None:
@@ -215,12 +215,12 @@ def refine(
         return searching.scorer.emit(vector)
 
     refined = made(found.best.vector)
-    held = find_controls(searching, space, model, one, folder, listener) if controls else []
+    held = find_baselines(searching, space, model, one, folder, listener) if baselines else []
     trained = None
     if train is not None and training:
         zero = (0,) * len(space.slots)
         networks = {
-            "baseline": copied(model)
+            "original": copied(model)
             if distill is None
             else made(zero),  # with norms as the others'
             "refined": refined,
@@ -234,20 +234,20 @@ def refine(
         )  # fmt: skip
         held = [replace(c, trained=scores[alike.get(c.kind, c.kind)]) for c in held]
         trained = Trained(
-            epochs=train.epochs, baseline=scores["baseline"], refined=scores["refined"], tests=measured
+            epochs=train.epochs, original=scores["original"], refined=scores["refined"], tests=measured
         )  # fmt: skip
     refined = refined.cpu().eval()
     report = full_report(
         model, refined, space, architecture, example, found, task,
         devices=devices, trained=trained, settings=origin_settings(model, provenance) | settings | sizes | {"spent": spent},
-        controls=held, latencies=latencies, notes=notes,
+        baselines=held, latencies=latencies, notes=notes,
     )  # fmt: skip
     result = Result(
         model=refined, architecture=architecture, report=report, search=found, example_input=example
     )
     if folder is not None and devices.is_main:
         scored = dict.fromkeys(
-            [*found.finalists, *(Scored(vector=c.vector, score=c.search_score) for c in held)]
+            [*found.top_k, *(Scored(vector=c.vector, score=c.search_score) for c in held)]
         )
         on_front = points(space, report.before, list(scored), latencies)
         write_front(folder, on_front, report.before, task.metric, latencies)
@@ -276,7 +276,7 @@ def _latencies(
     def measured() -> dict[str, Any]:
         return latency_table(space, model, example_input, devices=devices).to_json()
 
-    return LatencyTable.from_json(made_once(folder, "latency.json", measured, devices))
+    return LatencyTable.from_json(load_or_make(folder, "latency.json", measured, devices))
 
 
 def _train_alike(
@@ -293,12 +293,12 @@ def _train_alike(
     folder: RunFolder | None,
     tests: Mapping[str, Callable[[nn.Module], float]],
 ) -> tuple[dict[str, float], tuple[tuple[str, float, float], ...]]:
-    """Train networks alike; return their scores, and the further measures of baseline and refined.
+    """Train networks alike; return their scores, and the further measures of original and refined.
 
-    All but the ``baseline`` have the model as teacher, where the settings ask for one.
+    All but the ``original`` have the model as teacher, where the settings ask for one.
     """
     scores, measured = {}, {}
-    with_teacher = taught(task, model, config.teacher_weight, devices.device)
+    guided = with_teacher(task, model, config.teacher_weight, devices.device)
     for name, network in networks.items():
 
         def keep(state: dict[str, Any], name: str = name) -> None:
@@ -306,15 +306,15 @@ def _train_alike(
                 folder.save_checkpoint(name, state)
 
         scores[name] = train(
-            network, train_batches, val_batches, task if name == "baseline" else with_teacher,
+            network, train_batches, val_batches, task if name == "original" else guided,
             devices=devices, config=config, seed=derive_seed(seed, "final"),
             name=f"train {name}", progress=progress,
             state=folder.load_checkpoint(name) if folder is not None else None, on_epoch=keep,
         ).score  # fmt: skip
-        if name in ("baseline", "refined"):
+        if name in ("original", "refined"):
             measured[name] = run_tests(network, tests)
         network.zero_grad(set_to_none=True)
         network.cpu()
     return scores, tuple(
-        (name, measured["baseline"][name], measured["refined"][name]) for name in tests
+        (name, measured["original"][name], measured["refined"][name]) for name in tests
     )

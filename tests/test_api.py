@@ -17,12 +17,12 @@ from refiner.cost.latency import Latency
 from refiner.runs import latency_check
 
 SMALL = refiner.SearchConfig(
-    epochs=2, warmup_epochs=1, tells=1, samples=2, finalists=2,
+    epochs=2, warmup_epochs=1, tells=1, samples=2, top_k=2,
     weights=refiner.TrainConfig(lr_max=0.05),
 )  # fmt: skip
 FILES = {
     "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
-    "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg", "controls.json",
+    "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg", "baselines.json",
 }  # fmt: skip
 
 
@@ -100,7 +100,7 @@ class StopAfter:
 
 @pytest.mark.parametrize(
     ("phase", "steps"),
-    [("search", 3), ("finalists", 1), ("train baseline", 1), ("train refined", 1)],
+    [("search", 3), ("top_k", 1), ("train original", 1), ("train refined", 1)],
 )
 def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path) -> None:
     options = {"train": refiner.TrainConfig(epochs=2, lr_max=0.05)}
@@ -175,15 +175,15 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
     options |= {
         "out": tmp_path / "run",
         "distill": refiner.DistillConfig(steps=1),
-        "controls": True,
+        "baselines": True,
     }
     options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, tells=1, samples=4)}
     with pytest.raises(Stop):
         small(progress=StopAfter("train refined", 0), **options)
-    first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["finalists"]
+    first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["top_k"]
     result = small(resume=True, **options)
     assert list(result.architecture.vector) == second["vector"]
-    assert tuple(first["vector"]) not in [f.vector for f in result.search.finalists]
+    assert tuple(first["vector"]) not in [f.vector for f in result.search.top_k]
     assert any("left out: 1" in note for note in result.report.notes)
     assert list(takes) == []
 
@@ -198,7 +198,7 @@ def test_the_winner_is_chosen_once_and_kept(tmp_path, monkeypatch) -> None:
 
     monkeypatch.setattr(refiner.Search, "_finish", again)
     result = small(resume=True, **options)
-    assert result.search.best == result.search.finalists[0]
+    assert result.search.best == result.search.top_k[0]
 
 
 def test_resume_refuses_other_settings_and_missing_checkpoints(tmp_path) -> None:
@@ -276,7 +276,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import refiner
 from models import TinyResNet, batches
-search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, finalists=2)
+search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, top_k=2)
 result = refiner.refine(TinyResNet(), batches(2), batches(1), search=search, precision="bf16",
                         train=refiner.TrainConfig(epochs=1), device="cpu", progress=False)
 assert "forward" not in vars(result.model)
@@ -336,7 +336,7 @@ def test_regression_with_two_inputs_in_mappings() -> None:
         train=refiner.TrainConfig(epochs=6, lr_max=0.05),
     )  # fmt: skip
     assert result.report.metric == "R2"
-    assert result.report.trained.baseline > 0.3
+    assert result.report.trained.original > 0.3
     assert set(result.example_input) == {"image", "scale"}
 
 
@@ -380,11 +380,9 @@ def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_cl
             seen.append(len(set(batch[1].tolist())))
             return super().measure(model, batch)
 
-    config = refiner.SearchConfig(
-        epochs=1, warmup_epochs=0, tells=2, samples=2, finalists=1, front=0
-    )
+    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=2, samples=2, top_k=1, front=0)
     refiner.refine(
-        TinyResNet(), batches(2), val, task=Watching(), search=config, controls=False, device="cpu",
+        TinyResNet(), batches(2), val, task=Watching(), search=config, baselines=False, device="cpu",
         progress=False,
     )  # fmt: skip
     # The rehearsal; for each of 4 architectures two batches of training images and one scored; for
@@ -423,7 +421,7 @@ DISTILLED = {
     "budget": "macs=75%",
     "distill": refiner.DistillConfig(steps=5, solve_batches=2),
     "search": refiner.SearchConfig(
-        epochs=2, warmup_epochs=0, train_weights=False, tells=2, samples=10, finalists=2
+        epochs=2, warmup_epochs=0, train_weights=False, tells=2, samples=10, top_k=2
     ),
 }
 
@@ -437,7 +435,7 @@ def test_a_trained_model_is_refined_from_its_weights() -> None:
     before, after = model.state_dict(), result.model.state_dict()
     found = result.architecture
     changed = [slot.name for slot, k in zip(found.slots, found.vector) if k]
-    assert set(changed) <= {"block1", "block2"}  # each a chain
+    assert set(changed) <= {"block1", "block2"}  # each a group
     blocks = tuple(f"{name}.{conv}." for name in changed for conv in ("conv1", "bn1", "conv2"))
     kept = [k for k in before if k.endswith("weight") and not k.startswith(blocks)]
     assert "stem.weight" in kept
@@ -445,7 +443,9 @@ def test_a_trained_model_is_refined_from_its_weights() -> None:
     assert ("distill.steps", "5") in result.report.settings
 
 
-def test_a_distilled_search_and_its_control_are_rewarded_by_likeness(tmp_path, monkeypatch) -> None:
+def test_a_distilled_search_and_its_baseline_are_rewarded_by_agreement(
+    tmp_path, monkeypatch
+) -> None:
     rewards = []
     init = refiner.Search.__init__
 
@@ -454,8 +454,8 @@ def test_a_distilled_search_and_its_control_are_rewarded_by_likeness(tmp_path, m
         rewards.append(self.scorer.reward.metric)
 
     monkeypatch.setattr(refiner.Search, "__init__", spy)
-    small(**{**DISTILLED, "controls": True}, out=tmp_path / "run")
-    assert rewards == ["likeness", "likeness"]
+    small(**{**DISTILLED, "baselines": True}, out=tmp_path / "run")
+    assert rewards == ["agreement", "agreement"]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     scores = [s for line in lines for tell in json.loads(line)["tells"] for s in tell["scores"]]
     assert max(scores) <= 0

@@ -205,10 +205,10 @@ def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monke
         return {name: without_times(report) for name, report in found.items()}
 
     first = reports()
-    assert set(first) == {"search", "baseline", "refined"}
+    assert set(first) == {"search", "original", "refined"}
     assert len(first["search"]["vector"]) == 4
     assert first["refined"]["vector"] == first["search"]["vector"]
-    assert first["baseline"]["vector"] == [0] * 4
+    assert first["original"]["vector"] == [0] * 4
     lines = (run.out / "search" / "metrics.jsonl").read_text().splitlines()
     phases = [json.loads(line)["phase"] for line in lines]
     assert phases == ["warm-up" if pretrain else "search", "search"]
@@ -217,16 +217,16 @@ def test_faces_are_searched_trained_verified_and_go_on(pretrain, tmp_path, monke
     assert "channels of the stem 8 of 64" in notes
     assert "10 of 12 identities; 90 images train, 10 validate" in notes
     assert "12 of 12 identities; 109 images train, 1 validate" in first["refined"]["notes"][1]
-    ((_, nothing, alone),) = first["baseline"]["trained"]["tests"]
+    ((_, nothing, alone),) = first["original"]["trained"]["tests"]
     assert nothing is None
-    ((name, baseline, refined),) = first["refined"]["trained"]["tests"]
+    ((name, original, refined),) = first["refined"]["trained"]["tests"]
     assert name == "accuracy on pairs.txt"
-    assert baseline == alone
+    assert original == alone
     assert 0 <= refined <= 1
-    assert first["refined"]["trained"]["baseline"] == first["baseline"]["trained"]["refined"]
+    assert first["refined"]["trained"]["original"] == first["original"]["trained"]["refined"]
 
     shutil.rmtree(run.out / "refined")  # as if it had been stopped before
-    (run.out / "baseline" / "checkpoint" / "train.pt").unlink()
+    (run.out / "original" / "checkpoint" / "train.pt").unlink()
     lresnet50e_ir_faces.run(replace(run, resume=True))
     assert reports() == first
 

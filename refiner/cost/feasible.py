@@ -101,7 +101,7 @@ class FeasibleSet:
             self._sums.insert(0, sums)
             self._ways.insert(0, ways)
 
-    def narrowed(self, limit: int) -> "FeasibleSet":
+    def pruned(self, limit: int) -> "FeasibleSet":
         """Return the set with another limit on the first resource; no resource has to be used up.
 
         Raises:

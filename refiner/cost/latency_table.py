@@ -105,8 +105,8 @@ def latency_table(
 ) -> LatencyTable:
     """Measure a model and the candidates for its slots.
 
-    A slot's time is that of its convs and of the norms after them. What else stands between the convs of a chain
-    is left out, which makes a narrowing cheaper than is told.
+    A slot's time is that of its convs and of the norms after them. What else stands between the convs of a group
+    is left out, which makes a pruning cheaper than is told.
 
     Args:
         space: slots and candidates.

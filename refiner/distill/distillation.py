@@ -21,13 +21,13 @@ from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
 from refiner.distill.fitting import Place
-from refiner.distill.group_fitting import fit_narrowings, links_to_fit
-from refiner.space.candidates import Narrowing, get_candidate
+from refiner.distill.group_fitting import fit_prunings, links_to_fit
+from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, length
 from refiner.training.task import Task
-from refiner.training.usage import Account
+from refiner.training.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def distill(
     config: DistillConfig | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-    account: Account | None = None,
+    usage: Usage | None = None,
 ) -> dict[str, dict[str, float]]:
     """Warm all candidates of a supernet up, and return how far each is from its original.
 
@@ -74,7 +74,7 @@ def distill(
         config: how long and how.
         seed: fixes order and augmentation.
         progress: listener.
-        account: to which the images are added; a step of the candidates counts as one backward pass.
+        usage: to which the images are added; a step of the candidates counts as one backward pass.
 
     Returns:
         Of each conv, by the names of its candidates, the squared error over the variance that was met in
@@ -84,7 +84,7 @@ def distill(
         TrainingError: an error is not finite.
     """
     config, progress = config or DistillConfig(), progress or Silent()
-    account = Account() if account is None else account
+    usage = Usage() if usage is None else usage
     supernet.to(devices.device).eval()
     supernet.select((0,) * len(supernet.candidates))
     centred, places = {}, []
@@ -94,7 +94,7 @@ def distill(
             operations = {
                 name: other
                 for name, other in zip(names[1:], others, strict=True)
-                if other is not conv and not isinstance(get_candidate(name), Narrowing)
+                if other is not conv and not isinstance(get_candidate(name), ChannelPruning)
             }
             centred[site.conv] = _is_batch_norm(supernet, site.norm)
             places.append(Place(site.conv, conv, operations, centred[site.conv]))
@@ -119,26 +119,26 @@ def distill(
             place.solve(devices)
 
     progress.begin("distil", len(links) + (config.steps if learned else 0))
-    with account.counting(supernet.model):
+    with usage.counting(supernet.model):
         solve(0, *((link.site.conv, link.accumulate) for link in links))
-        narrow_errors = fit_narrowings(supernet, links, devices, progress)
+        pruning_errors = fit_prunings(supernet, links, devices, progress)
         if learned and config.steps:
             optimizer = torch.optim.Adam(learned, lr=config.learning_rate)
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
-            before = account.forward
+            before = usage.forward
             for _ in run([(place.name, place.descend) for place in places], config.steps, 1):
                 devices.average_gradients(supernet)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
                 progress.advance(1)
-            account.backward += account.forward - before
+            usage.backward += usage.forward - before
             solve(2)
         for _ in run([(place.name, place.measure) for place in places], config.solve_batches, 3):
             pass
     progress.end()
     errors = {
-        place.name: {**narrow_errors.get(place.name, {}), **place.errors(devices)}
+        place.name: {**pruning_errors.get(place.name, {}), **place.errors(devices)}
         for place in places
     }
     bad = [f"{op} of {name}" for name, row in errors.items() for op, e in row.items() if e != e]

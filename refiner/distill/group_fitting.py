@@ -1,4 +1,4 @@
-"""Fitting of narrowings: in each link of a chain the channels that count most stay, and the next conv makes up for the others.
+"""Fitting of prunings: in each link of a group the channels that count most stay, and the next conv makes up for the others.
 
 All widths of a link follow from one sum over what its last conv reads; see elimination.py.
 
@@ -18,8 +18,8 @@ from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied
 from refiner.distill.elimination import eliminate, patches
 from refiner.graph.slots import ConvSite, Slot
-from refiner.space.candidates import Narrowing, get_candidate
-from refiner.space.channel_pruning import links_of, narrowed, widths
+from refiner.space.candidates import ChannelPruning, get_candidate
+from refiner.space.channel_pruning import links_of, pruned, widths
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 
@@ -42,7 +42,7 @@ class _Fitted:
 
 
 class Link:
-    """The conv that ends a link of a chain, and sums over what it reads.
+    """The conv that ends a link of a group, and sums over what it reads.
 
     Args:
         site: of the conv.
@@ -129,7 +129,7 @@ def _as_long(weight_OF: torch.Tensor, other_OF: torch.Tensor) -> torch.Tensor:
 
 
 def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int) -> list[Link]:
-    """Return the links of all chains that have a narrowing.
+    """Return the links of all groups that have a pruning.
 
     Args:
         supernet: of which the originals are on the path.
@@ -138,7 +138,7 @@ def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int)
     """
     found: list[Link] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        if not _narrowings(names):
+        if not _prunings(names):
             continue
         for link in links_of(slot):
             site = slot.sites[link[-1]]
@@ -151,23 +151,23 @@ def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int)
     return found
 
 
-def fit_narrowings(
+def fit_prunings(
     supernet: Supernet, links: Sequence[Link], devices: Devices, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    """Set all narrowings of a supernet to what its links' sums make the best, and return their errors.
+    """Set all prunings of a supernet to what its links' sums make the best, and return their errors.
 
     Progress is told of each link, since wide ones take half a minute.
 
     Returns:
-        Of the last conv of each link, by the names of the narrowings, the squared error over the variance.
+        Of the last conv of each link, by the names of the prunings, the squared error over the variance.
     """
     waiting = iter(links)
     errors: dict[str, dict[str, float]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        narrowings = _narrowings(names)
-        if narrowings:
+        prunings = _prunings(names)
+        if prunings:
             ours = [next(waiting) for _ in links_of(slot)]
-            errors |= _fit(supernet, slot, narrowings, ours, devices)
+            errors |= _fit(supernet, slot, prunings, ours, devices)
             progress.advance(len(ours))
     return errors
 
@@ -175,12 +175,12 @@ def fit_narrowings(
 def _fit(
     supernet: Supernet,
     slot: Slot,
-    narrowings: Mapping[int, Narrowing],
+    prunings: Mapping[int, ChannelPruning],
     links: Sequence[Link],
     devices: Devices,
 ) -> dict[str, dict[str, float]]:
-    """Set the narrowings of one chain, by their numbers, and return their errors."""
-    at = {k: widths(slot, narrowing.eighths) for k, narrowing in narrowings.items()}
+    """Set the prunings of one group, by their numbers, and return their errors."""
+    at = {k: widths(slot, pruning.keep_ratio) for k, pruning in prunings.items()}
     fitted = [link.fitted(devices, {few[i] for few in at.values()}) for i, link in enumerate(links)]
     originals = {
         name: supernet.mixed(name).operations[0]
@@ -189,20 +189,20 @@ def _fit(
         if name
     }
     errors: dict[str, dict[str, float]] = {link.site.conv: {} for link in links}
-    for k, narrowing in narrowings.items():
+    for k, pruning in prunings.items():
         ends = [found[few] for found, few in zip(fitted, at[k], strict=True)]
         modules = dict(originals)
         for link, end in zip(links, ends, strict=True):
             modules[link.site.conv] = end.conv
             if link.site.norm is not None and end.norm is not None:
                 modules[link.site.norm] = end.norm
-            errors[link.site.conv][narrowing.name] = end.error
-        for name, module in (modules | narrowed(slot, [end.kept for end in ends], modules)).items():
+            errors[link.site.conv][pruning.name] = end.error
+        for name, module in (modules | pruned(slot, [end.kept for end in ends], modules)).items():
             supernet.mixed(name).operations[k].load_state_dict(module.state_dict())
     return errors
 
 
-def _narrowings(names: Sequence[str]) -> dict[int, Narrowing]:
-    """Return the narrowings among the candidates of a slot, by their numbers."""
+def _prunings(names: Sequence[str]) -> dict[int, ChannelPruning]:
+    """Return the prunings among the candidates of a slot, by their numbers."""
     found = {k: get_candidate(name) for k, name in enumerate(names) if k}
-    return {k: each for k, each in found.items() if isinstance(each, Narrowing)}
+    return {k: each for k, each in found.items() if isinstance(each, ChannelPruning)}

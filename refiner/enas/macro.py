@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refiner.core.errors import ArchitectureError, ConfigError
 from refiner.space.architecture import Vector
-from refiner.space.candidates import Narrowing, get_candidate
+from refiner.space.candidates import ChannelPruning, get_candidate
 
 MACRO_OPERATIONS = (
     "conv3x3",
@@ -48,9 +48,9 @@ class MacroSpace:
                 f"the operations are {', '.join(self.operations) or 'none'}. Name one or more, each once."
             )
         for name in self.operations:
-            if isinstance(get_candidate(name), Narrowing):
+            if isinstance(get_candidate(name), ChannelPruning):
                 raise ConfigError(
-                    f"{name} is for chains of convs. Name an operation, such as conv3x3."
+                    f"{name} is for groups of convs. Name an operation, such as conv3x3."
                 )
 
     @property

@@ -1,8 +1,8 @@
-"""Chains: convs each of which alone reads what the one before it gives, channel by channel.
+"""Channel groups: convs each of which alone reads what the one before it gives, channel by channel.
 
 Between two of them stand a norm, depthwise convs and operations without parameters, so channels between
 them can go without the rest of the network being told. That these keep channels apart is not read off
-their names: narrowing.py runs the network with channels gone, and a chain that this breaks is none.
+their names: pruning.py runs the network with channels gone, and a group that this breaks is none.
 """
 
 from collections.abc import Collection
@@ -14,17 +14,19 @@ from refiner.core.layers import CONV_TYPES, is_norm
 from refiner.graph.skips import Flow
 
 MOST_CONVS = 3
-"""Of a chain, depthwise ones not counted: the three of a bottleneck. A longer run of convs is cut where it is
+"""Of a group, depthwise ones not counted: the three of a bottleneck. A longer run of convs is cut where it is
 narrowest, and so is one with a link that is less than half as wide as another, such as the end of an inverted
 residual block that the next one reads."""
 
 
-def find_chains(flow: Flow, training: Flow | None, names: Collection[str]) -> list[tuple[str, ...]]:
-    """Return the chains of two convs or more among the convs of those names, in the order of data.
+def find_channel_groups(
+    flow: Flow, training: Flow | None, names: Collection[str]
+) -> list[tuple[str, ...]]:
+    """Return the groups of two convs or more among the convs of those names, in the order of data.
 
     Args:
         flow: of eval mode.
-        training: of train mode, where it is known; a chain has to be one there as well.
+        training: of train mode, where it is known; a group has to be one there as well.
         names: of convs that may change.
     """
     links = _links(flow, names)
@@ -32,14 +34,14 @@ def find_chains(flow: Flow, training: Flow | None, names: Collection[str]) -> li
         also = _links(training, names)
         links = {start: link for start, link in links.items() if also.get(start) == link}
     ends = {link[-1] for link in links.values()}
-    chains = []
+    groups = []
     for start in links:
         if start not in ends:
-            chain: list[tuple[str, ...]] = [(start,)]
-            while chain[-1][-1] in links:
-                chain.append(links[chain[-1][-1]])
-            chains += _pieces(flow, chain)
-    return chains
+            group: list[tuple[str, ...]] = [(start,)]
+            while group[-1][-1] in links:
+                group.append(links[group[-1][-1]])
+            groups += _pieces(flow, group)
+    return groups
 
 
 def _links(flow: Flow, names: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -126,14 +128,14 @@ def _has_own_weight(conv: nn.Module) -> bool:
     return type(conv) in CONV_TYPES and "weight" in conv._parameters
 
 
-def _pieces(flow: Flow, chain: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return the chains that a run of convs, given as its first one and its links, is cut into."""
-    if len(chain) == 1:
+def _pieces(flow: Flow, group: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the groups that a run of convs, given as its first one and its links, is cut into."""
+    if len(group) == 1:
         return []
-    widths = [flow.modules[link[-1]].in_channels for link in chain[1:]]
-    if len(chain) <= MOST_CONVS and 2 * min(widths) >= max(widths):
-        return [tuple(name for link in chain for name in link)]
+    widths = [flow.modules[link[-1]].in_channels for link in group[1:]]
+    if len(group) <= MOST_CONVS and 2 * min(widths) >= max(widths):
+        return [tuple(name for link in group for name in link)]
     middle = (len(widths) - 1) / 2
     cut = 1 + min(range(len(widths)), key=lambda i: (widths[i], abs(i - middle)))
-    rest = [chain[cut][-1:], *chain[cut + 1 :]]  # depthwise convs on the link stand alone
-    return [*_pieces(flow, chain[:cut]), *_pieces(flow, rest)]
+    rest = [group[cut][-1:], *group[cut + 1 :]]  # depthwise convs on the link stand alone
+    return [*_pieces(flow, group[:cut]), *_pieces(flow, rest)]

@@ -12,12 +12,12 @@ from torch import fx, nn
 from refiner.core.errors import ConfigError
 from refiner.core.layers import CONV_TYPES, is_conv, is_norm
 from refiner.graph.blocks import find_blocks
-from refiner.graph.channel_groups import find_chains
+from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec, is_plain_conv
 from refiner.graph.skips import Flow, SkipEdge, kernel_volume
 
-Granularity: TypeAlias = Literal["conv", "block", "all", "chain"]
-GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all", "chain")
+Granularity: TypeAlias = Literal["conv", "block", "all", "group"]
+GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all", "group")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class Slot:
 
     name: str
     sites: tuple[ConvSite, ...]
-    chained: bool = False
-    """Whether the sites are a chain, between whose convs there may be fewer channels; see chains.py."""
+    is_group: bool = False
+    """Whether the sites are a group, between whose convs there may be fewer channels; see groups.py."""
 
     def __str__(self) -> str:
         """Return what it held as the model came: one operation a conv."""
@@ -82,7 +82,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         traced: what :func:`refiner.trace` returned.
         granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
             the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
-            as well; ``chain`` has those of ``all``, convs that are a chain being one slot.
+            as well; ``group`` has those of ``all``, convs that are a group being one slot.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -106,8 +106,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     names, together = {site.conv for site in sites}, list[tuple[str, ...]]()
     if granularity == "block":
         together = find_blocks(flow, skips, names)
-    elif granularity == "chain":
-        together = find_chains(flow, training, names)
+    elif granularity == "group":
+        together = find_channel_groups(flow, training, names)
     return SlotTable(
         slots=_named_slots(_grouped(sites, together), granularity),
         frozen=tuple(frozen),
@@ -270,9 +270,9 @@ def _grouped(
 
 
 def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tuple[Slot, ...]:
-    """Name a slot after its conv or, of a block or a chain, after what its modules share.
+    """Name a slot after its conv or, of a block or a group, after what its modules share.
 
-    A chain that shares this with convs of other slots is named after its first conv.
+    A group that shares this with convs of other slots is named after its first conv.
     """
     names: list[str] = []
     all_convs = [site.conv for group in groups for site in group]
@@ -284,7 +284,7 @@ def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tupl
             name = name if below == len(group) > 1 else group[0].conv
         names.append(name if name and name not in names else group[0].conv)
     return tuple(
-        Slot(name=name, sites=tuple(group), chained=granularity == "chain" and len(group) > 1)
+        Slot(name=name, sites=tuple(group), is_group=granularity == "group" and len(group) > 1)
         for name, group in zip(names, groups, strict=True)
     )
 

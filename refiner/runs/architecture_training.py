@@ -23,7 +23,7 @@ from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import evaluate, length, run_tests
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Task, checked_task
-from refiner.training.teacher import taught
+from refiner.training.teacher import with_teacher
 
 
 def train_architecture(
@@ -45,7 +45,7 @@ def train_architecture(
     provenance: Mapping[str, Any] | None = None,
     tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
     notes: Sequence[str] = (),
-    baseline: Report | None = None,
+    original: Report | None = None,
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
 
@@ -59,7 +59,7 @@ def train_architecture(
         architecture: by default the zero vector, ``model`` as it came.
         weights: file of weights of the rewritten network, to begin with.
         config: how long and how; its ``teacher_weight`` makes ``model`` as it came the teacher.
-        baseline: of the original, trained by this function alike on the same data; its scores then
+        original: of the original, trained by this function alike on the same data; its scores then
             stand beside those of the rewritten network.
 
     Returns:
@@ -69,8 +69,8 @@ def train_architecture(
         RefinerError: something that the caller gave does not work; the message tells the next step.
     """
     config, task = config or TrainConfig(), checked_task(task)
-    if baseline is not None:
-        _check_baseline(baseline, config, task)
+    if original is not None:
+        _check_original_report(original, config, task)
     devices = Devices.choose(device, precision)
     listener = make_listener(progress, devices)
     if val_loader is None:
@@ -114,12 +114,12 @@ def train_architecture(
             notes = (*notes, f"before the training: {task.metric} {given:.4f}")
         trained = train(
             network, train_batches, val_batches,
-            taught(task, model, config.teacher_weight, devices.device),
+            with_teacher(task, model, config.teacher_weight, devices.device),
             devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
             state=state, on_epoch=keep,
         )  # fmt: skip
     measured = run_tests(network, tests or {})
-    before = _scores(baseline)
+    before = _scores(original)
     network = network.cpu().eval()
     plain = {k: v for k, v in settings.items() if k not in ("vector", "train", "weights")}
     if weights is not None:
@@ -132,7 +132,7 @@ def train_architecture(
         metric=task.metric,
         trained=Trained(
             epochs=config.epochs,
-            baseline=before.get(task.metric),
+            original=before.get(task.metric),
             refined=trained.score,
             tests=tuple((name, before.get(name), value) for name, value in measured.items()),
         ),
@@ -148,21 +148,21 @@ def train_architecture(
     )
 
 
-def _check_baseline(baseline: Report, config: TrainConfig, task: Task) -> None:
+def _check_original_report(original: Report, config: TrainConfig, task: Task) -> None:
     """Raise a ConfigError unless a report is of the original, trained as the network will be."""
-    trained = baseline.trained
-    if any(baseline.vector):
+    trained = original.trained
+    if any(original.vector):
         fault = "of a rewritten network"
     elif trained is None:
         fault = "of a network that was not trained"
     elif trained.epochs != config.epochs:
         fault = f"of {trained.epochs} epochs of training, not {config.epochs}"
-    elif baseline.metric != task.metric:
-        fault = f"of another score: {baseline.metric}, not {task.metric}"
+    elif original.metric != task.metric:
+        fault = f"of another score: {original.metric}, not {task.metric}"
     else:
         return
     raise ConfigError(
-        f"the report given as baseline is {fault}. Give that of the original, trained alike."
+        f"the report given as original is {fault}. Give that of the original, trained alike."
     )
 
 

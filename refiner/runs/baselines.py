@@ -1,4 +1,4 @@
-"""Controls: what a search is held against, on its own shared weights and within its own budgets.
+"""Baselines: what a search is held against, on its own shared weights and within its own budgets.
 
 ``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, on
 the same validation images, and the best of as many finalists is taken. ``uniform`` is
@@ -16,7 +16,7 @@ from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
 from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
-from refiner.runs.comparison import RANDOM, UNIFORM, Control, controls_from_json
+from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, baselines_from_json
 from refiner.runs.result import points
 from refiner.runs.run_folder import RunFolder
 from refiner.search.random_search import RandomStrategy
@@ -26,36 +26,36 @@ from refiner.space.architecture import Vector
 from refiner.space.search_space import SearchSpace
 
 
-def find_controls(
+def find_baselines(
     search: Search,
     space: SearchSpace,
     model: nn.Module,
     example_input: Any,
     folder: RunFolder | None,
     progress: Progress,
-) -> list[Control]:
-    """Return the controls of a search that has ended: scored once for a run, and kept in its folder."""
-    if folder is not None and folder.holds("controls.json"):
-        return controls_from_json(folder.read_json("controls.json"))
-    scored = score_controls(search, progress)
+) -> list[Baseline]:
+    """Return the baselines of a search that has ended: scored once for a run, and kept in its folder."""
+    if folder is not None and folder.holds("baselines.json"):
+        return baselines_from_json(folder.read_json("baselines.json"))
+    scored = score_baselines(search, progress)
     before = measure_cost(model, example_input)
     costs = points(space, before, [each for _, _, each in scored])
     found = [
-        Control(
+        Baseline(
             kind=kind, name=name, vector=each.vector,
             macs=cost.macs, params=cost.params, search_score=each.score,
         )
         for (kind, name, each), cost in zip(scored, costs, strict=True)
     ]  # fmt: skip
     if folder is not None and search.devices.is_main:
-        if search.scorer.fixed:  # the front may give a control, with the norms it was scored with
+        if search.scorer.fixed:  # the front may give a baseline, with the norms it was scored with
             folder.save_checkpoint("search", search.state_dict())
-        folder.write_json("controls.json", {"controls": [asdict(each) for each in found]})
+        folder.write_json("baselines.json", {"baselines": [asdict(each) for each in found]})
     return found
 
 
-def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
-    """Return (kind, name, architecture with its score) of each control of a search that has ended.
+def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
+    """Return (kind, name, architecture with its score) of each baseline of a search that has ended.
 
     A search that is random itself has no ``random``, and a budget that no uniform architecture keeps to
     leaves no ``uniform``.
@@ -65,25 +65,25 @@ def score_controls(search: Search, progress: Progress) -> list[tuple[str, str, S
     if not isinstance(search.strategy, RandomStrategy):
         seed = derive_seed(search.seed, "control")
         assert search.result is not None
-        finalists = len(search.result.finalists)  # those of other costs for the front among them
-        likeness = search.scorer.likeness
+        top_k = len(search.result.top_k)  # those of other costs for the front among them
+        agreement = search.scorer.agreement
         random = Search(
             search.supernet,
             RandomStrategy(candidates, seed=seed, feasible=search.feasible),
             search.task, search.train_loader, search.val_loader, search.score_loader,
-            devices=search.devices, teacher=None if likeness is None else likeness.teacher, seed=search.seed, feasible=search.feasible,
+            devices=search.devices, teacher=None if agreement is None else agreement.teacher, seed=search.seed, feasible=search.feasible,
             config=replace(
-                search.config, warmup_epochs=0, train_weights=False, finalists=finalists, front=0
+                search.config, warmup_epochs=0, train_weights=False, top_k=top_k, front=0
             ),
         )  # fmt: skip
-        best = random.run(progress=progress, name="random control").best
+        best = random.run(progress=progress, name="random baseline").best
         if search.scorer.fixed:
             search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
         found.append((RANDOM, "random search", best))
     uniform = uniform_vectors(candidates, search.feasible)
     if uniform:
         names = {vector: name for name, vector in reversed(uniform.items())}
-        best = search.scorer.rank(list(names), progress, name="uniform control")[0]
+        best = search.scorer.rank(list(names), progress, name="uniform baseline")[0]
         found.append((UNIFORM, names[best.vector], best))
     return found
 

@@ -12,7 +12,7 @@ from torch import nn
 from refiner.core.errors import RunError, one_line
 from refiner.cost.budget import Budget
 from refiner.cost.latency import Latency, network_latencies
-from refiner.runs.run_folder import RunFolder, made_once
+from refiner.runs.run_folder import RunFolder, load_or_make
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
@@ -48,7 +48,7 @@ def within_latency(
 
     def measured() -> dict[str, Any]:
         taken = []
-        for finalist in found.finalists:
+        for finalist in found.top_k:
             before, after = network_latencies(
                 [model, emit(finalist.vector)], example_input, devices=devices
             )
@@ -57,20 +57,20 @@ def within_latency(
             taken.append({"vector": list(finalist.vector), **times})
             if _used(taken[-1]) <= 1:
                 break
-        return {"finalists": taken}
+        return {"top_k": taken}
 
-    document = made_once(folder, "latency_check.json", measured, devices)
+    document = load_or_make(folder, "latency_check.json", measured, devices)
     try:
-        used = {tuple(each["vector"]): _used(each) for each in document["finalists"]}
-        nearest = min(document["finalists"], key=_used)
+        used = {tuple(each["vector"]): _used(each) for each in document["top_k"]}
+        nearest = min(document["top_k"], key=_used)
         time = Latency(median=nearest["median"], noise=nearest["noise"])
-        best = next(f for f in found.finalists if f.vector == tuple(nearest["vector"]))
+        best = next(f for f in found.top_k if f.vector == tuple(nearest["vector"]))
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise RunError(
             f"latency_check.json is damaged, or of another run: {one_line(error)}. Remove it, and what it "
             "holds is measured again."
         ) from error
-    over = [f for f in found.finalists if used.get(f.vector, 0.0) > 1 and f is not best]
+    over = [f for f in found.top_k if used.get(f.vector, 0.0) > 1 and f is not best]
     told = f"{time} as measured, and {budget} allows {nearest['limit']:.2f} ms, noise counted in"
     notes = []
     if _used(nearest) > 1:
@@ -79,8 +79,8 @@ def within_latency(
         notes = [
             f"the refined model takes {told}; finalists that go over it and are left out: {len(over)}"
         ]
-    left = (best, *(f for f in found.finalists if f is not best and f not in over))
-    return SearchResult(best=best, finalists=left), notes
+    left = (best, *(f for f in found.top_k if f is not best and f not in over))
+    return SearchResult(best=best, top_k=left), notes
 
 
 def _used(taken: dict[str, Any]) -> float:

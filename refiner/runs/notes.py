@@ -29,15 +29,15 @@ def search_notes(search: Search, model: nn.Module, taken: Vector, *, distilled: 
             f"for all other networks: {anew:.4f}"
         )
     if search.feasible is not None and search.result is not None:
-        best, *others = (search.feasible.used(each.vector) for each in search.result.finalists)
+        best, *others = (search.feasible.used(each.vector) for each in search.result.top_k)
         first = search.result.best.vector == taken
         if first and best < LEAST_USED and best < max(others, default=0.0):
             notes.append(
                 f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one came out best"
             )
-    if search.scorer.likeness is not None:
+    if search.scorer.agreement is not None:
         notes.append(
-            "the search was rewarded by likeness to the original's outputs, and its finalists are compared by it: 0 is "
+            "the search was rewarded by agreement to the original's outputs, and its finalists are compared by it: 0 is "
             "the original itself, and the further below 0, the further from it"
         )
     return [*notes, *too_few_scores(search)]

@@ -8,13 +8,13 @@ from refiner.core.errors import RunError, one_line
 from refiner.cost.costs import Cost, slot_costs
 from refiner.cost.latency import Latency
 from refiner.graph.slots import Frozen
-from refiner.runs.comparison import Control, verdict
+from refiner.runs.comparison import Baseline, comparison
 from refiner.space.architecture import Architecture
 from refiner.space.search_space import SearchSpace
 
 FORMAT_VERSION = 1
-CONTROL_HEAD = ("", "MACs", "parameters", "in the supernet", "trained")
-"""Of :meth:`Report.control_rows`."""
+BASELINE_HEAD = ("", "MACs", "parameters", "in the supernet", "trained")
+"""Of :meth:`Report.baseline_rows`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,11 @@ class Trained:
     """The scores of the two networks after the same training."""
 
     epochs: int
-    baseline: float | None
+    original: float | None
     """None where the refined network alone was trained."""
     refined: float
     tests: tuple[tuple[str, float | None, float], ...] = ()
-    """(name, baseline, refined) of each further measure."""
+    """(name, original, refined) of each further measure."""
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> "Trained":
@@ -67,12 +67,12 @@ class Report:
     metric: str = "score"
     search_score: float | None = None
     """Of the architecture in the supernet, on the whole validation part."""
-    finalists: tuple[tuple[tuple[int, ...], float, float | None], ...] = ()
-    """(vector, that score, likeness to the original) of each architecture that was scored so, best first; likeness is
+    top_k: tuple[tuple[tuple[int, ...], float, float | None], ...] = ()
+    """(vector, that score, agreement to the original) of each architecture that was scored so, best first; agreement is
     what a distilled search compares by, and None of others."""
     trained: Trained | None = None
-    controls: tuple[Control, ...] = ()
-    """What the search has to beat; see controls.py."""
+    baselines: tuple[Baseline, ...] = ()
+    """What the search has to beat; see baselines.py."""
     settings: tuple[tuple[str, str], ...] = ()
     """What the run was made with, for people."""
     notes: tuple[str, ...] = ()
@@ -103,10 +103,10 @@ class Report:
             if values.get("latency_predicted"):
                 predicted = values["latency_predicted"]
                 values["latency_predicted"] = tuple(Latency(**each) for each in predicted)
-            values["controls"] = tuple(map(Control.from_json, values.get("controls", ())))
+            values["baselines"] = tuple(map(Baseline.from_json, values.get("baselines", ())))
             values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
-            values["finalists"] = tuple(
-                (tuple(v), score, *(rest or [None])) for v, score, *rest in values["finalists"]
+            values["top_k"] = tuple(
+                (tuple(v), score, *(rest or [None])) for v, score, *rest in values["top_k"]
             )
             values["settings"] = tuple((k, v) for k, v in values["settings"])
             return cls(**values)
@@ -130,30 +130,30 @@ class Report:
         rows += self._latencies()
         if self.trained is not None:
             epochs = "1 epoch" if self.trained.epochs == 1 else f"{self.trained.epochs} epochs"
-            scores = (f"{self.metric} after {epochs}", self.trained.baseline, self.trained.refined)
+            scores = (f"{self.metric} after {epochs}", self.trained.original, self.trained.refined)
             for name, before, after in (scores, *self.trained.tests):
                 kept = ("", "") if before is None else (f"{before:.4f}", f"{after - before:+.4f}")
                 rows.append((name, kept[0], f"{after:.4f}", kept[1]))
         return rows
 
-    def verdict(self) -> str | None:
-        """Return in one sentence whether the search beat its controls; None where there are none."""
-        if not self.controls or self.search_score is None:
+    def comparison(self) -> str | None:
+        """Return in one sentence whether the search beat its baselines; None where there are none."""
+        if not self.baselines or self.search_score is None:
             return None
         if self.trained is None:
-            scores = {control.name: control.search_score for control in self.controls}
-            return verdict(f"{self.metric} in the supernet", self.search_score, scores)
-        scores = {c.name: c.trained for c in self.controls if c.trained is not None}
-        return verdict(self.metric, self.trained.refined, scores)
+            scores = {baseline.name: baseline.search_score for baseline in self.baselines}
+            return comparison(f"{self.metric} in the supernet", self.search_score, scores)
+        scores = {c.name: c.trained for c in self.baselines if c.trained is not None}
+        return comparison(self.metric, self.trained.refined, scores)
 
-    def control_ahead(self) -> str | None:
-        """Return how to take the best control, where one came out ahead of the refined model."""
+    def baseline_ahead(self) -> str | None:
+        """Return how to take the best baseline, where one came out ahead of the refined model."""
         if self.trained is None:
             ours = self.search_score
-            scores = [(c.search_score, c) for c in self.controls]
+            scores = [(c.search_score, c) for c in self.baselines]
         else:
             ours = self.trained.refined
-            scores = [(c.trained, c) for c in self.controls if c.trained is not None]
+            scores = [(c.trained, c) for c in self.baselines if c.trained is not None]
         best = max(scores, key=lambda pair: pair[0], default=None)
         if best is None or ours is None or best[0] <= ours:
             return None
@@ -162,11 +162,11 @@ class Report:
             f"To take {best[1].name} instead: refine apply DIR {vector} (DIR is this run's folder)."
         )
 
-    def control_rows(self) -> list[tuple[str, ...]]:
+    def baseline_rows(self) -> list[tuple[str, ...]]:
         """Return rows of (what, MACs, parameters, score in the supernet, after training)."""
         trained = None if self.trained is None else self.trained.refined
         rows = [("refined", self.after.macs, self.after.params, self.search_score, trained)]
-        rows += [(c.name, c.macs, c.params, c.search_score, c.trained) for c in self.controls]
+        rows += [(c.name, c.macs, c.params, c.search_score, c.trained) for c in self.baselines]
         return [
             (name, f"{macs:,}", f"{params:,}", *("" if s is None else f"{s:.4f}" for s in scores))
             for name, macs, params, *scores in rows
@@ -220,17 +220,20 @@ class Report:
             *markdown_table(("", "original", "refined", "change"), self.summary()),
             "",
         ]
-        if self.controls:
-            lines += ["## Controls", ""]
+        if self.baselines:
+            lines += ["## Baselines", ""]
             lines += [
-                f"{self.verdict()} Random search was told as many scores; all keep to the budgets"
+                f"{self.comparison()} Random search was told as many scores; all keep to the budgets"
                 + (" (of milliseconds, as predicted)." if self.latency_predicted else "."),
                 "",
             ]
-            ahead = self.control_ahead()
+            ahead = self.baseline_ahead()
             lines += [ahead, ""] if ahead else []
-            lines += markdown_table(CONTROL_HEAD, self.control_rows())
-            lines += ["", *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.controls)]
+            lines += markdown_table(BASELINE_HEAD, self.baseline_rows())
+            lines += [
+                "",
+                *(f"- {c.name}: `{','.join(map(str, c.vector))}`" for c in self.baselines),
+            ]
             lines += [""]
         if self.search_score is not None:
             lines += [
@@ -238,20 +241,20 @@ class Report:
                 f"{self.search_score:.4f}.",
                 "",
             ]
-        if self.finalists:
+        if self.top_k:
             lines += ["## Finalists", ""]
-            alike = [likeness for _, _, likeness in self.finalists if likeness is not None]
-            by = "likeness to the original" if alike else self.metric
+            alike = [agreement for _, _, agreement in self.top_k if agreement is not None]
+            by = "agreement to the original" if alike else self.metric
             lines += [
                 f"Scored in the supernet on the whole validation part; the first was taken, by {by}"
                 + (" and milliseconds as measured." if self.latency_predicted else "."),
                 "",
             ]
             lines += markdown_table(
-                ("architecture", self.metric, *(["likeness"] if alike else [])),
+                ("architecture", self.metric, *(["agreement"] if alike else [])),
                 [
                     (",".join(map(str, v)), *(f"{n:.4f}" for n in numbers if n is not None))
-                    for v, *numbers in self.finalists
+                    for v, *numbers in self.top_k
                 ],
             )
             lines += [""]

@@ -17,7 +17,7 @@ from refiner.cost.costs import Cost, measure_cost, slot_costs
 from refiner.cost.latency import conditions_of, network_latencies
 from refiner.cost.latency_table import LatencyTable
 from refiner.exports.exporting import export
-from refiner.runs.comparison import Control
+from refiner.runs.comparison import Baseline
 from refiner.runs.plots import front_plot
 from refiner.runs.report import Report, Trained, slot_reports
 from refiner.runs.run_folder import RunFolder
@@ -59,11 +59,11 @@ def full_report(
     devices: Devices,
     trained: Trained | None,
     settings: Mapping[str, Any],
-    controls: Sequence[Control] = (),
+    baselines: Sequence[Baseline] = (),
     latencies: LatencyTable | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
-    """Return the report of a run: costs, latencies, finalists, scores and settings."""
+    """Return the report of a run: costs, latencies, top_k, scores and settings."""
     one = first_sample(example)
     report = cost_report(model, refined, space, architecture, one, devices=devices)
     if latencies is not None:
@@ -75,7 +75,7 @@ def full_report(
                 f"latency predicted from candidates measured {latencies.conditions}",
             ),
         )
-    apart = ("candidates", "distill", "search", "train", "controls", "spent")
+    apart = ("candidates", "distill", "search", "train", "baselines", "spent")
     shown = {key: value for key, value in settings.items() if key not in apart}
     shown |= {f"distill.{k}": v for k, v in (settings["distill"] or {}).items()}
     shown |= {f"search.{k}": v for k, v in settings["search"].items() if k != "weights"}
@@ -86,9 +86,9 @@ def full_report(
         report,
         metric=task.metric,
         search_score=found.best.score,
-        finalists=tuple((f.vector, f.score, f.likeness) for f in found.finalists),
+        top_k=tuple((f.vector, f.score, f.agreement) for f in found.top_k),
         trained=trained,
-        controls=tuple(controls),
+        baselines=tuple(baselines),
         settings=tuple((key, str(value)) for key, value in shown.items()),
         notes=(*notes, *report.notes),
     )
@@ -151,7 +151,7 @@ def cost_report(
 def points(
     space: SearchSpace,
     before: Cost,
-    finalists: Sequence[Scored],
+    top_k: Sequence[Scored],
     latencies: LatencyTable | None = None,
 ) -> tuple[Point, ...]:
     """Return scored architectures with what they cost, given what the original and its candidates do."""
@@ -169,7 +169,7 @@ def points(
             else latencies.predicted(space.architecture(scored.vector)).median,
         )
 
-    return tuple(map(point, finalists))
+    return tuple(map(point, top_k))
 
 
 def write_front(

@@ -1,6 +1,6 @@
 """A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
 
-config.json  latency.json  latency_check.json  controls.json  metrics.jsonl
+config.json  latency.json  latency_check.json  baselines.json  metrics.jsonl
 checkpoint/{search,baseline,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """
@@ -209,7 +209,7 @@ def open_or_create(
     return folder
 
 
-def made_once(
+def load_or_make(
     folder: RunFolder | None, name: str, make: Callable[[], dict[str, Any]], devices: Devices
 ) -> dict[str, Any]:
     """Return a JSON document that the main process makes once for a run; its folder, if it has one, keeps it."""

@@ -135,7 +135,7 @@ def kept_network(
         folder: of the run.
         model: that was searched.
         space: that was searched.
-        vector: any; statistics were kept of finalists and controls.
+        vector: any; statistics were kept of finalists and baselines.
 
     Raises:
         RunError: there is no checkpoint of the search, or it does not fit.

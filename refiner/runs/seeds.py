@@ -1,4 +1,4 @@
-"""Several runs that differ by their seed alone: means, standard deviations and the verdict over them."""
+"""Several runs that differ by their seed alone: means, standard deviations and the comparison over them."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from refiner.core.errors import RunError
-from refiner.runs.comparison import RANDOM, UNIFORM, verdict_over_seeds
+from refiner.runs.comparison import RANDOM, UNIFORM, comparison_over_seeds
 from refiner.runs.report import Report, markdown_table
 
-NO_VERDICT = "Nothing was controlled: the run was made with --no-controls."
+NO_COMPARISON = "Nothing was controlled: the run was made with --no-baselines."
 _NAMES = {RANDOM: "random search", UNIFORM: "uniform, the best"}
 
 
@@ -30,7 +30,7 @@ class SeedsReport:
 
     metric: str
     rows: tuple[Row, ...]
-    verdict: str | None
+    comparison: str | None
     """None where nothing was controlled."""
     origin: str = ""
     """What was refined, on what and how."""
@@ -53,8 +53,8 @@ class SeedsReport:
             raise RunError("these runs differ by more than their seed. Give runs of one command.")
         trained = [report.trained for report in reports]
         rows = []
-        if all(each is not None and each.baseline is not None for each in trained):
-            scores = tuple(each.baseline for each in trained if each and each.baseline is not None)
+        if all(each is not None and each.original is not None for each in trained):
+            scores = tuple(each.original for each in trained if each and each.original is not None)
             before = [report.before for report in reports]
             rows.append(_row("original", before, scores))
         ours = [r.trained.refined if r.trained else r.search_score for r in reports]
@@ -62,20 +62,20 @@ class SeedsReport:
         if len(refined) < len(reports):
             raise RunError("these runs have no scores. Give runs that searched or trained.")
         rows.append(_row("refined", [report.after for report in reports], refined))
-        controls = {}
+        baselines = {}
         for kind, name in _NAMES.items():
-            found = [next((c for c in r.controls if c.kind == kind), None) for r in reports]
+            found = [next((c for c in r.baselines if c.kind == kind), None) for r in reports]
             if all(found):
                 chosen = [c for c in found if c is not None]
                 reached = [c.search_score if c.trained is None else c.trained for c in chosen]
-                controls[name] = tuple(reached)
-                rows.append(_row(name, chosen, controls[name]))
+                baselines[name] = tuple(reached)
+                rows.append(_row(name, chosen, baselines[name]))
         metric = first.metric + ("" if first.trained else " in the supernet")
-        told = verdict_over_seeds(metric, refined, controls) if controls else None
+        told = comparison_over_seeds(metric, refined, baselines) if baselines else None
         vectors = [",".join(map(str, report.vector)) for report in reports]
         seeds = [dict(report.settings).get("seed", "") for report in reports]
         return cls(
-            metric=metric, rows=tuple(rows), verdict=told, origin=first.origin(),
+            metric=metric, rows=tuple(rows), comparison=told, origin=first.origin(),
             found=tuple(zip(seeds, vectors, strict=True)),
         )  # fmt: skip
 
@@ -103,7 +103,7 @@ class SeedsReport:
                 "",
                 *markdown_table(head, self.table()),
                 "",
-                self.verdict or NO_VERDICT,
+                self.comparison or NO_COMPARISON,
                 "",
                 *(f"- seed {seed}: `{vector}`" for seed, vector in self.found),
                 "",

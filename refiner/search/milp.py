@@ -90,7 +90,7 @@ class MilpStrategy:
         for i in range(1, count + 1):
             limit = least + (most - least) * i // count
             with contextlib.suppress(ConfigError):  # another budget may leave nothing so cheap
-                found += self._program(self.feasible.narrowed(limit)).best(1)
+                found += self._program(self.feasible.pruned(limit)).best(1)
         return list(dict.fromkeys(found))
 
     def metrics(self) -> dict[str, float]:

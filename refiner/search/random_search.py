@@ -1,4 +1,4 @@
-"""Random search: the control that every search needs, at the same budget."""
+"""Random search: the baseline that every search needs, at the same budget."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -21,7 +21,7 @@ from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
 from refiner.training.task import Task
-from refiner.training.teacher import Likeness
+from refiner.training.teacher import Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +31,13 @@ class Scored:
     vector: Vector
     score: float
     """The task's."""
-    likeness: float | None = None
+    agreement: float | None = None
     """To the original, of a distilled search: what architectures are compared by then."""
 
     @property
-    def merit(self) -> float:
+    def objective(self) -> float:
         """Return what architectures are compared by."""
-        return self.score if self.likeness is None else self.likeness
+        return self.score if self.agreement is None else self.agreement
 
 
 class WeightSharing(Protocol):
@@ -70,7 +70,7 @@ class Scorer:
         recalibration_batches: number of training batches for a path's norm statistics.
         fixed: whether the weights stay as they are.
         teacher: a trained network, on the device, where the shared weights stand in for its parts. Then
-            ``reward`` is likeness to it, which finalists are compared by as well.
+            ``reward`` is agreement to it, which finalists are compared by as well.
         seed: fixes which batches are taken.
     """
 
@@ -94,22 +94,22 @@ class Scorer:
         self._generators = generators_of(train_loader, val_loader)
         with seeded(derive_seed(seed, "rehearsal"), self._generators):
             rehearse(self.network, val_loader, task, devices)
-        self.likeness = None if teacher is None else self._likeness(teacher)
+        self.agreement = None if teacher is None else self._agreement(teacher)
         """What ``reward`` is, where it is not the task."""
         self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
         """Of each architecture that was ranked with fixed weights: the norm statistics, by their names in it."""
 
-    def _likeness(self, teacher: nn.Module) -> Likeness | None:
+    def _agreement(self, teacher: nn.Module) -> Agreement | None:
         """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
-        likeness = Likeness(self.task, teacher)
+        agreement = Agreement(self.task, teacher)
         with seeded(derive_seed(self.seed, "rehearsal"), self._generators), self.devices.autocast():
             batch = next(iter(self.devices.batches(self.val_loader)))
-            return likeness if likeness.tells(self.network, batch) else None
+            return agreement if agreement.tells(self.network, batch) else None
 
     @property
     def reward(self) -> Task:
         """The task whose score a strategy is told."""
-        return self.likeness or self.task
+        return self.agreement or self.task
 
     def norm_batches(self) -> list[Any]:
         """Return the training batches that norm statistics come from; always the same where the weights are."""
@@ -132,15 +132,15 @@ class Scorer:
 
     def forget(self) -> None:
         """Let go what was kept of the validation batches last scored on."""
-        if self.likeness is not None:
-            self.likeness.forget()
+        if self.agreement is not None:
+            self.agreement.forget()
 
     def rank(
-        self, vectors: Sequence[Vector], progress: Progress, name: str = "finalists"
+        self, vectors: Sequence[Vector], progress: Progress, name: str = "top_k"
     ) -> list[Scored]:
         """Score architectures on the whole validation part and return them, the best first.
 
-        With a teacher the most alike is the best, and the task's score is told: of as many images likeness tells more
+        With a teacher the most alike is the best, and the task's score is told: of as many images agreement tells more
         of what accuracy is on others. Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
         """
         progress.begin(name, len(vectors))
@@ -152,7 +152,7 @@ class Scorer:
                 if self.fixed:
                     self.norms[vector] = self._norms(vector)
                 progress.advance(1, **self._told(scored[-1]))
-        scored.sort(key=lambda s: -s.merit)
+        scored.sort(key=lambda s: -s.objective)
         progress.advance(0, **self._told(scored[0]))
         progress.end()
         return scored
@@ -160,15 +160,15 @@ class Scorer:
     def _scored(self, vector: Vector) -> Scored:
         """Score the active path, of that vector, on the whole validation part."""
         batches = self.devices.batches(self.val_loader)
-        if self.likeness is None:
+        if self.agreement is None:
             score = evaluate(self.network, batches, self.task, self.devices)
             return Scored(vector=vector, score=score)
-        likeness, score = evaluate_both(self.network, batches, self.likeness, self.devices)
-        return Scored(vector=vector, score=score, likeness=likeness)
+        agreement, score = evaluate_both(self.network, batches, self.agreement, self.devices)
+        return Scored(vector=vector, score=score, agreement=agreement)
 
     def _told(self, scored: Scored) -> dict[str, float | str]:
         """Return what progress is told of an architecture."""
-        alike = {} if scored.likeness is None else {"likeness": scored.likeness}
+        alike = {} if scored.agreement is None else {"agreement": scored.agreement}
         return {self.task.metric: scored.score, **alike, "vector": short(scored.vector)}
 
     def emit(self, vector: Vector) -> nn.Module:

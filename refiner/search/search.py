@@ -7,7 +7,7 @@ statistics are recalibrated on training batches, and the strategy is told. In th
 recommends is scored on the whole validation part, and the best is taken.
 
 Where the weights stay as they are (``train_weights=False``), norms come from the same batches in all epochs, so
-that scores compare; and with a teacher the strategy is told of likeness to it, not of the task's score.
+that scores compare; and with a teacher the strategy is told of agreement to it, not of the task's score.
 """
 
 import itertools
@@ -33,7 +33,7 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import length
 from refiner.training.loop import TrainConfig, WeightTrainer
 from refiner.training.task import Task
-from refiner.training.usage import Account
+from refiner.training.usage import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class SearchConfig:
     """Validation batches of a score; the architectures of one ``tell`` see the same ones."""
     recalibration_batches: int = 2
     """Training batches from which a path's norm statistics are taken."""
-    finalists: int = 10
+    top_k: int = 10
     """Recommended architectures scored on the whole validation part in the end."""
     front: int = 5
     """Architectures of other costs scored along with them, where costs are known; see pareto.py."""
@@ -69,7 +69,7 @@ class SearchConfig:
             raise ConfigError(
                 "a warm-up trains the shared weights, and train_weights is False. Set warmup_epochs to 0."
             )
-        for name in ("tells", "samples", "score_batches", "recalibration_batches", "finalists"):
+        for name in ("tells", "samples", "score_batches", "recalibration_batches", "top_k"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 1 or more.")
 
@@ -84,7 +84,7 @@ class SearchResult:
     """How a search ended."""
 
     best: Scored
-    finalists: tuple[Scored, ...]
+    top_k: tuple[Scored, ...]
     """Scored on the whole validation part, best first."""
 
 
@@ -147,7 +147,7 @@ class Search:
         """Epochs done, the warm-up counted in."""
         self.result: SearchResult | None = None
         """How the search ended; None before."""
-        self.account = Account()
+        self.usage = Usage()
         """What the search has spent."""
         self.last: dict[str, float | str] = {}
 
@@ -182,11 +182,11 @@ class Search:
         uniform = RandomStrategy(
             self.supernet.candidates, seed=derive_seed(self.seed, "warm-up"), feasible=self.feasible
         )
-        likeness = self.scorer.likeness
-        counted = [self.supernet.model, *([] if likeness is None else [likeness.teacher])]
+        agreement = self.scorer.agreement
+        counted = [self.supernet.model, *([] if agreement is None else [agreement.teacher])]
         with ExitStack() as stack:
             for network in counted:
-                stack.enter_context(self.account.counting(network))
+                stack.enter_context(self.usage.counting(network))
             if self.epoch < warm:
                 progress.begin("warm-up", warm * steps, self.epoch * steps)
                 while self.epoch < warm:
@@ -262,10 +262,10 @@ class Search:
             skip = 0
 
     def _finish(self, progress: Progress) -> SearchResult:
-        recommended = self.strategy.recommend(self.config.finalists)
-        finalists = list(dict.fromkeys([*recommended, *self._others()]))
-        scored = self.scorer.rank(finalists, progress)
-        return SearchResult(best=scored[0], finalists=tuple(scored))
+        recommended = self.strategy.recommend(self.config.top_k)
+        vectors = list(dict.fromkeys([*recommended, *self._others()]))
+        scored = self.scorer.rank(vectors, progress)
+        return SearchResult(best=scored[0], top_k=tuple(scored))
 
     def _others(self) -> list[Vector]:
         """Return architectures of other costs, within the budget, to score for the front."""
@@ -288,9 +288,9 @@ class Search:
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
             "told": self.told.state_dict(),
-            "spent": [self.account.forward, self.account.backward],
+            "spent": [self.usage.forward, self.usage.backward],
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
-            "finalists": [(list(f.vector), f.score, f.likeness) for f in self.result.finalists]
+            "top_k": [(list(f.vector), f.score, f.agreement) for f in self.result.top_k]
             if self.result
             else None,
         }
@@ -307,12 +307,12 @@ class Search:
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
         self.told.load_state_dict(state["told"])
-        self.account = Account(*state["spent"])
+        self.usage = Usage(*state["spent"])
         self.last = dict(self.strategy.metrics())
         self.scorer.norms = {tuple(vector): norms for vector, norms in state.get("norms", [])}
-        if state["finalists"] is not None:
+        if state["top_k"] is not None:
             scored = tuple(
-                Scored(vector=tuple(vector), score=score, likeness=likeness)
-                for vector, score, likeness in state["finalists"]
+                Scored(vector=tuple(vector), score=score, agreement=agreement)
+                for vector, score, agreement in state["top_k"]
             )
-            self.result = SearchResult(best=scored[0], finalists=scored)
+            self.result = SearchResult(best=scored[0], top_k=scored)

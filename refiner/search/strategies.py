@@ -11,7 +11,7 @@ from refiner.search.random_search import RandomStrategy
 from refiner.search.strategy import Choices, Strategy
 
 STEADY = ControllerConfig(entropy_weight=0.05)
-"""Of the controller of a distilled search: likeness has hardly any noise, so it may settle sooner. See
+"""Of the controller of a distilled search: agreement has hardly any noise, so it may settle sooner. See
 benchmarks/README.md, swaps."""
 
 _Make = Callable[[Choices, int, FeasibleSet | None, ControllerConfig | None], Strategy]

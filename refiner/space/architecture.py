@@ -50,7 +50,7 @@ class Architecture:
             "slots": [
                 {
                     "name": slot.name,
-                    "chained": slot.chained,
+                    "is_group": slot.is_group,
                     "candidates": list(names),
                     "sites": [asdict(s) for s in slot.sites],
                 }
@@ -87,7 +87,7 @@ class Architecture:
                     Slot(
                         name=slot["name"],
                         sites=tuple(_site(site) for site in slot["sites"]),
-                        chained=slot.get("chained", False),
+                        is_group=slot.get("is_group", False),
                     )
                     for slot in document["slots"]
                 ),

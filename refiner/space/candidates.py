@@ -45,11 +45,11 @@ DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
 """What a conv by itself is offered as well, where pointwise ones are slots."""
 
-NARROWING_CANDIDATES = ("narrow7", "narrow6", "narrow5", "narrow4", "narrow3", "narrow2")
-"""What chains alone can be offered."""
+PRUNING_CANDIDATES = ("keep0.875", "keep0.75", "keep0.625", "keep0.5", "keep0.375", "keep0.25")
+"""What groups alone can be offered."""
 
-CHAIN_CANDIDATES = (*NARROWING_CANDIDATES, *PAPER_CANDIDATES)
-"""What chains are offered: dense convs of fewer channels learn on better than those of low rank, and are faster."""
+GROUP_CANDIDATES = (*PRUNING_CANDIDATES, *PAPER_CANDIDATES)
+"""What groups are offered: dense convs of fewer channels learn on better than those of low rank, and are faster."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
@@ -70,20 +70,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Narrowing:
-    """A candidate for chains: fewer channels between their convs. See narrowing.py."""
+class ChannelPruning:
+    """A candidate for groups: fewer channels between their convs. See channel_pruning.py."""
 
     name: str
-    eighths: int
-    """Of these channels, how many stay."""
+    keep_ratio: float
+    """Share of these channels that stays."""
 
     @property
     def about(self) -> str:
         """What it is, in a line for people."""
-        return f"{self.eighths} of 8 channels between the convs of a chain, those that count most"
+        return (
+            f"channel pruning: keeps {100 * self.keep_ratio:g} % of the channels between the convs"
+        )
 
 
-_TABLE: dict[str, Candidate | Narrowing] = {}
+_TABLE: dict[str, Candidate | ChannelPruning] = {}
 
 
 def register_candidate(
@@ -117,7 +119,7 @@ def candidate_names() -> tuple[str, ...]:
     return tuple(_TABLE)
 
 
-def get_candidate(name: str) -> Candidate | Narrowing:
+def get_candidate(name: str) -> Candidate | ChannelPruning:
     """Return the candidate of that name.
 
     Raises:
@@ -181,5 +183,5 @@ register_candidate(
 )
 register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")
 _TABLE |= {
-    n: Narrowing(name=n, eighths=int(n.removeprefix("narrow"))) for n in NARROWING_CANDIDATES
+    n: ChannelPruning(name=n, keep_ratio=float(n.removeprefix("keep"))) for n in PRUNING_CANDIDATES
 }

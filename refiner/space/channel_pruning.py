@@ -1,4 +1,4 @@
-"""Narrowing: fewer channels between the convs of a chain, everything at its ends as it was.
+"""ChannelPruning: fewer channels between the convs of a group, everything at its ends as it was.
 
 What stays of a conv, of the norm after it and of a depthwise conv on the way is cut out of the original, so that
 of the channels that stay the next conv reads what it read. Channels are kept by the length of what is read of
@@ -24,27 +24,22 @@ from refiner.graph.probe import to_blame
 from refiner.graph.slots import ConvSite, Slot
 from refiner.graph.trace_check import Run, reference_runs, run_original
 
-EIGHTHS = 8
-"""Into which the channels of a link are divided."""
-
 
 def links_of(slot: Slot) -> list[tuple[int, ...]]:
-    """Return the links of a chain: numbers of its sites from a dense conv over depthwise ones to the next dense one."""
+    """Return the links of a group: numbers of its sites from a dense conv over depthwise ones to the next dense one."""
     dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
-    return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.chained else []
+    return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
-def widths(slot: Slot, eighths: int) -> tuple[int, ...]:
-    """Return how many channels of each link are so many eighths of it, rounded down; of no chain none."""
-    return tuple(
-        slot.sites[link[0]].spec.out_channels * eighths // EIGHTHS for link in links_of(slot)
-    )
+def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
+    """Return how many channels each link keeps at a keep ratio, rounded down; empty for a single conv."""
+    return tuple(int(slot.sites[link[0]].spec.out_channels * keep_ratio) for link in links_of(slot))
 
 
-def narrowed_sites(slot: Slot, eighths: int) -> tuple[ConvSite, ...]:
-    """Return the sites of a chain as they are with so many eighths of the channels between them."""
+def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
+    """Return the sites of a group as they are with a share ``keep_ratio`` of the channels between them."""
     sites = list(slot.sites)
-    for link, few in zip(links_of(slot), widths(slot, eighths), strict=True):
+    for link, few in zip(links_of(slot), widths(slot, keep_ratio), strict=True):
         for i in link[:-1]:  # what gives the channels
             site = sites[i]
             sites[i] = replace(
@@ -65,7 +60,7 @@ def narrowed_sites(slot: Slot, eighths: int) -> tuple[ConvSite, ...]:
 
 
 def kept_channels(
-    slot: Slot, eighths: int, modules: Mapping[str, nn.Module]
+    slot: Slot, keep_ratio: float, modules: Mapping[str, nn.Module]
 ) -> tuple[torch.Tensor, ...]:
     """Return the numbers of the channels of each link that count most, in order.
 
@@ -73,7 +68,7 @@ def kept_channels(
     gives it or, without one, the norm of the weights that make it.
     """
     kept = []
-    for link, few in zip(links_of(slot), widths(slot, eighths), strict=True):
+    for link, few in zip(links_of(slot), widths(slot, keep_ratio), strict=True):
         reads = weight_of(modules[slot.sites[link[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[link[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
@@ -87,10 +82,10 @@ def kept_channels(
     return tuple(kept)
 
 
-def narrowed(
+def pruned(
     slot: Slot, kept: Sequence[torch.Tensor], modules: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """Return the convs and norms of a chain, by name, with the channels of each link that are kept.
+    """Return the convs and norms of a group, by name, with the channels of each link that are kept.
 
     Args:
         slot: the chain.
@@ -161,8 +156,8 @@ class _Link:
     kept: torch.Tensor
 
 
-def broken_chains(model: nn.Module, chains: Sequence[Slot], example: Any) -> list[int]:
-    """Return the numbers of the chains that do not keep channels apart, or whose channels the model counts.
+def broken_groups(model: nn.Module, groups: Sequence[Slot], example: Any) -> list[int]:
+    """Return the numbers of the groups that do not keep channels apart, or whose channels the model counts.
 
     The model runs with half of the channels gone, beside one that has them all. In both the first conv of each link
     gives the same noise, so that channels are told apart whatever the example is; what the link's last conv
@@ -172,20 +167,20 @@ def broken_chains(model: nn.Module, chains: Sequence[Slot], example: Any) -> lis
         ModelError: the model rejects the example input.
     """
     modules = dict(model.named_modules())
-    kept = [kept_channels(slot, EIGHTHS // 2, modules) for slot in chains]
+    kept = [kept_channels(slot, 0.5, modules) for slot in groups]
     runs = reference_runs(copied(model), to_device_of(model, example))
 
     def holds(numbers: Sequence[int]) -> bool:
         fewer, links = copied(model), []
         for i in numbers:
-            replace_modules(fewer, narrowed(chains[i], kept[i], modules))
-            sites = chains[i].sites
+            replace_modules(fewer, pruned(groups[i], kept[i], modules))
+            sites = groups[i].sites
             links += [
                 _Link(
                     first=sites[link[0]].conv, last=sites[link[-1]].conv,
                     channels=sites[link[0]].spec.out_channels, kept=channels,
                 )
-                for link, channels in zip(links_of(chains[i]), kept[i], strict=True)
+                for link, channels in zip(links_of(groups[i]), kept[i], strict=True)
             ]  # fmt: skip
         try:
             for run in runs:
@@ -197,7 +192,7 @@ def broken_chains(model: nn.Module, chains: Sequence[Slot], example: Any) -> lis
             return False
         return True
 
-    return to_blame(len(chains), holds)
+    return to_blame(len(groups), holds)
 
 
 def _read(work: nn.Module, links: Sequence[_Link], run: Run) -> dict[str, torch.Tensor]:

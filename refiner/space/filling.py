@@ -16,8 +16,8 @@ from refiner.core.layers import weight_of
 from refiner.core.randomness import seeded
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
-from refiner.space.candidates import ORIGINAL, Candidate, Narrowing, get_candidate
-from refiner.space.channel_pruning import kept_channels, narrowed, narrowed_sites
+from refiner.space.candidates import ORIGINAL, Candidate, ChannelPruning, get_candidate
+from refiner.space.channel_pruning import kept_channels, pruned, pruned_sites
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Filling:
     """Of each conv, the name of the operation in its place; ``original`` is the conv."""
     sites: tuple[ConvSite, ...]
     """Each conv as it is then: narrower ones, where channels go."""
-    narrowing: Narrowing | None = None
+    pruning: ChannelPruning | None = None
     """The candidate, if channels go."""
 
     @property
@@ -44,7 +44,7 @@ class Filling:
 def filling(slot: Slot, name: str) -> Filling:
     """Return what a slot holds with the candidate of that name.
 
-    In a chain an operation takes the place of those convs that it fits and that it makes no larger, or, if there are
+    In a group an operation takes the place of those convs that it fits and that it makes no larger, or, if there are
     none, of all that it fits; elsewhere of all.
 
     Raises:
@@ -53,19 +53,19 @@ def filling(slot: Slot, name: str) -> Filling:
     if name == ORIGINAL:
         return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
     candidate = get_candidate(name)
-    if isinstance(candidate, Narrowing):
-        if not slot.chained:
+    if isinstance(candidate, ChannelPruning):
+        if not slot.is_group:
             raise ArchitectureError(
-                f"{name} takes channels between convs away, but slot {slot.name} is no chain of them. "
+                f"{name} takes channels between convs away, but slot {slot.name} is no group of them. "
                 "Name another candidate."
             )
         return Filling(
             operations=(ORIGINAL,) * len(slot.sites),
-            sites=narrowed_sites(slot, candidate.eighths),
-            narrowing=candidate,
+            sites=pruned_sites(slot, candidate.keep_ratio),
+            pruning=candidate,
         )
     suited = slot.sites
-    if slot.chained:
+    if slot.is_group:
         suited = tuple(site for site in suited if candidate.fits(site.spec))
         suited = tuple(site for site in suited if _is_no_larger(name, site)) or suited
     operations = tuple(name if site in suited else ORIGINAL for site in slot.sites)
@@ -130,8 +130,8 @@ def fill(
         seed_of: of the number of a conv, the seed of a new operation's weights.
     """
     filled = filling(slot, name)
-    if filled.narrowing is not None:
-        return narrowed(slot, kept_channels(slot, filled.narrowing.eighths, modules), modules)
+    if filled.pruning is not None:
+        return pruned(slot, kept_channels(slot, filled.pruning.keep_ratio, modules), modules)
     return {
         site.conv: build_operation(name, modules[site.conv], site.spec, seed_of(i))
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))

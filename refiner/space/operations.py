@@ -94,14 +94,14 @@ def _pool(spec: ConvSpec, kernel: int, kind: Pools) -> list[nn.Module]:
     return _with_padding(spec, padding, own, partial(kind[dims], kernel, stride=spec.stride))
 
 
-def _chain(modules: list[nn.Module]) -> nn.Module:
+def _group(modules: list[nn.Module]) -> nn.Module:
     return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def build_conv(spec: ConvSpec, *, kernel: int) -> nn.Module:
     """Return a conv with the slot's stride, dilation and groups, and another kernel."""
     conv = _conv(spec, kernel, groups=spec.groups, out_channels=spec.out_channels, bias=spec.bias)
-    return _chain(conv)
+    return _group(conv)
 
 
 def build_depthwise(spec: ConvSpec, *, kernel: int) -> nn.Module:
@@ -109,17 +109,17 @@ def build_depthwise(spec: ConvSpec, *, kernel: int) -> nn.Module:
     depthwise = _conv(
         spec, kernel, groups=spec.in_channels, out_channels=spec.in_channels, bias=False
     )
-    return _chain([*depthwise, _pointwise(spec)])
+    return _group([*depthwise, _pointwise(spec)])
 
 
 def build_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
     """Return a pool with the slot's stride, and a pointwise conv."""
-    return _chain([*_pool(spec, kernel, kind), _pointwise(spec)])
+    return _group([*_pool(spec, kernel, kind), _pointwise(spec)])
 
 
 def build_plain_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
     """Return a pool with the slot's stride alone."""
-    return _chain(_pool(spec, kernel, kind))
+    return _group(_pool(spec, kernel, kind))
 
 
 def _own_conv(spec: ConvSpec, *, groups: int, out_channels: int, bias: bool) -> list[nn.Module]:
@@ -145,7 +145,7 @@ def build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
     """
     groups = spec.groups * parts
     conv = _own_conv(spec, groups=groups, out_channels=spec.out_channels, bias=spec.bias)
-    return _chain([nn.ChannelShuffle(groups), *conv])
+    return _group([nn.ChannelShuffle(groups), *conv])
 
 
 def divides(spec: ConvSpec, *, parts: int) -> bool:

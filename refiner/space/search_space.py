@@ -14,14 +14,14 @@ from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.tracing import trace
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import (
-    CHAIN_CANDIDATES,
     DEFAULT_CANDIDATES,
     FURTHER_CANDIDATES,
+    GROUP_CANDIDATES,
     ORIGINAL,
-    Narrowing,
+    ChannelPruning,
     get_candidate,
 )
-from refiner.space.channel_pruning import broken_chains, widths
+from refiner.space.channel_pruning import broken_groups, widths
 from refiner.space.filling import filling, operation_shape_and_parameters
 
 
@@ -82,8 +82,8 @@ def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -
 
 
 def _granularity(slots: Sequence[Slot]) -> Granularity:
-    if any(slot.chained for slot in slots):
-        return "chain"
+    if any(slot.is_group for slot in slots):
+        return "group"
     if any(len(slot.sites) > 1 for slot in slots):
         return "block"
     pointwise = any(set(site.spec.kernel_size) == {1} for slot in slots for site in slot.sites)
@@ -91,28 +91,28 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
 
 
 def candidate_names(
-    candidates: Sequence[str] | None, granularity: Granularity = "conv", chained: bool = False
+    candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
 ) -> tuple[str, ...]:
     """Return the names of candidates to offer to a slot: those that were named, or else the defaults.
 
-    These are ``CHAIN_CANDIDATES`` for a chain, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` where
+    These are ``GROUP_CANDIDATES`` for a group, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` where
     pointwise convs are slots.
 
     Raises:
-        ConfigError: an unknown candidate, one named twice, or one for chains where there are none.
+        ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
     """
     if candidates is not None:
         names = tuple(candidates)
-    elif chained:
-        names = CHAIN_CANDIDATES
+    elif is_group:
+        names = GROUP_CANDIDATES
     else:
         further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
         names = (*DEFAULT_CANDIDATES, *further)
     for name in names:
-        if isinstance(get_candidate(name), Narrowing) and granularity != "chain":
+        if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
             raise ConfigError(
-                f"{name} takes channels between the convs of a chain away, and slots is {granularity}. Take --slots "
-                f"chain (granularity='chain'), or leave {name} out."
+                f"{name} takes channels between the convs of a group away, and slots is {granularity}. Take --slots "
+                f"group (granularity='group'), or leave {name} out."
             )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -137,10 +137,10 @@ def search_space(
     Args:
         model: any conv model; never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
-        granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``chain``,
-            which of these has one slot for each chain, whose convs can have fewer channels between them.
+        granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``group``,
+            which of these has one slot for each group, whose convs can have fewer channels between them.
         candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
-            ``all`` and ``chain`` those of ``FURTHER_CANDIDATES`` after them, and for a chain itself ``CHAIN_CANDIDATES``.
+            ``all`` and ``group`` those of ``FURTHER_CANDIDATES`` after them, and for a group itself ``GROUP_CANDIDATES``.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
@@ -173,7 +173,7 @@ def offered_space(
     slots = _broken_apart(table.slots, model, example_input)
     fitting, without = [], []
     for slot in slots:
-        names = candidate_names(candidates, granularity, slot.chained)
+        names = candidate_names(candidates, granularity, slot.is_group)
         found = _admissible(slot, names, allow_larger)
         if found:
             fitting.append((slot, found))
@@ -225,16 +225,16 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
 
 
 def _broken_apart(slots: Sequence[Slot], model: nn.Module, example_input: Any) -> tuple[Slot, ...]:
-    """Return the slots, those of a chain that a run does not bear out taken apart into one a conv."""
-    chains = [slot for slot in slots if slot.chained]
-    if not chains:
+    """Return the slots, those of a group that a run does not bear out taken apart into one a conv."""
+    groups = [slot for slot in slots if slot.is_group]
+    if not groups:
         return tuple(slots)
-    modules = [[name for s in slot.sites for name in (s.conv, s.norm) if name] for slot in chains]
+    modules = [[name for s in slot.sites for name in (s.conv, s.norm) if name] for slot in groups]
     bad = [
-        *broken_chains(model, chains, example_input),
+        *broken_groups(model, groups, example_input),
         *irreplaceable(model, modules, example_input),
     ]
-    broken = {chains[i].name for i in bad}
+    broken = {groups[i].name for i in bad}
     whole: list[Slot] = []
     for slot in slots:
         if slot.name in broken:
@@ -248,18 +248,18 @@ def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[s
     """Return the candidates that a slot admits, in the order named.
 
     The parameters are compared over the slot as a whole. A candidate that does not fit one of the
-    slot's convs, such as that conv's own kind, is not offered; in a chain, one that fits none.
+    slot's convs, such as that conv's own kind, is not offered; in a group, one that fits none.
     """
     found = []
     original = filling(slot, ORIGINAL).parameters
     for name in names:
         candidate = get_candidate(name)
-        if isinstance(candidate, Narrowing):
-            if _narrows(slot, candidate, names):
+        if isinstance(candidate, ChannelPruning):
+            if _prunes(slot, candidate, names):
                 found.append(name)
             continue
         fits = [candidate.fits(site.spec) for site in slot.sites]
-        if not (any(fits) if slot.chained else all(fits)):
+        if not (any(fits) if slot.is_group else all(fits)):
             continue
         filled = filling(slot, name)
         for operation, site in zip(filled.operations, filled.sites, strict=True):
@@ -274,12 +274,12 @@ def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[s
     return tuple(found)
 
 
-def _narrows(slot: Slot, candidate: Narrowing, names: Sequence[str]) -> bool:
-    """Return whether a narrowing leaves each link of a chain some of its channels, and none with fewer eighths as many."""
-    left = widths(slot, candidate.eighths)
+def _prunes(slot: Slot, candidate: ChannelPruning, names: Sequence[str]) -> bool:
+    """Return whether a pruning leaves each link of a group some of its channels, and none with a smaller keep ratio as many."""
+    left = widths(slot, candidate.keep_ratio)
     alike = [
-        other.eighths
+        other.keep_ratio
         for other in map(get_candidate, names)
-        if isinstance(other, Narrowing) and widths(slot, other.eighths) == left
+        if isinstance(other, ChannelPruning) and widths(slot, other.keep_ratio) == left
     ]
-    return slot.chained and all(left) and candidate.eighths == min(alike)
+    return slot.is_group and all(left) and candidate.keep_ratio == min(alike)

@@ -13,7 +13,7 @@ from refiner.core.inputs import tensors_in
 from refiner.graph.trace_check import place_of
 from refiner.training.devices import Devices
 from refiner.training.task import Task
-from refiner.training.teacher import Likeness
+from refiner.training.teacher import Agreement
 
 T = TypeVar("T")
 
@@ -110,20 +110,20 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
 
 
 def evaluate_both(
-    module: nn.Module, batches: Iterable[Any], likeness: Likeness, devices: Devices
+    module: nn.Module, batches: Iterable[Any], agreement: Agreement, devices: Devices
 ) -> tuple[float, float]:
-    """Return the likeness of ``module`` and the score of the task that it is measured with, of one pass.
+    """Return the agreement of ``module`` and the score of the task that it is measured with, of one pass.
 
     Nothing that the teacher gave is kept. Raises what :func:`evaluate` does.
     """
 
     def measured(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        both = checked(likeness.measure_both, module, batch)
-        likeness.forget()
+        both = checked(agreement.measure_both, module, batch)
+        agreement.forget()
         return both
 
-    alike, own = _summed(measured, module, batches, likeness.task, devices)
-    return _finite(likeness, alike), _finite(likeness.task, own)
+    alike, own = _summed(measured, module, batches, agreement.task, devices)
+    return _finite(agreement, alike), _finite(agreement.task, own)
 
 
 def _summed(

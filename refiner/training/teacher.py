@@ -91,7 +91,7 @@ class WithTeacher(nn.Module):
         return self.task.score(sums)
 
 
-class Likeness:
+class Agreement:
     """A task of which the score tells how alike a network's outputs are to a teacher's; no label is used.
 
     The main outputs are compared. The score is the mean divergence, or else the squared error over the variance of
@@ -104,7 +104,7 @@ class Likeness:
             :meth:`forget`, so that it runs once for each batch on which many networks are measured.
     """
 
-    metric = "likeness"
+    metric = "agreement"
 
     def __init__(self, task: Task, teacher: nn.Module) -> None:
         self.task, self.teacher = task, teacher.eval()
@@ -236,7 +236,7 @@ def _beside(
             hook.remove()
 
 
-def taught(task: Task, model: nn.Module, weight: float, device: torch.device) -> Task:
+def with_teacher(task: Task, model: nn.Module, weight: float, device: torch.device) -> Task:
     """Return ``task`` with a copy of ``model`` on the device as teacher; the task itself where ``weight`` is 0."""
     if not weight:
         return task

@@ -12,7 +12,7 @@ from refiner.core.inputs import batch_size
 
 
 @dataclass(slots=True)
-class Account:
+class Usage:
     """Images that went through a network, forward, and backward as well."""
 
     forward: int = 0
@@ -36,5 +36,5 @@ class Account:
             hook.remove()
 
     def __str__(self) -> str:
-        """Return the account in words."""
+        """Return the usage in words."""
         return f"{self.forward:,} images forward, {self.backward:,} of them backward"

@@ -100,8 +100,8 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
         "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
-        "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--controls",
-        "--no-controls", "--seeds",
+        "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
+        "--no-baselines", "--seeds",
     }  # fmt: skip
     assert options("slots") == common | {
         "model", "--input-size", "--graph", "--data", "--latency",
@@ -209,13 +209,13 @@ def test_slots_and_apply(net, capsys) -> None:
     assert document["frozen"] == [{"name": "stem", "reason": "stem: reads the model's input"}]
     assert document["least_macs"] < document["macs"] == document["most_macs"]
     share = document["macs_in_slots"] / document["macs"]
-    assert document["share_in_slots"] == {"conv": share, "all": share, "chain": share}
+    assert document["share_in_slots"] == {"conv": share, "all": share, "group": share}
     assert main(["slots", net]) == 0
     shown = capsys.readouterr().out
     assert "2 slots, 25 architectures" in shown
     assert shown.splitlines()[-1] == (
         "MACs in reach: "
-        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "chain"))
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "group"))
     )
     assert "skip edges, which stay" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
@@ -363,7 +363,7 @@ BAD = {
     "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
     "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
     "vector of other slots": (["apply", "NET", "1"], "with --slots conv the model has 2 slots"),
-    "narrowing without chains": (["NET", "--candidates", "narrow4"], "Take --slots chain"),
+    "pruning without groups": (["NET", "--candidates", "keep0.5"], "Take --slots group"),
     "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
     "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
     "name of another format": (["export", "fresh", "--to", "x.onnx"], "Name the format onnx"),
@@ -523,7 +523,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     settings = dict(report["settings"])
     assert settings["budget"] == "macs=70%,params=90%"
     assert (
-        json.loads(Path("run/config.json").read_text())["provenance"]["command"]["slots"] == "chain"
+        json.loads(Path("run/config.json").read_text())["provenance"]["command"]["slots"] == "group"
     )
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
@@ -531,7 +531,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["search.recalibration_batches"] == "4"
     notes = " ".join(report["notes"])
     assert "the original as it was given: accuracy 0." in notes
-    assert "the search was rewarded by likeness" in notes
+    assert "the search was rewarded by agreement" in notes
     told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("is told ", "each of its "))
     assert told <= swaps
     front = json.loads(Path("run/pareto.json").read_text())["front"]
@@ -624,7 +624,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
         "original", "refined", "random search", "uniform, the best",
     ]  # fmt: skip
     assert all(len(row["scores"]) == 2 for row in over["rows"])
-    assert over["verdict"].startswith("Over 2 seeds the search beat")
+    assert over["comparison"].startswith("Over 2 seeds the search beat")
     single = json.loads(Path("both/seed-4/report.json").read_text())
     assert over["rows"][1]["scores"][1] == single["trained"]["refined"]
     Path("both/seed-4/report.json").unlink()
@@ -633,9 +633,9 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert main(["--resume", "both", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == over["rows"]
     assert main(["report", "both"]) == 0
-    assert over["verdict"] in capsys.readouterr().out.replace("\n", " ")
+    assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")
     page = Path("both/report.md").read_text()
-    assert over["verdict"] in page
+    assert over["comparison"] in page
     assert "deviation, of model " in page
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2

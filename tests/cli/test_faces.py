@@ -70,9 +70,9 @@ def test_a_run_with_arcface_verifies_both_networks_and_goes_on(net, capsys) -> N
     arguments = [net, *SMALL, "--data", "faces:faces", "--task", "arcface", "--out", "run"]
     first = report(arguments, capsys)
     assert first["metric"] == "identification"
-    ((name, baseline, refined),) = first["trained"]["tests"]
+    ((name, original, refined),) = first["trained"]["tests"]
     assert name == "accuracy on pairs.txt"
-    assert 0 <= baseline <= 1
+    assert 0 <= original <= 1
     assert 0 <= refined <= 1
     made = json.loads(Path("run/architecture.json").read_text())["model"]["spec"]
     assert made["classes"] == 512, (

@@ -82,12 +82,12 @@ def test_a_block_costs_what_its_convs_cost() -> None:
     assert all(each.median > 0 for row in table.rows(space) for each in row)
 
 
-def test_a_chain_costs_what_its_convs_cost_narrower_ones_too() -> None:
+def test_a_group_costs_what_its_convs_cost_narrower_ones_too() -> None:
     model, x = TinyResNet(width=8), images()
-    space = search_space(model, x, granularity="chain")
+    space = search_space(model, x, granularity="group")
     found = latency_table(space, model, x, devices=Devices.choose("cpu"))
     assert list(found.slots) == ["block1", "block2"]
-    assert {"narrow7", "narrow2", "depthwise3x3"} <= set(found.slots["block1"])
+    assert {"keep0.875", "keep0.25", "depthwise3x3"} <= set(found.slots["block1"])
     assert all(each.median > 0 for row in found.rows(space) for each in row)
 
 
@@ -134,7 +134,7 @@ def test_the_precision_that_is_asked_for_is_the_one_that_is_timed() -> None:
     # In a process of its own: accelerate keeps one precision a process.
     code = f"""
 import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import torch
 from models import TinyResNet, images
 from refiner.training.devices import Devices

@@ -31,16 +31,16 @@ def test_an_error_is_in_units_of_the_variance_of_what_the_conv_gives() -> None:
 def test_a_pointwise_conv_is_solved_for_and_what_is_before_it_learns() -> None:
     conv = nn.Conv2d(3, 4, 1, bias=True)
     pointwise = nn.Conv2d(3, 4, 1)
-    chain = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.Conv2d(3, 4, 1))
-    where = place(conv, pointwise=pointwise, chain=chain)
-    assert where.learned() == list(chain.parameters())
+    group = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.Conv2d(3, 4, 1))
+    where = place(conv, pointwise=pointwise, group=group)
+    assert where.learned() == list(group.parameters())
     x = torch.randn(4, 3, 9, 9)
     where.accumulate(x, conv(x).detach())
     where.solve(DEVICES)
     assert torch.allclose(pointwise.weight, conv.weight, atol=1e-3)
     assert torch.allclose(pointwise.bias, conv.bias, atol=1e-3)
     where.descend(x, conv(x).detach())
-    assert chain[0].weight.grad is not None
+    assert group[0].weight.grad is not None
     assert pointwise.weight.grad is None
 
 

@@ -6,7 +6,7 @@ from torch import nn
 from refiner.core.errors import TrainingError
 from refiner.core.surgery import copied
 from refiner.distill.distillation import DistillConfig, distill
-from refiner.space.candidates import NARROWING_CANDIDATES
+from refiner.space.candidates import PRUNING_CANDIDATES
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
@@ -17,7 +17,7 @@ DEVICES = Devices.choose("cpu", "no")
 BATCHES = [(images(count=16, seed=i), torch.zeros(16, dtype=torch.long)) for i in range(4)]
 
 
-class Chain(nn.Module):
+class ChannelGroup(nn.Module):
     """A stem and two convs, two of whose eight channels between them are copies of others."""
 
     def __init__(self, *, bias: bool, norm: bool) -> None:
@@ -39,7 +39,7 @@ class Chain(nn.Module):
 
 
 def distilled(model: nn.Module, seed: int = 0):
-    space = search_space(model, BATCHES[0][0], granularity="chain", candidates=NARROWING_CANDIDATES)
+    space = search_space(model, BATCHES[0][0], granularity="group", candidates=PRUNING_CANDIDATES)
     net = Supernet(model, space, seed=seed)
     config = DistillConfig(steps=5, solve_batches=4)
     task = make_task("classification")
@@ -49,11 +49,11 @@ def distilled(model: nn.Module, seed: int = 0):
 
 @pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (False, True)])
 def test_what_other_channels_can_make_up_for_goes_at_no_loss(bias: bool, norm: bool) -> None:
-    model = Chain(bias=bias, norm=norm).eval()
+    model = ChannelGroup(bias=bias, norm=norm).eval()
     net, errors = distilled(model)
-    six = net.candidates[0].index("narrow6")
+    six = net.candidates[0].index("keep0.75")
     net.select((six,))
-    assert errors["second"]["narrow6"] < 1e-4
+    assert errors["second"]["keep0.75"] < 1e-4
     narrow = net.mixed("second").operations[six]
     assert narrow.weight.shape == (6, 6, 3, 3)
     for each in (net, model):  # the length of weights before a norm is another
@@ -64,15 +64,15 @@ def test_what_other_channels_can_make_up_for_goes_at_no_loss(bias: bool, norm: b
 
 def test_errors_grow_as_channels_go() -> None:
     _, errors = distilled(TinyResNet(width=8).eval())
-    assert set(errors["block1.conv2"]) == set(NARROWING_CANDIDATES)
+    assert set(errors["block1.conv2"]) == set(PRUNING_CANDIDATES)
     for name in ("block1.conv2", "block2.conv2"):
-        values = [errors[name][narrow] for narrow in NARROWING_CANDIDATES]
+        values = [errors[name][narrow] for narrow in PRUNING_CANDIDATES]
         assert values == sorted(values)
         assert 0 < values[0] < values[-1] < 1
     assert errors["block1.conv1"] == {}
 
 
-def test_a_distilled_narrowing_is_nearer_than_one_by_the_weights_alone() -> None:
+def test_a_distilled_pruning_is_nearer_than_one_by_the_weights_alone() -> None:
     off = [0.0, 0.0]
     x, task = images(count=32, seed=5), make_task("classification")
     for seed in range(4):
@@ -80,7 +80,7 @@ def test_a_distilled_narrowing_is_nearer_than_one_by_the_weights_alone() -> None
         model = TinyResNet(width=8)
         recalibrate(model, BATCHES, task, DEVICES)
         net, _ = distilled(model.eval())
-        vector = tuple(names.index("narrow4") for names in net.candidates)
+        vector = tuple(names.index("keep0.5") for names in net.candidates)
         for i, each in enumerate((net, Supernet(model, net.space))):
             each.eval()
             each.select(vector)
@@ -92,7 +92,7 @@ def test_a_distilled_narrowing_is_nearer_than_one_by_the_weights_alone() -> None
 def test_weights_before_a_norm_are_as_long_as_the_originals_were() -> None:
     model = TinyResNet(width=8).eval()
     net, _ = distilled(model)
-    four = net.candidates[0].index("narrow4")
+    four = net.candidates[0].index("keep0.5")
     first, second = (net.mixed(f"block1.conv{i}").operations[four].weight for i in (1, 2))
     kept = torch.cdist(first.flatten(1), model.block1.conv1.weight.flatten(1)).argmin(1)
     was = model.block1.conv2.weight[:, kept]
@@ -100,11 +100,11 @@ def test_weights_before_a_norm_are_as_long_as_the_originals_were() -> None:
     assert not torch.allclose(second, was, atol=1e-2)
 
 
-def test_the_norm_after_a_narrowing_has_the_statistics_of_what_it_is_given() -> None:
+def test_the_norm_after_a_pruning_has_the_statistics_of_what_it_is_given() -> None:
     model, task = TinyResNet(width=8), make_task("classification")
     recalibrate(model, BATCHES, task, DEVICES)
     net, _ = distilled(model.eval())
-    narrow = net.candidates[0].index("narrow3")
+    narrow = net.candidates[0].index("keep0.375")
     norm = net.mixed("block1.bn2").operations[narrow]
     mean, var = norm.running_mean.clone(), norm.running_var.clone()
     assert not torch.allclose(var, model.block1.bn2.running_var, rtol=0.02)

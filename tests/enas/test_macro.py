@@ -36,7 +36,7 @@ def test_errors() -> None:
         MacroSpace(nodes=0)
     with pytest.raises(ConfigError, match="each once"):
         MacroSpace(operations=("conv3x3", "conv3x3"))
-    with pytest.raises(ConfigError, match="narrow4 is for chains"):
-        MacroSpace(operations=("conv3x3", "narrow4"))
+    with pytest.raises(ConfigError, match="keep0.5 is for groups"):
+        MacroSpace(operations=("conv3x3", "keep0.5"))
     with pytest.raises(ConfigError, match="unknown candidate 'conv9x9'"):
         MacroSpace(operations=("conv9x9",))

@@ -3,15 +3,15 @@ import torchvision
 from models import TinyResNet, images
 from torch import nn
 
-from refiner.graph.channel_groups import find_chains
+from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.skips import Flow
 from refiner.graph.tracing import trace
 
 
-def chains_of(model: nn.Module, x: torch.Tensor) -> list[tuple[str, ...]]:
+def channel_groups_of(model: nn.Module, x: torch.Tensor) -> list[tuple[str, ...]]:
     traced = trace(model, x)
     flow, training = Flow(traced), Flow(traced, traced.meta["train_graph"])
-    return find_chains(flow, training, {str(node.target) for node in flow.convs})
+    return find_channel_groups(flow, training, {str(node.target) for node in flow.convs})
 
 
 def sequence(*layers: nn.Module) -> nn.Sequential:
@@ -20,20 +20,20 @@ def sequence(*layers: nn.Module) -> nn.Sequential:
 
 def test_the_two_convs_of_each_residual_block() -> None:
     # The stem feeds the skip edge as well, so it begins no chain.
-    assert chains_of(TinyResNet(), images()) == [
+    assert channel_groups_of(TinyResNet(), images()) == [
         ("block1.conv1", "block1.conv2"),
         ("block2.conv1", "block2.conv2"),
     ]
 
 
 def test_the_three_convs_of_a_bottleneck() -> None:
-    found = chains_of(torchvision.models.resnet50(), torch.zeros(1, 3, 32, 32))
+    found = channel_groups_of(torchvision.models.resnet50(), torch.zeros(1, 3, 32, 32))
     assert len(found) == 16
     assert found[3] == ("layer2.0.conv1", "layer2.0.conv2", "layer2.0.conv3")
 
 
 def test_an_inverted_residual_block_with_its_depthwise_conv() -> None:
-    found = chains_of(torchvision.models.mobilenet_v2(), torch.zeros(1, 3, 32, 32))
+    found = channel_groups_of(torchvision.models.mobilenet_v2(), torch.zeros(1, 3, 32, 32))
     block = "features.3.conv"
     assert (f"{block}.0.0", f"{block}.1.0", f"{block}.2") in found
     # The first block has no skip edge, and its narrow end, which the second reads, is where they are cut.
@@ -45,13 +45,13 @@ def test_an_inverted_residual_block_with_its_depthwise_conv() -> None:
 def test_a_long_run_is_cut_where_it_is_narrowest() -> None:
     convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in [(3, 8), (8, 8), (8, 6), (6, 8), (8, 8)]]
     model = sequence(*[layer for conv in convs for layer in (conv, nn.ReLU())])
-    assert chains_of(model, images(size=8)) == [("0", "2", "4"), ("6", "8")]
+    assert channel_groups_of(model, images(size=8)) == [("0", "2", "4"), ("6", "8")]
 
 
-def test_channels_that_are_not_kept_apart_end_a_chain() -> None:
+def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     def pair(*between: nn.Module, after: nn.Module | None = None) -> list[tuple[str, ...]]:
         convs = nn.Conv2d(3, 4, 3), after or nn.Conv2d(4, 4, 1)
-        return chains_of(sequence(convs[0], *between, convs[1]), images(size=8))
+        return channel_groups_of(sequence(convs[0], *between, convs[1]), images(size=8))
 
     assert pair(nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2)) == [("0", "4")]
     assert pair(nn.PReLU()) == [("0", "2")]  # one number for all channels
@@ -62,7 +62,7 @@ def test_channels_that_are_not_kept_apart_end_a_chain() -> None:
     assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == []
 
 
-def test_what_train_mode_alone_reads_ends_a_chain() -> None:
+def test_what_train_mode_alone_reads_ends_a_group() -> None:
     class WithHead(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -73,4 +73,4 @@ def test_what_train_mode_alone_reads_ends_a_chain() -> None:
             y = self.second(x.relu()).mean((2, 3))
             return y + x.mean((2, 3)) if self.training else y
 
-    assert chains_of(WithHead(), images(size=8)) == []
+    assert channel_groups_of(WithHead(), images(size=8)) == []

@@ -39,7 +39,7 @@ def test_an_architecture_is_trained_and_its_folder_is_that_of_a_run(architecture
     assert result.architecture.vector == (1, 0, 2, 3)
     assert result.search is None
     report = json.loads((out / "report.json").read_text())
-    assert report["trained"]["baseline"] is None
+    assert report["trained"]["original"] is None
     assert report["after"]["macs"] < report["before"]["macs"]
     with torch.no_grad():
         mean = float(result.model(images()).mean())
@@ -125,9 +125,9 @@ def test_the_scores_of_the_original_stand_beside(architecture) -> None:
     tests = {"mean": lambda network: float(network(images()).mean())}
     original = trained(tests=tests).report
     report = trained(
-        architecture=architecture, baseline=original, tests={**tests, "two": lambda _: 2.0}
+        architecture=architecture, original=original, tests={**tests, "two": lambda _: 2.0}
     ).report
-    assert report.trained.baseline == original.trained.refined
+    assert report.trained.original == original.trained.refined
     mean, two = report.trained.tests
     assert mean[:2] == ("mean", original.trained.tests[0][2])
     assert two == ("two", None, 2.0)
@@ -142,8 +142,8 @@ def test_a_baseline_of_another_training_is_refused(architecture, tmp_path) -> No
         (replace(original, trained=other), "of 7 epochs of training, not 3"),
         (replace(original, metric="mean IoU"), "of another score: mean IoU, not accuracy"),
     ):
-        with pytest.raises(ConfigError, match=f"as baseline is {message}. Give that of the orig"):
-            trained(architecture=architecture, baseline=report, out=tmp_path / "run")
+        with pytest.raises(ConfigError, match=f"as original is {message}. Give that of the orig"):
+            trained(architecture=architecture, original=report, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,12 +12,12 @@ from models import TinyResNet
 import refiner
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.baselines import evenly, uniform_vectors
-from refiner.runs.comparison import Control
+from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report, Trained
 from refiner.search.pareto import front_from_json
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
-SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=2, finalists=2)
+SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=2, top_k=2)
 
 
 def images(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -51,57 +51,57 @@ def test_places_are_spread_evenly(size: int, data: st.DataObject) -> None:
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-def test_a_report_holds_controls_within_the_budget(tmp_path: Path) -> None:
+def test_a_report_holds_baselines_within_the_budget(tmp_path: Path) -> None:
     result = refiner.refine(
         TinyResNet(), images(3), images(2), budget="macs=70%", search=SEARCH,
         train=refiner.TrainConfig(epochs=1), device="cpu", progress=False, out=tmp_path / "run",
     )  # fmt: skip
     report = result.report
-    assert [c.kind for c in report.controls] == ["random", "uniform"]
+    assert [c.kind for c in report.baselines] == ["random", "uniform"]
     assert report.trained is not None
-    for control in report.controls:
-        assert control.trained is not None
-        assert control.macs <= 0.7 * report.before.macs
+    for baseline in report.baselines:
+        assert baseline.trained is not None
+        assert baseline.macs <= 0.7 * report.before.macs
         rewritten = refiner.rewrite(
             TinyResNet(),
-            refiner.search_space(TinyResNet(), images(1)[0][0]).architecture(control.vector),
+            refiner.search_space(TinyResNet(), images(1)[0][0]).architecture(baseline.vector),
         )
-        assert refiner.measure_cost(rewritten, torch.zeros(1, 3, 8, 8)).macs == control.macs
-    assert (report.verdict() or "").startswith("In this one run the search came out ahead of ")
+        assert refiner.measure_cost(rewritten, torch.zeros(1, 3, 8, 8)).macs == baseline.macs
+    assert (report.comparison() or "").startswith("In this one run the search came out ahead of ")
     written = json.loads((tmp_path / "run" / "report.json").read_text())
-    assert Report.from_json(written).controls == report.controls
+    assert Report.from_json(written).baselines == report.baselines
     page = (tmp_path / "run" / "report.md").read_text()
-    assert "## Controls" in page
-    assert str(report.verdict()) in page
+    assert "## Baselines" in page
+    assert str(report.comparison()) in page
 
 
-def test_controls_neither_change_the_search_nor_what_it_leaves() -> None:
-    def run(controls: bool) -> refiner.Result:
+def test_baselines_neither_change_the_search_nor_what_it_leaves() -> None:
+    def run(baselines: bool) -> refiner.Result:
         torch.manual_seed(1)
         return refiner.refine(
-            TinyResNet(), images(3), images(2), search=SEARCH, controls=controls, device="cpu",
+            TinyResNet(), images(3), images(2), search=SEARCH, baselines=baselines, device="cpu",
             progress=False,
         )  # fmt: skip
 
     plain, held = run(False), run(True)
-    assert plain.report.controls == ()
-    assert plain.report.verdict() is None
+    assert plain.report.baselines == ()
+    assert plain.report.comparison() is None
     assert plain.search == held.search
     for key, value in plain.model.state_dict().items():
         assert torch.equal(value, held.model.state_dict()[key]), key
-    assert [c.trained for c in held.report.controls] == [None, None]
-    assert "in the supernet" in (held.report.verdict() or "")
+    assert [c.trained for c in held.report.baselines] == [None, None]
+    assert "in the supernet" in (held.report.comparison() or "")
 
 
-def test_a_random_search_has_no_random_control() -> None:
+def test_a_random_search_has_no_random_baseline() -> None:
     result = refiner.refine(
         TinyResNet(), images(2), images(1), search=SEARCH, strategy="random", device="cpu",
         progress=False,
     )  # fmt: skip
-    assert [c.kind for c in result.report.controls] == ["uniform"]
+    assert [c.kind for c in result.report.baselines] == ["uniform"]
 
 
-def test_a_run_that_goes_on_keeps_its_controls(
+def test_a_run_that_goes_on_keeps_its_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(resume: bool) -> refiner.Result:
@@ -112,13 +112,13 @@ def test_a_run_that_goes_on_keeps_its_controls(
 
     first = run(False)
     monkeypatch.setattr(
-        "refiner.runs.baselines.score_controls", lambda *_: pytest.fail("scored again")
+        "refiner.runs.baselines.score_baselines", lambda *_: pytest.fail("scored again")
     )
     again = run(True)
-    assert again.report.controls == first.report.controls
+    assert again.report.baselines == first.report.baselines
 
 
-def test_the_front_holds_controls_and_they_keep_the_norms_they_were_scored_with(
+def test_the_front_holds_baselines_and_they_keep_the_norms_they_were_scored_with(
     tmp_path: Path,
 ) -> None:
     torch.manual_seed(2)
@@ -126,35 +126,35 @@ def test_the_front_holds_controls_and_they_keep_the_norms_they_were_scored_with(
     result = refiner.refine(
         model, images(3), images(2), distill=refiner.DistillConfig(steps=3),
         search=refiner.SearchConfig(
-            epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, finalists=1, front=0
+            epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, top_k=1, front=0
         ),
         device="cpu", progress=False, out=tmp_path / "run",
     )  # fmt: skip
     points, _ = front_from_json(json.loads((tmp_path / "run" / "pareto.json").read_text()))
-    scored = {f.vector: f.score for f in result.search.finalists}
-    scored |= {c.vector: c.search_score for c in result.report.controls}
+    scored = {f.vector: f.score for f in result.search.top_k}
+    scored |= {c.vector: c.search_score for c in result.report.baselines}
     assert {p.vector: p.score for p in points}.items() <= scored.items()
     best = max(scored.values())
     assert any(p.score == best for p in points)
     kept = torch.load(tmp_path / "run" / "checkpoint" / "search.pt", weights_only=True)["norms"]
-    assert {c.vector for c in result.report.controls} <= {tuple(vector) for vector, _ in kept}
+    assert {c.vector for c in result.report.baselines} <= {tuple(vector) for vector, _ in kept}
 
 
-def test_a_control_that_came_out_ahead_is_told_with_how_to_take_it() -> None:
-    best = Control(
+def test_a_baseline_that_came_out_ahead_is_told_with_how_to_take_it() -> None:
+    best = Baseline(
         kind="uniform", name="all identity", vector=(1, 0), macs=1, params=1, search_score=0.6
     )
     less = replace(best, kind="random", name="random search", vector=(0, 1), search_score=0.5)
     zero = refiner.Cost(macs=1, params=1, thop_macs=None, uncounted=(), notes=())
     report = Report(
         vector=(0, 0), before=zero, after=zero, slots=(), frozen=(), search_score=0.55,
-        controls=(less, best),
+        baselines=(less, best),
     )  # fmt: skip
     told = "To take all identity instead: refine apply DIR 1,0 (DIR is this run's folder)."
-    assert report.control_ahead() == told
+    assert report.baseline_ahead() == told
     assert told in report.to_markdown()
-    assert replace(report, search_score=0.6).control_ahead() is None
-    trained = Trained(epochs=1, baseline=0.7, refined=0.8)
-    assert replace(report, trained=trained).control_ahead() is None
-    ahead = replace(report, trained=trained, controls=(replace(less, trained=0.9), best))
-    assert "To take random search instead: refine apply DIR 0,1" in (ahead.control_ahead() or "")
+    assert replace(report, search_score=0.6).baseline_ahead() is None
+    trained = Trained(epochs=1, original=0.7, refined=0.8)
+    assert replace(report, trained=trained).baseline_ahead() is None
+    ahead = replace(report, trained=trained, baselines=(replace(less, trained=0.9), best))
+    assert "To take random search instead: refine apply DIR 0,1" in (ahead.baseline_ahead() or "")

@@ -27,11 +27,11 @@ def checked(monkeypatch):
         monkeypatch.setattr(latency_check, "network_latencies", measured)
         finalists = tuple(Scored(vector=v, score=0.9 - i / 10) for i, v in enumerate(VECTORS))
         found, notes = within_latency(
-            SearchResult(best=finalists[0], finalists=finalists), parse_budgets(budget)[0],
+            SearchResult(best=finalists[0], top_k=finalists), parse_budgets(budget)[0],
             "original", lambda vector: vector, None, devices=Devices.choose("cpu"), folder=folder,
         )  # fmt: skip
-        assert found.best == found.finalists[0]
-        return [f.vector for f in found.finalists], notes, len(takes) - len(waiting)
+        assert found.best == found.top_k[0]
+        return [f.vector for f in found.top_k], notes, len(takes) - len(waiting)
 
     return check
 
@@ -61,7 +61,7 @@ def test_what_was_measured_is_kept_for_a_run_that_goes_on(checked, tmp_path) -> 
     again = checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)
     assert again[:2] == first[:2]
     assert again[2] == 0
-    for damaged in ({}, {"finalists": []}, {"finalists": [{"vector": [9]}]}):
+    for damaged in ({}, {"top_k": []}, {"top_k": [{"vector": [9]}]}):
         folder.write_json("latency_check.json", damaged)
         with pytest.raises(RunError, match=r"latency_check\.json is damaged"):
             checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)

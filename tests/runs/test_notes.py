@@ -23,7 +23,7 @@ def ended(strategy: str, samples: int, teacher: bool) -> tuple[Search, TinyResNe
         batches(2), batches(2, seed=1), devices=Devices.choose("cpu"),
         teacher=model if teacher else None,
         config=SearchConfig(
-            epochs=1, warmup_epochs=0, tells=1, samples=samples, finalists=1, train_weights=False
+            epochs=1, warmup_epochs=0, tells=1, samples=samples, top_k=1, train_weights=False
         ),
     )  # fmt: skip
     search.run()
@@ -46,7 +46,7 @@ def test_a_distilled_search_tells_the_score_of_the_original_and_what_rewards_are
         search.scorer.emit((0,) * 4), batches(2, seed=1), Classification(), Devices.choose("cpu")
     )
     assert given.endswith(f": {anew:.4f}")
-    assert "rewarded by likeness" in rewards
+    assert "rewarded by agreement" in rewards
 
 
 @pytest.mark.parametrize(("samples", "short"), [(3, True), (60, False)])

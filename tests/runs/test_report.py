@@ -28,7 +28,7 @@ def report() -> Report:
         latency_noise=(0.25, 0.125),
         latency_predicted=(Latency(median=2.5, noise=0.5), Latency(median=1.25, noise=0.25)),
         metric="accuracy",
-        trained=Trained(epochs=3, baseline=0.5, refined=0.75),
+        trained=Trained(epochs=3, original=0.5, refined=0.75),
         settings=(("seed", "0"),),
         notes=("a note",),
     )
@@ -48,17 +48,17 @@ def test_a_report_written_before_noise_was_told_is_read(report: Report) -> None:
     assert not any("predicted" in row[0] for row in rows)
 
 
-def test_finalists_of_a_distilled_search_are_told_with_their_likeness(report: Report) -> None:
-    plain = replace(report, finalists=(((1, 0, 0, 2), 0.5, None), ((0, 0, 0, 0), 0.25, None)))
-    alike = replace(report, finalists=(((1, 0, 0, 2), 0.5, -0.125), ((0, 0, 0, 0), 0.75, -0.25)))
+def test_finalists_of_a_distilled_search_are_told_with_their_agreement(report: Report) -> None:
+    plain = replace(report, top_k=(((1, 0, 0, 2), 0.5, None), ((0, 0, 0, 0), 0.25, None)))
+    alike = replace(report, top_k=(((1, 0, 0, 2), 0.5, -0.125), ((0, 0, 0, 0), 0.75, -0.25)))
     for each in (plain, alike):
         assert Report.from_json(json.loads(json.dumps(each.to_json()))) == each
-    document = plain.to_json() | {"finalists": [[[1, 0, 0, 2], 0.5], [[0, 0, 0, 0], 0.25]]}
-    assert Report.from_json(document) == plain  # as written before likeness was told
+    document = plain.to_json() | {"top_k": [[[1, 0, 0, 2], 0.5], [[0, 0, 0, 0], 0.25]]}
+    assert Report.from_json(document) == plain  # as written before agreement was told
     taken = "the first was taken, by accuracy and milliseconds as measured."
     assert taken in plain.to_markdown()
     page = replace(alike, latency_predicted=None).to_markdown()
-    assert "the first was taken, by likeness to the original." in page
+    assert "the first was taken, by agreement to the original." in page
     assert "| 1,0,0,2 | 0.5000 | -0.1250 |" in page
 
 

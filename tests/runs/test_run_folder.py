@@ -6,7 +6,7 @@ from refiner.runs.run_folder import (
     RunFolder,
     check_free,
     dropped_on_error,
-    made_once,
+    load_or_make,
     open_or_create,
 )
 from refiner.training.devices import Devices
@@ -36,9 +36,9 @@ def test_no_partial_file_is_left(tmp_path) -> None:
 def test_what_is_kept_is_made_once(tmp_path) -> None:
     folder = RunFolder.create(tmp_path / "run", {})
     devices, made = Devices.choose("cpu"), {"model": 1.1}
-    assert made_once(folder, "latency.json", lambda: made, devices) == made
-    assert made_once(RunFolder.open(tmp_path / "run"), "latency.json", dict, devices) == made
-    assert made_once(None, "latency.json", dict, devices) == {}
+    assert load_or_make(folder, "latency.json", lambda: made, devices) == made
+    assert load_or_make(RunFolder.open(tmp_path / "run"), "latency.json", dict, devices) == made
+    assert load_or_make(None, "latency.json", dict, devices) == {}
     folder.drop_if_nothing_is_done()
     assert not folder.path.exists()
 

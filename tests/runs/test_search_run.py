@@ -20,7 +20,7 @@ from refiner.training.task import make_task
 
 CHANNELS = 8
 """With fewer, oneDNN's strided 1x1 conv writes past its memory on CPUs without AVX-512 (torch 2.14)."""
-CONFIG = SearchConfig(epochs=3, warmup_epochs=1, tells=2, samples=3, finalists=2)
+CONFIG = SearchConfig(epochs=3, warmup_epochs=1, tells=2, samples=3, top_k=2)
 
 
 class Stopped(Exception):
@@ -79,7 +79,7 @@ def test_a_stopped_search_goes_on_to_the_bit(tmp_path) -> None:
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path) -> None:
-    search(tmp_path / "a", config=SearchConfig(epochs=0, warmup_epochs=1, finalists=1))
+    search(tmp_path / "a", config=SearchConfig(epochs=0, warmup_epochs=1, top_k=1))
     with pytest.raises(RunError, match="made with another setting: search is"):
         search(tmp_path / "a", resume=True)
     with pytest.raises(RunError, match="holds a run already"):
@@ -121,14 +121,14 @@ def test_a_new_search_is_prepared_once_before_its_first_checkpoint(fails, tmp_pa
 def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
     model = TinyResNet()
     config = refiner.SearchConfig(
-        epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, finalists=1
+        epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, top_k=1
     )
     result = refiner.refine(
-        model, batches(3), batches(2, seed=1), strategy="random", search=config, controls=False,
+        model, batches(3), batches(2, seed=1), strategy="random", search=config, baselines=False,
         distill=refiner.DistillConfig(steps=2, solve_batches=1), device="cpu", progress=False,
         out=tmp_path / "run",
     )  # fmt: skip
-    space = refiner.search_space(model, images(), granularity="chain")
+    space = refiner.search_space(model, images(), granularity="group")
     folder = RunFolder.open(tmp_path / "run")
     network = kept_network(folder, model, space, result.architecture.vector)
     kept = network.state_dict()

@@ -4,7 +4,7 @@ import pytest
 
 from refiner.core.errors import RunError
 from refiner.cost.costs import Cost
-from refiner.runs.comparison import Control
+from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report, Trained
 from refiner.runs.seeds import SeedsReport
 
@@ -16,8 +16,8 @@ def cost(macs: int) -> Cost:
 def report(seed: int, refined: float, random: float) -> Report:
     return Report(
         vector=(1,), before=cost(100), after=cost(60 + seed), slots=(), frozen=(), metric="accuracy",
-        search_score=0.3, trained=Trained(epochs=2, baseline=0.7, refined=refined),
-        controls=(Control(kind="random", name="random search", vector=(2,), macs=60, params=30,
+        search_score=0.3, trained=Trained(epochs=2, original=0.7, refined=refined),
+        baselines=(Baseline(kind="random", name="random search", vector=(2,), macs=60, params=30,
                           search_score=0.2, trained=random),),
         settings=(("seed", str(seed)), ("strategy", "controller")),
     )  # fmt: skip
@@ -33,13 +33,13 @@ def test_means_and_deviations_by_hand() -> None:
         ("refined", "61 ± 1", "30 ± 1", "0.7400 ± 0.0200"),
         ("random search", "60", "30", "0.7100 ± 0.0100"),
     ]
-    assert over.verdict is not None
-    assert "+0.0300 ± 0.0100 against random search, beyond" in over.verdict
+    assert over.comparison is not None
+    assert "+0.0300 ± 0.0100 against random search, beyond" in over.comparison
 
 
 def test_without_training_the_scores_are_the_supernets() -> None:
     runs = [
-        replace(r, trained=None, controls=tuple(replace(c, trained=None) for c in r.controls))
+        replace(r, trained=None, baselines=tuple(replace(c, trained=None) for c in r.baselines))
         for r in RUNS
     ]
     over = SeedsReport.of(runs)

@@ -67,13 +67,13 @@ def test_weights_that_learn_leave_no_norms() -> None:
     assert scorer.norms == {}
 
 
-def test_a_reward_is_likeness_where_there_is_a_teacher() -> None:
+def test_a_reward_is_agreement_where_there_is_a_teacher() -> None:
     plain, taught = make(fixed=True), make(fixed=True, teacher=True)
     norms, data = taught.norm_batches(), batches(1, seed=1)
     zero, other = (taught.reward_of(v, norms, data) for v in ((0, 0, 0, 0), (1, 1, 1, 1)))
     assert other < zero <= 0
     assert 0 <= plain.reward_of((0, 0, 0, 0), norms, data) <= 1
-    assert (plain.reward.metric, taught.reward.metric) == ("accuracy", "likeness")
+    assert (plain.reward.metric, taught.reward.metric) == ("accuracy", "agreement")
     taught.forget()
     plain.forget()
 

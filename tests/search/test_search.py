@@ -14,10 +14,10 @@ from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig
 from refiner.training.task import Classification
-from refiner.training.usage import Account
+from refiner.training.usage import Usage
 
 CONFIG = SearchConfig(
-    epochs=3, warmup_epochs=2, tells=2, samples=3, finalists=3, weights=TrainConfig(lr_max=0.05)
+    epochs=3, warmup_epochs=2, tells=2, samples=3, top_k=3, weights=TrainConfig(lr_max=0.05)
 )
 
 
@@ -59,25 +59,25 @@ def test_the_account_by_hand(tmp_path) -> None:
     result = search.run()
     trained = 5 * 4 * 8  # epochs, batches, images
     scored = 3 * 2 * 3 * (2 + 1) * 8  # epochs, tells, samples, batches for the norms and the score
-    finals = len(result.finalists) * (2 + 3) * 8
-    assert search.account == Account(forward=trained + scored + finals, backward=trained)
+    finals = len(result.top_k) * (2 + 3) * 8
+    assert search.usage == Usage(forward=trained + scored + finals, backward=trained)
     torch.save(search.state_dict(), tmp_path / "state.pt")
     other = make()
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    assert other.account == search.account
+    assert other.usage == search.usage
     assert not search.supernet.model._forward_pre_hooks
 
 
 def test_architectures_of_other_costs_are_scored_along() -> None:
     zero, one, two, four = (0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)
-    search = make("random", config=replace(CONFIG, epochs=0, finalists=1))
+    search = make("random", config=replace(CONFIG, epochs=0, top_k=1))
     search.cost = lambda vector: float(vector.count(0))
     search.told.tell([zero, one, one, two, four], [0.9, 0.5, 0.7, 0.05, 0.1])
     result = search.run()
-    assert {f.vector for f in result.finalists} >= {four, one, zero}  # two is dear and bad
-    assert two not in {f.vector for f in result.finalists}
-    assert len(result.finalists) <= 4
-    assert result.best.score == max(f.score for f in result.finalists)
+    assert {f.vector for f in result.top_k} >= {four, one, zero}  # two is dear and bad
+    assert two not in {f.vector for f in result.top_k}
+    assert len(result.top_k) <= 4
+    assert result.best.score == max(f.score for f in result.top_k)
 
 
 def test_phases_follow_the_config() -> None:
@@ -87,10 +87,8 @@ def test_phases_follow_the_config() -> None:
     assert all(len(r["tells"]) == 2 for r in records[2:])
     assert all(len(t["vectors"]) == len(t["scores"]) == 3 for r in records[2:] for t in r["tells"])
     assert all(0 <= s <= 1 for r in records[2:] for t in r["tells"] for s in t["scores"])
-    assert [f.score for f in result.finalists] == sorted(
-        (f.score for f in result.finalists), reverse=True
-    )
-    assert result.best == result.finalists[0]
+    assert [f.score for f in result.top_k] == sorted((f.score for f in result.top_k), reverse=True)
+    assert result.best == result.top_k[0]
 
 
 def test_the_best_score_is_that_of_the_emitted_model() -> None:
@@ -104,7 +102,7 @@ def test_the_best_score_is_that_of_the_emitted_model() -> None:
 
 def test_without_a_warm_up_the_first_epoch_searches() -> None:
     records: list[dict] = []
-    make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, finalists=1)).run(
+    make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, top_k=1)).run(
         on_epoch=records.append
     )
     assert [r["phase"] for r in records] == ["search"]
@@ -156,18 +154,18 @@ def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
     assert search.strategy.metrics() == {}
 
 
-@pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "finalists"])
+@pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "top_k"])
 def test_settings_out_of_range(field: str) -> None:
     with pytest.raises(ConfigError, match=f"{field} is -1"):
         SearchConfig(**{field: -1})
 
 
-def test_with_a_teacher_rewards_are_likeness_and_finalists_are_compared_by_it() -> None:
+def test_with_a_teacher_rewards_are_agreement_and_finalists_are_compared_by_it() -> None:
     torch.manual_seed(7)
     model = TinyResNet().eval()
     space = search_space(model, images())
     config = SearchConfig(
-        epochs=1, warmup_epochs=0, tells=2, samples=3, finalists=3, train_weights=False
+        epochs=1, warmup_epochs=0, tells=2, samples=3, top_k=3, train_weights=False
     )
     search = Search(
         Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
@@ -180,14 +178,14 @@ def test_with_a_teacher_rewards_are_likeness_and_finalists_are_compared_by_it() 
     assert all(s <= 0 for s in scores)
     zero = told[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
     assert told[0]["scores"][zero] == max(told[0]["scores"])
-    assert all(0 <= f.score <= 1 for f in result.finalists)
-    alike = [f.likeness for f in result.finalists]
+    assert all(0 <= f.score <= 1 for f in result.top_k)
+    alike = [f.agreement for f in result.top_k]
     assert alike == sorted(alike, reverse=True)
-    assert result.best == result.finalists[0]
+    assert result.best == result.top_k[0]
     norms = scored = 2 * 3 * 8  # tells, samples, images of a batch
-    finals = len(result.finalists) * (2 + 3 + 3) * 8  # the teacher sees what a finalist does
+    finals = len(result.top_k) * (2 + 3 + 3) * 8  # the teacher sees what a finalist does
     asked = 2 * 8  # the teacher, once for each batch
-    assert search.account.forward == 2 * norms + scored + finals + asked
+    assert search.usage.forward == 2 * norms + scored + finals + asked
 
 
 def test_scores_of_another_kind_are_not_gone_on_with() -> None:
@@ -202,9 +200,9 @@ def test_scores_of_another_kind_are_not_gone_on_with() -> None:
     )  # fmt: skip
     assert (accuracies.scorer.reward.metric, search.scorer.reward.metric) == (
         "accuracy",
-        "likeness",
+        "agreement",
     )
-    with pytest.raises(ValueError, match="its scores are no likeness"):
+    with pytest.raises(ValueError, match="its scores are no agreement"):
         search.load_state_dict(state)
 
 
@@ -228,7 +226,7 @@ def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:
             Supernet(model, space), strategy, Classification(), data, batches(1, seed=1),
             devices=Devices.choose("cpu"), teacher=model,
             config=SearchConfig(
-                epochs=3, warmup_epochs=0, tells=1, samples=2, finalists=1, train_weights=train_weights
+                epochs=3, warmup_epochs=0, tells=1, samples=2, top_k=1, train_weights=train_weights
             ),
         )  # fmt: skip
         records: list[dict] = []

@@ -11,26 +11,28 @@ from torch import nn
 from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import NARROWING_CANDIDATES
-from refiner.space.channel_pruning import kept_channels, links_of, narrowed_sites
+from refiner.space.candidates import PRUNING_CANDIDATES, get_candidate
+from refiner.space.channel_pruning import kept_channels, links_of, pruned_sites
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.space.supernet import Supernet
 
 
-def chain_space(model: nn.Module, x: torch.Tensor) -> SearchSpace:
-    return search_space(model, x, granularity="chain", candidates=NARROWING_CANDIDATES)
+def group_space(model: nn.Module, x: torch.Tensor) -> SearchSpace:
+    return search_space(model, x, granularity="group", candidates=PRUNING_CANDIDATES)
 
 
 def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Module:
-    """Return the model with all its channels, those that the narrowed one does not have unread."""
+    """Return the model with all its channels, those that the pruned one does not have unread."""
     work = copied(model)
     modules = dict(model.named_modules())
     for slot, names, k in zip(space.slots, space.candidates, vector, strict=True):
         if k == 0:
             continue
         for link, kept in zip(
-            links_of(slot), kept_channels(slot, int(names[k][-1]), modules), strict=True
+            links_of(slot),
+            kept_channels(slot, get_candidate(names[k]).keep_ratio, modules),
+            strict=True,
         ):
             weight = work.get_submodule(slot.sites[link[-1]].conv).weight
             unread = torch.ones(weight.shape[1], dtype=torch.bool)
@@ -51,8 +53,8 @@ def warmed(model: nn.Module, x: torch.Tensor) -> nn.Module:
     return model
 
 
-def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> SearchSpace:
-    space = chain_space(model, x)
+def assert_pruned_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> SearchSpace:
+    space = group_space(model, x)
     generator = torch.Generator().manual_seed(seed)
     vector = [int(torch.randint(len(n), (), generator=generator)) for n in space.candidates]
     narrow = rewrite(model, space.architecture(vector))
@@ -67,12 +69,12 @@ def assert_narrowed_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> 
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100", "densenet121"])
-def test_a_narrowed_network_is_one_that_does_not_read_the_channels(name: str) -> None:
+def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> None:
     x = images(size=64)
-    assert_narrowed_is_blinded(warmed(timm.create_model(name, drop_rate=0.0), x), x, seed=1)
+    assert_pruned_is_blinded(warmed(timm.create_model(name, drop_rate=0.0), x), x, seed=1)
 
 
-class RandomChain(nn.Sequential):
+class RandomGroup(nn.Sequential):
     """Random convs, each of which reads the one before it, with norms, activations, pools and depthwise convs."""
 
     def __init__(self, seed: int) -> None:
@@ -106,10 +108,10 @@ class RandomChain(nn.Sequential):
 @given(st.integers(0, 10**6))
 def test_random_nets(seed: int) -> None:
     torch.manual_seed(seed)
-    model = RandomChain(seed)
+    model = RandomGroup(seed)
     x = torch.randn(2, 3, *[8] * model.dims)
-    space = assert_narrowed_is_blinded(warmed(model, x), x, seed)
-    assert any(slot.chained for slot in space.slots)
+    space = assert_pruned_is_blinded(warmed(model, x), x, seed)
+    assert any(slot.is_group for slot in space.slots)
     net = Supernet(model, space)
     vector = tuple(len(names) - 1 for names in space.candidates)
     narrow = rewrite(model, space.architecture(vector))
@@ -120,13 +122,13 @@ def test_random_nets(seed: int) -> None:
 def test_costs_by_hand() -> None:
     # block2: conv3x3 4->8 /2 and conv3x3 8->8 on 16x16, half of whose 8 channels stay.
     model, x = TinyResNet(), images(size=16)
-    space = chain_space(model, x)
+    space = group_space(model, x)
     slot = space.slots[1]
-    assert [str(site.spec) for site in narrowed_sites(slot, 4)] == [
+    assert [str(site.spec) for site in pruned_sites(slot, 0.5)] == [
         "conv3x3 4->4 /2",
         "conv3x3 4->8",
     ]
-    half = slot_costs(space)[1][space.candidates[1].index("narrow4")]
+    half = slot_costs(space)[1][space.candidates[1].index("keep0.5")]
     whole = slot_costs(space)[1][0]
     assert half.macs == 8 * 8 * 9 * (4 * 4 + 4 * 8)
     assert whole.params - half.params == 9 * (4 * 4 + 4 * 8) + 2 * 4  # the norm's, too
@@ -137,14 +139,14 @@ def test_channels_are_kept_by_what_is_read_of_them() -> None:
     with torch.no_grad():
         model.block1.conv2.weight.fill_(1.0)
         model.block1.bn1.weight.copy_(torch.tensor([0.1, -3.0, 2.0, 0.2]))
-    (slot, _) = chain_space(model, images()).slots
-    assert kept_channels(slot, 4, dict(model.named_modules()))[0].tolist() == [1, 2]
+    (slot, _) = group_space(model, images()).slots
+    assert kept_channels(slot, 0.5, dict(model.named_modules()))[0].tolist() == [1, 2]
 
 
 def test_few_channels_are_offered_each_number_once() -> None:
-    # 4 channels: 7, 6, 5, 4, 3, 2 eighths are 3, 3, 2, 2, 1, 1 of them.
-    assert chain_space(TinyResNet(), images()).candidates[0] == (
-        "original", "narrow6", "narrow4", "narrow2",
+    # 4 channels: 7, 6, 5, 4, 3, 2 eighths of them are 3, 3, 2, 2, 1, 1.
+    assert group_space(TinyResNet(), images()).candidates[0] == (
+        "original", "keep0.75", "keep0.5", "keep0.25",
     )  # fmt: skip
 
 
@@ -181,11 +183,11 @@ class Gates(Counts):
 
 @pytest.mark.parametrize("kind", [Counts, Mixes, Gates])
 @pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # of which all channels are alike
-def test_a_chain_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
-    space = search_space(kind(), make(1, 3, 16, 16), granularity="chain")
+def test_a_group_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
+    space = search_space(kind(), make(1, 3, 16, 16), granularity="group")
     assert [slot.name for slot in space.slots] == ["first", "second"]
-    assert not any(slot.chained for slot in space.slots)
-    assert not any(name in NARROWING_CANDIDATES for names in space.candidates for name in names)
+    assert not any(slot.is_group for slot in space.slots)
+    assert not any(name in PRUNING_CANDIDATES for names in space.candidates for name in names)
 
 
 class Normed(Counts):
@@ -212,7 +214,7 @@ class ScaleNorm(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("norm", "chained"),
+    ("norm", "is_group"),
     [
         (ScaleNorm(8), True),
         (ScaleNorm(1, 8, 1, 1), False),
@@ -224,17 +226,17 @@ class ScaleNorm(nn.Module):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, chained: bool) -> None:
+def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, is_group: bool) -> None:
     model, x = Normed(norm), images(size=16)
-    space = search_space(model, x, granularity="chain")
-    assert [slot.chained for slot in space.slots] == ([True] if chained else [False, False])
-    if chained:
-        assert_narrowed_is_blinded(model, x, seed=2)
+    space = search_space(model, x, granularity="group")
+    assert [slot.is_group for slot in space.slots] == ([True] if is_group else [False, False])
+    if is_group:
+        assert_pruned_is_blinded(model, x, seed=2)
 
 
-def test_an_architecture_of_chains_survives_its_file(tmp_path) -> None:
+def test_an_architecture_of_groups_survives_its_file(tmp_path) -> None:
     model, x = TinyResNet(), images()
-    found = chain_space(model, x).architecture((1, 2))
+    found = group_space(model, x).architecture((1, 2))
     found.save(tmp_path / "architecture.json")
     loaded = Architecture.load(tmp_path / "architecture.json")
     assert loaded == found

@@ -21,10 +21,10 @@ def parameters(module: nn.Module) -> int:
 def bottleneck():
     """Return the modules and the space of a network whose first slot is conv1x1, conv3x3, conv1x1."""
     model = timm.create_model("resnet50")
-    return dict(model.named_modules()), search_space(model, images(size=64), granularity="chain")
+    return dict(model.named_modules()), search_space(model, images(size=64), granularity="group")
 
 
-def test_an_operation_takes_the_place_of_the_convs_of_a_chain_that_it_suits() -> None:
+def test_an_operation_takes_the_place_of_the_convs_of_a_group_that_it_suits() -> None:
     modules, space = bottleneck()
     slot = space.slots[0]
     # Of a pointwise conv a depthwise conv3x3 before it would only be larger.
@@ -35,9 +35,9 @@ def test_an_operation_takes_the_place_of_the_convs_of_a_chain_that_it_suits() ->
     assert isinstance(filled["layer1.0.conv2"], nn.Sequential)
 
 
-def test_a_narrowing_puts_convs_and_norms_and_the_original_nothing() -> None:
+def test_a_pruning_puts_convs_and_norms_and_the_original_nothing() -> None:
     modules, space = bottleneck()
-    filled = fill(space.slots[0], "narrow4", modules, lambda _: 0)
+    filled = fill(space.slots[0], "keep0.5", modules, lambda _: 0)
     assert {name: tuple(m.weight.shape) for name, m in filled.items()} == {
         "layer1.0.conv1": (32, 64, 1, 1),
         "layer1.0.bn1": (32,),
@@ -60,22 +60,22 @@ def test_what_is_counted_is_what_is_built() -> None:
             assert cost.params == convs - gone
 
 
-def test_a_chain_has_an_operation_that_is_larger_where_larger_ones_are_allowed() -> None:
+def test_a_group_has_an_operation_that_is_larger_where_larger_ones_are_allowed() -> None:
     model, x = TinyResNet(), images()
-    options = {"granularity": "chain", "candidates": ["conv5x5", "narrow4"]}
-    assert search_space(model, x, **options).candidates == (("original", "narrow4"),) * 2
+    options = {"granularity": "group", "candidates": ["conv5x5", "keep0.5"]}
+    assert search_space(model, x, **options).candidates == (("original", "keep0.5"),) * 2
     space = search_space(model, x, **options, allow_larger=True)
-    assert space.candidates == (("original", "conv5x5", "narrow4"),) * 2
+    assert space.candidates == (("original", "conv5x5", "keep0.5"),) * 2
     larger = rewrite(model, space.architecture((1, 0)))
     assert larger.block1.conv2.kernel_size == (5, 5)
     assert larger(x).shape == model(x).shape
 
 
-def test_a_narrowing_of_what_is_no_chain_is_refused() -> None:
+def test_a_pruning_of_what_is_no_group_is_refused() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x, candidates=["depthwise3x3"])
-    wrong = replace(space.architecture((1, 0, 0, 0)), candidates=(("original", "narrow4"),) * 4)
-    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no chain"):
+    wrong = replace(space.architecture((1, 0, 0, 0)), candidates=(("original", "keep0.5"),) * 4)
+    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no group"):
         rewrite(model, wrong)
 
 

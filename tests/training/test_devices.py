@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,11 +47,12 @@ def test_batches_of_mappings_are_moved_too() -> None:
 def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     """Shards are uneven here: 13 validation images, 37 and 13 training images."""
     script = Path(__file__).with_name("two_processes.py")
+    helpers = os.environ | {"PYTHONPATH": str(script.parents[1])}
     for processes in (1, 2):
         out = tmp_path / str(processes)
         out.mkdir()
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        subprocess.run([sys.executable, *launch, script, out], check=True, timeout=120)
+        subprocess.run([sys.executable, *launch, script, out], check=True, timeout=120, env=helpers)
     alone = json.loads((tmp_path / "1" / "0.json").read_text())
     first, second = (json.loads((tmp_path / "2" / f"{i}.json").read_text()) for i in (0, 1))
     assert first == second
@@ -61,5 +63,5 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert first["sampler is as it was"]
     assert alone["tensor"] == alone["listed"] == first["tensor"] == first["listed"]
     for found in (alone, first):  # batches are cut in other ways
-        assert found["likeness tensor"] < 0
-        assert found["likeness tensor"] == pytest.approx(found["likeness listed"], rel=1e-4)
+        assert found["agreement tensor"] < 0
+        assert found["agreement tensor"] == pytest.approx(found["agreement listed"], rel=1e-4)

@@ -9,7 +9,7 @@ from refiner.core.errors import ConfigError, DataError
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
 from refiner.training.task import Classification
-from refiner.training.teacher import Likeness
+from refiner.training.teacher import Agreement
 
 CPU = Devices.choose("cpu")
 
@@ -23,12 +23,12 @@ def test_evaluate_is_the_score_over_all_batches_in_eval_mode() -> None:
     assert not any(p.grad is not None for p in model.parameters())
 
 
-def test_likeness_and_score_of_one_pass_are_those_of_two() -> None:
+def test_agreement_and_score_of_one_pass_are_those_of_two() -> None:
     model, teacher, data = TinyResNet(), TinyResNet(), batches(3, batch=5)
-    likeness = Likeness(Classification(), teacher)
-    found = evaluate_both(model, data, likeness, CPU)
-    assert not likeness._targets
-    assert found[0] == pytest.approx(evaluate(model, data, likeness, CPU))
+    agreement = Agreement(Classification(), teacher)
+    found = evaluate_both(model, data, agreement, CPU)
+    assert not agreement._targets
+    assert found[0] == pytest.approx(evaluate(model, data, agreement, CPU))
     assert found[1] == evaluate(model, data, Classification(), CPU)
 
 

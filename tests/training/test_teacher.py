@@ -10,7 +10,7 @@ from refiner.core.surgery import copied
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification, Regression, make_task, softened_divergence
-from refiner.training.teacher import Likeness, WithTeacher, squared_error
+from refiner.training.teacher import Agreement, WithTeacher, squared_error
 
 
 def test_the_divergence_of_two_classes_by_hand() -> None:
@@ -80,27 +80,27 @@ class Counted(nn.Module):
         return x / 2
 
 
-def test_likeness_is_the_divergence_by_hand_and_asks_the_teacher_once_for_an_input() -> None:
+def test_agreement_is_the_divergence_by_hand_and_asks_the_teacher_once_for_an_input() -> None:
     teacher = Counted()
-    likeness = Likeness(Regression(), teacher)
+    agreement = Agreement(Regression(), teacher)
     one, two = torch.tensor([[2.0], [-2.0]]), torch.tensor([[4.0], [0.0], [-4.0]])
     networks = [nn.Identity(), nn.Identity()]
     for network in networks:
-        sums = sum(likeness.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
+        sums = sum(agreement.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
         # Teacher: 1, -1, 2, 0, -2; squared errors 1, 1, 4, 0, 4, and the teacher's squares are the same.
-        assert likeness.score(sums) == pytest.approx(-1.0)
+        assert agreement.score(sums) == pytest.approx(-1.0)
     assert teacher.calls == 2
     one.mul_(2)
-    likeness.measure(networks[0], (one, torch.zeros_like(one)))
+    agreement.measure(networks[0], (one, torch.zeros_like(one)))
     assert teacher.calls == 3, "an input that was written to is another one"
-    likeness.forget()
-    likeness.measure(networks[0], (one, torch.zeros_like(one)))
+    agreement.forget()
+    agreement.measure(networks[0], (one, torch.zeros_like(one)))
     assert teacher.calls == 4
-    assert likeness.score(likeness.measure(Counted(), (two, torch.zeros_like(two)))) == 0.0
+    assert agreement.score(agreement.measure(Counted(), (two, torch.zeros_like(two)))) == 0.0
 
 
 @pytest.mark.parametrize("task", [Classification(), Regression()], ids=["divergence", "error"])
-def test_likeness_does_not_depend_on_how_the_batches_are_cut(task) -> None:
+def test_agreement_does_not_depend_on_how_the_batches_are_cut(task) -> None:
     generator = torch.Generator().manual_seed(0)
     teacher, model = nn.Linear(3, 4), nn.Linear(3, 4)
     x = torch.randn(65, 3, generator=generator)
@@ -109,13 +109,13 @@ def test_likeness_does_not_depend_on_how_the_batches_are_cut(task) -> None:
         if isinstance(task, Classification)
         else torch.zeros(65, 4)
     )
-    likeness = Likeness(task, teacher)
+    agreement = Agreement(task, teacher)
     with torch.no_grad():
-        whole = likeness.score(likeness.measure(model, (x, y)))
+        whole = agreement.score(agreement.measure(model, (x, y)))
         parts = sum(
-            likeness.measure(model, (x[a:b], y[a:b])) for a, b in ((0, 20), (20, 64), (64, 65))
+            agreement.measure(model, (x[a:b], y[a:b])) for a, b in ((0, 20), (20, 64), (64, 65))
         )
-    assert likeness.score(parts) == pytest.approx(whole, rel=1e-4)
+    assert agreement.score(parts) == pytest.approx(whole, rel=1e-4)
     assert whole < -0.01
     assert not model._forward_hooks
     assert not model._forward_pre_hooks
@@ -145,11 +145,11 @@ class BothHeads(Classification):
 def test_a_teacher_is_alike_to_itself_whatever_is_written_to() -> None:
     model, batch = Heads(), (torch.randn(5, 3), torch.zeros(5, dtype=torch.long))
     for task in (BothHeads(), Classification()):
-        likeness = Likeness(task, copied(model))
+        agreement = Agreement(task, copied(model))
         for _ in range(2):
             with torch.no_grad():
-                sums = likeness.measure(model, (batch[0].clone(), batch[1]))
-            assert likeness.score(sums) == pytest.approx(0.0, abs=1e-6)
+                sums = agreement.measure(model, (batch[0].clone(), batch[1]))
+            assert agreement.score(sums) == pytest.approx(0.0, abs=1e-6)
 
 
 class BackDoor(Classification):
@@ -165,13 +165,13 @@ class BackDoor(Classification):
 def test_a_task_that_does_not_call_the_network_shows_nothing_to_compare() -> None:
     model = nn.Linear(3, 4)
     batch = torch.randn(2, 3), torch.zeros(2, dtype=torch.long)
-    assert Likeness(Classification(), copied(model)).tells(model, batch)
-    assert not Likeness(BackDoor(), model).tells(model, batch)
+    assert Agreement(Classification(), copied(model)).tells(model, batch)
+    assert not Agreement(BackDoor(), model).tells(model, batch)
     endless = nn.Linear(3, 4)
     with torch.no_grad():
         endless.bias[1] = -math.inf  # a class that is masked: its divergence is no number
-    assert not Likeness(Classification(), copied(endless)).tells(endless, batch)
+    assert not Agreement(Classification(), copied(endless)).tells(endless, batch)
     with torch.inference_mode():
-        assert Likeness(Classification(), copied(model)).tells(model, (batch[0] + 1, batch[1]))
+        assert Agreement(Classification(), copied(model)).tells(model, (batch[0] + 1, batch[1]))
     with pytest.raises(ConfigError, match="does not call the network itself"):
         WithTeacher(BackDoor(), model).loss(model, batch)

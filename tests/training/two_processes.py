@@ -14,7 +14,7 @@ from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.data.tensor_loader import TensorLoader
 from refiner.distill.distillation import DistillConfig, distill
-from refiner.runs.baselines import score_controls
+from refiner.runs.baselines import score_baselines
 from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
 from refiner.space.search_space import search_space
@@ -23,7 +23,7 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
-from refiner.training.teacher import Likeness
+from refiner.training.teacher import Agreement
 
 
 def tensor_loader(count: int, train: bool) -> TensorLoader:
@@ -67,8 +67,8 @@ def main(out: Path) -> None:
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]
-    found["controls"] = [
-        [k, list(s.vector), s.score] for k, _, s in score_controls(search, Silent())
+    found["baselines"] = [
+        [k, list(s.vector), s.score] for k, _, s in score_baselines(search, Silent())
     ]
     warm = Supernet(model, space)
     errors = distill(warm, train_part, task, devices=devices, config=DistillConfig(steps=3))
@@ -76,8 +76,8 @@ def main(out: Path) -> None:
     for name, loader in (("tensor", whole), ("listed", listed)):
         part = devices.loader(loader, even=False)
         warm.select((1, 4, 2, 0))
-        found[f"likeness {name}"] = evaluate(
-            warm.model, devices.batches(part), Likeness(task, copied(model)), devices
+        found[f"agreement {name}"] = evaluate(
+            warm.model, devices.batches(part), Agreement(task, copied(model)), devices
         )
     shuffled = DataLoader(listed.dataset, 3, shuffle=True)
     loader = devices.loader(shuffled)
