@@ -1,0 +1,37 @@
+"""Types that several packages share."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, TypeAlias, TypedDict
+
+Batch: TypeAlias = Any
+"""One item of a loader. Only the task knows its structure."""
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+"""A value that JSON can hold."""
+
+JsonDict: TypeAlias = dict[str, Any]
+"""A JSON object whose reader checks its fields."""
+
+StateDict: TypeAlias = dict[str, Any]
+"""Tensors and plain values that ``torch.save`` writes and ``weights_only=True`` reads."""
+
+
+class Loader(Protocol):
+    """Batches in an order, of known number: a DataLoader, or any iterable with ``len()``."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Start one pass over the data."""
+
+    def __len__(self) -> int:
+        """Return the number of batches of a pass."""
+
+
+class Provenance(TypedDict, total=False):
+    """How a model was made, as config.json and architecture.json keep it."""
+
+    spec: Mapping[str, Any]
+    """Fields of a :class:`refiner.core.models.ModelSpec`."""
+    command: Mapping[str, Any]
+    """Options of the command that made the run."""
+    example_input: Any
+    """What :func:`refiner.core.inputs.to_json` returned."""
