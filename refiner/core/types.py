@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 Batch: TypeAlias = Any
 """One item of a loader. Only the task knows its structure."""
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A value that JSON can hold."""
 
 JsonDict: TypeAlias = dict[str, Any]
