@@ -12,7 +12,7 @@ from refiner.runs.recipe import RecipeSettings, Scale
 from refiner.runs.run_folder import RunFolder, check_free
 
 from .compare import compare
-from .options import absolute, check_new_file, free_folder
+from .paths import absolute, check_new_file, free_folder
 from .screen import listening
 
 HOME = Path(__file__).resolve().parents[1] / "recipes"

@@ -20,7 +20,7 @@ from refiner.space.search_space import SearchSpace, offered_space
 from refiner.training.devices import Devices
 
 from .example_input import example_input
-from .options import candidate_list, check_new_file, model_arguments
+from .paths import candidate_list, check_new_file, model_arguments
 from .screen import print_table
 
 
