@@ -23,8 +23,8 @@ from refiner.space.search_space import SearchSpace, space_of
 from refiner.training.devices import Devices
 
 from .example_input import example_input
-from .paths import absolute, model_arguments, weights_file
 from .finished import run_architecture
+from .paths import absolute, model_arguments, weights_file
 from .screen import print_report
 from .slots import model_space
 
