@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from refiner import __version__
 from refiner.core.errors import RefinerError
@@ -29,12 +28,13 @@ from .arguments import (
     Weights,
     refuse,
 )
+from .help import WIDTH, Command, Group
 
 _FAILED, _STOPPED = 2, 130
 DEFAULT_COMMAND = "run"
 
 
-class _DefaultCommand(TyperGroup):
+class _DefaultCommand(Group):
     """A group in which ``refine MODEL`` means ``refine run MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -51,7 +51,8 @@ class _DefaultCommand(TyperGroup):
 app = typer.Typer(
     cls=_DefaultCommand,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
+    context_settings={"max_content_width": WIDTH},
     pretty_exceptions_enable=False,
     help=(
         "Make a trained convolutional network cheaper and faster, and leave its skip connections alone.\n\n"
@@ -89,14 +90,12 @@ def train(context: typer.Context) -> None:
 
 def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> None:
     """Run a command whose options come from dataclasses that need torch to be imported."""
-    inner = typer.Typer(
-        add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False
-    )
-    inner.command()(command)
+    inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    inner.command(cls=Command, context_settings={"max_content_width": WIDTH})(command)
     typer.main.get_command(inner).main(list(arguments), prog_name=name, standalone_mode=False)
 
 
-@app.command("slots")
+@app.command("slots", cls=Command)
 def slots_command(
     model: Model,
     slots: Slots = "auto",
@@ -107,7 +106,9 @@ def slots_command(
     model_arg: ModelArg = None,
     graph: Annotated[
         Path | None,
-        typer.Option(help="Draw the network into this SVG file.", show_default=False),
+        typer.Option(
+            help="Draw the network into this SVG file.", metavar="FILE", show_default=False
+        ),
     ] = None,
     latency: Annotated[
         bool, typer.Option("--latency", help="Time the model and every candidate on this device.")
@@ -124,7 +125,7 @@ def slots_command(
     )  # fmt: skip
 
 
-@app.command("apply")
+@app.command("apply", cls=Command)
 def apply_command(
     context: typer.Context,
     model: ModelOrRun,
@@ -139,6 +140,7 @@ def apply_command(
         typer.Option(
             help="Take the best of the run's Pareto front within this, such as macs=50%. "
             "Can be repeated.",
+            metavar="RESOURCE=AMOUNT",
             show_default=False,
         ),
     ] = None,
@@ -177,7 +179,7 @@ def apply_command(
     )  # fmt: skip
 
 
-@app.command("compare")
+@app.command("compare", cls=Command)
 def compare_command(
     folders: Annotated[list[Path], typer.Argument(help="Folders of runs.", show_default=False)],
     as_json: Json = False,
@@ -188,7 +190,7 @@ def compare_command(
     compare(folders, as_json=as_json)
 
 
-@app.command("report")
+@app.command("report", cls=Command)
 def report_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")], as_json: Json = False
 ) -> None:
@@ -200,16 +202,17 @@ def report_command(
     show(folder, as_json=as_json)
 
 
-@app.command("export")
+@app.command("export", cls=Command)
 def export_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
     export_format: Annotated[
-        str, typer.Option("--format", help="torchscript, python, onnx or pt2.")
+        str, typer.Option("--format", help="torchscript, python, onnx or pt2.", metavar="NAME")
     ] = "torchscript",
     to: Annotated[
         Path | None,
         typer.Option(
             help="File to write, or folder for python. By default in the run's folder.",
+            metavar="FILE",
             show_default=False,
         ),
     ] = None,
@@ -220,7 +223,7 @@ def export_command(
     export_run(folder, export_format=export_format, to=to)
 
 
-@app.command("recipes")
+@app.command("recipes", cls=Command)
 def recipes_command(
     action: Annotated[str | None, typer.Argument(help="show or copy.", show_default=False)] = None,
     name: Annotated[str | None, typer.Argument(show_default=False)] = None,

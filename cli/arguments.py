@@ -15,18 +15,23 @@ AnyArguments: dict[str, Any] = {
 }
 """Settings of a command that hands everything on, ``--help`` included."""
 
-Model = Annotated[str, typer.Argument(help=MODEL_FORMS, show_default=False)]
-OptionalModel = Annotated[str | None, typer.Argument(help=MODEL_FORMS, show_default=False)]
+Model = Annotated[str, typer.Argument(help=MODEL_FORMS, metavar="MODEL", show_default=False)]
+OptionalModel = Annotated[
+    str | None, typer.Argument(help=MODEL_FORMS, metavar="[MODEL]", show_default=False)
+]
 ModelOrRun = Annotated[
     str,
     typer.Argument(
-        help=f"{MODEL_FORMS} Or the folder of a run, with a vector or --pick.", show_default=False
+        help=f"{MODEL_FORMS} Or the folder of a run, with a vector or --pick.",
+        metavar="MODEL",
+        show_default=False,
     ),
 ]
 Slots = Annotated[
     str,
     typer.Option(
-        help="What changes together: conv, block, all or group. auto takes what reaches most."
+        help="What changes together: conv, block, all or group. auto takes what reaches most.",
+        metavar="NAME",
     ),
 ]
 Candidates = Annotated[
@@ -55,13 +60,18 @@ ModelArg = Annotated[
 Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from the published weights.")]
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Start from the weights in a .safetensors or .pt file.", show_default=False),
+    typer.Option(
+        help="Start from the weights in a .safetensors or .pt file.",
+        metavar="FILE",
+        show_default=False,
+    ),
 ]
 InputSize = Annotated[
     str | None,
     typer.Option(
         help="Shape of one input: C,H,W (or C,L or C,T,H,W). By default the model's own, else "
         "C,224,224.",
+        metavar="SHAPE",
         show_default=False,
     ),
 ]
@@ -72,17 +82,20 @@ ExampleData = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
-Seed = Annotated[int, typer.Option(help="Seed; it fixes a run on a CPU to the bit.")]
+Seed = Annotated[int, typer.Option(help="Seed; it fixes a run on a CPU to the bit.", metavar="N")]
 NewFolder = Annotated[
     Path | None,
-    typer.Option("--out", help="Folder for the results; must be new.", show_default=False),
+    typer.Option(
+        "--out", help="Folder for the results; must be new.", metavar="DIR", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
 RunFolderOption = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        help="Folder of the run; must be new. By default runs/MODEL-DATA.",
+        metavar="DIR",
+        help="Folder of the run; must be new. By default a new one in runs.",
         rich_help_panel="Output",
         show_default=False,
     ),

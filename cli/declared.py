@@ -11,6 +11,8 @@ import typer
 
 from refiner.core.options import Option, options_of
 
+_METAVARS: dict[Any, str] = {int: "N", float: "X"}
+
 Given = dict[str, Any]
 """The options that the user gave, by parameter name, as JSON values."""
 
@@ -75,9 +77,9 @@ def _annotation(kind: Any, declared: Field[Any], shown: Option) -> Any:
         plain = str
     option = typer.Option(
         flag,
-        help=shown.help + _default(declared),
+        help=" ".join([shown.help, *_choices(shown), *_default(declared, shown)]),
         rich_help_panel=shown.panel,
-        metavar=shown.metavar,
+        metavar=shown.metavar or _METAVARS.get(plain, "NAME"),
         show_default=False,
     )
     return Annotated[Union[plain, None], option]  # noqa: UP007
@@ -92,9 +94,16 @@ def _plain(kind: Any) -> Any:
     return kind
 
 
-def _default(declared: Field[Any]) -> str:
-    """Return a sentence with the default, where there is one to tell."""
+def _choices(shown: Option) -> list[str]:
+    """Return a sentence with the choices, where there are any."""
+    return [f"One of: {', '.join(shown.choices)}."] if shown.choices else []
+
+
+def _default(declared: Field[Any], shown: Option) -> list[str]:
+    """Return a sentence with the default, where it has a value to show."""
     value = declared.default
-    if value is MISSING or value is None or isinstance(value, bool | tuple) or value == "auto":
-        return ""
-    return f" Default: {value}."
+    if shown.shown_default is not None:
+        return [f"Default: {shown.shown_default}."]
+    if value is MISSING or value is None or isinstance(value, bool | tuple):
+        return []
+    return [f"Default: {value}."]

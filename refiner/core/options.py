@@ -28,6 +28,8 @@ class Option:
     """What stands for the value in the help, such as ``N``."""
     commas: bool = False
     """Whether one value holds several, separated by commas."""
+    shown_default: str | None = None
+    """The default as the help words it, where that depends on other options."""
 
 
 def option(
@@ -39,6 +41,7 @@ def option(
     choices: Sequence[str] = (),
     metavar: str | None = None,
     commas: bool = False,
+    shown_default: str | None = None,
 ) -> Any:
     """Return a dataclass field that is also an option of the command.
 
@@ -50,6 +53,7 @@ def option(
         choices: every value that is allowed.
         metavar: what stands for the value in the help, such as ``N``.
         commas: whether one value holds several, separated by commas.
+        shown_default: the default as the help words it, where that depends on other options.
     """
     shown = Option(
         help=help,
@@ -58,6 +62,7 @@ def option(
         choices=tuple(choices),
         metavar=metavar,
         commas=commas,
+        shown_default=shown_default,
     )
     return field(default=default, metadata={_KEY: shown})
 
