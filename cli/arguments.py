@@ -17,7 +17,7 @@ AnyArguments: dict[str, Any] = {
 
 Model = Annotated[str, typer.Argument(help=MODEL_FORMS, metavar="MODEL", show_default=False)]
 OptionalModel = Annotated[
-    str | None, typer.Argument(help=MODEL_FORMS, metavar="[MODEL]", show_default=False)
+    str | None, typer.Argument(help=MODEL_FORMS, metavar="MODEL", show_default=False)
 ]
 ModelOrRun = Annotated[
     str,
