@@ -98,7 +98,7 @@ def refine(
             as far as the space allows.
         distill: for a model that is trained already. All candidates first learn what the original
             gives, layer by layer; the search then leaves the weights as they are and rewards agreement to
-            the original's outputs (:class:`refiner.training.teacher.Agreement`), and the refined model keeps them.
+            the original's outputs (:class:`refiner.training.agreement.Agreement`), and the refined model keeps them.
         search: how long and how much; ``warmup_epochs=0`` is the paper's R.
         train: trains the refined model and the untouched one alike after the search: the untouched one
             from the weights that ``model`` came with (after ``distill`` with norm statistics taken anew, as
