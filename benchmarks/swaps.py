@@ -32,10 +32,10 @@ from refiner.search.strategies import make_strategy
 from refiner.search.strategy import Strategy
 from refiner.space.search_space import SearchSpace
 from refiner.space.supernet import Supernet
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.task import Classification
-from refiner.training.teacher import Agreement
 
 TELLS, SAMPLES, FINALISTS, NOISE = 24, 5, 5, 0.05
 

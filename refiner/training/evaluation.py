@@ -11,9 +11,9 @@ from torch import nn
 from refiner.core.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
 from refiner.core.inputs import tensors_in
 from refiner.graph.trace_check import place_of
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.task import Task
-from refiner.training.teacher import Agreement
 
 T = TypeVar("T")
 

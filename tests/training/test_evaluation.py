@@ -6,10 +6,10 @@ from models import TinyResNet, batches
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
 from refiner.training.task import Classification
-from refiner.training.teacher import Agreement
 
 CPU = Devices.choose("cpu")
 

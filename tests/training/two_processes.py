@@ -19,11 +19,11 @@ from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
-from refiner.training.teacher import Agreement
 
 
 def tensor_loader(count: int, train: bool) -> TensorLoader:
