@@ -19,17 +19,13 @@ from refiner.distill.distillation import DistillConfig
 from refiner.distill.distillation import distill as warm_up
 from refiner.graph.slots import Granularity, check_granularity
 from refiner.runs.baselines import find_baselines
+from refiner.runs.front import points, write_front
 from refiner.runs.latency_check import within_latency
 from refiner.runs.notes import search_notes, too_few_scores
-from refiner.runs.report import Trained
-from refiner.runs.result import (
-    Result,
-    full_report,
-    origin_settings,
-    points,
-    write_front,
-    write_result,
-)
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import full_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, dropped_on_error, load_or_make, open_or_create
 from refiner.runs.search_run import run_kept
 from refiner.search.scoring import Scored
@@ -242,15 +238,16 @@ def refine(
         devices=devices, trained=trained, settings=origin_settings(model, provenance) | settings | sizes | {"spent": spent},
         baselines=held, latencies=latencies, notes=notes,
     )  # fmt: skip
-    result = Result(
-        model=refined, architecture=architecture, report=report, search=found, example_input=example
+    scored = dict.fromkeys(
+        [*found.top_k, *(Scored(vector=c.vector, score=c.search_score) for c in held)]
     )
+    every_point = points(space, report.before, list(scored), latencies)
+    result = Result(
+        model=refined, architecture=architecture, report=report, search=found,
+        example_input=example, points=every_point,
+    )  # fmt: skip
     if folder is not None and devices.is_main:
-        scored = dict.fromkeys(
-            [*found.top_k, *(Scored(vector=c.vector, score=c.search_score) for c in held)]
-        )
-        on_front = points(space, report.before, list(scored), latencies)
-        write_front(folder, on_front, report.before, task.metric, latencies)
+        write_front(folder, every_point, report.before, task.metric, latencies)
         write_result(
             folder, model=refined, architecture=architecture, report=report, example_input=example
         )

@@ -13,8 +13,11 @@ from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import example_of, generators_of, split_loader
-from refiner.runs.report import Report, Trained
-from refiner.runs.result import Result, cost_report, origin_settings, write_result
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import cost_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import dropped_on_error, open_or_create
 from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite

@@ -7,7 +7,8 @@ from typing import Any
 
 from refiner.core.errors import RunError
 from refiner.runs.comparison import RANDOM, UNIFORM, comparison_over_seeds
-from refiner.runs.report import Report, markdown_table
+from refiner.runs.report import Report
+from refiner.runs.text import markdown_table
 
 NO_COMPARISON = "Nothing was controlled: the run was made with --no-baselines."
 _NAMES = {RANDOM: "random search", UNIFORM: "uniform, the best"}
