@@ -14,7 +14,8 @@ from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import first_sample, from_json, to_json
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
-from refiner.runs.result import cost_report, write_result
+from refiner.runs.report_making import cost_report
+from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.search_run import kept_network
 from refiner.search.pareto import front_from_json, pick

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refiner.runs.report import Report, milliseconds
+from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.text import milliseconds
 
 from .screen import print_table
 

@@ -12,7 +12,8 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from refiner.core.progress import Lines, Value, seconds, shown
-from refiner.runs.report import BASELINE_HEAD, Report
+from refiner.runs.report import Report
+from refiner.runs.report_rows import BASELINE_HEAD
 
 _LEAST_TEXT = 12
 """Characters that a column of text keeps; the terminal breaks the lines of a table that is wider still."""

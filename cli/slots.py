@@ -14,7 +14,7 @@ from refiner.cost.costs import slot_costs
 from refiner.cost.latency import Latency
 from refiner.cost.latency_table import LatencyTable, latency_table
 from refiner.runs.drawing import network_svg
-from refiner.runs.report import change
+from refiner.runs.text import change
 from refiner.space.candidates import ORIGINAL, get_candidate
 from refiner.space.search_space import SearchSpace, offered_space
 from refiner.training.devices import Devices

@@ -16,8 +16,11 @@ from refiner.core.types import Loader, Provenance
 from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up
-from refiner.runs.report import Report, Trained
-from refiner.runs.result import Result, cost_report, origin_settings, write_result
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import cost_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
 from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, offered_space, space_of

@@ -17,7 +17,7 @@ from refiner.core.randomness import derive_seed
 from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, baselines_from_json
-from refiner.runs.result import points
+from refiner.runs.front import points
 from refiner.runs.run_folder import RunFolder
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored

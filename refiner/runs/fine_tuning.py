@@ -9,7 +9,7 @@ from torch import nn
 from refiner.core.randomness import derive_seed
 from refiner.runs.comparison import Baseline
 from refiner.runs.job import Job
-from refiner.runs.report import Trained
+from refiner.runs.report_data import Trained
 from refiner.runs.selection import ORIGINAL, REFINED, Selection
 from refiner.training.evaluation import run_tests
 from refiner.training.loop import TrainConfig, train

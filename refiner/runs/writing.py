@@ -6,15 +6,11 @@ from refiner.core.types import JsonDict
 from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
-from refiner.runs.report import Trained
-from refiner.runs.result import (
-    Result,
-    full_report,
-    origin_settings,
-    points,
-    write_front,
-    write_result,
-)
+from refiner.runs.front import points, write_front
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import full_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
 from refiner.runs.selection import Selection
 from refiner.runs.settings import Settings
 from refiner.search.scoring import Scored
@@ -38,17 +34,17 @@ def finish(
         devices=job.devices, trained=trained, settings=shown, baselines=baselines,
         latencies=costed.latencies, notes=selection.notes,
     )  # fmt: skip
+    scored = [Scored(vector=each.vector, score=each.search_score) for each in baselines]
+    every_point = points(
+        space, report.before, list(dict.fromkeys([*found.top_k, *scored])), costed.latencies
+    )
     if job.folder is not None and job.devices.is_main:
-        scored = [Scored(vector=b.vector, score=b.search_score) for b in baselines]
-        front = points(
-            space, report.before, list(dict.fromkeys([*found.top_k, *scored])), costed.latencies
-        )
-        write_front(job.folder, front, report.before, job.task.metric, costed.latencies)
+        write_front(job.folder, every_point, report.before, job.task.metric, costed.latencies)
         write_result(
             job.folder, model=model, architecture=selection.architecture, report=report,
             example_input=job.example,
         )  # fmt: skip
     return Result(
         model=model, architecture=selection.architecture, report=report, search=found,
-        example_input=job.example,
+        example_input=job.example, points=every_point,
     )  # fmt: skip

@@ -530,10 +530,12 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert int(settings["distill.steps"]) > 0
     assert settings["search.recalibration_batches"] == "4"
     notes = " ".join(report["notes"])
-    assert "the original as it was given: accuracy 0." in notes
-    assert "the search was rewarded by agreement" in notes
-    told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("is told ", "each of its "))
-    assert told <= swaps
+    assert "the original as given: accuracy 0." in notes
+    assert "the search compared architectures by agreement" in notes
+    scores, swaps = (
+        int(notes.split(word)[1].split()[0]) for word in ("evaluates ", "each of its ")
+    )
+    assert scores <= swaps
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()
@@ -621,7 +623,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert main([*run, "--json"]) == 0
     over = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in over["rows"]] == [
-        "original", "refined", "random search", "uniform, the best",
+        "original", "refined", "random search", "best uniform",
     ]  # fmt: skip
     assert all(len(row["scores"]) == 2 for row in over["rows"])
     assert over["comparison"].startswith("Over 2 seeds the search beat")
@@ -639,7 +641,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert "deviation, of model " in page
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2
-    assert "Name one of its runs, both/seed-3 say" in capsys.readouterr().err
+    assert "Name one of its runs, such as both/seed-3" in capsys.readouterr().err
     assert main([*run, "--seeds", "2"]) == 2
     assert "holds" in capsys.readouterr().err
     assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2

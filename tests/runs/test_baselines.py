@@ -13,7 +13,8 @@ import refiner
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.baselines import evenly, uniform_vectors
 from refiner.runs.comparison import Baseline
-from refiner.runs.report import Report, Trained
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
 from refiner.search.pareto import front_from_json
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
