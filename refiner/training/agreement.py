@@ -2,9 +2,9 @@
 
 For outputs that are logits, agreement is the negative Kullback-Leibler divergence of softened
 probabilities, in nats (``softened_divergence`` in ``task.py``). For any other output, it is the
-negative squared error over the variance of the original's output. The original itself scores 0. When
-architectures of a trained network are compared, agreement varies far less than accuracy on as many
-images.
+negative squared error over the variance of the original's output. The original itself scores 0.
+When architectures of a trained network are compared, agreement varies far less than accuracy on as
+many images.
 """
 
 import math
@@ -42,7 +42,7 @@ class _Target:
 
 
 class Agreement:
-    """A task whose score is the agreement of a network with a teacher; higher is better, 0 is equal.
+    """A task whose score is the agreement of a network with a teacher, 0 at best.
 
     The main outputs are compared.
 
@@ -67,8 +67,8 @@ class Agreement:
     def can_compare(self, model: nn.Module, batch: Batch) -> bool:
         """Return whether the outputs of ``model`` and the teacher can be compared on a batch.
 
-        They cannot if the task does not call the network itself, if the main output is not a tensor,
-        or if the agreement is not finite. ``model`` should compute what the teacher computes.
+        They cannot if the task does not call the network itself, if the main output is not a
+        tensor, or if the agreement is not finite. Give a ``model`` that equals the teacher.
         """
         try:
             with torch.no_grad():

@@ -1,9 +1,9 @@
 """Training with a teacher: knowledge distillation from the original network.
 
-The loss is the weighted mean of the task's own loss and the divergence from the teacher. A task whose
-outputs are logits has a ``divergence``: the Kullback-Leibler divergence of softened probabilities
-(Hinton et al., Distilling the Knowledge in a Neural Network, 2015). For any other task it is the
-squared error over the variance of the teacher's output.
+The loss is the weighted mean of the task's own loss and the divergence from the teacher. A task
+whose outputs are logits has a ``divergence``: the Kullback-Leibler divergence of softened
+probabilities (Hinton et al., Distilling the Knowledge in a Neural Network, 2015). For any other
+task it is the squared error over the variance of the teacher's output.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class WithTeacher(nn.Module):
     """A task whose loss includes the divergence from a teacher.
 
     Args:
-        task: gives the loss and the score. If it has a head of its own, the head is trained as usual.
+        task: gives the loss and the score. A head of its own is trained as usual.
         teacher: runs in eval mode without gradients, on its own device; it is not trained.
         weight: share of the divergence in the loss, 0 to 1.
 

@@ -67,7 +67,7 @@ class Sums(Classification):
         return module(batch[0]).sum()[None]
 
 
-def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
+def test_a_rehearsal_shows_what_is_wrong_with_a_task() -> None:
     class Wrong(Classification):
         def score(self, sums):
             return sums
@@ -80,7 +80,7 @@ def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
         rehearse(TinyResNet(), [], Classification(), devices)
 
 
-def test_length_wants_batches() -> None:
+def test_length_needs_batches() -> None:
     assert length([1, 2]) == 2
     with pytest.raises(DataError, match="gives no batch"):
         length([])

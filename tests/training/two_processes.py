@@ -1,4 +1,4 @@
-"""Run by test_devices.py in two processes: everything that must come out alike in both."""
+"""Run by test_devices.py in two processes: everything that must be equal in both."""
 
 import hashlib
 import json
