@@ -5,19 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from refiner.search.config import SearchConfig
 from torch import nn
 
+from refiner.cost.latency import Conditions, Latency
+from refiner.cost.latency_table import LatencyTable
+from refiner.enas.macro import MacroSpace
 from refiner.runs.costing import cost_space
 from refiner.runs.job import Output, set_up
 from refiner.runs.searching import make_search, run_search_stage
 from refiner.runs.settings import Settings
-from refiner.search.config import SearchConfig
+from refiner.space.search_space import SearchSpace, search_space
 from refiner.training.devices import Devices
-from refiner.space.search_space import search_space
-from refiner.cost.latency import Conditions, Latency
-from refiner.cost.latency_table import LatencyTable
-from refiner.enas.macro import MacroSpace
-from refiner.space.search_space import SearchSpace
 from refiner.training.task import Classification
 
 

@@ -33,5 +33,7 @@ class Provenance(TypedDict, total=False):
     """Fields of a :class:`refiner.core.models.ModelSpec`."""
     command: Mapping[str, Any]
     """Options of the command that made the run."""
+    recipe: Mapping[str, Any]
+    """Settings of the recipe that made the run."""
     example_input: Any
     """What :func:`refiner.core.inputs.to_json` returned."""

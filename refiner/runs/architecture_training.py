@@ -12,7 +12,7 @@ from refiner.core.inputs import first_sample
 from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
-from refiner.core.types import Loader, Provenance
+from refiner.core.types import Loader, Provenance, StateDict
 from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up
@@ -136,7 +136,7 @@ def _train(job: Job, config: TrainConfig, network: nn.Module) -> float:
     if job.folder is not None:
         job.folder.forget_after(0 if state is None else state["epoch"])
 
-    def record(state: Mapping[str, Any]) -> None:
+    def record(state: StateDict) -> None:
         if job.folder is not None and job.devices.is_main:
             job.folder.record(
                 {"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]}

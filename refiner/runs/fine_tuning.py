@@ -1,12 +1,12 @@
 """The fine-tuning stage: networks trained with equal settings, the original as their teacher."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
 from refiner.core.randomness import derive_seed
+from refiner.core.types import StateDict
 from refiner.runs.comparison import Baseline
 from refiner.runs.job import Job
 from refiner.runs.report_data import Trained
@@ -56,7 +56,7 @@ def fine_tune_one(
     task: Task,
     *,
     phase: str | None = None,
-    on_epoch: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_epoch: Callable[[StateDict], None] = lambda _: None,
 ) -> float:
     """Train one network in place, from its checkpoint on, and return its score.
 
@@ -70,7 +70,7 @@ def fine_tune_one(
         on_epoch: is called with the state after each epoch, before that is kept.
     """
 
-    def keep(state: Mapping[str, Any]) -> None:
+    def keep(state: StateDict) -> None:
         on_epoch(state)
         job.save_checkpoint(name, state)
 

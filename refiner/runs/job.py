@@ -10,7 +10,7 @@ from torch import nn
 
 from refiner.core.inputs import first_sample, to_json
 from refiner.core.progress import Progress
-from refiner.core.types import JsonDict, Loader, Provenance
+from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.training.devices import Devices, make_listener
@@ -74,11 +74,11 @@ class Job:
         """Whether this process writes the run's files."""
         return self.folder is not None and self.devices.is_main
 
-    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
+    def load_checkpoint(self, name: str) -> StateDict | None:
         """Return a checkpoint of the run's folder; None where there is none."""
         return None if self.folder is None else self.folder.load_checkpoint(name)
 
-    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, name: str, state: StateDict) -> None:
         """Write a checkpoint into the run's folder, where there is one."""
         if self.folder is not None and self.devices.is_main:
             self.folder.save_checkpoint(name, state)

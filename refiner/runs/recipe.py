@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from refiner.core.errors import ConfigError
 from refiner.core.progress import Progress
-from refiner.core.types import JsonDict
+from refiner.core.types import Provenance
 
 
 class Scale:
@@ -68,7 +68,7 @@ class Running(TypedDict):
     device: str
     precision: str
     progress: bool | Progress
-    provenance: JsonDict | None
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class RecipeSettings:
     precision: str = "no"
     resume: bool = False
     progress: bool | Progress = True
-    provenance: JsonDict | None = None
+    provenance: Provenance | None = None
 
     def running(self) -> Running:
         """Return the arguments that ``refine`` and ``train_architecture`` share."""

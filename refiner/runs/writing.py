@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from refiner.core.types import JsonDict
 from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
-from refiner.runs.job import Job
 from refiner.runs.front import points, write_front
+from refiner.runs.job import Job
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import full_report, origin_settings
 from refiner.runs.result import Result

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 import torch
 from models import TinyResNet, batches
@@ -33,9 +35,17 @@ def test_a_job_knows_its_sizes_and_its_example() -> None:
 
 def test_a_folder_is_dropped_when_nothing_was_done_before_an_error(tmp_path) -> None:
     job = job_of(out=tmp_path / "run")
-    with pytest.raises(ZeroDivisionError), in_folder(job, {"seed": 0}) as inside:
+    with in_folder(job, {"seed": 0}) as inside:
         assert inside.writes
-        raise ZeroDivisionError
+    assert (tmp_path / "run").exists()
+    shutil.rmtree(tmp_path / "run")
+
+    def fail() -> None:
+        with in_folder(job, {"seed": 0}):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert not (tmp_path / "run").exists()
 
 

@@ -49,7 +49,10 @@ def test_what_is_left_open_follows_from_the_rest(options, strategy, search) -> N
         ({"strategy": "luck"}, "luck"),
         ({"budget": "money=3"}, "no budget for 'money'"),
         ({"search": refiner.TrainConfig()}, "TrainConfig was given for a SearchConfig"),
-        ({"distill": refiner.DistillConfig(), "search": refiner.SearchConfig()}, "keeps the weights"),
+        (
+            {"distill": refiner.DistillConfig(), "search": refiner.SearchConfig()},
+            "keeps the weights",
+        ),
     ],
 )
 def test_bad_values_are_refused_at_once(options, message) -> None:
