@@ -62,7 +62,7 @@ class RunOptions(ModelAndData):
             DISTILLED_SEARCH if self.distill else refiner.SearchConfig(),
             epochs=self.epochs,
             warmup_epochs=self.warmup_epochs,
-            tells=self.tells,
+            trials=max(1, self.epochs) * self.tells * self.samples,
             samples=self.samples,
             weights=self.training(0),
         )

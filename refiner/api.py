@@ -46,7 +46,7 @@ from refiner.training.task import Task, checked_task
 from refiner.training.teacher import with_teacher
 
 DISTILLED_SEARCH = SearchConfig(
-    epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
+    trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
 )
 """The search over distilled candidates, by default: strategy and scores alone."""
 

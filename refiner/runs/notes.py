@@ -44,13 +44,13 @@ def search_notes(search: Search, model: nn.Module, taken: Vector, *, distilled: 
 
 
 def too_few_scores(search: Search) -> list[str]:
-    """Return a line where the strategy is told fewer scores than it has a use for."""
-    config, strategy = search.config, search.strategy
-    scores = config.epochs * config.tells * config.samples
-    if not isinstance(strategy, MilpStrategy) or scores > len(strategy.swaps):
+    """Return a line where the strategy gets fewer trials than it needs."""
+    trials, strategy = search.config.trials if search.config.epochs else 0, search.strategy
+    if not isinstance(strategy, MilpStrategy) or trials > len(strategy.swaps):
         return []
     return [
-        f"milp is told {scores} scores, too few for each of its {len(strategy.swaps)} single swaps: take more --epochs"
+        f"{trials} trials are too few for milp, which scores {len(strategy.swaps)} single swaps "
+        "first. Give more --trials."
     ]
 
 
