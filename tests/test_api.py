@@ -17,7 +17,7 @@ from refiner.cost.latency import Latency
 from refiner.runs import latency_check
 
 SMALL = refiner.SearchConfig(
-    epochs=2, warmup_epochs=1, tells=1, samples=2, top_k=2,
+    epochs=2, warmup_epochs=1, trials=4, samples=2, top_k=2,
     weights=refiner.TrainConfig(lr_max=0.05),
 )  # fmt: skip
 FILES = {
@@ -177,7 +177,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
         "distill": refiner.DistillConfig(steps=1),
         "baselines": True,
     }
-    options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, tells=1, samples=4)}
+    options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, trials=4, samples=4)}
     with pytest.raises(Stop):
         small(progress=StopAfter("train refined", 0), **options)
     first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["top_k"]
@@ -276,7 +276,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import refiner
 from models import TinyResNet, batches
-search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, top_k=2)
+search = refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=2, samples=2, top_k=2)
 result = refiner.refine(TinyResNet(), batches(2), batches(1), search=search, precision="bf16",
                         train=refiner.TrainConfig(epochs=1), device="cpu", progress=False)
 assert "forward" not in vars(result.model)
@@ -380,7 +380,7 @@ def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_cl
             seen.append(len(set(batch[1].tolist())))
             return super().measure(model, batch)
 
-    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=2, samples=2, top_k=1, front=0)
+    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=4, samples=2, top_k=1, front=0)
     refiner.refine(
         TinyResNet(), batches(2), val, task=Watching(), search=config, baselines=False, device="cpu",
         progress=False,
@@ -421,7 +421,7 @@ DISTILLED = {
     "budget": "macs=75%",
     "distill": refiner.DistillConfig(steps=5, solve_batches=2),
     "search": refiner.SearchConfig(
-        epochs=2, warmup_epochs=0, train_weights=False, tells=2, samples=10, top_k=2
+        epochs=2, warmup_epochs=0, train_weights=False, trials=40, samples=10, top_k=2
     ),
 }
 
@@ -457,7 +457,7 @@ def test_a_distilled_search_and_its_baseline_are_rewarded_by_agreement(
     small(**{**DISTILLED, "baselines": True}, out=tmp_path / "run")
     assert rewards == ["agreement", "agreement"]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    scores = [s for line in lines for tell in json.loads(line)["tells"] for s in tell["scores"]]
+    scores = [s for line in lines for u in json.loads(line)["updates"] for s in u["scores"]]
     assert max(scores) <= 0
     assert min(scores) < 0
     rewards.clear()

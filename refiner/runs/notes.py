@@ -31,14 +31,13 @@ def search_notes(search: Search, model: nn.Module, taken: Vector, *, distilled: 
 
 
 def too_few_scores(search: Search) -> list[str]:
-    """Return a note where the search evaluates too few architectures for its strategy."""
-    config, strategy = search.config, search.strategy
-    scores = config.epochs * config.tells * config.samples
-    if not isinstance(strategy, MilpStrategy) or scores > len(strategy.swaps):
+    """Return a line where the strategy gets fewer trials than it needs."""
+    trials, strategy = search.config.trials if search.config.epochs else 0, search.strategy
+    if not isinstance(strategy, MilpStrategy) or trials > len(strategy.swaps):
         return []
     return [
-        f"the search evaluates {scores} architectures, too few for milp to try each of its "
-        f"{len(strategy.swaps)} single swaps: give it more trials"
+        f"{trials} trials are too few for milp, which scores {len(strategy.swaps)} single swaps "
+        "first. Give more --trials."
     ]
 
 

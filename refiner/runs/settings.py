@@ -16,11 +16,18 @@ from refiner.cost.budget import Budget, parse_budgets
 from refiner.distill.distillation import DistillConfig
 from refiner.graph.slots import GRANULARITIES
 from refiner.search.search import SearchConfig
-from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy
-from refiner.search.strategy import Strategy, StrategyFactory
+from refiner.search.strategies import STRATEGIES, check_strategy
+from refiner.search.strategy import Strategy
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
+
+StrategyFactory = Any
+
+
+def resolve_strategy(name: str, *, trained: bool, budget: bool) -> str:
+    return name if name != "auto" else ("milp" if trained and budget else "controller")
+
 
 DISTILLED_SEARCH = SearchConfig(
     trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -99,7 +106,8 @@ class Settings:
                 "distill keeps the weights fixed during the search, and this SearchConfig trains them. "
                 "Set warmup_epochs=0 and train_weights=False in it, or leave search out."
             )
-        check_strategy(self.strategy)
+        if self.strategy != "auto" and isinstance(self.strategy, str):
+            check_strategy(self.strategy)
         parse_budgets(self.budget)
 
     @classmethod

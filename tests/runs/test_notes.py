@@ -21,7 +21,7 @@ def ended(strategy: str, samples: int, teacher: bool) -> tuple[Search, TinyResNe
         batches(2), batches(2, seed=1), devices=Devices.choose("cpu"),
         teacher=model if teacher else None,
         config=SearchConfig(
-            epochs=1, warmup_epochs=0, tells=1, samples=samples, top_k=1, train_weights=False
+            epochs=1, warmup_epochs=0, trials=samples, samples=samples, top_k=1, train_weights=False
         ),
     )  # fmt: skip
     search.run()
@@ -49,12 +49,10 @@ def test_a_distilled_search_notes_the_score_of_the_original_and_what_agreement_i
 
 
 @pytest.mark.parametrize(("samples", "short"), [(3, True), (60, False)])
-def test_too_few_scores_for_milp_are_noted(samples: int, short: bool) -> None:
+def test_a_note_says_where_milp_has_too_few_trials(samples: int, short: bool) -> None:
     search, model = ended("milp", samples, teacher=False)
     notes = search_notes(search, model, search.result.best.vector, distilled=False)
     swaps = sum(len(names) - 1 for names in search.supernet.candidates)
     assert swaps < 60
-    expected = (
-        f"the search evaluates {samples} architectures, too few for milp to try each of its {swaps}"
-    )
+    expected = f"{samples} trials are too few for milp, which scores {swaps} single swaps first"
     assert [note.startswith(expected) for note in notes] == [True] * short

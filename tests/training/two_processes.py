@@ -63,7 +63,7 @@ def main(out: Path) -> None:
     space = search_space(model, torch.randn(2, 3, 8, 8))
     search = Search(
         Supernet(model, space), make_strategy("controller", space.candidates, 0), task,
-        train_part, val_part, devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, tells=2, samples=2),
+        train_part, val_part, devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, trials=4, samples=2),
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]
