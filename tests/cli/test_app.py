@@ -16,7 +16,7 @@ from models import latencies
 from refiner.cli.app import app, main
 from safetensors.torch import load_file
 
-SMALL = ["--warmup-epochs", "1", "--epochs", "1", "--tells", "1", "--samples", "2", "--batch-size",
+SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size",
          "64", "--limit", "128", "--device", "cpu"]  # fmt: skip
 
 SOURCE = """
@@ -99,7 +99,7 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
-        "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
+        "--strategy", "--warmup-epochs", "--epochs", "--tells", "--samples", "--recipe", "--scale",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
         "--no-baselines", "--seeds",
     }  # fmt: skip
@@ -125,7 +125,7 @@ def test_help_needs_no_torch() -> None:
 
 def test_a_run_and_what_follows_it(net, capsys) -> None:
     out = Path("run")
-    assert main([net, *SMALL, "--train-epochs", "1", "--out", str(out), "--json"]) == 0
+    assert main([net, *SMALL, "--epochs", "1", "--out", str(out), "--json"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert report["trained"]["epochs"] == 1
@@ -150,7 +150,7 @@ def test_a_run_and_what_follows_it(net, capsys) -> None:
 
 
 def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> None:
-    assert main([net, *SMALL, "--train-epochs", "1", "--out", "found"]) == 0
+    assert main([net, *SMALL, "--epochs", "1", "--out", "found"]) == 0
     limits = ["--epochs", "1", "--limit", "128", "--device", "cpu"]
     assert (
         main(["train", net, "--arch", "found", *limits, "--image-size", "16", "--out", "there"])
@@ -179,7 +179,7 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
 
 def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, capsys) -> None:
     for name in ("a", "b"):
-        assert main([net, *SMALL, "--train-epochs", "0", "--out", f"both/{name}"]) == 0
+        assert main([net, *SMALL, "--epochs", "0", "--out", f"both/{name}"]) == 0
     Path("both/report.md").write_text("what the recipe found\n")
     Path("both/report.json").write_text("{}")
     capsys.readouterr()
@@ -195,7 +195,7 @@ def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, caps
 
 def test_the_default_folder_is_new_each_time(net) -> None:
     for _ in range(2):
-        assert main([net, *SMALL, "--train-epochs", "0"]) == 0
+        assert main([net, *SMALL, "--epochs", "0"]) == 0
     assert {p.name for p in Path("runs").iterdir()} == {
         "build_model-digits",
         "build_model-digits-2",
@@ -279,7 +279,7 @@ def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
     weights = ModelSpec(source="timm:resnet10t", classes=10).build().state_dict()
     torch.save(weights, "ten.pt")
     arguments = ["timm:resnet10t", *SMALL, "--weights", "ten.pt", "--lr", "0.00005"]
-    assert main([*arguments, "--train-epochs", "0", "--out", "run"]) == 0
+    assert main([*arguments, "--epochs", "0", "--out", "run"]) == 0
 
 
 def test_recipes(net, capsys) -> None:
@@ -350,7 +350,7 @@ BAD = {
     "unknown candidate": (["NET", "--candidates", "conv9x9"], "unknown candidate 'conv9x9'"),
     "negative epochs": (["NET", "--epochs", "-1"], "epochs is -1"),
     "negative warm-up": (["NET", "--warmup-epochs", "-3"], "warmup_epochs is -3"),
-    "negative training": (["NET", "--train-epochs", "-3"], "epochs is -3"),
+    "negative training": (["NET", "--epochs", "-3"], "epochs is -3"),
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
     "unknown strategy": (["NET", "--strategy", "bayes"], "controller, milp, nsga2, tpe, random"),
@@ -414,7 +414,7 @@ def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> N
         Path("taken/config.json").write_text("{}")
     if {"fresh", "cut"} & set(arguments):
         folder = arguments[1]
-        assert main([net, *SMALL, "--train-epochs", "0", "--out", folder]) == 0
+        assert main([net, *SMALL, "--epochs", "0", "--out", folder]) == 0
         checkpoint = Path(folder, "checkpoint", "search.pt")
         if "resume with" in case and folder == "cut":
             checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
@@ -450,9 +450,9 @@ def start(net: str, *more: str) -> subprocess.Popen:
         code,
         net,
         *SMALL,
-        "--epochs",
+        "--search-epochs",
         "6",
-        "--train-epochs",
+        "--epochs",
         "0",
         *more,
     ]
@@ -468,7 +468,7 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
-    assert main([net, *SMALL, "--epochs", "6", "--train-epochs", "0", "--out", "whole"]) == 0
+    assert main([net, *SMALL, "--search-epochs", "6", "--trials", "12", "--epochs", "0", "--out", "whole"]) == 0
     process = start(net, "--out", "killed")
     wait_for(Path("killed/metrics.jsonl"), process)
     process.send_signal(signal.SIGKILL)
@@ -497,7 +497,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
     monkeypatch.setattr(api, "latency_table", measured)
-    run = [net, *SMALL, "--train-epochs", "0", "--budget", "latency=90%", "--out", "run"]
+    run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     assert main(run) == 0
     assert "latency.json" in capsys.readouterr().out
     pareto = json.loads(Path("run/pareto.json").read_text())
@@ -515,7 +515,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
 def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
     run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
-    run += ["--train-epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
+    run += ["--epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
     assert main([*run, "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
     assert report["after"]["macs"] <= 0.7 * report["before"]["macs"]
@@ -588,7 +588,7 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
 def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
     run = [net, *SMALL[2:], "--weights", "trained", "--strategy", "milp"]
-    assert main([*run, "--train-epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
+    assert main([*run, "--epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     capsys.readouterr()
     assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
@@ -617,7 +617,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
 
 
 def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
-    run = [net, *SMALL, "--train-epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
+    run = [net, *SMALL, "--epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
     assert main([*run, "--json"]) == 0
     over = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in over["rows"]] == [

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-
 from refiner.cli.paths import (
     absolute,
     candidate_list,
@@ -10,6 +9,7 @@ from refiner.cli.paths import (
     model_arguments,
     weights_file,
 )
+
 from refiner.core.errors import ConfigError
 
 

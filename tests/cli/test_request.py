@@ -1,6 +1,6 @@
 import pytest
-
 from refiner.cli.request import RunRequest, TrainRequest, kept_form, request_from
+
 from refiner.core.errors import ConfigError, RunError
 from refiner.runs.settings import DISTILLED_SEARCH
 
