@@ -43,8 +43,6 @@ _Files: TypeAlias = tuple[list[Path], list[int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Options:
-    """Arguments of :func:`load_data`."""
-
     batch_size: int
     channels: int
     image_size: int | None
@@ -125,7 +123,7 @@ def _digits(options: _Options) -> Data:
     images = pixels.round().to(torch.uint8).repeat(1, options.channels, 1, 1)
     note = (
         "digits: 1,797 real images of handwritten digits that ship with scikit-learn, resized from "
-        f"8x8 to {size}x{size}. They show that a run works; they are too easy to rank architectures."
+        f"8x8 to {size}x{size}. They show that all works; they are too easy to rank architectures."
     )
     parts = _split(images, torch.from_numpy(digits.target).long(), options.seed)
     names = [str(name) for name in digits.target_names]
@@ -234,12 +232,9 @@ def _on_disk(
 
 
 def _user_data(spec: str, options: _Options) -> Data:
-    for name, value in (("limit", options.limit), ("image_size", options.image_size)):
+    for option, value in (("--limit", options.limit), ("--image-size", options.image_size)):
         if value is not None:
-            option = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{option} does not apply to your own loaders. Leave it out; {spec} decides."
-            )
+            raise ConfigError(f"{option} does not apply to {spec}, which decides. Leave it out.")
     function = load_function(spec, DataError)
     try:
         loaders = function()

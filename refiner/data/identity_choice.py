@@ -101,7 +101,7 @@ class IdentityChoice:
         return np.sort(generator.choice(able, wanted, replace=False))
 
     def _split(self, labels: Indices) -> tuple[Indices, Indices]:
-        """Return indices (to train on, to validate with) of images that lie identity by identity."""
+        """Return indices (to train on, to validate with) of images sorted by identity."""
         if self.validation_share is not None:
             return _share_of_all(labels, self.validation_share, derive_seed(self.seed, "split"))
         if self.train_images is None:

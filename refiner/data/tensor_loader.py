@@ -87,7 +87,7 @@ class TensorLoader:
             yield images, self.labels[index]
 
     def _augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return N x C x H x W images, cropped at random from padded copies, half of them mirrored."""
+        """Return N x C x H x W images, cropped at random from padded copies, half mirrored."""
         n, _, h, w = images.shape
         device = images.device
         columns = torch.arange(w).repeat(n, 1)

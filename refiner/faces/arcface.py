@@ -104,8 +104,8 @@ class ArcFace(nn.Module):
         identities, size = self.weight.shape
         if not isinstance(labels, torch.Tensor) or labels.dim() != 1 or not _is_integer(labels):
             raise DataError(
-                f"ArcFace wants one integer label per image, the loader gives {_kind(labels)}. Give "
-                "numbers of identities."
+                f"ArcFace wants one integer label per image, the loader gives {_kind(labels)}. "
+                "Give numbers of identities."
             )
         if not isinstance(output, torch.Tensor) or output.shape != (len(labels), size):
             raise DataError(

@@ -100,7 +100,8 @@ def _unpacked(path: Path) -> tuple[list[bytes], list[bool]]:
     if any(type(value) is not bool for value in same):
         raise _no_pack(path, "bools in its second list")
     if not same or len(encoded) != 2 * len(same):
-        raise _no_pack(path, f"two images a pair, but {len(encoded)} images and {len(same)} bools,")
+        counts = f"{len(encoded)} images and {len(same)} bools"
+        raise _no_pack(path, f"two images per pair, but {counts},")
     return encoded, same
 
 

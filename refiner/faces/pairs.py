@@ -143,8 +143,8 @@ def _header(list_file: Path, line: str) -> tuple[int, int]:
     fields = [int(field) for field in line.split() if field.isdecimal()]
     if len(fields) != len(line.split()) or len(fields) not in (1, 2) or min(fields) < 1:
         raise DataError(
-            f"{list_file} line 1 is {line[:60]!r}. Begin with the number of folds and the number of "
-            "same pairs in each, such as '10 300', or with the latter alone."
+            f"{list_file} line 1 is {line[:60]!r}. Begin with the number of folds and the number "
+            "of same pairs in each, such as '10 300', or with the latter alone."
         )
     return (fields[0], fields[1]) if len(fields) == 2 else (1, fields[0])
 
@@ -167,5 +167,6 @@ def _image_file(where: str, root: Path, name: str, number: int) -> Path:
         if file.name.removeprefix(stem).lower() in IMAGE_SUFFIXES:
             return file
     raise DataError(
-        f"{where} names the image {name}/{stem}, which {root} lacks. Add it, or name another folder."
+        f"{where} names the image {name}/{stem}, which {root} lacks. Add it, or name "
+        "another folder."
     )
