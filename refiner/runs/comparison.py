@@ -95,8 +95,8 @@ def comparison_over_seeds(
         how = "beyond" if beaten else "behind by more than" if -mean > deviation else "not beyond"
         parts.append(f"{_signed(mean)} ± {deviation:.4f} against {name}, {how} one deviation")
     return (
-        f"Over {len(refined)} seeds the search beat {_how_many(clear, len(baselines))} in {metric}: "
-        f"{'; '.join(parts)}."
+        f"Over {len(refined)} seeds the search beat {_how_many(clear, len(baselines))} in "
+        f"{metric}: {'; '.join(parts)}."
     )
 
 

@@ -184,7 +184,7 @@ def _document(
 
 
 def _edge(canvas: _Canvas, above: _Box, below: _Box, *, skip: bool) -> str:
-    """Return the path of an edge: a curve round other boxes where there may be some, else a line."""
+    """Return the path of an edge: a curve around boxes that may lie between, else a line."""
     (x1, y1), (x2, y2) = canvas.centre(above), canvas.centre(below)
     if skip or below.layer - above.layer > 1:
         side = max(x1, x2) + _WIDTH / 2 + (_bulge(above, below) if skip else 20)

@@ -44,8 +44,8 @@ def within_latency(
 ) -> tuple[SearchResult, list[str]]:
     """Return a search's result without architectures over a latency budget, and notes on them.
 
-    Where none keeps within the budget, the nearest one is left, and a note says so. The main process
-    measures once per run; the folder keeps the measurement.
+    Where none keeps within the budget, the nearest one is left, and a note says so. The main
+    process measures once per run; the folder keeps the measurement.
 
     Args:
         found: result of the search.

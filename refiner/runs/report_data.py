@@ -117,7 +117,7 @@ class ReportData:
         return next((nats for vector, _, nats in self.top_k if vector == self.vector), None)
 
     def origin(self) -> str:
-        """Return the model, the data and the method in one line, as far as the settings name them."""
+        """Return the model, the data and the method in one line, as the settings name them."""
         settings = dict(self.settings)
         names = ("model", "weights of the original", "data", "strategy", "budget")
         return "; ".join(f"{name} {settings[name]}" for name in names if name in settings)

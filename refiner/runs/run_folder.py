@@ -206,8 +206,8 @@ def open_or_create(
     for key, value in now.items():
         if before.get(key) != value:
             raise RunError(
-                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
-                f"{value} here. Resume with the same settings, or begin a new run."
+                f"{folder.path} was made with another setting: {key} is {before.get(key)} there "
+                f"and {value} here. Resume with the same settings, or begin a new run."
             )
     return folder
 
