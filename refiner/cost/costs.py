@@ -119,7 +119,7 @@ class _OperationCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _thop_macs(model: nn.Module, example: Any) -> tuple[int | None, tuple[str, ...]]:
+def _thop_macs(model: nn.Module, example: ExampleInput) -> tuple[int | None, tuple[str, ...]]:
     """Return thop's count of a model that may be spoilt, and notes if thop could not run."""
     import thop
     from thop.vision.basic_hooks import zero_ops
