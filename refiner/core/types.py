@@ -6,6 +6,9 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 Batch: TypeAlias = Any
 """One item of a loader. Only the task knows its structure."""
 
+Output: TypeAlias = Any
+"""What a model returns: a tensor, or any nesting of tensors and plain values."""
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A value that JSON can hold."""
 
