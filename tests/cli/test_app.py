@@ -217,7 +217,7 @@ def test_slots_and_apply(net, capsys) -> None:
         "MACs in reach: "
         + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "group"))
     )
-    assert "skip edges, which stay" in shown
+    assert "Skip connections, which stay unchanged" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input"] == "2x3x32x32"
     assert main(["slots", net, "--graph", "net.svg"]) == 0
