@@ -594,7 +594,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     (note,) = [note for note in notes if "that the search left" in note]
-    line = shlex.split(note.partition("Tune it: ")[2])
+    line = shlex.split(note.partition("Fine-tune it: ")[2])
     assert {"--teacher", "--data", "--limit"} <= set(line)
     assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
