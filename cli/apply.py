@@ -1,4 +1,4 @@
-"""``refine apply``: rewrite a model to a given architecture, or to one of a run's front; nothing is trained."""
+"""``refine apply``: rewrite a model to an architecture, without training."""
 
 import json
 import shlex
@@ -89,7 +89,7 @@ def pick_architecture(
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
             raise ConfigError(
-                f"the front of {folder} tells no {budget.resource}. Pick by {' or '.join(original)}."
+                f"the front of {folder} has no {budget.resource}. Pick by {' or '.join(original)}."
             )
         limits[budget.resource] = budget.most(original[budget.resource])
     found = pick(points, limits)
@@ -104,7 +104,7 @@ def pick_architecture(
 
 
 def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
-    """Rewrite a run's model to a vector: a baseline's, say, or a finalist's."""
+    """Rewrite a run's model to a vector: a baseline's, for example, or one of the top-k."""
     if out is not None:
         check_free(out)
     run = RunFolder.open(folder)
@@ -138,7 +138,9 @@ def _rewrite_of_run(
     if config["settings"].get("distill") is not None:
         network = kept_network(run, model, space, vector)
         how = (
-            "--out DIR writes it out" if out is None else f"Tune it: {_tuning(spec, command, out)}"
+            "--out DIR writes it out"
+            if out is None
+            else f"Fine-tune it: {_fine_tuning(spec, command, out)}"
         )
         notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
@@ -146,18 +148,18 @@ def _rewrite_of_run(
     )
 
 
-_TOLD_AGAIN = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
-"""Options of a run that its tuning has to have as well."""
+_REPEATED = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
+"""Options of a run that its fine-tuning repeats."""
 
 
-def _tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
-    """Return the line that tunes what ``apply`` wrote to ``out``, with the original of a run as teacher."""
+def _fine_tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
+    """Return the command that fine-tunes what ``apply`` wrote, the original as teacher."""
     teacher = spec.weights or ("pretrained" if spec.pretrained else None)
     words = ["refine", "train", spec.source, "--arch", str(out), "--weights", str(out)]
     words += ["--teacher", teacher] if teacher else []
     for argument in command.get("model_arg", ()):
         words += ["--model-arg", argument]
-    for name in _TOLD_AGAIN:
+    for name in _REPEATED:
         if command.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(command[name])]
     if command.get("data") in ("cifar10", "cifar100"):

@@ -6,13 +6,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 import refiner
 from refiner.core.files import write_text
 from refiner.core.inputs import describe, first_sample
 from refiner.core.models import ModelSpec
+from refiner.core.types import JsonDict
 from refiner.cost.costs import slot_costs
 from refiner.cost.latency import Latency
 from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.graph.slots import Granularity
 from refiner.runs.drawing import network_svg
 from refiner.runs.text import change
 from refiner.space.candidates import ORIGINAL, get_candidate
@@ -21,7 +25,7 @@ from refiner.training.devices import Devices
 
 from .example_input import example_input
 from .paths import candidate_list, check_new_file, model_arguments
-from .screen import print_table
+from .tables import print_table, say
 
 
 def show_slots(
@@ -37,7 +41,7 @@ def show_slots(
     latency: bool,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges.
+    """Print the slots of a model, their candidates with costs, the frozen convs and the skip connections.
 
     With ``latency`` the model and the candidates are timed, on the device that a run would take.
     """
@@ -57,8 +61,12 @@ def show_slots(
     in_slots = sum(c[0].macs for c in costs)
     shares = {}
     for each in ("conv", "all", "group"):
-        other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
-        shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
+        held = (
+            in_slots
+            if each == space.granularity
+            else _share(model, example, each, candidates, allow_larger)
+        )
+        shares[each] = held / whole.macs
     if as_json:
         document = {
             "model": source, "input": describe(example), "macs": whole.macs,
@@ -71,61 +79,72 @@ def show_slots(
             document |= {"latency": {**asdict(table.conditions), **_latency_document(table.model)}}
         print(json.dumps(document))
         return
-    _print_slots(space, f"slots of {source} on an input of {describe(example)}", table)
+    _print_slots(space, f"Slots of {source} on an input of {describe(example)}", table)
     if space.frozen:
         rows = [(f.name, f.reason) for f in space.frozen]
-        print_table("frozen convs", ("conv", "reason"), rows, left=2)
+        print_table("Frozen convs, which stay unchanged", ("conv", "reason"), rows, left=2)
     if space.skips:
         skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
-        print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
+        print_table(
+            "Skip connections, which stay unchanged", ("from", "to", "projection"), skips, left=3
+        )
     if table is not None:
         times = [[each.median for each in row] for row in table.rows(space)]
         fastest = table.model.median - sum(row[0] - min(row) for row in times)
-        print(
-            f"the model takes {table.model} {table.conditions}; ± is the median distance of a round from "
-            f"the median; a search can reach {fastest:.2f} ms, as predicted from these"
+        say(
+            f"the model takes {table.model} {table.conditions}. ± is the median distance of a "
+            f"round from the median. A search can reach {fastest:.2f} ms, as predicted from these."
         )
     if graph is not None:
         print(f"{graph}: the network, drawn")
-    print(
-        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold "
-        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs; a search can reach from {least:,} to "
-        f"{most:,}"
+    say(
+        f"{len(space.slots)} slots, {space.size:,} architectures. The slots hold "
+        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs. A search can reach from "
+        f"{least:,} to {most:,} MACs."
     )
-    print(
+    say(
         "MACs in reach: "
         + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
     )
 
 
 def model_space(
-    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
+    model: nn.Module, example: Any, slots: str, candidates: str | None, allow_larger: bool
 ) -> SearchSpace:
-    """Return a model's search space, as the command's options have it."""
+    """Return a model's search space for the options of a command."""
     return refiner.search_space(
         model,
         example,
-        granularity=slots,  # type: ignore[arg-type]
+        granularity=granularity(slots),
         candidates=candidate_list(candidates),
         allow_larger=allow_larger,
     )
 
 
-def _offered(
-    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
-) -> SearchSpace:
-    """Return what :func:`model_space` returns, and an empty space where no conv can change."""
-    return offered_space(
+def granularity(slots: str) -> Granularity:
+    """Return the granularity of an option.
+
+    MERGE: replace this by ``refiner.cost.reach.choose_space``, which also sees the model.
+    """
+    return "conv" if slots == "auto" else slots  # type: ignore[return-value]
+
+
+def _share(
+    model: nn.Module, example: Any, slots: str, candidates: str | None, allow_larger: bool
+) -> int:
+    """Return the MACs that slots of a granularity hold; MERGE: ``shares_in_reach``."""
+    space = offered_space(
         model,
         example,
-        granularity=slots,  # type: ignore[arg-type]
+        granularity=granularity(slots),
         candidates=candidate_list(candidates),
         allow_larger=allow_larger,
     )
+    return sum(costs[0].macs for costs in slot_costs(space))
 
 
 def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
-    """Print a row a candidate; the first of a slot tells where it is and what it was."""
+    """Print a row for each candidate; the first row of a slot names the slot and its original."""
     rows = []
     for slot, names, options in zip(space.slots, space.candidates, slot_costs(space), strict=True):
         sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
@@ -153,7 +172,7 @@ def _latency_document(latency: Latency) -> dict[str, float]:
     return {"latency_ms": latency.median, "latency_noise_ms": latency.noise}
 
 
-def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[dict[str, Any]]:
+def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[JsonDict]:
     return [
         {
             "name": slot.name,

@@ -217,7 +217,7 @@ def test_slots_and_apply(net, capsys) -> None:
         "MACs in reach: "
         + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "group"))
     )
-    assert "skip edges, which stay" in shown
+    assert "Skip connections, which stay unchanged" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input"] == "2x3x32x32"
     assert main(["slots", net, "--graph", "net.svg"]) == 0
@@ -468,7 +468,23 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
-    assert main([net, *SMALL, "--search-epochs", "6", "--trials", "12", "--epochs", "0", "--out", "whole"]) == 0
+    assert (
+        main(
+            [
+                net,
+                *SMALL,
+                "--search-epochs",
+                "6",
+                "--trials",
+                "12",
+                "--epochs",
+                "0",
+                "--out",
+                "whole",
+            ]
+        )
+        == 0
+    )
     process = start(net, "--out", "killed")
     wait_for(Path("killed/metrics.jsonl"), process)
     process.send_signal(signal.SIGKILL)
@@ -594,7 +610,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     (note,) = [note for note in notes if "that the search left" in note]
-    line = shlex.split(note.partition("Tune it: ")[2])
+    line = shlex.split(note.partition("Fine-tune it: ")[2])
     assert {"--teacher", "--data", "--limit"} <= set(line)
     assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
