@@ -250,9 +250,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer, whichever click it carries
             command = getattr(getattr(error, "ctx", None), "command_path", "refine")
-            return _fail(
-                f"{error.format_message().rstrip('.')}. `{command} --help` lists all options."
-            )
+            text = error.format_message().rstrip(".").replace("Value error, ", "")
+            return _fail(f"{text}. `{command} --help` lists all options.")
         raise
     return result if isinstance(result, int) else 0
 

@@ -14,6 +14,7 @@ from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import first_sample, from_json, to_json
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
+from refiner.cost.reach import choose_space
 from refiner.runs.report_making import cost_report
 from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
@@ -25,9 +26,9 @@ from refiner.training.devices import Devices
 
 from .example_input import example_input
 from .finished import run_architecture
-from .paths import absolute, model_arguments, weights_file
+from .paths import absolute, candidate_list, model_arguments, weights_file
 from .screen import print_report
-from .slots import model_space
+from .slots import slots_option
 
 
 def apply_architecture(
@@ -54,7 +55,7 @@ def apply_architecture(
         weights=None if weights is None else weights_file(weights), seed=seed,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
-    if given is not None and (slots != "conv" or candidates is not None or allow_larger):
+    if given is not None and (slots != "auto" or candidates is not None or allow_larger):
         raise ConfigError(
             f"{text} holds its slots and candidates. Leave --slots, --candidates and --allow-larger out."
         )
@@ -68,13 +69,28 @@ def apply_architecture(
     if given is not None:
         space, vector = space_of(given, model, example), given.vector
     else:
-        space, vector = model_space(model, example, slots, candidates, allow_larger), _vector(text)
-        if len(vector) != len(space.slots):
-            raise ArchitectureError(
-                f"the vector has {len(vector)} numbers, but with --slots {slots} the model has {len(space.slots)} "
-                f"slots. `refine slots {source} --slots {slots}` lists them; a trained model is refined with --slots group."
-            )
+        vector = _vector(text)
+        space, _ = choose_space(
+            model,
+            example,
+            slots=slots_option(slots),
+            trained=pretrained or weights is not None,
+            candidates=candidate_list(candidates),
+            allow_larger=allow_larger,
+        )
+        _check_length(vector, space, source)
     _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
+
+
+def _check_length(vector: Vector, space: SearchSpace, source: str) -> None:
+    """Raise an ArchitectureError for a vector of other slots."""
+    if len(vector) != len(space.slots):
+        slots = space.granularity
+        raise ArchitectureError(
+            f"the vector has {len(vector)} numbers, but with --slots {slots} the model has "
+            f"{len(space.slots)} slots. `refine slots {source} --slots {slots}` lists them; a trained "
+            "model is refined with --slots group."
+        )
 
 
 def pick_architecture(

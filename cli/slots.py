@@ -1,26 +1,26 @@
 """``refine slots``: what a search may change, and what each change costs; nothing is trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from torch import nn
+from typing import Literal
 
 import refiner
+from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
 from refiner.core.inputs import describe, first_sample
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
-from refiner.cost.costs import slot_costs
+from refiner.cost.costs import Cost, slot_costs
 from refiner.cost.latency import Latency
 from refiner.cost.latency_table import LatencyTable, latency_table
-from refiner.graph.slots import Granularity
+from refiner.cost.reach import choose_space, shares_in_reach
+from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.runs.drawing import network_svg
 from refiner.runs.text import change
 from refiner.space.candidates import ORIGINAL, get_candidate
-from refiner.space.search_space import SearchSpace, offered_space
+from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 
 from .example_input import example_input
@@ -49,37 +49,95 @@ def show_slots(
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
-    space = model_space(model, example, slots, candidates, allow_larger)
+    names = candidate_list(candidates)
+    space, why = choose_space(
+        model,
+        example,
+        slots=slots_option(slots),
+        trained=False,
+        candidates=names,
+        allow_larger=allow_larger,
+    )
     if graph is not None:
         write_text(graph, network_svg(refiner.trace(model, example), space))
     one = first_sample(example)
     whole = refiner.measure_cost(model, one)
     table = latency_table(space, model, one, devices=Devices.choose()) if latency else None
-    costs = slot_costs(space)
-    least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
-    most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
-    in_slots = sum(c[0].macs for c in costs)
-    shares = {}
-    for each in ("conv", "all", "group"):
-        held = (
-            in_slots
-            if each == space.granularity
-            else _share(model, example, each, candidates, allow_larger)
-        )
-        shares[each] = held / whole.macs
+    shares = shares_in_reach(model, example, candidates=names, allow_larger=allow_larger)
     if as_json:
-        document = {
-            "model": source, "input": describe(example), "macs": whole.macs,
-            "params": whole.params, "least_macs": least, "most_macs": most,
-            "macs_in_slots": in_slots, "share_in_slots": shares, "architectures": space.size,
-            "slots": _slot_documents(space, table), "frozen": [asdict(f) for f in space.frozen],
-            "skips": [asdict(s) for s in space.skips],
-        }  # fmt: skip
-        if table is not None:
-            document |= {"latency": {**asdict(table.conditions), **_latency_document(table.model)}}
-        print(json.dumps(document))
+        print(json.dumps(_document(source, describe(example), space, whole, table, shares)))
         return
-    _print_slots(space, f"Slots of {source} on an input of {describe(example)}", table)
+    _print_space(space, f"Slots of {source} on an input of {describe(example)}", table)
+    if graph is not None:
+        print(f"{graph}: the network, drawn")
+    if why:
+        say(why)
+    least, most, in_slots = _reach(space, whole)
+    say(
+        f"{len(space.slots)} slots, {space.size:,} architectures. The slots hold "
+        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs. A search can reach from "
+        f"{least:,} to {most:,} MACs."
+    )
+    say(
+        "MACs in reach: "
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
+    )
+
+
+def slots_option(text: str) -> Granularity | Literal["auto"]:
+    """Return the value of ``--slots``.
+
+    Raises:
+        ConfigError: it names no granularity.
+    """
+    if text not in ("auto", *GRANULARITIES):
+        raise ConfigError(
+            f"unknown slots {text!r}. Choose one of: auto, {', '.join(GRANULARITIES)}."
+        )
+    return text  # type: ignore[return-value]
+
+
+def _reach(space: SearchSpace, whole: Cost) -> tuple[int, int, int]:
+    """Return the least and the most MACs that a search can reach, and those in the slots now."""
+    costs = [[cost.macs for cost in row] for row in slot_costs(space)]
+    least = whole.macs - sum(row[0] - min(row) for row in costs)
+    most = whole.macs - sum(row[0] - max(row) for row in costs)
+    return least, most, sum(row[0] for row in costs)
+
+
+def _document(
+    source: str,
+    shape: str,
+    space: SearchSpace,
+    whole: Cost,
+    table: LatencyTable | None,
+    shares: Mapping[Granularity, float],
+) -> JsonDict:
+    """Return all that is shown as JSON types."""
+    least, most, in_slots = _reach(space, whole)
+    document: JsonDict = {
+        "model": source,
+        "input": shape,
+        "granularity": space.granularity,
+        "macs": whole.macs,
+        "params": whole.params,
+        "least_macs": least,
+        "most_macs": most,
+        "macs_in_slots": in_slots,
+        "share_in_slots": dict(shares),
+        "architectures": space.size,
+        "slots": _slot_documents(space, table),
+        "frozen": [asdict(f) for f in space.frozen],
+        "skips": [asdict(s) for s in space.skips],
+    }
+    if table is not None:
+        document["latency"] = {**asdict(table.conditions), **_latency_document(table.model)}
+    return document
+
+
+def _print_space(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
+    """Print the slots, the frozen convs, the skip connections and, where it was timed, the model."""
+    _print_slots(space, title, table)
     if space.frozen:
         rows = [(f.name, f.reason) for f in space.frozen]
         print_table("Frozen convs, which stay unchanged", ("conv", "reason"), rows, left=2)
@@ -95,52 +153,6 @@ def show_slots(
             f"the model takes {table.model} {table.conditions}. ± is the median distance of a "
             f"round from the median. A search can reach {fastest:.2f} ms, as predicted from these."
         )
-    if graph is not None:
-        print(f"{graph}: the network, drawn")
-    say(
-        f"{len(space.slots)} slots, {space.size:,} architectures. The slots hold "
-        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs. A search can reach from "
-        f"{least:,} to {most:,} MACs."
-    )
-    say(
-        "MACs in reach: "
-        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
-    )
-
-
-def model_space(
-    model: nn.Module, example: Any, slots: str, candidates: str | None, allow_larger: bool
-) -> SearchSpace:
-    """Return a model's search space for the options of a command."""
-    return refiner.search_space(
-        model,
-        example,
-        granularity=granularity(slots),
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
-
-
-def granularity(slots: str) -> Granularity:
-    """Return the granularity of an option.
-
-    MERGE: replace this by ``refiner.cost.reach.choose_space``, which also sees the model.
-    """
-    return "conv" if slots == "auto" else slots  # type: ignore[return-value]
-
-
-def _share(
-    model: nn.Module, example: Any, slots: str, candidates: str | None, allow_larger: bool
-) -> int:
-    """Return the MACs that slots of a granularity hold; MERGE: ``shares_in_reach``."""
-    space = offered_space(
-        model,
-        example,
-        granularity=granularity(slots),
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
-    return sum(costs[0].macs for costs in slot_costs(space))
 
 
 def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> None:

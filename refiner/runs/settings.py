@@ -7,14 +7,14 @@ its options from them (:mod:`refiner.core.options`).
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from refiner.core.errors import ConfigError
 from refiner.core.options import option
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, parse_budgets
 from refiner.distill.distillation import DistillConfig
-from refiner.graph.slots import GRANULARITIES
+from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import STRATEGIES, check_strategy
 from refiner.search.strategy import Strategy
@@ -39,7 +39,7 @@ DISTILLED_SEARCH = SearchConfig(
 class Settings:
     """How a model is refined."""
 
-    slots: str = option(
+    slots: Granularity | Literal["auto"] = option(
         "auto",
         "What changes together: one conv (conv, all), a residual block (block), or convs that share "
         "their inner channels (group). auto takes what reaches most of the MACs.",
