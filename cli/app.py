@@ -92,7 +92,10 @@ def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> 
     """Run a command whose options come from dataclasses that need torch to be imported."""
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     inner.command(cls=Command, context_settings={"max_content_width": WIDTH})(command)
-    typer.main.get_command(inner).main(list(arguments), prog_name=name, standalone_mode=False)
+    call = typer.main.get_command(inner)
+    status = call.main(list(arguments), prog_name=name, standalone_mode=False)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command("slots", cls=Command)
