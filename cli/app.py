@@ -111,9 +111,7 @@ def run(
     slots: RunSlots = None,
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
-    strategy: Annotated[
-        str, typer.Option(help="controller, milp, nsga2, tpe or random")
-    ] = "controller",
+    strategy: Annotated[str, typer.Option(help="controller, milp or random")] = "controller",
     budget: Budgets = None,
     distill: Distil = None,
     warmup_epochs: Annotated[

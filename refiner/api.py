@@ -34,7 +34,7 @@ from refiner.runs.run_folder import RunFolder, dropped_on_error, load_or_make, o
 from refiner.runs.search_run import run_kept
 from refiner.search.scoring import Scored
 from refiner.search.search import Search, SearchConfig
-from refiner.search.strategies import STEADY, check_strategy, make_strategy
+from refiner.search.strategies import STEADY, check_strategy, make_strategy, resolve_strategy
 from refiner.space.architecture import Vector, with_model
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, candidate_names, search_space
@@ -90,7 +90,7 @@ def refine(
             with ``distill``, else ``conv``, which is the paper's.
         candidates: names; by default as :func:`refiner.search_space` has them.
         allow_larger: admit candidates with more parameters than the original.
-        strategy: ``controller``, ``milp``, ``nsga2``, ``tpe`` or ``random``.
+        strategy: ``controller``, ``milp`` or ``random``.
         budget: the most that the refined model may cost: ``macs=60%`` (of the original's),
             ``params=5e6``, ``latency=5ms`` (of one sample on the device and in the precision; the search goes by
             its candidates' times, and the finalists are measured, :mod:`refiner.runs.latency_check`), or several.
@@ -167,6 +167,7 @@ def refine(
         if timed is not None:
             latencies = _latencies(space, model, one, devices, folder)
         space, feasible = within_budgets(budgets, model, space, one, latencies)
+        strategy = resolve_strategy(strategy, trained=distill is not None, budget=bool(budgets))
         proposer = make_strategy(
             strategy, space.candidates, seed, feasible,
             controller=None if distill is None else STEADY,

@@ -353,7 +353,7 @@ BAD = {
     "negative training": (["NET", "--train-epochs", "-3"], "epochs is -3"),
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
-    "unknown strategy": (["NET", "--strategy", "bayes"], "controller, milp, nsga2, tpe, random"),
+    "unknown strategy": (["NET", "--strategy", "bayes"], "auto, controller, milp, random"),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
