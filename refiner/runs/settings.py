@@ -16,18 +16,11 @@ from refiner.cost.budget import Budget, parse_budgets
 from refiner.distill.distillation import DistillConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
-from refiner.search.strategies import STRATEGIES, check_strategy
-from refiner.search.strategy import Strategy
+from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
+from refiner.search.strategy import Strategy, StrategyFactory
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
-
-StrategyFactory = Any
-
-
-def resolve_strategy(name: str, *, trained: bool, budget: bool) -> str:
-    return name if name != "auto" else ("milp" if trained and budget else "controller")
-
 
 DISTILLED_SEARCH = SearchConfig(
     trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -106,8 +99,7 @@ class Settings:
                 "distill keeps the weights fixed during the search, and this SearchConfig trains them. "
                 "Set warmup_epochs=0 and train_weights=False in it, or leave search out."
             )
-        if self.strategy != "auto" and isinstance(self.strategy, str):
-            check_strategy(self.strategy)
+        check_strategy(self.strategy)
         parse_budgets(self.budget)
 
     @classmethod
@@ -172,11 +164,10 @@ class Settings:
     def to_json(self, space: SearchSpace) -> JsonDict:
         """Return what config.json keeps: all that has to be equal where a run goes on."""
         assert self.search is not None
-        strategy = self.strategy
         return {
             "slots": space.granularity,
             "candidates": [list(names) for names in space.candidates],
-            "strategy": strategy if isinstance(strategy, str) else _name(strategy),
+            "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
             "distill": None if self.distill is None else asdict(self.distill),
             "search": asdict(self.search),
@@ -186,6 +177,3 @@ class Settings:
             "precision": self.precision,
         }
 
-
-def _name(strategy: Strategy | Callable[..., Strategy]) -> str:
-    return getattr(strategy, "__name__", type(strategy).__name__)
