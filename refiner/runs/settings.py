@@ -5,7 +5,7 @@ its options from them (:mod:`refiner.core.options`).
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -176,4 +176,3 @@ class Settings:
             "seed": self.seed,
             "precision": self.precision,
         }
-

@@ -580,7 +580,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert main(["timm:resnet10t", "--distill", "--out", "other"]) == 2
-    assert "timm:resnet10t is new here" in capsys.readouterr().err
+    assert "timm:resnet10t has none here" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
     assert "out of reach" in capsys.readouterr().err
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
