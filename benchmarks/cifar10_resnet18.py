@@ -75,10 +75,11 @@ def main() -> None:
             for kind in ("R", "RP"):
                 warm = epochs["warm"] if kind == "RP" else 0
                 # R and RP train the shared weights for equally many epochs.
+                searching = epochs["search"] + epochs["warm"] - warm
                 search = refiner.SearchConfig(
-                    epochs=epochs["search"] + epochs["warm"] - warm,
+                    epochs=searching,
                     warmup_epochs=warm,
-                    tells=2 if small else 10,
+                    trials=searching * (2 * 4 if small else 10 * 10),
                     samples=4 if small else 10,
                     recalibration_batches=2 if small else 4,
                 )

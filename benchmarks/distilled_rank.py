@@ -31,11 +31,12 @@ from refiner.distill.distillation import DistillConfig, distill
 from refiner.search.random_search import RandomStrategy
 from refiner.search.search import Search, SearchConfig
 from refiner.space.supernet import Supernet
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification, Task
-from refiner.training.teacher import Agreement, WithTeacher
+from refiner.training.teacher import WithTeacher
 
 
 def main() -> None:

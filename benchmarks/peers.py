@@ -94,8 +94,8 @@ class Mode:
 
 def searched(epochs: int) -> SearchConfig:
     return SearchConfig(
-        epochs=epochs, warmup_epochs=0, train_weights=False, tells=4, samples=5, top_k=5, front=0,
-        recalibration_batches=4,
+        epochs=epochs, warmup_epochs=0, train_weights=False, trials=epochs * 4 * 5, samples=5,
+        top_k=5, front=0, recalibration_batches=4,
     )  # fmt: skip
 
 

@@ -52,7 +52,7 @@ from refiner.training.task import checked_task
 CHANNELS, UNITS, PIXELS = (16, 24, 32), 1, 16
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 BATCH_SIZE, LEARNING_RATE = 32, 0.05
-TELLS, SAMPLES = 5, 5
+UPDATES, SAMPLES = 5, 5
 """Controller steps an epoch, and architectures for each."""
 RESAMPLES = 1000
 """Of a bootstrap."""
@@ -118,7 +118,8 @@ class Proxy:
             self.train, self.scoring, mixed(self.scoring),
             devices=self.devices, seed=seed,
             config=refiner.SearchConfig(
-                epochs=epochs - warmup, warmup_epochs=warmup, tells=TELLS, samples=SAMPLES,
+                epochs=epochs - warmup, warmup_epochs=warmup,
+                trials=(epochs - warmup) * UPDATES * SAMPLES, samples=SAMPLES,
                 recalibration_batches=4,
                 weights=refiner.TrainConfig(lr_max=LEARNING_RATE, schedule="cosine"),
             ),

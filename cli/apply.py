@@ -1,4 +1,4 @@
-"""``refine apply``: rewrite a model to a given architecture, or to one of a run's front; nothing is trained."""
+"""``refine apply``: rewrite a model to an architecture, without training."""
 
 import json
 import shlex
@@ -14,7 +14,9 @@ from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import first_sample, from_json, to_json
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
-from refiner.runs.result import cost_report, write_result
+from refiner.cost.reach import choose_space
+from refiner.runs.report_making import cost_report
+from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.search_run import kept_network
 from refiner.search.pareto import front_from_json, pick
@@ -23,10 +25,10 @@ from refiner.space.search_space import SearchSpace, space_of
 from refiner.training.devices import Devices
 
 from .example_input import example_input
-from .options import absolute, model_arguments, weights_file
-from .run import run_architecture
+from .finished import run_architecture
+from .paths import absolute, candidate_list, model_arguments, weights_file
 from .screen import print_report
-from .slots import model_space
+from .slots import slots_option
 
 
 def apply_architecture(
@@ -53,7 +55,7 @@ def apply_architecture(
         weights=None if weights is None else weights_file(weights), seed=seed,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
-    if given is not None and (slots != "conv" or candidates is not None or allow_larger):
+    if given is not None and (slots != "auto" or candidates is not None or allow_larger):
         raise ConfigError(
             f"{text} holds its slots and candidates. Leave --slots, --candidates and --allow-larger out."
         )
@@ -67,13 +69,28 @@ def apply_architecture(
     if given is not None:
         space, vector = space_of(given, model, example), given.vector
     else:
-        space, vector = model_space(model, example, slots, candidates, allow_larger), _vector(text)
-        if len(vector) != len(space.slots):
-            raise ArchitectureError(
-                f"the vector has {len(vector)} numbers, but with --slots {slots} the model has {len(space.slots)} "
-                f"slots. `refine slots {source} --slots {slots}` lists them; a trained model is refined with --slots group."
-            )
+        vector = _vector(text)
+        space, _ = choose_space(
+            model,
+            example,
+            slots=slots_option(slots),
+            trained=pretrained or weights is not None,
+            candidates=candidate_list(candidates),
+            allow_larger=allow_larger,
+        )
+        _check_length(vector, space, source)
     _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
+
+
+def _check_length(vector: Vector, space: SearchSpace, source: str) -> None:
+    """Raise an ArchitectureError for a vector of other slots."""
+    if len(vector) != len(space.slots):
+        slots = space.granularity
+        raise ArchitectureError(
+            f"the vector has {len(vector)} numbers, but with --slots {slots} the model has "
+            f"{len(space.slots)} slots. `refine slots {source} --slots {slots}` lists them; a trained "
+            "model is refined with --slots group."
+        )
 
 
 def pick_architecture(
@@ -88,7 +105,7 @@ def pick_architecture(
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
             raise ConfigError(
-                f"the front of {folder} tells no {budget.resource}. Pick by {' or '.join(original)}."
+                f"the front of {folder} has no {budget.resource}. Pick by {' or '.join(original)}."
             )
         limits[budget.resource] = budget.most(original[budget.resource])
     found = pick(points, limits)
@@ -103,7 +120,7 @@ def pick_architecture(
 
 
 def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
-    """Rewrite a run's model to a vector: a baseline's, say, or a finalist's."""
+    """Rewrite a run's model to a vector: a baseline's, for example, or one of the top-k."""
     if out is not None:
         check_free(out)
     run = RunFolder.open(folder)
@@ -137,7 +154,9 @@ def _rewrite_of_run(
     if config["settings"].get("distill") is not None:
         network = kept_network(run, model, space, vector)
         how = (
-            "--out DIR writes it out" if out is None else f"Tune it: {_tuning(spec, command, out)}"
+            "--out DIR writes it out"
+            if out is None
+            else f"Fine-tune it: {_fine_tuning(spec, command, out)}"
         )
         notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
@@ -145,18 +164,18 @@ def _rewrite_of_run(
     )
 
 
-_TOLD_AGAIN = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
-"""Options of a run that its tuning has to have as well."""
+_REPEATED = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
+"""Options of a run that its fine-tuning repeats."""
 
 
-def _tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
-    """Return the line that tunes what ``apply`` wrote to ``out``, with the original of a run as teacher."""
+def _fine_tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
+    """Return the command that fine-tunes what ``apply`` wrote, the original as teacher."""
     teacher = spec.weights or ("pretrained" if spec.pretrained else None)
     words = ["refine", "train", spec.source, "--arch", str(out), "--weights", str(out)]
     words += ["--teacher", teacher] if teacher else []
     for argument in command.get("model_arg", ()):
         words += ["--model-arg", argument]
-    for name in _TOLD_AGAIN:
+    for name in _REPEATED:
         if command.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(command[name])]
     if command.get("data") in ("cifar10", "cifar100"):

@@ -5,12 +5,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from refiner.runs.report import Report, milliseconds
+from refiner.core.types import JsonDict
+from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.text import milliseconds
 
-from .screen import print_table
+from .tables import print_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
         *((n, [f"{r.scores[n]:.4f}" if n in r.scores else "" for r in rows]) for n in names),
     ]
     print_table(
-        "networks",
+        "Networks",
         ("", *(f"{names_of[row.run]}\n{row.network}" for row in rows)),
         [(measure, *values) for measure, values in measures],
     )
@@ -68,7 +69,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def _short_names(folders: Sequence[Path]) -> dict[str, str]:
-    """Return of each folder what tells it from the others, so that a table has room for numbers."""
+    """Return for each folder the part of its path that differs from the others."""
     if len(folders) < 2:
         return {str(folder): str(folder) for folder in folders}
     shared = Path(os.path.commonpath([folder.absolute().parent for folder in folders]))
@@ -117,7 +118,7 @@ def _rows(folder: Path) -> list[_Row]:
     return rows
 
 
-def _document(row: _Row) -> dict[str, Any]:
+def _document(row: _Row) -> JsonDict:
     return {
         "run": row.run,
         "network": row.network,

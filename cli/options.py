@@ -1,23 +1,23 @@
-"""Options that several commands take, from text to values."""
+"""The model, the data and the task of a command: what its options name, loaded."""
 
-import ast
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from torch import nn
 
-from refiner.core.errors import ConfigError, RunError, one_line
+from refiner.core.errors import ConfigError, one_line
 from refiner.core.models import ModelSpec, input_channels
+from refiner.core.options import option
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
-from refiner.faces.pairs import file_and_folder, find_pairs, pair_tests
-from refiner.runs.run_folder import RunFolder
-from refiner.training.loop import TrainConfig
+from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.task import TASKS, Task, checked_task, make_task
+
+from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
 _ARCFACE = "arcface"
@@ -25,40 +25,50 @@ _ARCFACE = "arcface"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAndData:
-    """Options of every command that trains, in the form that config.json keeps."""
+    """The model and the data of a command that trains."""
 
     model: str
-    data: str
-    task: str
-    verify: tuple[str, ...]
-    lr: float
-    schedule: str
-    batch_size: int
-    limit: int | None
-    image_size: int | None
-    data_root: str
-    model_arg: tuple[str, ...]
-    pretrained: bool
-    weights: str | None
-    seed: int
-    device: str
-    precision: str
-
-    def absolute(self) -> Self:
-        """Return the options as they can be read from any folder, when the run goes on.
-
-        With ArcFace the pairs beside the faces are named then, unless others are.
-        """
-        weights = None if self.weights is None else weights_file(self.weights)
-        return replace(
-            self,
-            model=absolute(self.model),
-            data=absolute(self.data),
-            task=absolute(self.task),
-            verify=tuple(map(_absolute_pairs, self.verify or self.pairs_beside())),
-            data_root=str(Path(self.data_root).resolve()),
-            weights=weights,
-        )
+    model_arg: tuple[str, ...] = option(
+        (), "Argument of the model's builder. Can be repeated.", panel="Model", metavar="KEY=VALUE"
+    )
+    pretrained: bool = option(False, "Start from the published weights.", panel="Model")
+    weights: str | None = option(
+        None,
+        "Start from the weights in a .safetensors or .pt file, or in a run's folder.",
+        panel="Model",
+        metavar="FILE",
+    )
+    data: str = option(
+        "digits",
+        "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH or "
+        "FILE.py:FUNCTION, which returns two loaders.",
+        panel="Data",
+        metavar="DATA",
+    )
+    data_root: str = option(
+        "data", "Folder of torchvision's archives.", panel="Data", metavar="DIR"
+    )
+    limit: int | None = option(
+        None, "Use only N training images, and as many for validation.", panel="Data", metavar="N"
+    )
+    image_size: int | None = option(
+        None, "Resize images to N x N pixels.", panel="Data", metavar="N"
+    )
+    batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
+    task: str = option(
+        "classification",
+        "classification, segmentation, regression, arcface, or FILE.py:FUNCTION.",
+        panel="Data",
+        metavar="TASK",
+    )
+    verify: tuple[str, ...] = option(
+        (),
+        "Pairs of faces to verify on: an LFW list (FILE or FILE:FOLDER) or a .bin pack. "
+        "Can be repeated. With arcface, pairs beside the images are found.",
+        panel="Data",
+        metavar="FILE",
+    )
+    seed: int = 0
 
     def pairs_beside(self) -> list[str]:
         """Return the files of pairs beside the faces that ArcFace is trained on."""
@@ -67,7 +77,7 @@ class ModelAndData:
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def notes(self, data: Data) -> list[str]:
-        """Return what a user should know of the data, and that nothing is verified where pairs lack."""
+        """Return what a user should know of the data, and that nothing is verified without pairs."""
         faces = self.data.removeprefix("faces:")
         notes = [data.note] if data.note else []
         lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
@@ -78,13 +88,8 @@ class ModelAndData:
             )
         return notes
 
-    def training(self, epochs: int) -> TrainConfig:
-        """Return the settings of a training; they check their ranges."""
-        lr_min = min(TrainConfig().lr_min, self.lr)
-        return TrainConfig(epochs=epochs, lr_max=self.lr, lr_min=lr_min, schedule=self.schedule)
-
     def spec(self) -> ModelSpec:
-        """Return how the model is made, but for what the data decides."""
+        """Return how the model is made, without what the data decides."""
         return ModelSpec(
             source=self.model,
             arguments=model_arguments(self.model_arg),
@@ -98,11 +103,11 @@ class ModelAndData:
     ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
         """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
-        The data decides how many classes the model has, and the model how many channels the data.
+        The data decides how many classes the model has, and the model how many channels the data has.
         With ArcFace the model's output is an embedding, and the head's size that of the embedding.
 
         Args:
-            first: is called when the model's file has run, and before data is read.
+            first: is called once the model's file has run, before data is read.
         """
         task = None if self.task == _ARCFACE else _task(self.task)
         spec = self.spec()
@@ -138,7 +143,7 @@ class ModelAndData:
             return {}
         if data.mean is None or data.std is None:
             raise ConfigError(
-                f"--verify cannot tell how {self.data} scales its pixels. Use --data faces:PATH or "
+                f"--verify does not know how {self.data} scales its pixels. Use --data faces:PATH or "
                 "folder:PATH."
             )
         _, channels, height, width = example_of(data.train).shape
@@ -151,52 +156,26 @@ class ModelAndData:
             std=data.std,
         )
 
-    def free_folder(self) -> Path:
+    def new_folder(self) -> Path:
         """Return a new folder, named after the model and the data."""
         name = self.model.rpartition(":")[2].replace("/", "-") or "model"
         data = self.data.partition(":")[0].removesuffix(".py")
         return free_folder(f"{name}-{Path(data).name}")
 
 
-def free_folder(name: str) -> Path:
-    """Return the first of runs/NAME, runs/NAME-2, ... that is not there."""
-    base, number = Path("runs") / name, 1
-    while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
-        number += 1
-    return path
-
-
-Options = TypeVar("Options", bound=ModelAndData)
-
-
-def kept_options(kind: type[Options], folder: Path, model: str | None) -> Options:
-    """Return the options that a run's folder keeps; see :func:`options_from`."""
-    kept = (RunFolder.open(folder).config().get("provenance") or {}).get("command")
-    return options_from(kind, kept, folder, model)
-
-
-def options_from(kind: type[Options], kept: Any, folder: Path, model: str | None) -> Options:
-    """Return the options that a command began with.
-
-    Args:
-        kind: of the command.
-        kept: what its folder keeps of them.
-        folder: of the run.
-        model: that the user named again, if so.
-
-    Raises:
-        RunError: it holds no run of that command, or one of another model.
-    """
-    if not isinstance(kept, dict) or set(kept) != {f.name for f in fields(kind)}:
-        raise RunError(
-            f"{folder} holds no run that this command of this version began, so it cannot go on. A run "
-            "made in Python goes on with resume=True there."
-        )
-    lists = {name: tuple(value) for name, value in kept.items() if isinstance(value, list)}
-    options = kind(**{**kept, **lists})
-    if model is not None and absolute(model) != options.model:
-        raise RunError(f"{folder} holds a run of {options.model}, not of {model}. Leave MODEL out.")
-    return options
+def readable_anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return given options with absolute paths, so that a run can go on from any folder."""
+    changed = dict(given)
+    for name in ("model", "data", "task"):
+        if name in changed:
+            changed[name] = absolute(changed[name])
+    if "verify" in changed:
+        changed["verify"] = list(map(absolute_pairs, changed["verify"]))
+    if "data_root" in changed:
+        changed["data_root"] = str(Path(changed["data_root"]).resolve())
+    if "weights" in changed:
+        changed["weights"] = weights_file(changed["weights"])
+    return changed
 
 
 def _task(name: str) -> Task:
@@ -214,59 +193,3 @@ def _task(name: str) -> Task:
     except Exception as error:
         raise ConfigError(f"{name} raised {one_line(error)}") from error
     return checked_task(task)
-
-
-def absolute(source: str) -> str:
-    """Return ``FILE.py:FUNCTION``, ``folder:PATH`` or ``faces:PATH`` with the path absolute, else as it is."""
-    head, colon, tail = source.rpartition(":")
-    if head.endswith(".py"):
-        return f"{Path(head).resolve()}{colon}{tail}"
-    for form in ("folder:", "faces:"):
-        if source.startswith(form):
-            return f"{form}{Path(source.removeprefix(form)).resolve()}"
-    return source
-
-
-def weights_file(source: str) -> str:
-    """Return a file of weights, with its path absolute; of a run's folder that of its refined model."""
-    path = Path(source).resolve()
-    return str(path / "refined.safetensors" if path.is_dir() else path)
-
-
-def _absolute_pairs(source: str) -> str:
-    """Return ``FILE`` or ``FILE:FOLDER`` of pairs with both paths absolute."""
-    return ":".join(str(path.resolve()) for path in file_and_folder(source) if path is not None)
-
-
-def check_new_file(path: Path) -> None:
-    """Raise a ConfigError unless a file can be made at ``path`` that is not there yet."""
-    if path.exists():
-        raise ConfigError(f"{path} is there already. Name another file.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"there is no folder {path.parent}. Make it, or name another file.")
-
-
-def candidate_list(text: str | None) -> tuple[str, ...] | None:
-    """Return the names in ``a,b,c``, or None for the default."""
-    if text is None:
-        return None
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise ConfigError(
-            "--candidates is empty. Name operations, such as depthwise3x3,maxpool3x3."
-        )
-    return names
-
-
-def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
-    """Return ``key=value`` texts as a dict; a value is a Python literal, else text."""
-    arguments: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.isidentifier():
-            raise ConfigError(f"--model-arg {pair!r} is not KEY=VALUE, such as drop_rate=0.1.")
-        try:
-            arguments[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            arguments[key] = value
-    return arguments

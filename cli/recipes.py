@@ -1,18 +1,17 @@
 """``refine recipes``: list, show, copy; and ``refine --recipe``: run."""
 
 import ast
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from refiner.core.errors import ConfigError
 from refiner.core.randomness import seeded
+from refiner.core.types import JsonDict
 from refiner.core.user_code import load_function
 from refiner.runs.recipe import RecipeSettings, Scale
 from refiner.runs.run_folder import RunFolder, check_free
 
 from .compare import compare
-from .options import absolute, check_new_file, free_folder
+from .paths import absolute, check_new_file, free_folder
 from .screen import listening
 
 HOME = Path(__file__).resolve().parents[1] / "recipes"
@@ -83,7 +82,7 @@ def run_recipe(
     _run(kept, folder, resume=False, as_json=as_json)
 
 
-def kept_recipe(folder: Path) -> dict[str, Any] | None:
+def kept_recipe(folder: Path) -> JsonDict | None:
     """Return the settings of the recipe whose folder this is, None where it is none's.
 
     A recipe of several runs keeps them in folders of their own.
@@ -97,12 +96,12 @@ def kept_recipe(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def resume_recipe(kept: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
+def resume_recipe(kept: JsonDict, folder: Path, *, as_json: bool) -> None:
     """Go on with the experiment of a recipe, with the settings that its folder keeps."""
     _run(kept, folder, resume=True, as_json=as_json)
 
 
-def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) -> None:
+def _run(kept: JsonDict, folder: Path, *, resume: bool, as_json: bool) -> None:
     name = kept["recipe"]
     file = Path(name) if name.endswith(".py") else known_recipes().get(name)
     if file is None:
@@ -126,7 +125,7 @@ def _run(kept: Mapping[str, Any], folder: Path, *, resume: bool, as_json: bool) 
             progress=progress,
             provenance={"recipe": dict(kept)},
         )
-        with seeded(kept["seed"]):  # models that it builds begin alike when the run goes on
+        with seeded(kept["seed"]):  # a resumed run builds the same models
             run(settings)
     show_recipe(folder, as_json=as_json)
 

@@ -1,27 +1,31 @@
 """``refine slots``: what a search may change, and what each change costs; nothing is trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import refiner
+from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
 from refiner.core.inputs import describe, first_sample
 from refiner.core.models import ModelSpec
-from refiner.cost.costs import slot_costs
+from refiner.core.types import JsonDict
+from refiner.cost.costs import Cost, slot_costs
 from refiner.cost.latency import Latency
 from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.cost.reach import choose_space, shares_in_reach
+from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.runs.drawing import network_svg
-from refiner.runs.report import change
+from refiner.runs.text import change
 from refiner.space.candidates import ORIGINAL, get_candidate
-from refiner.space.search_space import SearchSpace, offered_space
+from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 
 from .example_input import example_input
-from .options import candidate_list, check_new_file, model_arguments
-from .screen import print_table
+from .paths import candidate_list, check_new_file, model_arguments
+from .tables import print_table, say
 
 
 def show_slots(
@@ -37,7 +41,7 @@ def show_slots(
     latency: bool,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, the frozen convs and the skip edges.
+    """Print the slots of a model, their candidates with costs, the frozen convs and the skip connections.
 
     With ``latency`` the model and the candidates are timed, on the device that a run would take.
     """
@@ -45,87 +49,114 @@ def show_slots(
         check_new_file(graph)
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
-    space = model_space(model, example, slots, candidates, allow_larger)
+    names = candidate_list(candidates)
+    space, why = choose_space(
+        model,
+        example,
+        slots=slots_option(slots),
+        trained=False,
+        candidates=names,
+        allow_larger=allow_larger,
+    )
     if graph is not None:
         write_text(graph, network_svg(refiner.trace(model, example), space))
     one = first_sample(example)
     whole = refiner.measure_cost(model, one)
     table = latency_table(space, model, one, devices=Devices.choose()) if latency else None
-    costs = slot_costs(space)
-    least = whole.macs - sum(c[0].macs - min(x.macs for x in c) for c in costs)
-    most = whole.macs - sum(c[0].macs - max(x.macs for x in c) for c in costs)
-    in_slots = sum(c[0].macs for c in costs)
-    shares = {}
-    for each in ("conv", "all", "group"):
-        other = space if each == slots else _offered(model, example, each, candidates, allow_larger)
-        shares[each] = sum(c[0].macs for c in slot_costs(other)) / whole.macs
+    shares = shares_in_reach(model, example, candidates=names, allow_larger=allow_larger)
     if as_json:
-        document = {
-            "model": source, "input": describe(example), "macs": whole.macs,
-            "params": whole.params, "least_macs": least, "most_macs": most,
-            "macs_in_slots": in_slots, "share_in_slots": shares, "architectures": space.size,
-            "slots": _slot_documents(space, table), "frozen": [asdict(f) for f in space.frozen],
-            "skips": [asdict(s) for s in space.skips],
-        }  # fmt: skip
-        if table is not None:
-            document |= {"latency": {**asdict(table.conditions), **_latency_document(table.model)}}
-        print(json.dumps(document))
+        print(json.dumps(_document(source, describe(example), space, whole, table, shares)))
         return
-    _print_slots(space, f"slots of {source} on an input of {describe(example)}", table)
-    if space.frozen:
-        rows = [(f.name, f.reason) for f in space.frozen]
-        print_table("frozen convs", ("conv", "reason"), rows, left=2)
-    if space.skips:
-        skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
-        print_table("skip edges, which stay", ("from", "to", "projection"), skips, left=3)
-    if table is not None:
-        times = [[each.median for each in row] for row in table.rows(space)]
-        fastest = table.model.median - sum(row[0] - min(row) for row in times)
-        print(
-            f"the model takes {table.model} {table.conditions}; ± is the median distance of a round from "
-            f"the median; a search can reach {fastest:.2f} ms, as predicted from these"
-        )
+    _print_space(space, f"Slots of {source} on an input of {describe(example)}", table)
     if graph is not None:
         print(f"{graph}: the network, drawn")
-    print(
-        f"{len(space.slots)} slots, {space.size:,} architectures, the slots hold "
-        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs; a search can reach from {least:,} to "
-        f"{most:,}"
+    if why:
+        say(why)
+    least, most, in_slots = _reach(space, whole)
+    say(
+        f"{len(space.slots)} slots, {space.size:,} architectures. The slots hold "
+        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs. A search can reach from "
+        f"{least:,} to {most:,} MACs."
     )
-    print(
+    say(
         "MACs in reach: "
         + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
     )
 
 
-def model_space(
-    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
-) -> SearchSpace:
-    """Return a model's search space, as the command's options have it."""
-    return refiner.search_space(
-        model,
-        example,
-        granularity=slots,  # type: ignore[arg-type]
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
+def slots_option(text: str) -> Granularity | Literal["auto"]:
+    """Return the value of ``--slots``.
+
+    Raises:
+        ConfigError: it names no granularity.
+    """
+    if text not in ("auto", *GRANULARITIES):
+        raise ConfigError(
+            f"unknown slots {text!r}. Choose one of: auto, {', '.join(GRANULARITIES)}."
+        )
+    return text  # type: ignore[return-value]
 
 
-def _offered(
-    model: Any, example: Any, slots: str, candidates: str | None, allow_larger: bool
-) -> SearchSpace:
-    """Return what :func:`model_space` returns, and an empty space where no conv can change."""
-    return offered_space(
-        model,
-        example,
-        granularity=slots,  # type: ignore[arg-type]
-        candidates=candidate_list(candidates),
-        allow_larger=allow_larger,
-    )
+def _reach(space: SearchSpace, whole: Cost) -> tuple[int, int, int]:
+    """Return the least and the most MACs that a search can reach, and those in the slots now."""
+    costs = [[cost.macs for cost in row] for row in slot_costs(space)]
+    least = whole.macs - sum(row[0] - min(row) for row in costs)
+    most = whole.macs - sum(row[0] - max(row) for row in costs)
+    return least, most, sum(row[0] for row in costs)
+
+
+def _document(
+    source: str,
+    shape: str,
+    space: SearchSpace,
+    whole: Cost,
+    table: LatencyTable | None,
+    shares: Mapping[Granularity, float],
+) -> JsonDict:
+    """Return all that is shown as JSON types."""
+    least, most, in_slots = _reach(space, whole)
+    document: JsonDict = {
+        "model": source,
+        "input": shape,
+        "granularity": space.granularity,
+        "macs": whole.macs,
+        "params": whole.params,
+        "least_macs": least,
+        "most_macs": most,
+        "macs_in_slots": in_slots,
+        "share_in_slots": dict(shares),
+        "architectures": space.size,
+        "slots": _slot_documents(space, table),
+        "frozen": [asdict(f) for f in space.frozen],
+        "skips": [asdict(s) for s in space.skips],
+    }
+    if table is not None:
+        document["latency"] = {**asdict(table.conditions), **_latency_document(table.model)}
+    return document
+
+
+def _print_space(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
+    """Print the slots, the frozen convs, the skip connections and, where it was timed, the model."""
+    _print_slots(space, title, table)
+    if space.frozen:
+        rows = [(f.name, f.reason) for f in space.frozen]
+        print_table("Frozen convs, which stay unchanged", ("conv", "reason"), rows, left=2)
+    if space.skips:
+        skips = [(s.fork, s.join, ", ".join(s.convs)) for s in space.skips]
+        print_table(
+            "Skip connections, which stay unchanged", ("from", "to", "projection"), skips, left=3
+        )
+    if table is not None:
+        times = [[each.median for each in row] for row in table.rows(space)]
+        fastest = table.model.median - sum(row[0] - min(row) for row in times)
+        say(
+            f"the model takes {table.model} {table.conditions}. ± is the median distance of a "
+            f"round from the median. A search can reach {fastest:.2f} ms, as predicted from these."
+        )
 
 
 def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
-    """Print a row a candidate; the first of a slot tells where it is and what it was."""
+    """Print a row for each candidate; the first row of a slot names the slot and its original."""
     rows = []
     for slot, names, options in zip(space.slots, space.candidates, slot_costs(space), strict=True):
         sizes = (slot.sites[0].in_shape[1:], slot.sites[-1].out_shape[1:])
@@ -153,7 +184,7 @@ def _latency_document(latency: Latency) -> dict[str, float]:
     return {"latency_ms": latency.median, "latency_noise_ms": latency.noise}
 
 
-def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[dict[str, Any]]:
+def _slot_documents(space: SearchSpace, table: LatencyTable | None) -> list[JsonDict]:
     return [
         {
             "name": slot.name,

@@ -42,7 +42,7 @@ EPOCHS, LEAST_EPOCHS = 150, 30
 """Of the search in all: SGDR with T_0 10 and T_mult 2 (section 4.1.1). Its first two cycles are 30."""
 WARMUP_EPOCHS = 30
 """Of them on random paths in RP. The paper says "few epochs"; a fifth is ours."""
-TELLS, SAMPLES = 10, 10
+UPDATES, SAMPLES = 10, 10
 """Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 30 to 50 and 10."""
 TRAIN_EPOCHS, LEAST_TRAIN_EPOCHS = 35, 15
 """Of the final trainings: SGDR with T_0 5 and T_mult 2 (section 4.1.3). Its first two cycles are 15."""
@@ -200,6 +200,7 @@ def _search(
     images = scale.width("images of each", IMAGES, step=1, least=10)
     epochs = scale.count("search epochs", EPOCHS, least=LEAST_EPOCHS)
     warmup = max(1, round(epochs * WARMUP_EPOCHS / EPOCHS)) if settings.pretrain else 0
+    updates = scale.count("controller updates per epoch", UPDATES, least=2)
     data = load_identities(
         root,
         batch_size=batch_size,
@@ -220,7 +221,7 @@ def _search(
         search=refiner.SearchConfig(
             epochs=epochs - warmup,
             warmup_epochs=warmup,
-            tells=scale.count("controller steps an epoch", TELLS, least=2),
+            trials=(epochs - warmup) * updates * SAMPLES,
             samples=SAMPLES,
             weights=_training(0, batch_size),
         ),

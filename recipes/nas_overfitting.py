@@ -52,7 +52,7 @@ FILTERS = 36
 """Of the weight-shared network; ENAS's."""
 EPOCHS, BATCH_SIZE = 310, 128
 """Of each search; ENAS's. No warm-up, as ENAS has none: --no-pretrain changes nothing here."""
-TELLS, SAMPLES = 50, 20
+UPDATES, SAMPLES = 50, 20
 """Controller steps an epoch, architectures for each; ENAS's."""
 SEARCH_LR_MAX, SEARCH_LR_MIN, WEIGHT_DECAY = 0.05, 0.0005, 5e-4
 """ENAS's; its l2_reg of 0.00025 multiplies the squares, not their halves. SGDR with T_mul 2, the last cycle ending
@@ -161,15 +161,17 @@ def search(
     space: MacroSpace,
     channels: tuple[int, int, int],
 ) -> dict[str, dict[str, Any]]:
-    """Return of each search the vector found, its score, and its log, tell by tell."""
+    """Return of each search the vector found, its score, and its log, update by update."""
     scale = settings.scale
-    tells = scale.count("controller steps an epoch", TELLS, least=4)
+    updates = scale.count("controller updates per epoch", UPDATES, least=4)
+    epochs = scale.count("search epochs", EPOCHS, least=3)
+    samples = scale.count("architectures per update", SAMPLES, least=4)
     config = refiner.SearchConfig(
-        epochs=scale.count("search epochs", EPOCHS, least=3),
+        epochs=epochs,
         warmup_epochs=0,
-        tells=tells,
-        samples=scale.count("architectures a controller step", SAMPLES, least=4),
-        top_k=scale.count("finalists of a search", 10, least=3),
+        trials=epochs * updates * samples,
+        samples=samples,
+        top_k=scale.count("top-k of a search", 10, least=3),
         weights=refiner.TrainConfig(
             lr_max=SEARCH_LR_MAX, lr_min=SEARCH_LR_MIN, weight_decay=WEIGHT_DECAY
         ),
@@ -190,7 +192,7 @@ def search(
     # A phase is as long as an epoch has controller steps, so that each begins on weights that moved.
     alternating = AlternatingStrategy(
         space.choices, space.operators, tuple(space.skips),
-        seed=seed, period=tells, config=controller,
+        seed=seed, period=updates, config=controller,
     )  # fmt: skip
     model = resnet20.build_model(classes, channels, seed=seed)
     slots = refiner.search_space(model, example_of(data.train), candidates=CANDIDATES)
@@ -221,7 +223,7 @@ def search(
             resume=settings.resume and folder.exists(),
             **settings.running(),
         ).best
-        log = [tell for record in RunFolder.open(folder).records for tell in record["tells"]]
+        log = [each for record in RunFolder.open(folder).records for each in record["updates"]]
         found[name] = {"vector": list(best.vector), "score": best.score, "log": log}
     found["alternating"]["phases"] = [asdict(phase) for phase in alternating.phases]
     return found

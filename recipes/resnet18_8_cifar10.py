@@ -22,7 +22,7 @@ TRAIN_EPOCHS = 150
 """Of the final training. The paper is silent; as long as its search."""
 BATCH_SIZE = 128
 """The paper is silent; He et al., 2016, section 4.2, on CIFAR-10."""
-TELLS, SAMPLES = 10, 10
+UPDATES, SAMPLES = 10, 10
 """Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 50 and 20, in its micro search 30 and 10."""
 LR_MAX, LR_MIN = 0.1, 0.0001
 """Section 4.1.1."""
@@ -68,7 +68,7 @@ def refine_on_cifar10(settings: RecipeSettings, slots: Granularity) -> refiner.R
         search=refiner.SearchConfig(
             epochs=epochs - warmup,
             warmup_epochs=warmup,
-            tells=TELLS,
+            trials=(epochs - warmup) * UPDATES * SAMPLES,
             samples=SAMPLES,
             weights=refiner.TrainConfig(lr_max=LR_MAX, lr_min=LR_MIN),
         ),

@@ -5,12 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from refiner.search.config import SearchConfig
 from torch import nn
 
 from refiner.cost.latency import Conditions, Latency
 from refiner.cost.latency_table import LatencyTable
 from refiner.enas.macro import MacroSpace
-from refiner.space.search_space import SearchSpace
+from refiner.runs.costing import cost_space
+from refiner.runs.job import Output, set_up
+from refiner.runs.searching import make_search, run_search_stage
+from refiner.runs.settings import Settings
+from refiner.space.search_space import SearchSpace, search_space
+from refiner.training.devices import Devices
 from refiner.training.task import Classification
 
 
@@ -245,3 +251,26 @@ def play(strategy, rounds: int, value, count: int = 6) -> list:
         strategy.tell(vectors, [value(v) for v in vectors])
         log.append(vectors)
     return log
+
+
+def searched(budget=(), train=None, distill=None, **output):
+    """Return the job, settings, costed space, search and its result of a small run."""
+    settings = Settings.of(
+        {
+            "budget": budget,
+            "distill": distill,
+            "train": train,
+            "search": SearchConfig(
+                trials=4, epochs=2, samples=2, top_k=2, warmup_epochs=0, train_weights=distill is None,
+            ),
+        }
+    ).resolved()  # fmt: skip
+    torch.manual_seed(3)
+    job = set_up(
+        TinyResNet(), batches(3), batches(2, seed=1), task="classification", example_input=None,
+        seed=0, devices=Devices.choose("cpu"), output=Output(progress=False, **output),
+    )  # fmt: skip
+    costed = cost_space(job, settings, search_space(job.model, job.example))
+    search = make_search(job, settings, costed)
+    found, _ = run_search_stage(job, settings, costed, search)
+    return job, settings, costed, search, found

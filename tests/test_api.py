@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner import api
 from refiner.core.errors import ConfigError, DataError, RunError
 from refiner.cost.latency import Latency
-from refiner.runs import latency_check
+from refiner.runs import costing, latency_check
+from refiner.runs.settings import DISTILLED_SEARCH
 
 SMALL = refiner.SearchConfig(
-    epochs=2, warmup_epochs=1, tells=1, samples=2, top_k=2,
+    epochs=2, warmup_epochs=1, trials=4, samples=2, top_k=2,
     weights=refiner.TrainConfig(lr_max=0.05),
 )  # fmt: skip
 FILES = {
@@ -126,7 +126,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
         measured.append(example_input.shape[0])
         return latencies(space, 10.0, lambda name, _: times[name])
 
-    monkeypatch.setattr(api, "latency_table", measure)
+    monkeypatch.setattr(costing, "latency_table", measure)
     monkeypatch.setattr(
         latency_check,
         "network_latencies",
@@ -162,7 +162,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
         return latencies(space, 10.0, lambda _, k: 2.0 - 0.2 * k)
 
     takes = iter([8.5, 7.0])
-    monkeypatch.setattr(api, "latency_table", table)
+    monkeypatch.setattr(costing, "latency_table", table)
     monkeypatch.setattr(
         latency_check,
         "network_latencies",
@@ -177,7 +177,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
         "distill": refiner.DistillConfig(steps=1),
         "baselines": True,
     }
-    options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, tells=1, samples=4)}
+    options |= {"search": replace(DISTILLED_SEARCH, epochs=1, trials=4, samples=4)}
     with pytest.raises(Stop):
         small(progress=StopAfter("train refined", 0), **options)
     first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["top_k"]
@@ -276,7 +276,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import refiner
 from models import TinyResNet, batches
-search = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, top_k=2)
+search = refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=2, samples=2, top_k=2)
 result = refiner.refine(TinyResNet(), batches(2), batches(1), search=search, precision="bf16",
                         train=refiner.TrainConfig(epochs=1), device="cpu", progress=False)
 assert "forward" not in vars(result.model)
@@ -380,7 +380,7 @@ def test_rewards_come_from_batches_of_all_classes_though_folders_lie_class_by_cl
             seen.append(len(set(batch[1].tolist())))
             return super().measure(model, batch)
 
-    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, tells=2, samples=2, top_k=1, front=0)
+    config = refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=4, samples=2, top_k=1, front=0)
     refiner.refine(
         TinyResNet(), batches(2), val, task=Watching(), search=config, baselines=False, device="cpu",
         progress=False,
@@ -412,7 +412,7 @@ def test_a_task_is_rehearsed_before_anything_is_trained(tmp_path) -> None:
 
 def test_tests_without_a_training_are_refused() -> None:
     for train in (None, refiner.TrainConfig(epochs=0)):
-        with pytest.raises(ConfigError, match=r"tests measure trained networks\. Give train="):
+        with pytest.raises(ConfigError, match=r"tests measure fine-tuned networks\. Give train="):
             small(train=train, tests={"one": lambda _: 1.0})
 
 
@@ -421,7 +421,7 @@ DISTILLED = {
     "budget": "macs=75%",
     "distill": refiner.DistillConfig(steps=5, solve_batches=2),
     "search": refiner.SearchConfig(
-        epochs=2, warmup_epochs=0, train_weights=False, tells=2, samples=10, top_k=2
+        epochs=2, warmup_epochs=0, train_weights=False, trials=40, samples=10, top_k=2
     ),
 }
 
@@ -457,7 +457,7 @@ def test_a_distilled_search_and_its_baseline_are_rewarded_by_agreement(
     small(**{**DISTILLED, "baselines": True}, out=tmp_path / "run")
     assert rewards == ["agreement", "agreement"]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    scores = [s for line in lines for tell in json.loads(line)["tells"] for s in tell["scores"]]
+    scores = [s for line in lines for u in json.loads(line)["updates"] for s in u["scores"]]
     assert max(scores) <= 0
     assert min(scores) < 0
     rewards.clear()
@@ -477,7 +477,7 @@ def test_the_refined_model_is_tuned_from_what_it_inherited() -> None:
 
 def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch) -> None:
     whole = small(**DISTILLED, out=tmp_path / "whole")
-    epoch, calls = refiner.Search._epoch, []
+    epoch, calls = refiner.Search._update_strategy, []
 
     def stop_at_the_second(self, *args):
         calls.append(1)
@@ -485,7 +485,7 @@ def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monk
             raise KeyboardInterrupt
         return epoch(self, *args)
 
-    monkeypatch.setattr(refiner.Search, "_epoch", stop_at_the_second)
+    monkeypatch.setattr(refiner.Search, "_update_strategy", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         small(**DISTILLED, out=tmp_path / "cut")
     monkeypatch.undo()
@@ -503,7 +503,7 @@ def test_a_run_stopped_while_it_is_distilled_is_distilled_again(tmp_path, monkey
 
     whole = small(**DISTILLED)
     with monkeypatch.context() as during:
-        during.setattr("refiner.api.warm_up", stop)
+        during.setattr("refiner.runs.searching.distill", stop)
         with pytest.raises(KeyboardInterrupt):
             small(**DISTILLED, out=tmp_path / "cut")
     result = small(**DISTILLED, out=tmp_path / "cut", resume=True)

@@ -25,6 +25,11 @@ class Option:
     choices: tuple[str, ...] = ()
     """Every value that the option takes; empty where there are too many to list."""
     metavar: str | None = None
+    """What stands for the value in the help, such as ``N``."""
+    commas: bool = False
+    """Whether one value holds several, separated by commas."""
+    shown_default: str | None = None
+    """The default as the help words it, where that depends on other options."""
 
 
 def option(
@@ -35,6 +40,8 @@ def option(
     flag: str | None = None,
     choices: Sequence[str] = (),
     metavar: str | None = None,
+    commas: bool = False,
+    shown_default: str | None = None,
 ) -> Any:
     """Return a dataclass field that is also an option of the command.
 
@@ -45,8 +52,18 @@ def option(
         flag: name on the command line; by default the field's name with dashes.
         choices: every value that is allowed.
         metavar: what stands for the value in the help, such as ``N``.
+        commas: whether one value holds several, separated by commas.
+        shown_default: the default as the help words it, where that depends on other options.
     """
-    shown = Option(help=help, panel=panel, flag=flag, choices=tuple(choices), metavar=metavar)
+    shown = Option(
+        help=help,
+        panel=panel,
+        flag=flag,
+        choices=tuple(choices),
+        metavar=metavar,
+        commas=commas,
+        shown_default=shown_default,
+    )
     return field(default=default, metadata={_KEY: shown})
 
 

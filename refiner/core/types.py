@@ -6,6 +6,9 @@ from typing import Any, Protocol, TypeAlias, TypedDict
 Batch: TypeAlias = Any
 """One item of a loader. Only the task knows its structure."""
 
+Output: TypeAlias = Any
+"""What a model returns: a tensor, or any nesting of tensors and plain values."""
+
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """A value that JSON can hold."""
 
@@ -33,5 +36,7 @@ class Provenance(TypedDict, total=False):
     """Fields of a :class:`refiner.core.models.ModelSpec`."""
     command: Mapping[str, Any]
     """Options of the command that made the run."""
+    recipe: Mapping[str, Any]
+    """Settings of the recipe that made the run."""
     example_input: Any
     """What :func:`refiner.core.inputs.to_json` returned."""

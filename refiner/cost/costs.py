@@ -21,12 +21,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import batch_size, call, call_arguments, describe, fresh, to_device_of
+from refiner.core.inputs import (
+    ExampleInput,
+    batch_size,
+    call,
+    call_arguments,
+    describe,
+    fresh,
+    to_device_of,
+)
 from refiner.core.layers import is_conv
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.graph.conv_spec import ConvSpec
-from refiner.graph.slots import Slot
+from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ORIGINAL
 from refiner.space.filling import built, filling
 from refiner.space.search_space import SearchSpace
@@ -57,8 +65,15 @@ class Cost:
     """Where the counters disagree or one could not run, in words."""
 
 
-def measure_cost(model: nn.Module, example_input: Any) -> Cost:
+def measure_cost(
+    model: nn.Module, example_input: ExampleInput, *, cross_check: bool = True
+) -> Cost:
     """Measure the MACs and parameters of ``model`` on an example input of any batch size.
+
+    Args:
+        model: any module; it is copied, never changed.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
+        cross_check: count with thop as well, which takes another forward pass.
 
     Raises:
         ModelError: the model does not run on the example input.
@@ -75,7 +90,7 @@ def measure_cost(model: nn.Module, example_input: Any) -> Cost:
             f"{one_line(error)}"
         ) from error
     macs = counter.get_total_flops() // 2 // batch_size(example)
-    thop_macs, notes = _thop_macs(work, example)
+    thop_macs, notes = _thop_macs(work, example) if cross_check else (None, ())
     if thop_macs and abs(thop_macs - macs) > macs / 1000:
         notes = (*notes, f"thop counts {thop_macs:,} MACs, torch {macs:,}; torch's figure is used")
     return Cost(
@@ -104,7 +119,7 @@ class _OperationCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _thop_macs(model: nn.Module, example: Any) -> tuple[int | None, tuple[str, ...]]:
+def _thop_macs(model: nn.Module, example: ExampleInput) -> tuple[int | None, tuple[str, ...]]:
     """Return thop's count of a model that may be spoilt, and notes if thop could not run."""
     import thop
     from thop.vision.basic_hooks import zero_ops
@@ -173,8 +188,8 @@ def _operation_macs(
 ) -> int:
     """Return the MACs of one sample of a candidate in place of a conv."""
     if name == ORIGINAL:
-        each = spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-        return math.prod(out_shape[1:]) * each
+        site = ConvSite(conv="", norm=None, spec=spec, in_shape=in_shape, out_shape=out_shape)
+        return site.macs
     with torch.device("meta"), seeded(0), FlopCounterMode(display=False) as counter:
         built(name, spec)(torch.empty(1, *in_shape[1:]))
     return int(counter.get_total_flops() // 2)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from refiner.core.inputs import batch_size, call, fresh, to_device_of
+from refiner.core.inputs import ExampleInput, batch_size, call, fresh, to_device_of
 from refiner.core.surgery import copied
 from refiner.graph.trace_check import as_found
 from refiner.training.devices import Devices
@@ -66,7 +66,7 @@ class Conditions:
 
 
 def measure_latency(
-    model: nn.Module, example_input: Any, *, repeats: int = 30, warm_up: int = 5
+    model: nn.Module, example_input: ExampleInput, *, repeats: int = 30, warm_up: int = 5
 ) -> float:
     """Return the median milliseconds of one forward pass in eval mode, on the model's device."""
     return _passes_of([model], example_input, repeats, warm_up)[0].median
@@ -74,7 +74,7 @@ def measure_latency(
 
 def network_latencies(
     networks: Sequence[nn.Module],
-    example_input: Any,
+    example_input: ExampleInput,
     *,
     devices: Devices,
     repeats: int = 30,
@@ -86,7 +86,7 @@ def network_latencies(
         return _passes_of(copies, example_input, repeats, warm_up)
 
 
-def conditions_of(devices: Devices, example_input: Any) -> Conditions:
+def conditions_of(devices: Devices, example_input: ExampleInput) -> Conditions:
     """Return the conditions under which latencies are measured here."""
     return Conditions(
         device=_name_of(devices.device),
@@ -117,7 +117,7 @@ def ready(module: _Module, devices: Devices) -> _Module:
 
 
 def _passes_of(
-    models: Sequence[nn.Module], example_input: Any, repeats: int, warm_up: int
+    models: Sequence[nn.Module], example_input: ExampleInput, repeats: int, warm_up: int
 ) -> list[Latency]:
     """Return the latency of a forward pass of each model; all are on one device."""
     example = to_device_of(models[0], example_input)

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 
 from refiner.core.errors import RunError, one_line
-from refiner.core.inputs import call, fresh, to_device_of
+from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
 from refiner.core.surgery import copied
+from refiner.core.types import JsonDict
 from refiner.cost.latency import Conditions, Latency, between, conditions_of, moment, ready
 from refiner.graph.trace_check import as_found
 from refiner.space.architecture import Architecture
@@ -70,7 +71,7 @@ class LatencyTable:
             noise=self.model.noise + sum(new.noise + old.noise for new, old in swapped),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonDict:
         """Return the table as JSON types."""
         return asdict(self)
 
@@ -97,7 +98,7 @@ class LatencyTable:
 def latency_table(
     space: SearchSpace,
     model: nn.Module,
-    example_input: Any,
+    example_input: ExampleInput,
     *,
     devices: Devices,
     repeats: int = 15,

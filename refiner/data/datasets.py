@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias, TypedDict
 
 import numpy as np
 import torch
@@ -12,9 +12,12 @@ import torch.nn.functional as F
 
 from refiner.core.errors import ConfigError, DataError, one_line
 from refiner.core.randomness import derive_seed
+from refiner.core.types import Loader
 from refiner.core.user_code import load_function
 from refiner.data.identities import load_identities
+from refiner.data.identity_choice import check_positive
 from refiner.data.image_folder import (
+    Size,
     common_size,
     disk_loader,
     fits_in_memory,
@@ -24,14 +27,18 @@ from refiner.data.image_folder import (
     read_images,
 )
 from refiner.data.loaders import VALIDATION_SHARE, Data
-from refiner.data.split import stratified
+from refiner.data.split import Indices, stratified
 from refiner.data.tensor_loader import TensorLoader
 
 DATA_FORMS = "digits, cifar10, cifar100, folder:PATH, faces:PATH or FILE.py:FUNCTION"
 _PHOTO_SIZE = (224, 224)
-"""Of photographs that differ in size; ImageNet's."""
+"""Size for photographs of different sizes; that of ImageNet."""
 _LEAST_VALIDATION = 1000
-"""Images that a limit leaves to validate with: fewer would not tell networks apart."""
+"""Validation images that a limit keeps: with fewer, networks can hardly be compared."""
+_Part: TypeAlias = tuple[torch.Tensor, torch.Tensor]
+"""Images, uint8, N x C x H x W, and their labels, int64, N."""
+_Files: TypeAlias = tuple[list[Path], list[int]]
+"""Files of images and their labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,13 @@ class _Options:
     image_size: int | None
     limit: int | None
     seed: int
+
+
+class _Scale(TypedDict):
+    """Mean and standard deviation of each channel, on the scale 0 to 1."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
 
 def load_data(
@@ -57,23 +71,22 @@ def load_data(
 
     Args:
         spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
-            :func:`refiner.data.identities.load_identities`) or ``FILE.py:FUNCTION``, a function that
-            returns (training loader, validation loader or None).
-        batch_size: images a training batch; validation batches hold 256 or more.
-        channels: of the images; 1 or 3.
-        image_size: height and width to resize to; by default that of the images, where they agree (of
-            many, a thousand are looked at), else 224. Images of other proportions than that are cut, not squashed.
-        root: where torchvision keeps its archives.
-        limit: use at most about so many training images, the same share of each class, and as many
-            validation images, but a thousand of these.
-        seed: fixes the split of a validation part and the choice of ``limit``.
+            :func:`load_identities`) or ``FILE.py:FUNCTION``, a function that returns (training
+            loader, validation loader or None).
+        batch_size: images per training batch; validation batches hold 256 or more.
+        channels: of the images, 1 or 3.
+        image_size: height and width; by default the size that all images share, else 224. Images
+            of other proportions are cropped, not distorted.
+        root: folder of torchvision's archives.
+        limit: use about this many training images at most, the same share of each class, and as
+            many validation images, but at least a thousand.
+        seed: fixes the validation split and the choice of ``limit``.
 
     Raises:
-        DataError: unknown name, nothing there, or nothing readable.
+        ConfigError: a number is out of its range, or cannot be used with this data.
+        DataError: the name is unknown, or the data is missing or unreadable.
     """
-    for name, value in (("batch_size", batch_size), ("image_size", image_size), ("limit", limit)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{name} is {value}. Give 1 or more.")
+    check_positive(batch_size=batch_size, image_size=image_size, limit=limit)
     options = _Options(
         batch_size=batch_size,
         channels=1 if channels == 1 else 3,
@@ -97,17 +110,8 @@ def load_data(
             seed=seed,
         )
     if ":" in spec and not spec.endswith(":"):
-        for name, value in (("limit", limit), ("image_size", image_size)):
-            if value is not None:
-                option = "--" + name.replace("_", "-")
-                raise ConfigError(
-                    f"{option} does not reach loaders of your own. Leave it out; {spec} decides."
-                )
-        return _user_data(spec)
+        return _user_data(spec, options)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
-
-
-_Part = tuple[torch.Tensor, torch.Tensor]
 
 
 def _digits(options: _Options) -> Data:
@@ -153,54 +157,84 @@ def _cifar(name: str, root: Path, options: _Options) -> Data:
 
 
 def _folder(path: Path, options: _Options) -> Data:
+    train, val, classes = _folder_files(path, options)
+    shared = common_size([*train[0], *val[0]])
+    size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
+    photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
+    if photos or not fits_in_memory(len(train[0]) + len(val[0]), options.channels, size):
+        return _on_disk(path, train, val, classes, options, size, photos=photos)
+    parts = [
+        (read_images(files, options.channels, size), torch.tensor(labels))
+        for files, labels in (train, val)
+    ]
+    options = replace(options, limit=None)  # applied above, before anything was read
+    pad = max(1, size[0] // 8)
+    name = f"folder:{path}"
+    return _in_memory(parts[0], parts[1], classes, name, options, pad=pad, flip=True)
+
+
+def _folder_files(path: Path, options: _Options) -> tuple[_Files, _Files, list[str]]:
+    """Return the files to train on, those to validate with, and the names of the classes."""
     train_root = path / "train" if (path / "train").is_dir() else path
     files, labels, classes = list_images(train_root)
     if len(classes) < 2:
-        raise DataError(f"{train_root} holds images of one class alone. Add another to tell apart.")
+        raise DataError(f"{train_root} holds images of only one class. Add another class.")
+    train: _Files = (files, labels)
     if (path / "val").is_dir():
         val_files, val_labels, _ = list_images(path / "val", classes)
+        val: _Files = (val_files, val_labels)
     else:
         keep, held = stratified(
             np.array(labels), VALIDATION_SHARE, derive_seed(options.seed, "split")
         )
-        val_files, val_labels = [files[i] for i in held], [labels[i] for i in held]
-        files, labels = [files[i] for i in keep], [labels[i] for i in keep]
-        if not val_files:
-            raise DataError(f"{path} has no class of two images, so none can validate. Add images.")
-    keep = _limited(np.array(labels), options.limit, options.seed)
-    files, labels = [files[i] for i in keep], [labels[i] for i in keep]
-    keep = _limited(np.array(val_labels), _validation_limit(options), options.seed)
-    val_files, val_labels = [val_files[i] for i in keep], [val_labels[i] for i in keep]
-    shared = common_size([*files, *val_files])
-    size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
-    photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
-    pad = max(1, size[0] // 8)
-    channels, name = options.channels, f"folder:{path}"
-    if photos or not fits_in_memory(len(files) + len(val_files), channels, size):
-        scale = _scale(read_images(files[:: max(1, len(files) // 1000)], channels, size))
-        prepare = photo_transform if photos else partial(plain_transform, pad=pad)
+        train, val = _at((files, labels), keep), _at((files, labels), held)
+        if not val[0]:
+            raise DataError(f"{path} has no class of two images to validate with. Add images.")
+    train = _at(train, _limited(np.array(train[1]), options.limit, options.seed))
+    val = _at(val, _limited(np.array(val[1]), _validation_limit(options), options.seed))
+    return train, val, classes
 
-        def loader(files: list[Path], labels: list[int], batch_size: int, train: bool) -> Any:
-            transform = prepare(size, train=train, **scale)
-            read_size = None if photos else size
-            return disk_loader(
-                files, labels, channels, transform, batch_size, train=train, size=read_size
-            )
 
-        return Data(
-            train=loader(files, labels, options.batch_size, True),
-            val=loader(val_files, val_labels, max(256, options.batch_size), False),
-            name=name,
-            classes=tuple(classes),
-            **scale,
+def _at(part: _Files, indices: Indices) -> _Files:
+    files, labels = part
+    return [files[i] for i in indices], [labels[i] for i in indices]
+
+
+def _on_disk(
+    path: Path,
+    train: _Files,
+    val: _Files,
+    classes: list[str],
+    options: _Options,
+    size: Size,
+    *,
+    photos: bool,
+) -> Data:
+    """Return data whose images are read from disk, each time that they are needed."""
+    files = train[0]
+    scale = _scale(read_images(files[:: max(1, len(files) // 1000)], options.channels, size))
+    prepare = photo_transform if photos else partial(plain_transform, pad=max(1, size[0] // 8))
+
+    def loader(part: _Files, batch_size: int, training: bool) -> Loader:
+        transform = prepare(size, train=training, **scale)
+        read_size = None if photos else size
+        return disk_loader(
+            *part, options.channels, transform, batch_size, train=training, size=read_size
         )
-    part = read_images(files, channels, size), torch.tensor(labels)
-    val_part = read_images(val_files, channels, size), torch.tensor(val_labels)
-    options = replace(options, limit=None)  # applied above, before anything was read
-    return _in_memory(part, val_part, classes, name, options, pad=pad, flip=True)
+
+    return Data(
+        train=loader(train, options.batch_size, True),
+        val=loader(val, max(256, options.batch_size), False),
+        name=f"folder:{path}",
+        classes=tuple(classes),
+        **scale,
+    )
 
 
-def _user_data(spec: str) -> Data:
+def _user_data(spec: str, options: _Options) -> Data:
+    for option, value in (("--limit", options.limit), ("--image-size", options.image_size)):
+        if value is not None:
+            raise ConfigError(f"{option} does not apply to {spec}, which decides. Leave it out.")
     function = load_function(spec, DataError)
     try:
         loaders = function()
@@ -210,7 +244,7 @@ def _user_data(spec: str) -> Data:
         return Data(train=loaders[0], val=loaders[1], name=spec)
     raise DataError(
         f"{spec} returned {type(loaders).__name__}. Return (training loader, validation loader); "
-        "None for the second splits one off."
+        "None for the second splits a validation part off."
     )
 
 
@@ -219,7 +253,7 @@ def _split(images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[_Part
     return (images[train], labels[train]), (images[val], labels[val])
 
 
-def _limited(labels: np.ndarray[Any, Any], limit: int | None, seed: int) -> np.ndarray[Any, Any]:
+def _limited(labels: Indices, limit: int | None, seed: int) -> Indices:
     """Return the indices of about ``limit`` images, the same share of each class."""
     if limit is None or limit >= len(labels):
         return np.arange(len(labels))
@@ -230,10 +264,10 @@ def _validation_limit(options: _Options) -> int | None:
     return None if options.limit is None else max(options.limit, _LEAST_VALIDATION)
 
 
-def _scale(images: torch.Tensor) -> dict[str, Any]:
-    """Return mean and standard deviation of each channel of uint8 images, on the scale 0 to 1."""
+def _scale(images: torch.Tensor) -> _Scale:
+    """Return mean and standard deviation of each channel of uint8 images."""
     pixels = images.float() / 255
-    return {"mean": pixels.mean((0, 2, 3)), "std": pixels.std((0, 2, 3)).clamp(min=1e-3)}
+    return _Scale(mean=pixels.mean((0, 2, 3)), std=pixels.std((0, 2, 3)).clamp(min=1e-3))
 
 
 def _in_memory(

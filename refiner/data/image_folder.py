@@ -1,27 +1,31 @@
-"""A folder of images, one folder a class: as tensors where small, else read from disk."""
+"""A folder of images with one folder per class: tensors in memory, or files read from disk."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from refiner.core.errors import DataError
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-Size = tuple[int, int]
+Size: TypeAlias = tuple[int, int]
 """Height and width."""
-Transform = Callable[..., Any]
-"""From a uint8 image, C x H x W, to one that the model takes."""
+Transform: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
+"""Turns a uint8 image, C x H x W, into an input of the model."""
 _TENSOR_LIMIT = 2 * 2**30
-"""Bytes of uint8 pixels up to which an image set lives in memory."""
+"""Bytes of uint8 pixels up to which an image set is kept in memory."""
 
 
 def fits_in_memory(images: int, channels: int, size: Size) -> bool:
-    """Return whether so many images may live in memory as one tensor; else they are read as needed."""
+    """Return whether this many images fit in memory as one tensor."""
     return images * channels * size[0] * size[1] <= _TENSOR_LIMIT
 
 
@@ -31,10 +35,10 @@ def list_images(
     """Return the files below the class folders of ``root``, their labels, and the class names.
 
     Raises:
-        DataError: no such folder, no images, or a class that is not among ``classes``.
+        DataError: there is no such folder, no image, or a class that is not among ``classes``.
     """
     if not root.is_dir():
-        raise DataError(f"there is no folder {root}. Name one with a folder of images a class.")
+        raise DataError(f"there is no folder {root}. Name one with a folder of images per class.")
     found = sorted(
         entry.name
         for entry in root.iterdir()
@@ -65,7 +69,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def common_size(files: list[Path]) -> Size | None:
-    """Return the size that images share, None where they differ; of many, a thousand are looked at."""
+    """Return the size that images share, or None; of more than a thousand, some are read."""
     sizes = set()
     for file in files[:: max(1, len(files) // 1000)]:
         with _opened(file) as image:
@@ -90,10 +94,10 @@ def disk_loader(
     *,
     train: bool,
     size: Size | None = None,
-) -> DataLoader[Any]:
-    """Return a loader that reads images as they are needed, shuffled in training.
+) -> DataLoader[tuple[torch.Tensor, int]]:
+    """Return a loader that reads images from disk, shuffled in training.
 
-    Each is resized to ``size``, if that is given, before the transform sees it.
+    Each is resized to ``size``, where that is given, before the transform.
     """
     return DataLoader(
         _DiskImages(files, labels, channels, transform, size),
@@ -107,7 +111,7 @@ def disk_loader(
 def plain_transform(
     size: Size, *, mean: torch.Tensor, std: torch.Tensor, train: bool, pad: int
 ) -> Transform:
-    """Return what makes images of one size ready: in training mirrored, and shifted by up to ``pad``."""
+    """Return the transform of images of one size; training mirrors and shifts by up to ``pad``."""
     from torchvision.transforms import v2
 
     augmentation = [v2.RandomHorizontalFlip(), v2.RandomCrop(size, padding=pad)] if train else []
@@ -116,11 +120,11 @@ def plain_transform(
 
 
 def photo_transform(size: Size, *, mean: torch.Tensor, std: torch.Tensor, train: bool) -> Transform:
-    """Return what makes photographs of any shape ready, without a change of their proportions.
+    """Return the transform of photographs of any shape.
 
-    In training a random part of 8 to 100 % of the area, 3:4 to 4:3, is resized and half mirrored
-    (Szegedy et al., Going Deeper with Convolutions, 2015, section 6). In validation the shorter side
-    becomes 256 / 224 of the size, and the centre is cut out (He et al., 2016, section 3.4).
+    Training crops a random 8 to 100 % of the area at 3:4 to 4:3, resizes it, and mirrors half of
+    the images (Szegedy et al., Going Deeper with Convolutions, 2015, section 6). Validation resizes
+    the shorter side to 256 / 224 of the size and crops the centre (He et al., 2016, section 3.4).
     """
     from torchvision.transforms import v2
 
@@ -162,20 +166,20 @@ class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
 
 
 def _unreadable(file: Path) -> DataError:
-    return DataError(f"{file} is no readable image. Remove or replace it.")
+    return DataError(f"{file} is not a readable image. Remove or replace it.")
 
 
-def _opened(file: Path) -> Any:
+def _opened(file: Path) -> "Image":
     from PIL import Image
 
     try:
         return Image.open(file)
-    except Exception as error:  # Pillow raises whatever a damaged file leads it to
+    except Exception as error:  # a damaged file makes Pillow raise anything
         raise _unreadable(file) from error
 
 
-def _eight_bits(image: Any) -> Any:
-    """Return a 16-bit image with 8 bits; Pillow itself would cut off all that is above 255."""
+def _eight_bits(image: "Image") -> "Image":
+    """Return a 16-bit image with 8 bits; Pillow itself would clip all values above 255."""
     from PIL import Image
 
     if not image.mode.startswith("I"):
@@ -186,8 +190,8 @@ def _eight_bits(image: Any) -> Any:
     return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
 
 
-def _read(file: Path, channels: int, size: Size | None) -> np.ndarray[Any, Any]:
-    """Return an image as uint8, H x W x C, of its own size where none is given."""
+def _read(file: Path, channels: int, size: Size | None) -> NDArray[np.uint8]:
+    """Return an image as uint8, H x W x C; without ``size`` it keeps its own."""
     with _opened(file) as image:
         try:
             converted = _eight_bits(image).convert("RGB" if channels == 3 else "L")

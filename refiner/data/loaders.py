@@ -1,46 +1,50 @@
-"""What is asked of any loader: an example input, and a validation part where there is none; and loaders together."""
+"""Tools for any loader: an example input, a validation part, another order."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
 
 from refiner.core.errors import DataError, one_line
 from refiner.core.inputs import inputs_and_target, of_each_batch
 from refiner.core.randomness import derive_seed, seeded
-from refiner.data.split import stratified
+from refiner.core.types import Batch, Loader
+from refiner.data.split import Indices, stratified
 from refiner.data.tensor_loader import TensorLoader
 
 VALIDATION_SHARE = 0.2
+TorchLoader: TypeAlias = DataLoader[Batch]
+"""A DataLoader of any batches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A training and a validation loader, and what is known of them."""
+    """A training and a validation loader, with what is known about their images."""
 
-    train: Any
-    """Iterable of batches; one pass is one epoch."""
-    val: Any
+    train: Loader
+    """Training batches; one pass is one epoch."""
+    val: Loader | None
+    """Validation batches; None where a user's function returned none."""
     name: str
     classes: tuple[str, ...] = ()
-    """Names of the classes, empty if not known."""
+    """Names of the classes, empty if unknown."""
     note: str = ""
-    """What a user should know of this data."""
+    """What a user should know about this data."""
     mean: torch.Tensor | None = None
-    """What was taken from each channel of the images, on the scale 0 to 1; None if not known."""
+    """Mean that was subtracted from each channel, on the scale 0 to 1; None if unknown."""
     std: torch.Tensor | None = None
-    """What each channel was then divided by."""
+    """Standard deviation that each channel was divided by; None if unknown."""
 
 
-def example_of(loader: Any) -> Any:
+def example_of(loader: Loader) -> Any:
     """Return two samples of the inputs in the loader's first batch, as an example input.
 
-    A list of inputs, as torch's collating makes of a tuple, is taken for positional arguments.
+    A list of inputs means positional arguments, since torch's collating turns tuples into lists.
 
     Raises:
-        DataError: the loader gives nothing, or batches whose inputs cannot be told.
+        DataError: the loader gives nothing, or batches whose inputs cannot be identified.
     """
     with seeded(0, generators_of(loader)):
         try:
@@ -52,15 +56,15 @@ def example_of(loader: Any) -> Any:
     if isinstance(batch, torch.Tensor):
         return batch[:2]
     if isinstance(batch, tuple | list) and len(batch) != 2:
-        inputs = batch[0] if batch else batch  # of a task of the user's own
+        inputs = batch[0] if batch else batch  # for a user's own task
     else:
         inputs = inputs_and_target(batch)[0]
     inputs = tuple(inputs) if isinstance(inputs, list) else inputs
     return of_each_batch(inputs, lambda values: values[:2])
 
 
-def generators_of(*loaders: Any) -> list[torch.Generator]:
-    """Return the generators that loaders were given for their order, each once."""
+def generators_of(*loaders: object) -> list[torch.Generator]:
+    """Return the generators that loaders draw their order from, each once."""
     found: dict[torch.Generator, None] = {}
     holders = list(loaders)
     for holder in holders:  # grows
@@ -72,10 +76,15 @@ def generators_of(*loaders: Any) -> list[torch.Generator]:
     return list(found)
 
 
-def rebuilt(loader: DataLoader[Any], dataset: Any, **batches: Any) -> DataLoader[Any]:
-    """Return a loader of ``dataset`` with the settings of ``loader``, batched as told.
+def rebuilt(loader: TorchLoader, dataset: Dataset[Batch], **batches: Any) -> TorchLoader:
+    """Return a loader of ``dataset`` with the settings of ``loader``.
 
     Workers do not outlive an epoch, since each epoch seeds its own.
+
+    Args:
+        loader: gives workers, collating, generator and the like.
+        dataset: samples of the new loader.
+        batches: DataLoader's arguments for batches and their order.
     """
     return DataLoader(
         dataset,
@@ -91,27 +100,28 @@ def rebuilt(loader: DataLoader[Any], dataset: Any, **batches: Any) -> DataLoader
     )
 
 
-def mixed(loader: Any) -> Any:
-    """Return a loader of the same samples in another random order each pass; as it is, where it cannot be.
+def mixed(loader: Loader) -> Loader:
+    """Return a loader of the same samples in a new random order each pass.
 
-    Validation sets lie class by class, as folders do, and their loaders keep that order: a batch then
-    holds one class, and what scores well on it is no good network.
+    Validation sets are often sorted by class, as folders are. A batch in that order holds one
+    class, and a score on it says little. A loader that cannot be shuffled is returned unchanged.
     """
     if isinstance(loader, TensorLoader):
         return loader.mixed()
-    in_order = isinstance(loader, DataLoader) and type(loader.sampler) is SequentialSampler
-    if in_order and loader.batch_size is not None:
-        return rebuilt(loader, loader.dataset, batch_size=loader.batch_size, shuffle=True)
-    return loader
+    if not isinstance(loader, DataLoader) or type(loader.sampler) is not SequentialSampler:
+        return loader
+    if loader.batch_size is None:
+        return loader
+    return rebuilt(loader, loader.dataset, batch_size=loader.batch_size, shuffle=True)
 
 
-def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
-    """Return a training and a validation loader over the images of one, a fifth for validation.
+def split_loader(loader: Loader, seed: int) -> tuple[TorchLoader, TorchLoader]:
+    """Split a loader's samples: four fifths to train on, a fifth to validate with.
 
-    Where the data set knows its labels (``targets``), each class gives its share.
+    Where the data set knows its labels (``targets``), every class is split in that proportion.
 
     Raises:
-        DataError: it is no DataLoader over a data set with a length.
+        DataError: the loader is not a DataLoader over a data set with a length.
     """
     if not isinstance(loader, DataLoader) or loader.batch_size is None:
         raise DataError(
@@ -123,12 +133,12 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
         raise DataError("a data set without len() cannot be split. Give val_loader= too.") from None
     if type(loader.sampler) not in (RandomSampler, SequentialSampler):
         raise DataError(
-            f"a loader with a {type(loader.sampler).__name__} cannot be split: it chooses samples of "
-            "its own. Give val_loader= too."
+            f"a loader with a {type(loader.sampler).__name__} cannot be split: its sampler chooses "
+            "the samples. Give val_loader= too."
         )
     train, val = stratified(_labels(loader, count), VALIDATION_SHARE, derive_seed(seed, "split"))
     if len(val) == 0:
-        raise DataError("this data set has too few samples to be split. Give val_loader= too.")
+        raise DataError("this data set has too few samples to split. Give val_loader= too.")
     return (
         rebuilt(
             loader,
@@ -141,8 +151,8 @@ def split_loader(loader: Any, seed: int) -> tuple[Any, Any]:
     )
 
 
-def _labels(loader: DataLoader[Any], count: int) -> np.ndarray[Any, Any]:
-    """Return the class of each sample, or one class for all where the data set does not tell."""
+def _labels(loader: TorchLoader, count: int) -> Indices:
+    """Return the class of each sample, or one class for all where the data set has no labels."""
     try:
         labels = np.asarray(getattr(loader.dataset, "targets", None))
     except ValueError:  # ragged

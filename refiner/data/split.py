@@ -1,26 +1,28 @@
 """Stratified, seeded splits of labelled samples."""
 
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
+
+Indices: TypeAlias = NDArray[np.int64]
+"""Labels, or indices of samples: one dimension."""
 
 
-def members(labels: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """Return the indices, rising, of the samples of each class; the classes rise, too.
+def members(labels: Indices) -> list[Indices]:
+    """Return the sample indices of each class, ascending; classes are in ascending order, too.
 
-    One sort: a search for each class in all labels takes minutes with many thousands of identities.
+    It sorts once: a search for each class takes minutes with many thousands of identities.
     """
     counts = np.unique(labels, return_counts=True)[1]
     return np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
 
 
-def stratified(
-    labels: np.ndarray[Any, Any], share: float, seed: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def stratified(labels: Indices, share: float, seed: int) -> tuple[Indices, Indices]:
     """Return (the others, a random ``share`` of each class), as sorted indices.
 
-    A class of two samples or more keeps at least one on either side; a single sample is taken for
-    neither validation nor a subset, it stays among the others.
+    A class of two samples or more keeps at least one on either side. The sample of a class of one
+    stays among the others.
     """
     generator = np.random.default_rng(seed)
     taken = [np.empty(0, dtype=np.int64)]

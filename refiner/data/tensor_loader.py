@@ -1,4 +1,4 @@
-"""Batches of a small image set that lives as one tensor on the device and is augmented there."""
+"""Batches of a small image set that is one tensor on the device and is augmented there."""
 
 import copy
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from refiner.core.randomness import derive_seed
 
 
 class TensorLoader:
-    """Batches of an image set that lives on one device, augmented there.
+    """Batches of (images, labels) from an image set on one device, augmented there.
 
-    Like torch's DataLoader it draws one seed from torch's global generator when an iteration starts,
-    and takes all its randomness from a generator of that seed.
+    Like torch's DataLoader, it draws one seed from torch's global generator when an iteration
+    starts. All its randomness comes from a generator with that seed.
 
     Args:
         images: uint8, N x C x H x W.
         labels: int64, N.
-        batch_size: images a batch.
+        batch_size: images per batch.
         mean, std: of each channel, on the scale 0 to 1.
-        train: shuffle, augment, and leave out a last batch that is not full.
-        pad: pixels of padding for the random crop in training; 0 leaves it out.
+        train: shuffle, augment, and drop a last batch that is not full.
+        pad: pixels of padding for the random crop in training; 0 means no crop.
         flip: mirror half of the training images from left to right.
     """
 
@@ -52,13 +52,13 @@ class TensorLoader:
         return moved
 
     def mixed(self) -> "TensorLoader":
-        """Return a loader of the same images in another random order each pass."""
+        """Return a loader of the same images in a new random order each pass."""
         loader = copy.copy(self)
         loader.shuffle = True
         return loader
 
     def shard(self, rank: int, world: int) -> "TensorLoader":
-        """Return a loader of each ``world``-th image, beginning with number ``rank``."""
+        """Return a loader of every ``world``-th image, starting with number ``rank``."""
         part = copy.copy(self)
         part.rank, part.world = rank, world
         return part
@@ -74,7 +74,7 @@ class TensorLoader:
         seed = int(torch.empty((), dtype=torch.int64).random_())
         order = torch.arange(len(self.images))
         if self.shuffle:
-            # One order for all shards, which are disjoint by it; each augments in its own way.
+            # All shards share one order, so they are disjoint; each augments in its own way.
             generator = torch.Generator().manual_seed(seed)
             order = torch.randperm(len(order), generator=generator)
         generator = torch.Generator().manual_seed(derive_seed(seed, "shard", self.rank))
@@ -87,7 +87,7 @@ class TensorLoader:
             yield images, self.labels[index]
 
     def _augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return N x C x H x W images, each cropped at random from a padded copy, half mirrored."""
+        """Return N x C x H x W images, cropped at random from padded copies, half mirrored."""
         n, _, h, w = images.shape
         device = images.device
         columns = torch.arange(w).repeat(n, 1)

@@ -1,12 +1,13 @@
-"""Elimination: which channels a conv can do without, and the weights that make the most of the others.
+"""Elimination: which input channels a conv can do without, and the best weights for the others.
 
-What a conv gives is linear in the patches that it reads, so how far it is off without a channel, once the weights
-of the others are the best ones, follows from the patches' second moments alone. The channel that costs least
-goes, the others' weights make up for it, and so on.
+The output of a conv is linear in the patches that it reads. So the error without a channel, with
+the best weights for the others, follows from the second moments of the patches alone. The channel
+that costs least is dropped, the weights of the others are adjusted, and so on.
 
-Source: Hassibi and Stork, Optimal Brain Surgeon, 1993; for groups of weights at once, Kurtic et al., ZipLM,
-2023 (arXiv 2302.04089), section 3.1.
-Suffixes: F features (channels x positions of the kernel), C channels, K positions of the kernel, O outputs.
+Source: Hassibi and Stork, Optimal Brain Surgeon, 1993; for groups of weights at once, Kurtic et
+al., ZipLM, 2023 (arXiv 2302.04089), section 3.1.
+Suffixes: F features (channels x positions of the kernel), C channels, K positions of the kernel,
+O outputs.
 """
 
 import math
@@ -19,20 +20,20 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.space.operations import Pad
 
 _RIDGE = 1e-5
-"""In units of the features' mean variance: they may be dependent."""
+"""In units of the mean variance of the features, which may be dependent."""
 _TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reduced:
-    """A conv that reads some of its channels."""
+    """A conv that reads only some of its input channels."""
 
     kept: torch.Tensor
-    """Numbers of these channels, in order."""
+    """Numbers of the channels that it reads, in ascending order."""
     weight_OF: torch.Tensor
     """Weights for all channels, zero for those that it does not read."""
     error: float
-    """Squared error over the variance of what the conv gave, mean of the outputs."""
+    """Squared error over the variance of the original output, mean over the outputs."""
 
 
 def eliminate(
@@ -42,14 +43,18 @@ def eliminate(
     channels: int,
     widths: Collection[int],
 ) -> dict[int, Reduced]:
-    """Return the conv that is left at each of several numbers of channels.
+    """Return the reduced conv for each of several numbers of channels.
 
     Args:
-        weight_OF: of the conv; the features of a channel stand together.
-        moment_FF: second moments of the features, about their means where the conv's mean does not matter.
-        variance_O: of what the conv gives.
-        channels: number of channels.
-        widths: numbers of channels to stop at, 1 or more each.
+        weight_OF: weights of the conv; the features of a channel are neighbours.
+        moment_FF: second moments of the features. Give them about the means where the mean of the
+            output does not matter.
+        variance_O: variance of the output.
+        channels: number of input channels.
+        widths: numbers of channels to return a conv for, each 1 or more.
+
+    Returns:
+        The reduced convs by number of channels.
     """
     weight_OF, moment_FF, variance_O = (t.double() for t in (weight_OF, moment_FF, variance_O))
     features = len(moment_FF)
@@ -59,16 +64,16 @@ def eliminate(
     inverse_FF = torch.cholesky_inverse(torch.linalg.cholesky(moment_FF))
     left_OF = weight_OF / scale_O[:, None]
     numbers = torch.arange(channels)
-    """Of the channels in ``inverse_FF`` and ``left_OF``."""
+    """Numbers of the channels in ``inverse_FF`` and ``left_OF``."""
     alive_C = torch.ones(channels, dtype=torch.bool)
-    """Which of them are alive."""
+    """Whether each of them is still read."""
     found: dict[int, Reduced] = {}
     for count in range(channels, min(widths) - 1, -1):
         if count < channels:
             _drop_one(inverse_FF, left_OF, alive_C)
         if count in widths:
             found[count] = _reduced(weight_OF, moment_FF, scale_O, numbers[alive_C], channels)
-        if count <= 7 / 8 * len(alive_C):  # the dead ones only cost time
+        if count <= 7 / 8 * len(alive_C):  # the dropped ones only cost time
             alive_F = alive_C.repeat_interleave(len(inverse_FF) // len(alive_C))
             inverse_FF, left_OF = inverse_FF[alive_F][:, alive_F], left_OF[:, alive_F]
             numbers = numbers[alive_C]
@@ -77,9 +82,9 @@ def eliminate(
 
 
 def _drop_one(inverse_FF: torch.Tensor, left_OF: torch.Tensor, alive_C: torch.Tensor) -> None:
-    """Let the channel that costs least die; change the inverse moments and the weights to those without it.
+    """Drop the channel that costs least; update the inverse moments and the weights in place.
 
-    What is left of dead channels in both is meaningless and of no effect.
+    The entries of dropped channels in both are meaningless and have no effect.
     """
     numbers = alive_C.nonzero().flatten()
     size = len(inverse_FF) // len(alive_C)
@@ -104,7 +109,7 @@ def _reduced(
     kept: torch.Tensor,
     channels: int,
 ) -> Reduced:
-    """Return the conv of the best weights for the channels that are kept, of so many, solved for anew."""
+    """Return the conv with the best weights for the channels in ``kept``, solved from scratch."""
     features = torch.arange(len(moment_FF)).unflatten(0, (channels, -1))[kept].flatten()
     best_OF = torch.zeros_like(weight_OF)
     factor = torch.linalg.cholesky(moment_FF[features][:, features])
@@ -117,12 +122,12 @@ def _reduced(
 def patches(
     x: torch.Tensor, spec: ConvSpec, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return what a conv reads for some of its outputs: at most ``count`` x F, drawn from N x C x spatial.
+    """Return what a conv reads at some of its output positions, at most ``count`` x F.
 
     Args:
-        x: the conv's input.
+        x: input of the conv, N x C x spatial.
         spec: of the conv, which has one group.
-        count: how many positions are drawn; where there are no more, all are taken.
+        count: how many positions are drawn; if there are no more, all are taken.
         generator: draws them.
     """
     x = Pad(spec.padding, spec.padding_mode)(x)

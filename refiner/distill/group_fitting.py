@@ -1,6 +1,8 @@
-"""Fitting of prunings: in each link of a group the channels that count most stay, and the next conv makes up for the others.
+"""Fits channel prunings: the inner channels that matter most stay, and the next conv is refitted.
 
-All widths of a link follow from one sum over what its last conv reads; see elimination.py.
+The inner channels of a group lie between one dense conv and the next. Which of them can go, and the
+weights of the conv that reads them, follow from one sum over what that conv reads. The same sum
+serves all keep ratios; see ``elimination.py``.
 
 Suffixes: F features, O outputs.
 """
@@ -16,7 +18,7 @@ from refiner.core.layers import weight_of
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied
-from refiner.distill.elimination import eliminate, patches
+from refiner.distill.elimination import Reduced, eliminate, patches
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.channel_pruning import links_of, pruned, widths
@@ -25,28 +27,29 @@ from refiner.training.devices import Devices
 
 _TINY = 1e-12
 _LEAST_ROWS = 4096
-"""That are taken of each batch, where there are as many; more where a conv reads more features."""
+"""Positions taken from each batch; a conv with more features takes as many as it has features."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fitted:
-    """What ends a link at one width, with weights for all channels, zero for those that are not kept."""
+class _Reconstruction:
+    """The conv that reads inner channels, refitted to the channels that stay."""
 
     kept: torch.Tensor
-    """Numbers of the channels that are."""
+    """Numbers of the channels that stay."""
     conv: nn.Module
+    """The conv with weights for all channels, zero for those that go."""
     norm: nn.Module | None
-    """A batch norm, with the statistics of what the conv gives."""
+    """The batch norm after it, with the statistics of the new output."""
     error: float
-    """Squared error of what the conv gives over its variance."""
+    """Squared error of the conv's output over its variance."""
 
 
-class Link:
-    """The conv that ends a link of a group, and sums over what it reads.
+class InnerChannels:
+    """The inner channels between two dense convs of a group, and the second conv, which reads them.
 
     Args:
-        site: of the conv.
-        conv: the conv.
+        site: of the conv that reads them.
+        conv: that conv.
         norm: the batch norm after it, if there is one.
         seed: fixes which positions are taken.
     """
@@ -57,7 +60,7 @@ class Link:
         self._sum: torch.Tensor | None = None
 
     def accumulate(self, x: torch.Tensor, _y: torch.Tensor) -> None:
-        """Add what the conv reads, N x C x spatial."""
+        """Add one input of the conv, N x C x spatial."""
         features = weight_of(self.conv)[0].numel()
         rows = patches(x, self.site.spec, max(_LEAST_ROWS, features), self._generator)
         rows = rows.float() if rows.device.type == "mps" else rows.double()
@@ -65,41 +68,60 @@ class Link:
         both = rows.T @ rows
         self._sum = both if self._sum is None else self._sum + both
 
-    def fitted(self, devices: Devices, at: Collection[int]) -> dict[int, _Fitted]:
-        """Return what is left of the conv at each of several widths.
+    def reconstruct(self, devices: Devices, at: Collection[int]) -> dict[int, _Reconstruction]:
+        """Return the refitted conv for each of several numbers of channels.
 
         Raises:
-            TrainingError: what it reads is not finite.
+            TrainingError: the input of the conv is not finite.
         """
         assert self._sum is not None
         total = devices.summed(self._sum).cpu().double()
         self._sum = None
         if not bool(total.isfinite().all()):
             raise TrainingError(
-                f"what {self.site.conv} reads is not finite, so no candidate can learn it. Mend the weights."
+                f"the input of {self.site.conv} is not finite, so no candidate can be fitted to "
+                "it. Check the weights of the model and the data."
             )
         moment_FF, mean_F = total[:-1, :-1] / total[-1, -1], total[-1, :-1] / total[-1, -1]
         weight_OF = weight_of(self.conv).detach().flatten(1).cpu().double()
         centred_FF = moment_FF - mean_F[:, None] * mean_F
         variance_O = (weight_OF @ centred_FF * weight_OF).sum(1)
-        # A batch norm takes the mean away, and a bias makes up for it.
+        # The mean of the output is free where a norm subtracts it or a bias can restore it.
         free = self.norm is not None or self.conv.bias is not None
         found = eliminate(
             weight_OF, centred_FF if free else moment_FF, variance_O, self.site.spec.in_channels, at
         )
-        made = {}
-        for width, reduced in found.items():
-            new_OF = reduced.weight_OF
-            if self.norm is not None:  # length does nothing before it but set the pace of learning
-                new_OF = _as_long(new_OF, weight_OF * (new_OF != 0).any(0))
-            conv = copied(self.conv)
-            with torch.no_grad():
-                weight_of(conv).copy_(new_OF.reshape(weight_of(conv).shape))
-                if isinstance(conv.bias, torch.Tensor):
-                    conv.bias += ((weight_OF - new_OF) @ mean_F).to(conv.bias)
-            norm = self._with_statistics(conv, new_OF, mean_F, centred_FF)
-            made[width] = _Fitted(kept=reduced.kept, conv=conv, norm=norm, error=reduced.error)
-        return made
+        return {
+            width: self._reconstruction(reduced, weight_OF, mean_F, centred_FF)
+            for width, reduced in found.items()
+        }
+
+    def _reconstruction(
+        self,
+        reduced: Reduced,
+        weight_OF: torch.Tensor,
+        mean_F: torch.Tensor,
+        centred_FF: torch.Tensor,
+    ) -> _Reconstruction:
+        """Return copies of the conv and its norm with the weights of a reduced conv.
+
+        Args:
+            reduced: the channels that stay and the weights for them.
+            weight_OF: the original weights.
+            mean_F: mean of the features.
+            centred_FF: covariance of the features.
+        """
+        new_OF = reduced.weight_OF
+        if self.norm is not None:
+            # Before a norm, the length of the weights only sets the pace of training.
+            new_OF = _rescaled(new_OF, weight_OF * (new_OF != 0).any(0))
+        conv = copied(self.conv)
+        with torch.no_grad():
+            weight_of(conv).copy_(new_OF.reshape(weight_of(conv).shape))
+            if isinstance(conv.bias, torch.Tensor):
+                conv.bias += ((weight_OF - new_OF) @ mean_F).to(conv.bias)
+        norm = self._with_statistics(conv, new_OF, mean_F, centred_FF)
+        return _Reconstruction(kept=reduced.kept, conv=conv, norm=norm, error=reduced.error)
 
     def _with_statistics(
         self,
@@ -108,7 +130,7 @@ class Link:
         mean_F: torch.Tensor,
         centred_FF: torch.Tensor,
     ) -> nn.Module | None:
-        """Return a copy of the norm with the mean and the variance of what a conv of other weights gives."""
+        """Return a copy of the norm with the mean and the variance of the new conv's output."""
         if self.norm is None:
             return None
         norm = copied(self.norm)
@@ -121,88 +143,105 @@ class Link:
         return norm
 
 
-def _as_long(weight_OF: torch.Tensor, other_OF: torch.Tensor) -> torch.Tensor:
-    """Return weights of which each output's are as long as those of another conv."""
+def _rescaled(weight_OF: torch.Tensor, other_OF: torch.Tensor) -> torch.Tensor:
+    """Return ``weight_OF`` with the weights of each output scaled to the length of the other's."""
     lengths_O, wanted_O = (w.norm(dim=1).clamp(min=_TINY) for w in (weight_OF, other_OF))
     scaled_OF: torch.Tensor = weight_OF * (wanted_O / lengths_O)[:, None]
     return scaled_OF
 
 
-def links_to_fit(supernet: Supernet, before_norm: Mapping[str, bool], seed: int) -> list[Link]:
-    """Return the links of all groups that have a pruning.
+def has_batch_norm(supernet: Supernet, site: ConvSite) -> bool:
+    """Return whether a batch or instance norm follows a conv and subtracts each channel's mean."""
+    if site.norm is None:
+        return False
+    original = supernet.mixed(site.norm).operations[0]
+    return isinstance(original, nn.modules.batchnorm._NormBase)
+
+
+def inner_channels_to_fit(supernet: Supernet, seed: int) -> list[InnerChannels]:
+    """Return the inner channels of all groups that have a channel pruning.
 
     Args:
-        supernet: of which the originals are on the path.
-        before_norm: of each conv, by name, whether a batch norm follows.
+        supernet: with the originals on its path.
         seed: fixes which positions are taken.
     """
-    found: list[Link] = []
+    found: list[InnerChannels] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         if not _prunings(names):
             continue
-        for link in links_of(slot):
-            site = slot.sites[link[-1]]
+        for sites in links_of(slot):
+            site = slot.sites[sites[-1]]
             norm = None
-            if before_norm[site.conv]:
+            if has_batch_norm(supernet, site):
                 assert site.norm is not None
                 norm = supernet.mixed(site.norm).operations[0]
             conv = supernet.mixed(site.conv).operations[0]
-            found.append(Link(site, conv, norm, derive_seed(seed, "link", len(found))))
+            found.append(InnerChannels(site, conv, norm, derive_seed(seed, "link", len(found))))
     return found
 
 
 def fit_prunings(
-    supernet: Supernet, links: Sequence[Link], devices: Devices, progress: Progress
+    supernet: Supernet, inner: Sequence[InnerChannels], devices: Devices, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    """Set all prunings of a supernet to what its links' sums make the best, and return their errors.
+    """Fit all channel prunings of a supernet, and return their errors.
 
-    Progress is told of each link, since wide ones take half a minute.
+    Progress advances by one for each entry of ``inner``; a wide one can take half a minute.
+
+    Args:
+        supernet: its prunings are changed in place.
+        inner: what :func:`inner_channels_to_fit` returned, with sums over batches.
+        devices: adds up the sums of all processes.
+        progress: listener.
 
     Returns:
-        Of the last conv of each link, by the names of the prunings, the squared error over the variance.
+        For each conv that reads inner channels, the error of each pruning by name.
     """
-    waiting = iter(links)
+    waiting = iter(inner)
     errors: dict[str, dict[str, float]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         prunings = _prunings(names)
         if prunings:
-            ours = [next(waiting) for _ in links_of(slot)]
-            errors |= _fit(supernet, slot, prunings, ours, devices)
-            progress.advance(len(ours))
+            of_slot = [next(waiting) for _ in links_of(slot)]
+            errors |= _fit_group(supernet, slot, prunings, of_slot, devices)
+            progress.advance(len(of_slot))
     return errors
 
 
-def _fit(
+def _fit_group(
     supernet: Supernet,
     slot: Slot,
     prunings: Mapping[int, ChannelPruning],
-    links: Sequence[Link],
+    inner: Sequence[InnerChannels],
     devices: Devices,
 ) -> dict[str, dict[str, float]]:
-    """Set the prunings of one group, by their numbers, and return their errors."""
+    """Fit the prunings of one group, by index of the candidate, and return their errors."""
     at = {k: widths(slot, pruning.keep_ratio) for k, pruning in prunings.items()}
-    fitted = [link.fitted(devices, {few[i] for few in at.values()}) for i, link in enumerate(links)]
+    fitted = [
+        channels.reconstruct(devices, {counts[i] for counts in at.values()})
+        for i, channels in enumerate(inner)
+    ]
     originals = {
         name: supernet.mixed(name).operations[0]
         for site in slot.sites
         for name in (site.conv, site.norm)
         if name
     }
-    errors: dict[str, dict[str, float]] = {link.site.conv: {} for link in links}
+    errors: dict[str, dict[str, float]] = {channels.site.conv: {} for channels in inner}
     for k, pruning in prunings.items():
-        ends = [found[few] for found, few in zip(fitted, at[k], strict=True)]
+        readers = [found[count] for found, count in zip(fitted, at[k], strict=True)]
         modules = dict(originals)
-        for link, end in zip(links, ends, strict=True):
-            modules[link.site.conv] = end.conv
-            if link.site.norm is not None and end.norm is not None:
-                modules[link.site.norm] = end.norm
-            errors[link.site.conv][pruning.name] = end.error
-        for name, module in (modules | pruned(slot, [end.kept for end in ends], modules)).items():
+        for channels, reader in zip(inner, readers, strict=True):
+            modules[channels.site.conv] = reader.conv
+            if channels.site.norm is not None and reader.norm is not None:
+                modules[channels.site.norm] = reader.norm
+            errors[channels.site.conv][pruning.name] = reader.error
+        modules |= pruned(slot, [reader.kept for reader in readers], modules)
+        for name, module in modules.items():
             supernet.mixed(name).operations[k].load_state_dict(module.state_dict())
     return errors
 
 
 def _prunings(names: Sequence[str]) -> dict[int, ChannelPruning]:
-    """Return the prunings among the candidates of a slot, by their numbers."""
+    """Return the channel prunings among the candidates of a slot, by index."""
     found = {k: get_candidate(name) for k, name in enumerate(names) if k}
     return {k: each for k, each in found.items() if isinstance(each, ChannelPruning)}

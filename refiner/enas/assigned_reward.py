@@ -65,7 +65,7 @@ def sampling_frequencies(vectors: Sequence[Vector], choices: Choices) -> Arrays:
     return [chosen_NK.mean(axis=0) for chosen_NK in _chosen(vectors, choices)]
 
 
-def read_tells(metrics_jsonl: Path) -> tuple[list[Vector], list[float]]:
+def read_trials(metrics_jsonl: Path) -> tuple[list[Vector], list[float]]:
     """Return all architectures that a run's strategy was told of, in order, and their scores.
 
     Raises:
@@ -73,9 +73,9 @@ def read_tells(metrics_jsonl: Path) -> tuple[list[Vector], list[float]]:
     """
     try:
         records = [json.loads(line) for line in metrics_jsonl.read_text("utf-8").splitlines()]
-        tells = [tell for record in records for tell in record.get("tells", [])]
-        vectors = [tuple(vector) for tell in tells for vector in tell["vectors"]]
-        scores = [float(score) for tell in tells for score in tell["scores"]]
+        updates = [update for record in records for update in record.get("updates", [])]
+        vectors = [tuple(vector) for update in updates for vector in update["vectors"]]
+        scores = [float(score) for update in updates for score in update["scores"]]
     except FileNotFoundError:
         raise RunError(
             f"there is no file {metrics_jsonl}. Name the metrics.jsonl of a run's folder."

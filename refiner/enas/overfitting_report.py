@@ -15,7 +15,7 @@ from refiner.core.files import write_text
 from refiner.enas.assigned_reward import (
     assigned_reward_errors,
     assigned_rewards,
-    read_tells,
+    read_trials,
     sampling_frequencies,
 )
 from refiner.enas.macro import MacroSpace
@@ -53,7 +53,7 @@ def draw(out: Path, space: MacroSpace, searches: dict[str, dict[str, Any]]) -> N
     """Draw the three figures into ``out``, where ``joint`` is the folder of the joint search."""
     gradient_plot(gradients(searches), out / "figure1.svg")
     best_reward_plot(best_rewards(searches), out / "best-reward.svg")
-    rewards = assigned_rewards(*read_tells(out / "joint" / "metrics.jsonl"), space.choices)
+    rewards = assigned_rewards(*read_trials(out / "joint" / "metrics.jsonl"), space.choices)
     assigned_reward_plot([list(row) for row in rewards], space.choices, out / "assigned-reward.svg")
 
 

@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import batch_size, call, contents, doubled, fresh, one_more
+from refiner.core.inputs import ExampleInput, batch_size, call, contents, doubled, fresh, one_more
 from refiner.core.randomness import seeded
+from refiner.core.types import Output
 
 TOLERANCE = 1e-5
 
@@ -32,7 +33,10 @@ def attempts_in_turn(format_name: str, ways: dict[str, Callable[[], str]]) -> st
 
 
 def compare(
-    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = TOLERANCE
+    model: nn.Module,
+    run: Callable[[ExampleInput], Output],
+    example: ExampleInput,
+    tolerance: float = TOLERANCE,
 ) -> None:
     """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other values."""
     for given in (example, _varied(example)):
@@ -50,7 +54,7 @@ def _tensors_of(output: Any) -> list[torch.Tensor]:
     return [part for _, part in contents(output) if isinstance(part, torch.Tensor)]
 
 
-def _varied(example: Any) -> Any:
+def _varied(example: ExampleInput) -> Any:
     """Return an example of the same kind with other values, which a branch or a constant may be about."""
     return pytree.tree_map(
         lambda v: (
@@ -63,7 +67,10 @@ def _varied(example: Any) -> Any:
 
 
 def batch_note(
-    model: nn.Module, run: Callable[[Any], Any], example: Any, tolerance: float = TOLERANCE
+    model: nn.Module,
+    run: Callable[[ExampleInput], Output],
+    example: ExampleInput,
+    tolerance: float = TOLERANCE,
 ) -> str:
     """Return whether ``run`` takes other batch sizes than the example's, in words."""
     try:

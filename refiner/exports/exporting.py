@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
 from refiner.core.inputs import (
+    ExampleInput,
     batch_size,
     call,
     call_arguments,
@@ -49,7 +50,7 @@ def check_format(name: str) -> None:
 def export(
     model: nn.Module,
     path: str | PathLike[str],
-    example_input: Any,
+    example_input: ExampleInput,
     format: str = "torchscript",  # noqa: A002
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
@@ -118,7 +119,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
+def _write_torchscript(model: nn.Module, path: Path, example: ExampleInput) -> str:
     args, kwargs = call_arguments(example)
 
     def attempt(way: str) -> str:
@@ -138,7 +139,7 @@ def _write_torchscript(model: nn.Module, path: Path, example: Any) -> str:
     return attempts_in_turn("TorchScript", {way: partial(attempt, way) for way in ways})
 
 
-def _write_python(model: nn.Module, path: Path, example: Any) -> str:
+def _write_python(model: nn.Module, path: Path, example: ExampleInput) -> str:
     def attempt(methods: bool) -> str:
         source = python_source(model, example, type(model).__name__, methods=methods)
         path.mkdir(exist_ok=True)
@@ -164,7 +165,7 @@ def _write_python(model: nn.Module, path: Path, example: Any) -> str:
     )
 
 
-def _dynamic_shapes(example: Any) -> tuple[Any, Any]:
+def _dynamic_shapes(example: ExampleInput) -> tuple[Any, Any]:
     """Return for each positional and keyword argument which dimension is the batch."""
     size, auto = batch_size(example), torch.export.Dim.AUTO
     args, kwargs = call_arguments(example)
@@ -180,7 +181,7 @@ def _dynamic_shapes(example: Any) -> tuple[Any, Any]:
     return tuple(map(of, args)), {key: of(value) for key, value in kwargs.items()}
 
 
-def _program(model: nn.Module, example: Any, dynamic: bool) -> Any:
+def _program(model: nn.Module, example: ExampleInput, dynamic: bool) -> Any:
     args, kwargs = call_arguments(example)
     shapes: Any = None
     if dynamic:
@@ -189,7 +190,7 @@ def _program(model: nn.Module, example: Any, dynamic: bool) -> Any:
     return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 
-def _write_pt2(model: nn.Module, path: Path, example: Any) -> str:
+def _write_pt2(model: nn.Module, path: Path, example: ExampleInput) -> str:
     def attempt(dynamic: bool) -> str:
         file = path.with_name(path.name + ".pt2")  # torch insists on the suffix
         try:
@@ -208,7 +209,7 @@ def _write_pt2(model: nn.Module, path: Path, example: Any) -> str:
     )
 
 
-def _write_onnx(model: nn.Module, path: Path, example: Any) -> str:
+def _write_onnx(model: nn.Module, path: Path, example: ExampleInput) -> str:
     try:
         import onnx
         import onnxruntime

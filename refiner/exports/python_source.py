@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 
 from refiner.core.errors import ModelError
-from refiner.core.inputs import batch_size, bind, fresh, one_more
+from refiner.core.inputs import ExampleInput, batch_size, bind, fresh, one_more
 from refiner.exports.python_layers import layer_arguments
 from refiner.exports.python_writer import Writer
 from refiner.graph.recording import Recorder
@@ -81,7 +81,7 @@ class PythonSource:
 
 
 def python_source(
-    model: nn.Module, example: Any, title: str, *, methods: bool = True
+    model: nn.Module, example: ExampleInput, title: str, *, methods: bool = True
 ) -> PythonSource:
     """Return ``model``, in eval mode on the CPU, as plain PyTorch.
 
@@ -112,7 +112,7 @@ def python_source(
     return PythonSource(code=code, weights=writer.weights, any_batch=any_batch)
 
 
-def _recorded(model: nn.Module, example: Any) -> tuple[fx.Graph, dict[str, Any]]:
+def _recorded(model: nn.Module, example: ExampleInput) -> tuple[fx.Graph, dict[str, Any]]:
     layers = {id(m) for m in model.modules() if m is not model and layer_arguments(m) is not None}
     with as_found(model, training=False):
         positional, keywords = bind(model, fresh(example))

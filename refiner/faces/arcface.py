@@ -1,40 +1,40 @@
-"""ArcFace: the additive angular margin loss that trains an embedding, with the head it trains by.
+"""ArcFace: the additive angular margin loss that trains an embedding, with its head.
 
-Source: Deng, Guo, Xue and Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face Recognition",
-arXiv 1801.07698 (2018), equation 3, and the code its authors published (insightface).
+Source: Deng, Guo, Xue and Zafeiriou, "ArcFace: Additive Angular Margin Loss for Deep Face
+Recognition", arXiv 1801.07698 (2018), equation 3, and the code its authors published (insightface).
 Suffixes: N images of a batch, D numbers of an embedding, K identities.
 """
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, ModelError, one_line
-from refiner.core.inputs import call, output_and_target
+from refiner.core.inputs import ExampleInput, call, output_and_target
 from refiner.core.modes import mode
 from refiner.core.randomness import derive_seed
+from refiner.core.types import Batch
 
 EMBEDDING_SIZE = 512
 """D of the source, section 3.1."""
 _LEAST_SQUARED_SINE = 1e-7
-"""About the spacing of float32 numbers at 1: no sine that is told apart from zero lies below its root."""
+"""About the spacing of float32 numbers at 1; the sine of a nonzero angle lies above its root."""
 
 
 class ArcFace(nn.Module):
     """A task and its head: logits s cos(theta), for the target s cos(theta + m), and cross entropy.
 
     theta is the angle between an embedding and the weights of an identity. A model under this task
-    gives embeddings N x D, and a batch holds their identities' numbers, N. The head is trained along
-    with the model, and is of no use after that.
+    returns embeddings N x D, and a batch holds the numbers of their identities, N. The head is
+    trained with the model and is not needed after that.
 
     Args:
-        identities: K, how many there are.
+        identities: K, their number.
         embedding_size: D.
-        scale: s. That of the source, as is the margin.
-        margin: m, in radians, 0 to pi / 2.
+        scale: s; by default that of the source.
+        margin: m, in radians, 0 to pi / 2; by default that of the source.
         seed: draws the weights K x D, normal with mean 0 and standard deviation 0.01.
 
     Raises:
@@ -65,11 +65,11 @@ class ArcFace(nn.Module):
         weight_KD = torch.empty(identities, embedding_size).normal_(0, 0.01, generator=generator)
         self.weight = nn.Parameter(weight_KD)
 
-    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the mean cross entropy of a batch, with the margin.
 
         Raises:
-            DataError: no embeddings N x D, or no integer labels N that are below K.
+            DataError: the output is not N x D, or the labels are not N integers below K.
         """
         embeddings_ND, labels_N = self._run(model, batch)
         with torch.autocast(embeddings_ND.device.type, enabled=False):
@@ -79,7 +79,7 @@ class ArcFace(nn.Module):
             logits_NK = self.scale * cosines_NK.scatter(1, target_N1, with_margin_N1)
             return F.cross_entropy(logits_NK, labels_N)
 
-    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (number of images whose own identity is the nearest, number of images).
 
         Raises:
@@ -95,17 +95,17 @@ class ArcFace(nn.Module):
         return float(sums[0] / sums[1])
 
     def _cosines(self, embeddings_ND: torch.Tensor) -> torch.Tensor:
-        # float32 whatever the model computes in: a cosine near 1 has no room in 16 bits.
+        # float32 whatever the model computes in: 16 bits are too few for a cosine near 1.
         return F.normalize(embeddings_ND.float()) @ F.normalize(self.weight.float()).T
 
-    def _run(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch's embeddings, N x D, and its labels, int64, N."""
         output, labels = output_and_target(model, batch)
         identities, size = self.weight.shape
         if not isinstance(labels, torch.Tensor) or labels.dim() != 1 or not _is_integer(labels):
             raise DataError(
-                f"ArcFace wants one integer label an image, the loader gives {_kind(labels)}. Give "
-                "numbers of identities."
+                f"ArcFace wants one integer label per image, the loader gives {_kind(labels)}. "
+                "Give numbers of identities."
             )
         if not isinstance(output, torch.Tensor) or output.shape != (len(labels), size):
             raise DataError(
@@ -115,36 +115,38 @@ class ArcFace(nn.Module):
         if bool(((labels < 0) | (labels >= identities)).any()):
             raise DataError(
                 f"there are labels {int(labels.min())} to {int(labels.max())}, but ArcFace has "
-                f"{identities} identities. Give labels from 0 to {identities - 1}, or a larger head."
+                f"{identities} identities. Give labels 0 to {identities - 1}, or a larger head."
             )
         return output, labels.long()
 
 
-def arcface_for(model: nn.Module, example_input: Any, classes: int, *, seed: int = 0) -> ArcFace:
-    """Return a head for a model, of the size of the embeddings that it gives for ``example_input``.
+def arcface_for(
+    model: nn.Module, example_input: ExampleInput, classes: int, *, seed: int = 0
+) -> ArcFace:
+    """Return a head for a model; its size is that of the embeddings of ``example_input``.
 
     Args:
-        model: any; stays as it is.
+        model: any; it is not changed.
         example_input: a tensor, or a tuple or mapping of them.
         classes: number of identities.
         seed: draws the weights.
 
     Raises:
         ConfigError: the model's output is no embedding N x D.
-        ModelError: it fails on the input.
+        ModelError: the model fails on the input.
     """
     with torch.no_grad(), mode(model, False):
         try:
             output = call(model, example_input)
         except Exception as error:
             raise ModelError(
-                f"the model fails on an input of the data: {one_line(error)}. Give images that fit it, "
-                "or another --image-size."
+                f"the model fails on an input of the data: {one_line(error)}. Give images that fit "
+                "it, or another --image-size."
             ) from error
     if not isinstance(output, torch.Tensor) or output.dim() != 2:
         raise ConfigError(
-            f"ArcFace wants embeddings of shape (batch, size), the model gives {_kind(output)}. Give a "
-            "model whose output is the embedding."
+            f"ArcFace wants embeddings of shape (batch, size), the model gives {_kind(output)}. "
+            "Give a model whose output is the embedding."
         )
     return ArcFace(classes, output.shape[1], seed=seed)
 
@@ -152,10 +154,11 @@ def arcface_for(model: nn.Module, example_input: Any, classes: int, *, seed: int
 def _with_margin(cosine: torch.Tensor, margin: float) -> torch.Tensor:
     """Return cos(theta + margin) for cos(theta), of any shape, and its continuation beyond pi.
 
-    Where theta + margin is above pi the cosine would rise again. There it is cos(theta) - m sin(m), as
-    in the published code with ``easy_margin=False``: not above -1, and falling. It leaves a minimum in
-    which nothing is learned, every embedding opposite to all identities, at a loss of s m sin(m) + log K:
-    22.5 for 1,345 identities. A learning rate that is too large for the batch leads there.
+    Where theta + margin exceeds pi, the cosine would rise again. There it is cos(theta) - m sin(m),
+    as in the published code with ``easy_margin=False``: falling, and at most -1. This leaves a
+    minimum in which nothing is learned: every embedding is opposite to all identities, at a loss of
+    s m sin(m) + log K (22.5 for 1,345 identities). A learning rate too large for the batch leads
+    there.
     """
     # The root has no finite slope at zero, where cos(theta) is 1 or -1.
     sine = ((1 - cosine) * (1 + cosine)).clamp(min=_LEAST_SQUARED_SINE).sqrt()
@@ -167,7 +170,7 @@ def _is_integer(labels: torch.Tensor) -> bool:
     return not (labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} of shape {tuple(value.shape)}"
     return type(value).__name__

@@ -1,13 +1,13 @@
-"""Read ``.bin`` packs, in which the pairs of faces to verify with are passed on.
+"""Read ``.bin`` packs, the format in which pairs of faces for verification are published.
 
-Pickles can run code when they are read. A pack is read with an unpickler that knows no name but one,
-and that one stands for a function of this file.
+Packs are pickles, and a pickle can run code when it is read. The unpickler here accepts only one
+name, and that name stands for a function of this file.
 """
 
 import io
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Never
 
 import numpy as np
 import torch
@@ -16,14 +16,17 @@ from refiner.core.errors import DataError, one_line
 from refiner.data.image_folder import Size
 from refiner.faces.verification import Pairs
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 _BIN_FOLDS = 10
 
 
 def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pairs:
-    """Return the pairs of a ``.bin`` pack, in which LFW, CFP-FP and AgeDB-30 are passed on.
+    """Return the pairs of a ``.bin`` pack, such as those of LFW, CFP-FP and AgeDB-30.
 
-    It is a pickle of (list of encoded images, list of bools): two images a pair, in order. The folds
-    are ten runs of pairs as long as each other or one pair apart, as in ArcFace's published code.
+    It is a pickle of (list of encoded images, list of bools), two images per pair, in order. The
+    folds are ten runs of pairs whose lengths differ by at most one, as in ArcFace's published code.
     Identical bytes are one image.
 
     Args:
@@ -32,7 +35,7 @@ def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pair
         size: to resize to; by default the size of the images, which then must agree.
 
     Raises:
-        DataError: it is missing, damaged, or anything but such a pair of lists. No code in it is run.
+        DataError: the pack is missing, damaged, or not such a pair of lists. It never runs code.
     """
     encoded, same = _unpacked(path)
     numbers: dict[bytes, int] = {}
@@ -52,9 +55,9 @@ def read_bin(path: Path, *, channels: int = 3, size: Size | None = None) -> Pair
 
 
 class _Latin1:
-    """``_codecs.encode`` as Python 3 calls it to write bytes with protocols below 3, and nothing more.
+    """``_codecs.encode``, only as Python 3 uses it to write bytes with protocols below 3.
 
-    An object without attributes: a pickle can set those of a function.
+    It is an object without attributes, since a pickle can set those of a function.
     """
 
     __slots__ = ()
@@ -66,14 +69,14 @@ class _Latin1:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads lists, tuples, bytes and bools; what else a pickle can name is refused."""
+    """Reads lists, tuples, bytes and bools, and refuses all other names."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> _Latin1:
         if (module, name) == ("_codecs", "encode"):
             return _Latin1()
         raise pickle.UnpicklingError(f"it asks for {module + '.' + name!r}")
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> Never:
         raise pickle.UnpicklingError(f"it asks for the persistent object {pid!r}")
 
 
@@ -81,13 +84,13 @@ def _unpacked(path: Path) -> tuple[list[bytes], list[bool]]:
     if not path.is_file():
         raise DataError(f"there is no file {path}. Name a pack of pairs.")
     try:
-        # Read whole: a length that a damaged pack claims then asks for no memory that is not there.
+        # Read as a whole, so that a false length in a damaged pack cannot exhaust the memory.
         content = io.BytesIO(path.read_bytes())
         pack = _Unpickler(content, encoding="bytes").load()
     except Exception as error:  # a damaged pickle raises anything
         raise DataError(
-            f"{path} cannot be read as a pack of pairs ({one_line(error, 100)}). Name a .bin file such "
-            "as lfw.bin, as it was published."
+            f"{path} cannot be read as a pack of pairs ({one_line(error, 100)}). Name a published "
+            ".bin file such as lfw.bin."
         ) from error
     if not isinstance(pack, tuple | list) or [type(part) for part in pack] != [list, list]:
         raise _no_pack(path, "two lists")
@@ -97,7 +100,8 @@ def _unpacked(path: Path) -> tuple[list[bytes], list[bool]]:
     if any(type(value) is not bool for value in same):
         raise _no_pack(path, "bools in its second list")
     if not same or len(encoded) != 2 * len(same):
-        raise _no_pack(path, f"two images a pair, but {len(encoded)} images and {len(same)} bools,")
+        counts = f"{len(encoded)} images and {len(same)} bools"
+        raise _no_pack(path, f"two images per pair, but {counts},")
     return encoded, same
 
 
@@ -115,22 +119,22 @@ def _decoded(path: Path, encoded: list[bytes], channels: int, size: Size | None)
         if (image.height, image.width) != (height, width):
             if size is None:
                 raise DataError(
-                    f"image {i} of {path} is {image.height} x {image.width}, the first is {height} x "
-                    f"{width}. Give a size to resize them to."
+                    f"image {i} of {path} is {image.height} x {image.width}, the first is "
+                    f"{height} x {width}. Give a size to resize them to."
                 )
             image = image.resize((width, height))
         pixels[i] = np.asarray(image).reshape(height, width, channels)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
 
 
-def _opened(path: Path, number: int, content: bytes, channels: int) -> Any:
+def _opened(path: Path, number: int, content: bytes, channels: int) -> "Image":
     from PIL import Image
 
     try:
-        # Of Pillow's other formats, one hands the content to an interpreter (EPS).
+        # Pillow hands another format, EPS, to an interpreter.
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             return image.convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # Pillow raises whatever damaged bytes lead it to
+    except Exception as error:  # damaged bytes make Pillow raise anything
         raise DataError(
             f"image {number} of {path} is no readable JPEG or PNG. Get the pack again."
         ) from error

@@ -1,4 +1,4 @@
-"""Read pairs of faces to verify: lists in LFW's format, and whatever else a user names."""
+"""Read pairs of faces for verification: lists in LFW's format, or packs."""
 
 import glob
 from collections.abc import Callable, Sequence
@@ -19,26 +19,27 @@ def read_pairs(
 ) -> Pairs:
     """Return the pairs that a list in LFW's format names.
 
-    Its first line is ``10 300``, ten folds of 300 same pairs and then 300 different ones each, or
-    ``500``, a single fold. A line ``Name i j`` is a same pair, ``Name1 i Name2 j`` a different one. The
-    image i of Name is ``Name/Name_<i as four digits>`` with any image suffix. Fields are split by tabs
-    or spaces.
+    The first line is ``10 300`` for ten folds, each of 300 same and then 300 different pairs, or
+    ``500`` for a single fold. A line ``Name i j`` is a same pair, ``Name1 i Name2 j`` a different
+    one. Image i of Name is ``Name/Name_<i as four digits>`` with any image suffix. Tabs or spaces
+    separate the fields.
 
     Args:
         list_file: the list.
-        images_root: the folder that holds one folder a name.
+        images_root: the folder that holds one folder per name.
         channels: of the images; 1 or 3.
         size: to resize to.
 
     Raises:
-        DataError: the list or an image is missing or cannot be read; a line is named by its number.
+        DataError: the list or an image is missing or unreadable; the error names the line.
     """
     lines = _lines(list_file)
     folds, count = _header(list_file, lines[0])
     if len(lines) - 1 != 2 * folds * count:
         raise DataError(
-            f"{list_file} has {len(lines) - 1} lines of pairs, but its first line says {folds} folds of "
-            f"{count} same and {count} different ones: {2 * folds * count}. Complete it or correct that."
+            f"{list_file} has {len(lines) - 1} lines of pairs, but its first line says {folds} "
+            f"folds of {count} same and {count} different ones: {2 * folds * count}. Complete it "
+            "or correct that."
         )
     numbers: dict[tuple[str, int], int] = {}
     files: list[Path] = []
@@ -61,10 +62,10 @@ def read_pairs(
 
 
 def load_pairs(source: str | Path, *, channels: int = 3, size: Size = (112, 112)) -> Pairs:
-    """Return the pairs that a user names: ``FILE``, or ``FILE:FOLDER`` with the folder of its images.
+    """Return the pairs of ``FILE``, or of ``FILE:FOLDER`` with the folder of its images.
 
-    A file whose name ends in ``.bin`` is a pack, any other a list. By default the images of a list are
-    in the folder ``val`` beside it or, where there is none, in the list's own folder.
+    A file whose name ends in ``.bin`` is a pack, any other a list. By default the images of a list
+    are in the folder ``val`` beside it or, without such a folder, in the list's own folder.
 
     Args:
         source: the file, with or without the folder.
@@ -83,7 +84,7 @@ def load_pairs(source: str | Path, *, channels: int = 3, size: Size = (112, 112)
 
 
 def file_and_folder(source: str | Path) -> tuple[Path, Path | None]:
-    """Return the two parts of ``FILE:FOLDER``, None for a folder that is not named."""
+    """Return the two parts of ``FILE:FOLDER``; None for a missing folder."""
     file, colon, folder = str(source).rpartition(":")
     if not colon or Path(source).is_file():
         return Path(source), None
@@ -102,12 +103,12 @@ def pair_tests(
     """Return a measure for ``tests=`` of each list or pack of pairs: the accuracy on it, 0 to 1.
 
     Args:
-        model: on the CPU; is tried on two images, so that a misfit is told before it is trained.
+        model: on the CPU; two images are tried, so that an error comes before the training.
         sources, channels, size: as for :func:`load_pairs`.
         mean, std: of each channel, or one value for all, on the scale 0 to 1, as in training.
 
     Raises:
-        DataError: pairs cannot be read, or the model gives no embeddings N x D.
+        DataError: pairs cannot be read, or the model's output is no embedding N x D.
     """
     names = [file_and_folder(source)[0].name for source in sources]
     tests = {}
@@ -120,7 +121,7 @@ def pair_tests(
 
 
 def find_pairs(folder: Path) -> list[Path]:
-    """Return the lists and packs of pairs that lie in a folder of faces: ``pairs.txt`` and ``*.bin``."""
+    """Return the lists and packs of pairs in a folder of faces: ``pairs.txt`` and ``*.bin``."""
     return [*folder.glob("pairs.txt"), *sorted(folder.glob("*.bin"))]
 
 
@@ -131,18 +132,19 @@ def _lines(list_file: Path) -> list[str]:
         text = list_file.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise DataError(
-            f"the list of pairs {list_file} cannot be read ({one_line(error, 100)}). Name a text file."
+            f"the list of pairs {list_file} cannot be read ({one_line(error, 100)}). Name a text "
+            "file."
         ) from error
     return text.rstrip().split("\n")
 
 
 def _header(list_file: Path, line: str) -> tuple[int, int]:
-    """Return the number of folds, and that of the same pairs in each."""
+    """Return the number of folds, and the number of same pairs in each."""
     fields = [int(field) for field in line.split() if field.isdecimal()]
     if len(fields) != len(line.split()) or len(fields) not in (1, 2) or min(fields) < 1:
         raise DataError(
-            f"{list_file} line 1 is {line[:60]!r}. Begin with the number of folds and that of the same "
-            "pairs in each, such as '10 300', or the latter alone."
+            f"{list_file} line 1 is {line[:60]!r}. Begin with the number of folds and the number "
+            "of same pairs in each, such as '10 300', or with the latter alone."
         )
     return (fields[0], fields[1]) if len(fields) == 2 else (1, fields[0])
 
@@ -165,5 +167,6 @@ def _image_file(where: str, root: Path, name: str, number: int) -> Path:
         if file.name.removeprefix(stem).lower() in IMAGE_SUFFIXES:
             return file
     raise DataError(
-        f"{where} names the image {name}/{stem}, which {root} lacks. Add it, or name another folder."
+        f"{where} names the image {name}/{stem}, which {root} lacks. Add it, or name "
+        "another folder."
     )

@@ -1,23 +1,26 @@
-"""Verification: are two images of the same identity, judged by the cosine of their embeddings.
+"""Verification: whether two images show the same identity, by the cosine of their embeddings.
 
-The protocol is that of LFW (Huang et al. 2007, "image restricted" folds), which CFP and AgeDB share.
+The protocol is that of LFW (Huang et al. 2007, "image restricted" folds); CFP and AgeDB share it.
 Suffixes: U distinct images, D numbers of an embedding, P pairs.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError
 from refiner.core.modes import mode
 from refiner.training.evaluation import checked, kind
 
-Array = np.ndarray[Any, Any]
+Floats: TypeAlias = NDArray[np.floating]
+Bools: TypeAlias = NDArray[np.bool_]
+Integers: TypeAlias = NDArray[np.integer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,28 +29,28 @@ class Pairs:
 
     images: torch.Tensor
     """The distinct images: uint8, U x C x H x W."""
-    first: Array
+    first: Integers
     """Number of each pair's first image: int64, P."""
-    second: Array
+    second: Integers
     """Number of its second image: int64, P."""
-    same: Array
-    """Whether both are of one identity: bool, P."""
-    folds: Array
-    """Number of the fold that each pair is in: int64, P."""
+    same: Bools
+    """Whether both show one identity: bool, P."""
+    folds: Integers
+    """Number of each pair's fold: int64, P."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """How well pairs are told apart."""
+    """How well same and different pairs are separated."""
 
     accuracy: float
-    """Mean over the folds of the share of pairs judged rightly, 0 to 1."""
+    """Share of pairs judged correctly, 0 to 1: the mean over the folds."""
     std: float
     """Standard deviation of that share over the folds."""
     thresholds: tuple[float, ...]
-    """For each fold the least similarity of a pair that counts as the same; may be infinite."""
+    """For each fold, the least similarity of a pair that counts as the same; may be infinite."""
     fold_accuracies: tuple[float, ...]
-    """For each fold the share of pairs judged rightly."""
+    """For each fold, the share of pairs judged correctly."""
 
 
 def embed(
@@ -63,16 +66,16 @@ def embed(
     """Return the embeddings of images, float32, U x D, each of length 1, on the CPU.
 
     Args:
-        model: is on ``device`` and gives N x D; runs in eval mode, and its own mode comes back.
+        model: on ``device``; returns N x D. It runs in eval mode, then its own mode is restored.
         images: uint8, U x C x H x W.
         mean, std: of each channel, or one value for all, on the scale 0 to 1.
-        device: where.
-        batch_size: images a batch.
+        device: of the model.
+        batch_size: images per batch.
         flip: add the embedding of the mirrored image, as ArcFace's published code does.
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
-        DataError: there are no images, the model fails on them, or it gives no embeddings N x D.
+        DataError: there are no images, the model fails, or its output is no embedding N x D.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}. Give 1 or more.")
@@ -90,28 +93,29 @@ def embed(
     return torch.cat(parts)
 
 
-def verify(similarity_P: Array, same_P: Array, folds_P: Array) -> Verification:
-    """Return how well a threshold on the similarity tells pairs apart.
+def verify(similarity_P: Floats, same_P: Bools, folds_P: Integers) -> Verification:
+    """Return how well a threshold on the similarity separates same and different pairs.
 
-    A pair counts as the same where its similarity is the threshold or above. Each fold is judged with
-    the threshold that is best on all the others: of the similarities met there, and infinity, the one
-    with which the most pairs are right, and the largest of equally good ones. A single fold has no
-    others and takes its threshold from itself, which flatters: the pairs judged were seen before.
+    A pair counts as the same where its similarity reaches the threshold. Each fold is judged with
+    the threshold that is best on all other folds: a similarity found there, or infinity. Of equally
+    good thresholds the largest is taken. A single fold takes its threshold from its own pairs, so
+    its accuracy is too optimistic.
 
     Args:
-        similarity_P: larger is more alike.
-        same_P: bool, whether both images are of one identity.
+        similarity_P: of each pair; larger means more similar.
+        same_P: bool, whether both images show one identity.
         folds_P: integer, the fold of each pair.
 
     Raises:
-        DataError: there are no pairs, pairs of one kind alone, a similarity that is not finite, or
+        DataError: there are no pairs, only pairs of one kind, a similarity that is not finite, or
             arrays of different lengths.
     """
     similarity_P, same_P = _checked_pairs(similarity_P, same_P)
     folds_P = np.asarray(folds_P)
     if folds_P.shape != same_P.shape:
         raise DataError(
-            f"there are {len(same_P)} pairs, but folds of shape {folds_P.shape}. Give a fold a pair."
+            f"there are {len(same_P)} pairs, but folds of shape {folds_P.shape}. Give one fold per "
+            "pair."
         )
     folds = np.unique(folds_P)
     thresholds, accuracies = [], []
@@ -130,11 +134,11 @@ def verify(similarity_P: Array, same_P: Array, folds_P: Array) -> Verification:
     )
 
 
-def tar_at_far(similarity_P: Array, same_P: Array, far: float) -> float:
-    """Return the true accept rate at a false accept rate: 0 to 1.
+def tar_at_far(similarity_P: Floats, same_P: Bools, far: float) -> float:
+    """Return the true accept rate at a false accept rate, 0 to 1.
 
-    It is the largest share of the same pairs that a threshold accepts with which at most the share
-    ``far`` of the different pairs is accepted.
+    Thresholds that accept at most the share ``far`` of the different pairs are considered; the
+    result is the largest share of same pairs that one of them accepts.
 
     Raises:
         ConfigError: ``far`` is not 0 to 1.
@@ -157,11 +161,11 @@ def verification(
     std: torch.Tensor,
     device: torch.device,
 ) -> Verification:
-    """Return how well the cosine of a model's embeddings tells pairs apart.
+    """Return how well the cosine of a model's embeddings separates same and different pairs.
 
     Args:
         model, mean, std, device: as for :func:`embed`.
-        pairs: whose distinct images are embedded once each.
+        pairs: to judge; each distinct image is embedded once.
 
     Raises:
         DataError: as :func:`embed` and :func:`verify`.
@@ -199,25 +203,25 @@ def _embedding(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
     return output.float()
 
 
-def _checked_pairs(similarity_P: Array, same_P: Array) -> tuple[Array, Array]:
+def _checked_pairs(similarity_P: Floats, same_P: Bools) -> tuple[Floats, Bools]:
     similarity_P, same_P = np.asarray(similarity_P), np.asarray(same_P, dtype=bool)
     if similarity_P.ndim != 1 or similarity_P.shape != same_P.shape:
         raise DataError(
-            f"the similarities have the shape {similarity_P.shape}, and what is the same has "
-            f"{same_P.shape}. Give one of each a pair."
+            f"the similarities have the shape {similarity_P.shape}, but `same` has "
+            f"{same_P.shape}. Give one of each per pair."
         )
     if len(same_P) == 0:
         raise _no_pairs()
     if same_P.all() or not same_P.any():
         raise DataError(
-            f"all {len(same_P)} pairs are {'the same' if same_P[0] else 'different'}. Add pairs of the "
-            "other kind."
+            f"all {len(same_P)} pairs are {'the same' if same_P[0] else 'different'}. Add pairs of "
+            "the other kind."
         )
     if not np.isfinite(similarity_P).all():
         bad = int(np.flatnonzero(~np.isfinite(similarity_P))[0])
         raise DataError(
             f"the similarity of pair {bad} is {similarity_P[bad]}. Look for such values in the "
-            "embeddings, and in the model's weights."
+            "embeddings and in the model's weights."
         )
     return similarity_P, same_P
 
@@ -226,17 +230,17 @@ def _no_pairs() -> DataError:
     return DataError("there are no pairs. Give some of the same identity and some of two.")
 
 
-def _accepted(similarity_P: Array, same_P: Array) -> tuple[Array, Array, Array]:
-    """Return thresholds, falling from infinity, and how many same and different pairs each accepts."""
+def _accepted(similarity_P: Floats, same_P: Bools) -> tuple[Floats, Integers, Integers]:
+    """Return thresholds, falling from infinity, and the same and different pairs each accepts."""
     order = np.argsort(-similarity_P, kind="stable")
     values, same = similarity_P[order], same_P[order]
-    # A threshold accepts all pairs that tie with it, so only the last of these counts them.
+    # A threshold accepts all pairs of equal similarity, so only the last of them counts.
     last = np.append(np.flatnonzero(values[1:] != values[:-1]), len(values) - 1)
     thresholds = np.append(np.inf, values[last])
     true = np.append(0, np.cumsum(same)[last])
     return thresholds, true, np.append(0, last + 1) - true
 
 
-def _best_threshold(similarity_P: Array, same_P: Array) -> float:
+def _best_threshold(similarity_P: Floats, same_P: Bools) -> float:
     thresholds, true, false = _accepted(similarity_P, same_P)
     return float(thresholds[np.argmax(true - false)])

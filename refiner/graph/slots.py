@@ -3,6 +3,7 @@
 The convs on skip edges (see skips.py) are frozen, as are those that no candidate can stand in for.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -33,7 +34,13 @@ class ConvSite:
     """Shape of the conv's input, batch first, on the example input; empty if not known."""
     out_shape: tuple[int, ...] = ()
     norm_parameters: int = 0
-    """Of the norm: those that each output channel has for itself."""
+    """Number of the norm's parameters that belong to one output channel each."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the conv for one sample of the example input."""
+        each = self.spec.in_channels // self.spec.groups * math.prod(self.spec.kernel_size)
+        return math.prod(self.out_shape[1:]) * each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +52,13 @@ class Slot:
     is_group: bool = False
     """Whether the sites are a group, between whose convs there may be fewer channels; see groups.py."""
 
+    @property
+    def modules(self) -> list[str]:
+        """Names of the convs and norms of all sites."""
+        return [name for s in self.sites for name in (s.conv, s.norm) if name]
+
     def __str__(self) -> str:
-        """Return what it held as the model came: one operation a conv."""
+        """Return the original convs: ``conv3x3 64->64, conv3x3 64->64``."""
         return ", ".join(str(site.spec) for site in self.sites)
 
 

@@ -2,20 +2,29 @@
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import PLAIN_TYPES, batch_size, call, contents, describe, doubled, fresh
+from refiner.core.inputs import (
+    PLAIN_TYPES,
+    ExampleInput,
+    batch_size,
+    call,
+    contents,
+    describe,
+    doubled,
+    fresh,
+)
 from refiner.core.modes import mode
 from refiner.core.randomness import seeded
+from refiner.core.types import Output
 
 _SEED = 0
 
@@ -46,35 +55,16 @@ def as_found(module: nn.Module, training: bool) -> Iterator[None]:
 class Run:
     """What the original gave for an input in one mode."""
 
-    example: Any
+    example: ExampleInput
     training: bool
-    output: Any
+    output: Output
 
 
-def reference_runs(work: nn.Module, example: Any) -> tuple[Run, ...]:
-    """Run the original in eval and in train mode.
-
-    A norm over a single value cannot train, so a batch of one is doubled where train mode needs it.
-    A model that fails in train mode all the same (it may want targets) gives the run in eval mode alone.
-
-    Raises:
-        ModelError: the model fails in eval mode.
-    """
-    evaluated = Run(example, False, run_original(work, example, training=False))
-    examples = [example]
-    if batch_size(example) == 1:
-        examples.append(doubled(example))
-    for given in examples:
-        with contextlib.suppress(ModelError):
-            return evaluated, Run(given, True, run_original(work, given, training=True))
-    return (evaluated,)
-
-
-def run_original(work: nn.Module, example: Any, training: bool) -> Any:
+def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Output:
     """Return what the model gives for an example input in one mode, under the seed of all runs.
 
     Raises:
-        ModelError: the model fails.
+        ModelError: the model fails, or returns an iterator.
     """
     with as_found(work, training):
         try:
@@ -83,14 +73,53 @@ def run_original(work: nn.Module, example: Any, training: bool) -> Any:
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{place_of(error)}. Give it an input that fits, or mend it."
+                f"mode: {one_line(error)}{place_of(error)}. Give an input that fits, or mend the "
+                "model."
             ) from error
+    return checked_output(work, output)
+
+
+def checked_output(work: nn.Module, output: Output) -> Output:
+    """Return a model's output with its tensors detached.
+
+    Raises:
+        ModelError: the output is an iterator, which has computed nothing yet.
+    """
     if isinstance(output, Iterator):
         raise ModelError(
-            f"{type(work).__name__} returns a {type(output).__name__}, which has not run yet. Return a "
-            "list or a tuple."
+            f"{type(work).__name__} returns a {type(output).__name__}, which has not run yet. "
+            "Return a list or a tuple."
         )
     return pytree.tree_map(lambda v: v.detach() if isinstance(v, torch.Tensor) else v, output)
+
+
+def reference_runs(
+    work: nn.Module,
+    example: ExampleInput,
+    run: Callable[[nn.Module, ExampleInput, bool], Output] = run_original,
+) -> tuple[Run, ...]:
+    """Run the original in eval and in train mode.
+
+    A norm over a single value cannot train, so a batch of one is doubled where train mode needs
+    it. A model may still fail in train mode, for example because it wants targets. Then the run in
+    eval mode is the only one.
+
+    Args:
+        work: the model.
+        example: an example input on the model's device.
+        run: returns the output of one run, given the model, an input and whether it trains.
+
+    Raises:
+        ModelError: the model fails in eval mode.
+    """
+    evaluated = Run(example, False, run(work, example, False))
+    examples = [example]
+    if batch_size(example) == 1:
+        examples.append(doubled(example))
+    for given in examples:
+        with contextlib.suppress(ModelError):
+            return evaluated, Run(given, True, run(work, given, True))
+    return (evaluated,)
 
 
 def place_of(error: Exception) -> str:
@@ -105,8 +134,8 @@ def place_of(error: Exception) -> str:
 def check_repeats(work: nn.Module, run: Run) -> None:
     """Raise a ModelError that names the first module to give something else when all is run again."""
 
-    def outputs() -> list[tuple[str, Any]]:
-        seen: list[tuple[str, Any]] = []
+    def outputs() -> list[tuple[str, Output]]:
+        seen: list[tuple[str, Output]] = []
         hooks = [
             module.register_forward_hook(lambda _m, _i, out, n=name: seen.append((n, fresh(out))))
             for name, module in work.named_modules()
@@ -130,7 +159,7 @@ def check_repeats(work: nn.Module, run: Run) -> None:
             )
 
 
-def same(first: Any, second: Any) -> bool:
+def same(first: Output, second: Output) -> bool:
     """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures.
 
     Tensors on the meta device have no values to compare.
@@ -144,7 +173,7 @@ def same(first: Any, second: Any) -> bool:
     )
 
 
-def _same_part(first: Any, second: Any) -> bool:
+def _same_part(first: Output, second: Output) -> bool:
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
         return (
             first.shape == second.shape

@@ -8,28 +8,39 @@ it was in the run on the example input.
 """
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import fx, nn
 
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import bind, fresh, to_device_of
+from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
 from refiner.core.layers import holds_conv, is_conv, is_norm
 from refiner.core.surgery import copied
+from refiner.core.types import Output
 from refiner.graph.recording import Recorder
-from refiner.graph.trace_check import Run, as_found, check_repeats, reference_runs, same
+from refiner.graph.trace_check import (
+    Run,
+    as_found,
+    check_repeats,
+    checked_output,
+    reference_runs,
+    run_original,
+    same,
+)
+from refiner.graph.traced_model import TracedModel
 
 _CONSTANT = "_constant"
 
 
-def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
+def trace(model: nn.Module, example_input: ExampleInput) -> fx.GraphModule:
     """Record what ``model`` does with an example input, and check that the graph does the same.
 
-    The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of eval
-    mode, and ``meta["train_graph"]`` the other, None where the model fails in train mode on this input.
-    Their nodes carry what recording.py tells. The module tree below, and so each name of a parameter or
-    buffer, is that of the model.
+    The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of
+    eval mode. ``meta["train_graph"]`` is the other; it is None where the model fails in train mode
+    on this input. Their nodes carry what recording.py lists. The module tree below, and so the
+    name of each parameter and buffer, is that of the model.
 
     Args:
         model: any module; it is copied, never changed. It may live on the meta device.
@@ -37,62 +48,93 @@ def trace(model: nn.Module, example_input: Any) -> fx.GraphModule:
             of ``forward`` that it does not name keep their defaults.
 
     Raises:
-        ModelError: the model cannot be copied, rejects the example input, or gives something else when
-            it is run again under the same seed.
+        ModelError: the model cannot be copied, rejects the example input, or gives other outputs
+            when it runs again under the same seed.
+    """
+    traced = trace_model(model, example_input)
+    traced.confirm()
+    return traced.graph_module
+
+
+def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
+    """Return the graph of ``model`` with the runs that it was recorded from.
+
+    The graph has run and given the recorded outputs. Whoever uses it lets a run without recording
+    give them, too: the probe of replaceable modules does, or :meth:`TracedModel.confirm`.
+
+    Args:
+        model: any module; it is copied, never changed.
+        example_input: as for :func:`trace`.
+
+    Raises:
+        ModelError: as for :func:`trace`.
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise ModelError("the model is TorchScript already. Give the module it was made from.")
     work = copied(model)
-    example = to_device_of(work, example_input)
     names = {id(module) for module in work.modules()}
-    if any(parameter.is_meta for parameter in work.parameters()):  # there is nothing to compare
-        return _with_graphs(work, (Run(example, False, None), Run(example, True, None)))
-    runs = reference_runs(work, example)
-    grown = [name for name, module in work.named_modules() if id(module) not in names]
-    if grown:
-        raise ModelError(
-            f"{type(work).__name__} makes the module {grown[0]} when it is called. Run it once before "
-            "it is given to refiner, so that all its modules are there."
-        )
-    traced = _with_graphs(work, runs)
-    for run in runs:
-        if run.training and traced.meta["train_graph"] is None:
-            continue
-        again: Any = None
-        trouble = "gives something else"
-        with as_found(traced, run.training):
-            positional, keyword = bind(work, fresh(run.example))
-            try:
-                again = traced(*positional.values(), *keyword.values())
-            except Exception as error:
-                trouble = f"fails ({one_line(error, 150)})"
-        if not same(run.output, again):
-            check_repeats(work, run)
+    recorders: dict[bool, Recorder] = {}
+
+    def check_modules() -> None:
+        grown = [name for name, module in work.named_modules() if id(module) not in names]
+        if grown:
             raise ModelError(
-                f"{type(work).__name__} cannot be traced: its recorded run {trouble}. It may call a "
-                "module with other parameters than its own, or keep state that is in no buffer."
+                f"{type(work).__name__} makes the module {grown[0]} when it is called. Run it once "
+                "before you give it to refiner, so that all its modules exist."
             )
-    return traced
+
+    def recorded(work: nn.Module, example: ExampleInput, training: bool) -> Output:
+        try:
+            recorders[training], output = _record(work, example, training)
+        except Exception:
+            output = run_original(work, example, training)  # the model's own error, if it is one
+            if not training:
+                check_modules()
+                raise
+        return output
+
+    runs = reference_runs(work, to_device_of(work, example_input), recorded)
+    check_modules()
+    traced = _with_graphs(work, recorders)
+    on_meta = any(parameter.is_meta for parameter in work.parameters())
+    if not on_meta:  # there, no value could be compared
+        for run in runs:
+            if not run.training or traced.meta["train_graph"] is not None:
+                _check_replay(work, traced, run)
+    return TracedModel(source=model, work=work, graph_module=traced, runs=runs, confirmed=on_meta)
 
 
-def reads_values(model: nn.Module, example: Any) -> bool:
+def _check_replay(work: nn.Module, traced: fx.GraphModule, run: Run) -> None:
+    """Raise a ModelError unless the graph gives what the recorded run gave."""
+    again: Output = None
+    trouble = "gives other outputs"
+    with as_found(traced, run.training):
+        positional, keyword = bind(work, fresh(run.example))
+        try:
+            again = traced(*positional.values(), *keyword.values())
+        except Exception as error:
+            trouble = f"fails ({one_line(error, 150)})"
+    if not same(run.output, again):
+        check_repeats(work, run)
+        raise ModelError(
+            f"{type(work).__name__} cannot be traced: its recorded run {trouble}. It may call a "
+            "module with other parameters than its own, or keep state that is in no buffer."
+        )
+
+
+def reads_values(model: nn.Module, example: ExampleInput) -> bool:
     """Return whether the model, in eval mode, asks for numbers that follow from its input.
 
     Other values may then lead it another way than they led this run.
     """
-    return _record(model, Run(example, False, None)).reads_values()
+    recorder, _ = _record(model, example, training=False)
+    return recorder.reads_values()
 
 
-def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
+def _with_graphs(work: nn.Module, recorders: Mapping[bool, Recorder]) -> fx.GraphModule:
     """Return a module over ``work``'s own tree that runs the recorded graph of its mode."""
     by_mode = {}
-    for run in runs:
-        try:
-            recorder = _record(work, run)
-        except Exception:
-            if not run.training:
-                raise
-            continue  # it fails in train mode, on the meta device say
+    for training, recorder in recorders.items():
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
         # Before there are submodules, one of which may be named graph.
         module.graph = recorder.graph
@@ -100,7 +142,7 @@ def _with_graphs(work: nn.Module, runs: tuple[Run, ...]) -> fx.GraphModule:
             getattr(module, kind).update(getattr(work, kind))
         for name, value in recorder.constants.items():
             object.__setattr__(module, name, value)  # in no state dict
-        by_mode[run.training] = module
+        by_mode[training] = module
     traced, train = by_mode[False], by_mode.get(True)
     traced.training = work.training
     traced.meta["train_graph"] = train.graph if train is not None else None
@@ -158,7 +200,8 @@ def _replay_by_mode(own: Any) -> None:
     own.forward = forward
 
 
-def _record(work: nn.Module, run: Run) -> Recorder:
+def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Recorder, Output]:
+    """Return the record of one run, and the run's output, detached."""
     opened: set[int] = set()
 
     def leaf(module: nn.Module) -> bool:
@@ -166,14 +209,14 @@ def _record(work: nn.Module, run: Run) -> Recorder:
             return False
         return is_conv(module) or is_norm(module) or not holds_conv(module)
 
-    prefix = f"{_CONSTANT}_{'train' if run.training else 'eval'}"
+    prefix = f"{_CONSTANT}_{'train' if training else 'eval'}"
     while True:
-        with as_found(work, run.training):
-            positional, keyword = bind(work, fresh(run.example))
+        with as_found(work, training):
+            positional, keyword = bind(work, fresh(example))
             recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
             with recorder:
                 output = work(*positional.values(), **keyword)
         if recorder.opened <= opened:
             recorder.finish(output)
-            return recorder
+            return recorder, checked_output(work, output)
         opened |= recorder.opened  # a module without convs that calls those of others

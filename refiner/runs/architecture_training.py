@@ -8,28 +8,33 @@ from typing import Any
 from torch import nn
 
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import first_sample, to_json
+from refiner.core.inputs import first_sample
 from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
-from refiner.data.loaders import example_of, generators_of, split_loader
-from refiner.runs.report import Report, Trained
-from refiner.runs.result import Result, cost_report, origin_settings, write_result
-from refiner.runs.run_folder import dropped_on_error, open_or_create
+from refiner.core.types import Loader, Provenance, StateDict
+from refiner.data.loaders import generators_of
+from refiner.runs.fine_tuning import fine_tune_one
+from refiner.runs.job import Job, Output, in_folder, set_up
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import cost_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
 from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite
-from refiner.space.search_space import offered_space, space_of
-from refiner.training.devices import Devices, make_listener
-from refiner.training.evaluation import evaluate, length, run_tests
-from refiner.training.loop import TrainConfig, train
-from refiner.training.task import Task, checked_task
+from refiner.space.search_space import SearchSpace, offered_space, space_of
+from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate, run_tests
+from refiner.training.loop import TrainConfig
+from refiner.training.task import Task
 from refiner.training.teacher import with_teacher
 
 
 def train_architecture(
     model: nn.Module,
-    loader: Any,
-    val_loader: Any = None,
+    loader: Loader,
+    val_loader: Loader | None = None,
     *,
     architecture: Architecture | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -42,133 +47,162 @@ def train_architecture(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | Progress = True,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
     tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
     notes: Sequence[str] = (),
     original: Report | None = None,
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
 
-    The data may be another than that of the search (section 4.1.4 and 4.2.2 of the paper). Settings that
-    are not told here are those of :func:`refiner.refine`.
+    The data may differ from that of the search (sections 4.1.4 and 4.2.2 of the paper). Arguments that are not
+    listed here are those of :func:`refiner.refine`.
 
     Args:
         model: the original; never changed. Operations that the architecture keeps begin with its weights.
         loader: training batches.
         val_loader: validation batches; without it a fifth of the training samples.
-        architecture: by default the zero vector, ``model`` as it came.
+        architecture: by default the zero vector, which is ``model`` itself.
         weights: file of weights of the rewritten network, to begin with.
-        config: how long and how; its ``teacher_weight`` makes ``model`` as it came the teacher.
-        original: of the original, trained by this function alike on the same data; its scores then
-            stand beside those of the rewritten network.
+        config: how long and how; its ``teacher_weight`` makes ``model`` the teacher.
+        original: the report of the original, trained by this function with the same config and data. Its
+            scores then stand beside those of the rewritten network.
 
     Returns:
-        The trained network, its report, and no search.
+        The trained network and its report, without a search.
 
     Raises:
-        RefinerError: something that the caller gave does not work; the message tells the next step.
+        RefinerError: something that the caller gave does not work; the message names the next step.
     """
-    config, task = config or TrainConfig(), checked_task(task)
-    if original is not None:
-        _check_original_report(original, config, task)
+    output = Output(
+        out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
+        tests=tests or {}, notes=tuple(notes),
+    )  # fmt: skip
+    config = config or TrainConfig()
     devices = Devices.choose(device, precision)
-    listener = make_listener(progress, devices)
-    if val_loader is None:
-        loader, val_loader = split_loader(loader, seed)
-    example = example_of(loader) if example_input is None else example_input
-    if architecture is None:
-        space = offered_space(model, example)  # without a slot it is trained all the same
-        vector = (0,) * len(space.slots)
-    else:
-        space, vector = space_of(architecture, model, example), architecture.vector
-    architecture = with_model(
-        space.architecture(vector), {**(provenance or {}), "example_input": to_json(example)}
-    )
+    job = set_up(
+        model, loader, val_loader, task=task, example_input=example_input,
+        seed=seed, devices=devices, output=output,
+    )  # fmt: skip
+    before = _scores(original, config, job.task)
+    space, architecture = _space_and_architecture(job, architecture)
     network = rewrite(model, architecture, seed=seed)
     if weights is not None:
         load_weights(network, weights)
     settings = {
-        "vector": list(vector),
+        "vector": list(architecture.vector),
         "weights": None if weights is None else str(weights),
         "train": asdict(config),
         "seed": seed,
         "precision": precision,
     }
-    sizes = {"training batches": length(loader), "validation batches": length(val_loader)}
-    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
-    state = folder.load_checkpoint("train") if folder is not None else None
-    if folder is not None:
-        folder.forget_after(0 if state is None else state["epoch"])
+    with in_folder(job, settings) as job:
+        start = _score_before(job, network) if weights is not None else ()
+        score = _train(job, config, network)
+    measured = run_tests(network, output.tests)
+    trained = Trained(
+        epochs=config.epochs,
+        original=before.get(job.task.metric),
+        refined=score,
+        tests=tuple((name, before.get(name), value) for name, value in measured.items()),
+    )
+    return _finish(job, settings, space, architecture, network, trained, start)
 
-    def keep(state: dict[str, Any]) -> None:
-        if folder is not None and devices.is_main:
-            folder.record({"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]})
-            folder.save_checkpoint("train", state)
 
-    with dropped_on_error(folder if devices.is_main else None):
-        train_batches, val_batches = devices.loader(loader), devices.loader(val_loader, even=False)
-        if weights is not None and not isinstance(task, nn.Module):  # a head knows nothing yet
-            with seeded(derive_seed(seed, "given"), generators_of(val_batches)):
-                batches = devices.batches(val_batches)
-                given = evaluate(devices.move(network), batches, task, devices)
-            notes = (*notes, f"before the training: {task.metric} {given:.4f}")
-        trained = train(
-            network, train_batches, val_batches,
-            with_teacher(task, model, config.teacher_weight, devices.device),
-            devices=devices, config=config, seed=derive_seed(seed, "final"), progress=listener,
-            state=state, on_epoch=keep,
-        )  # fmt: skip
-    measured = run_tests(network, tests or {})
-    before = _scores(original)
+def _space_and_architecture(
+    job: Job, architecture: Architecture | None
+) -> tuple[SearchSpace, Architecture]:
+    """Return the space with this job's shapes, and the architecture in it; the zero vector by default."""
+    if architecture is None:
+        space = offered_space(job.model, job.example)  # without a slot it is trained all the same
+        vector = (0,) * len(space.slots)
+    else:
+        space, vector = space_of(architecture, job.model, job.example), architecture.vector
+    return space, with_model(space.architecture(vector), job.origin)
+
+
+def _score_before(job: Job, network: nn.Module) -> tuple[str, ...]:
+    """Return a note with the score of the given weights; a task with a head has learned nothing yet."""
+    if isinstance(job.task, nn.Module):
+        return ()
+    with seeded(derive_seed(job.seed, "given"), generators_of(job.val_loader)):
+        batches = job.devices.batches(job.val_loader)
+        given = evaluate(job.devices.move(network), batches, job.task, job.devices)
+    return (f"Before training: {job.task.metric} {given:.4f}.",)
+
+
+def _train(job: Job, config: TrainConfig, network: nn.Module) -> float:
+    """Train the network and write a line of metrics.jsonl for each epoch."""
+    state = job.load_checkpoint("train")
+    if job.folder is not None:
+        job.folder.forget_after(0 if state is None else state["epoch"])
+
+    def record(state: StateDict) -> None:
+        if job.folder is not None and job.devices.is_main:
+            job.folder.record(
+                {"epoch": state["epoch"], "phase": "train", "loss": state["losses"][-1]}
+            )
+
+    task = with_teacher(job.task, job.model, config.teacher_weight, job.devices.device)
+    return fine_tune_one(job, config, "train", network, task, phase="train", on_epoch=record)
+
+
+def _finish(
+    job: Job,
+    settings: Mapping[str, Any],
+    space: SearchSpace,
+    architecture: Architecture,
+    network: nn.Module,
+    trained: Trained,
+    notes: Sequence[str],
+) -> Result:
+    """Return the result, and write its files where the run has a folder."""
     network = network.cpu().eval()
-    plain = {k: v for k, v in settings.items() if k not in ("vector", "train", "weights")}
-    if weights is not None:
-        plain["weights to begin with"] = str(weights)
-    shown = {**origin_settings(model, provenance), **plain, **sizes}
-    shown |= {f"train.{key}": value for key, value in asdict(config).items()}
-    costs = cost_report(model, network, space, architecture, first_sample(example), devices=devices)
+    shown = origin_settings(job.model, job.output.provenance)
+    shown |= {"seed": settings["seed"], "precision": settings["precision"]}
+    if settings["weights"] is not None:
+        shown["weights to begin with"] = settings["weights"]
+    shown |= {key: str(value) for key, value in job.sizes.items()}
+    shown |= {f"train.{key}": value for key, value in settings["train"].items()}
+    costs = cost_report(
+        job.model, network, space, architecture, first_sample(job.example), devices=job.devices
+    )
     report = replace(
         costs,
-        metric=task.metric,
-        trained=Trained(
-            epochs=config.epochs,
-            original=before.get(task.metric),
-            refined=trained.score,
-            tests=tuple((name, before.get(name), value) for name, value in measured.items()),
-        ),
+        metric=job.task.metric,
+        trained=trained,
         settings=tuple((key, str(value)) for key, value in shown.items()),
-        notes=(*notes, *costs.notes),
+        notes=(*job.output.notes, *notes, *costs.notes),
     )
-    if folder is not None and devices.is_main:
+    if job.folder is not None and job.devices.is_main:
         write_result(
-            folder, model=network, architecture=architecture, report=report, example_input=example
-        )
+            job.folder, model=network, architecture=architecture, report=report,
+            example_input=job.example,
+        )  # fmt: skip
     return Result(
-        model=network, architecture=architecture, report=report, search=None, example_input=example
-    )
+        model=network, architecture=architecture, report=report, search=None,
+        example_input=job.example,
+    )  # fmt: skip
 
 
-def _check_original_report(original: Report, config: TrainConfig, task: Task) -> None:
-    """Raise a ConfigError unless a report is of the original, trained as the network will be."""
-    trained = original.trained
-    if any(original.vector):
+def _scores(report: Report | None, config: TrainConfig, task: Task) -> dict[str, float]:
+    """Return the scores of the original by name, none without its report.
+
+    Raises:
+        ConfigError: the report is not of the original, trained with this config.
+    """
+    if report is None:
+        return {}
+    trained = report.trained
+    if any(report.vector):
         fault = "of a rewritten network"
     elif trained is None:
         fault = "of a network that was not trained"
     elif trained.epochs != config.epochs:
         fault = f"of {trained.epochs} epochs of training, not {config.epochs}"
-    elif original.metric != task.metric:
-        fault = f"of another score: {original.metric}, not {task.metric}"
+    elif report.metric != task.metric:
+        fault = f"of another score: {report.metric}, not {task.metric}"
     else:
-        return
+        return {report.metric: trained.refined, **{name: v for name, _, v in trained.tests}}
     raise ConfigError(
-        f"the report given as original is {fault}. Give that of the original, trained alike."
+        f"the report given as original is {fault}. Give that of the original, trained with equal settings."
     )
-
-
-def _scores(report: Report | None) -> dict[str, float]:
-    """Return the scores of the network that a report is of, by name."""
-    if report is None or report.trained is None:
-        return {}
-    trained = report.trained
-    return {report.metric: trained.refined, **{name: value for name, _, value in trained.tests}}

@@ -17,7 +17,7 @@ from refiner.core.randomness import derive_seed
 from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, baselines_from_json
-from refiner.runs.result import points
+from refiner.runs.front import points
 from refiner.runs.run_folder import RunFolder
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
@@ -73,7 +73,13 @@ def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, 
             search.task, search.train_loader, search.val_loader, search.score_loader,
             devices=search.devices, teacher=None if agreement is None else agreement.teacher, seed=search.seed, feasible=search.feasible,
             config=replace(
-                search.config, warmup_epochs=0, train_weights=False, top_k=top_k, front=0
+                search.config,
+                trials=search.trials or search.config.trials,  # fewer after a timeout
+                timeout=None,
+                warmup_epochs=0,
+                train_weights=False,
+                top_k=top_k,
+                front=0,
             ),
         )  # fmt: skip
         best = random.run(progress=progress, name="random baseline").best

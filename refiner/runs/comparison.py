@@ -1,15 +1,17 @@
-"""The comparison: whether a search beat its baselines, in one sentence, for one run and over seeds.
+"""Whether a search beat its baselines, in one sentence: for one run, and over several seeds.
 
-Without a baseline a search proves little: Li and Talwalkar, Random Search and Reproducibility for Neural
-Architecture Search, 2019; Yu et al., Evaluating the Search Phase of Neural Architecture Search, 2020.
+Without a baseline a search proves little: Li and Talwalkar, Random Search and Reproducibility for
+Neural Architecture Search, 2019; Yu et al., Evaluating the Search Phase of Neural Architecture
+Search, 2020.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.types import JsonDict
+from refiner.space.architecture import Vector
 
 RANDOM, UNIFORM = "random", "uniform"
 """Kinds of baselines."""
@@ -17,27 +19,27 @@ RANDOM, UNIFORM = "random", "uniform"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """An architecture that a search has to beat; see baselines.py."""
+    """An architecture that a search has to beat; see :mod:`refiner.runs.baselines`."""
 
     kind: str
     """``RANDOM`` or ``UNIFORM``."""
     name: str
-    """For people: ``random search``, ``all depthwise3x3``."""
-    vector: tuple[int, ...]
+    """As reports show it: ``random search``, ``all depthwise3x3``."""
+    vector: Vector
     macs: int
     params: int
     search_score: float
-    """In the supernet, on the whole validation part."""
+    """Score in the supernet, on the whole validation part."""
     trained: float | None = None
-    """After the same training as the refined model; None where nothing was trained."""
+    """Score after the training that the refined model gets; None where nothing was trained."""
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> "Baseline":
+    def from_json(cls, document: JsonDict) -> "Baseline":
         """Return what :func:`dataclasses.asdict` gave."""
         return cls(**{**document, "vector": tuple(document["vector"])})
 
 
-def baselines_from_json(document: Any) -> list[Baseline]:
+def baselines_from_json(document: JsonDict) -> list[Baseline]:
     """Return the baselines that baselines.json holds.
 
     Raises:
@@ -55,33 +57,33 @@ def comparison(metric: str, refined: float, baselines: Mapping[str, float]) -> s
     """Return in one sentence whether a refined model beat its baselines in one run.
 
     Args:
-        metric: what the scores are.
+        metric: name of the scores.
         refined: score of the refined model.
-        baselines: scores of the baselines by name, measured alike.
+        baselines: scores of the baselines by name, measured in the same way.
     """
     parts = [
-        f"{_sign(refined - score)} against {name} ({score:.4f})"
+        f"{_signed(refined - score)} against {name} ({score:.4f})"
         for name, score in baselines.items()
     ]
     ahead = sum(refined > score for score in baselines.values())
     return (
-        f"In this one run the search came out ahead of {_how_many(ahead, len(baselines))}: {metric} "
-        f"{refined:.4f} is {' and '.join(parts)}. One run cannot tell a small difference from chance; "
-        "--seeds 3 can."
+        f"In this one run the search came out ahead of {_how_many(ahead, len(baselines))}: "
+        f"{metric} {refined:.4f} is {' and '.join(parts)}. One run cannot separate a small "
+        "difference from chance; --seeds 3 can."
     )
 
 
 def comparison_over_seeds(
     metric: str, refined: Sequence[float], baselines: Mapping[str, Sequence[float]]
 ) -> str:
-    """Return in one sentence whether refined models beat their baselines beyond one standard deviation.
+    """Return in one sentence whether refined models beat their baselines over several seeds.
 
-    Differences are taken seed by seed, and their own standard deviation (of a sample) is what they are
-    held against.
+    Differences are taken seed by seed. A baseline is beaten where their mean exceeds their standard
+    deviation (that of a sample).
 
     Args:
-        metric: what the scores are.
-        refined: a score a seed, two or more.
+        metric: name of the scores.
+        refined: one score per seed, two or more.
         baselines: scores of each baseline by name, in the same order of seeds.
     """
     parts, clear = [], 0
@@ -91,18 +93,20 @@ def comparison_over_seeds(
         beaten = mean > deviation
         clear += beaten
         how = "beyond" if beaten else "behind by more than" if -mean > deviation else "not beyond"
-        parts.append(f"{_sign(mean)} ± {deviation:.4f} against {name}, {how} one deviation")
+        parts.append(f"{_signed(mean)} ± {deviation:.4f} against {name}, {how} one deviation")
     return (
-        f"Over {len(refined)} seeds the search beat {_how_many(clear, len(baselines))} in {metric}: "
-        f"{'; '.join(parts)}."
+        f"Over {len(refined)} seeds the search beat {_how_many(clear, len(baselines))} in "
+        f"{metric}: {'; '.join(parts)}."
     )
 
 
-def _how_many(count: int, of: int) -> str:
-    if count == of:
-        return "its baseline" if of == 1 else f"its {of} baselines"
-    return f"{'none' if count == 0 else count} of its {of} baselines" if of > 1 else "no baseline"
+def _how_many(count: int, total: int) -> str:
+    if count == total:
+        return "its baseline" if total == 1 else f"its {total} baselines"
+    if total == 1:
+        return "no baseline"
+    return f"{'none' if count == 0 else count} of its {total} baselines"
 
 
-def _sign(difference: float) -> str:
+def _signed(difference: float) -> str:
     return f"{round(difference, 4) + 0.0:+.4f}"  # without a minus before zero

@@ -1,13 +1,14 @@
-"""Draw a network as SVG: slots, frozen convs, joins and skip edges told apart.
+"""Draw a network as SVG, with slots, frozen convs, joins and skip connections.
 
-Only inputs, convs, joins that several of them reach, and the output are drawn; what lies between, such
-as norms and activations, belongs to the edge. Data flows down. Skip edges are dashed and bulge to the
-side. Convs that the example does not reach stand below, alone.
+Only inputs, convs, joins of several of them, and the output are drawn. Modules between them, such
+as norms and activations, belong to the edge. Data flows down. Skip connections are dashed and bulge
+to the side. Convs that the example input does not reach stand alone at the bottom.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
+from typing import TypeAlias
 
 from torch import fx
 
@@ -18,13 +19,18 @@ _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 230, 40, 30, 34, 24
 _FILL = {"slot": "#cfe3ff", "frozen": "#e4e4e4", "join": "#ffffff", "end": "#ffffff"}
 _STROKE = {"slot": "#2b6cb0", "frozen": "#8a8a8a", "join": "#444444", "end": "#444444"}
 _SKIP = "#d9480f"
+_DASHED = f'stroke="{_SKIP}" stroke-width="2" stroke-dasharray="6 4"'
+
+Edge: TypeAlias = tuple[fx.Node, fx.Node]
 
 
 @dataclass(slots=True)
 class _Box:
     kind: str
+    """A key of ``_FILL``."""
     lines: tuple[str, ...]
     title: str
+    """Shown when the pointer rests on the box."""
     layer: int = 0
     column: float = 0.0
 
@@ -47,18 +53,18 @@ def network_svg(traced: fx.GraphModule, space: SearchSpace) -> str:
     edges += [(node, output) for node in last]
     shown = {flow.labels[node] for node in drawn}
     unseen = [f for f in space.frozen if f.name not in shown]
-    skip_edges = set(_skip_edges(flow, drawn))
-    _place(boxes, edges)
+    skips = set(_skip_connections(flow, drawn))
+    _arrange(boxes, edges)
     below = max(box.layer for box in boxes.values()) + 1
     rest = [
         _Box("frozen", (f.name, f.reason), f"{f.name}: {f.reason}", layer=below + i)
         for i, f in enumerate(unseen)
     ]
-    return _document(boxes, rest, edges, skip_edges)
+    return _document(boxes, rest, edges, skips)
 
 
 def _at(flow: Flow, drawn: dict[fx.Node, None], node: fx.Node) -> list[fx.Node]:
-    """Return the drawn nodes that a node's data comes from, without passing another drawn one."""
+    """Return the nearest drawn nodes that a node's data comes from."""
     found: dict[fx.Node, None] = {}
     waiting, seen = [node], set()
     while waiting:
@@ -73,8 +79,8 @@ def _at(flow: Flow, drawn: dict[fx.Node, None], node: fx.Node) -> list[fx.Node]:
     return list(found)
 
 
-def _skip_edges(flow: Flow, drawn: dict[fx.Node, None]) -> Iterable[tuple[fx.Node, fx.Node]]:
-    """Yield the drawn edges that a skip edge runs along: one, or two round its projection."""
+def _skip_connections(flow: Flow, drawn: dict[fx.Node, None]) -> Iterable[Edge]:
+    """Yield the drawn edges of each skip connection: one, or two around its projection."""
     for edge, (fork, join) in flow.skip_edges():
         projections = [node for node in flow.convs if str(node.target) in edge.convs]
         starts = _at(flow, drawn, fork)
@@ -83,7 +89,7 @@ def _skip_edges(flow: Flow, drawn: dict[fx.Node, None]) -> Iterable[tuple[fx.Nod
             starts = [node]
 
 
-def _reduced(flow: Flow) -> tuple[dict[fx.Node, None], list[tuple[fx.Node, fx.Node]]]:
+def _reduced(flow: Flow) -> tuple[dict[fx.Node, None], list[Edge]]:
     """Return the nodes to draw, in order, and the edges between them."""
     joins = {join for _, (_, join) in flow.skip_edges()}
     drawn: dict[fx.Node, None] = {}
@@ -112,8 +118,8 @@ def _box(flow: Flow, node: fx.Node, space: SearchSpace) -> _Box:
     return _Box("join", (name.rpartition(":")[2].rstrip("_0123456789"),), name)
 
 
-def _place(boxes: dict[fx.Node, _Box], edges: Iterable[tuple[fx.Node, fx.Node]]) -> None:
-    """Give each box its layer, the longest way from an input, and its column, near what it reads."""
+def _arrange(boxes: dict[fx.Node, _Box], edges: Iterable[Edge]) -> None:
+    """Set each box's layer, the longest path from an input, and its column, near its sources."""
     sources: dict[fx.Node, list[fx.Node]] = {node: [] for node in boxes}
     for a, b in edges:
         sources[b].append(a)
@@ -124,75 +130,92 @@ def _place(boxes: dict[fx.Node, _Box], edges: Iterable[tuple[fx.Node, fx.Node]])
     for layer in range(max(layers) + 1):
         nodes = layers[layer]
 
-        def wish(node: fx.Node) -> float:
+        def preferred(node: fx.Node) -> float:
             above = [boxes[s].column for s in sources[node]]
             return sum(above) / len(above) if above else 0.0
 
-        nodes.sort(key=wish)
-        middle = sum(map(wish, nodes)) / len(nodes)
+        nodes.sort(key=preferred)
+        middle = sum(map(preferred, nodes)) / len(nodes)
         for i, node in enumerate(nodes):
             boxes[node].column = middle + i - (len(nodes) - 1) / 2
 
 
-def _document(
-    boxes: dict[fx.Node, _Box],
-    rest: list[_Box],
-    edges: list[tuple[fx.Node, fx.Node]],
-    skips: set[tuple[fx.Node, fx.Node]],
-) -> str:
-    left = min(box.column for box in boxes.values())
-    right = max(box.column for box in boxes.values())
-    bulge = max((_bulge(boxes[a], boxes[b]) for a, b in skips), default=0)
-    width = max(480, (right - left + 1) * (_WIDTH + _GAP_X) + 2 * _MARGIN + bulge)
-    layers = max(box.layer for box in (*boxes.values(), *rest)) + 1
-    height = layers * (_HEIGHT + _GAP_Y) + 2 * _MARGIN + 30
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """Pixels of boxes; the leftmost column and the right margin depend on the network."""
 
-    def centre(box: _Box) -> tuple[float, float]:
-        x = _MARGIN + (box.column - left + 0.5) * (_WIDTH + _GAP_X)
+    left: float
+    width: float
+    height: int
+
+    @classmethod
+    def of(cls, boxes: list[_Box], skips: list[tuple[_Box, _Box]]) -> "_Canvas":
+        columns = [box.column for box in boxes]
+        bulge = max((_bulge(above, below) for above, below in skips), default=0)
+        width = (max(columns) - min(columns) + 1) * (_WIDTH + _GAP_X) + 2 * _MARGIN + bulge
+        layers = max(box.layer for box in boxes) + 1
+        height = layers * (_HEIGHT + _GAP_Y) + 2 * _MARGIN + 30
+        return cls(min(columns), max(480, width), height)
+
+    def centre(self, box: _Box) -> tuple[float, float]:
+        """Return the x and y of a box's centre."""
+        x = _MARGIN + (box.column - self.left + 0.5) * (_WIDTH + _GAP_X)
         return x, _MARGIN + 30 + box.layer * (_HEIGHT + _GAP_Y) + _HEIGHT / 2
 
+
+def _document(
+    boxes: dict[fx.Node, _Box], rest: list[_Box], edges: list[Edge], skips: set[Edge]
+) -> str:
+    every = [*boxes.values(), *rest]
+    canvas = _Canvas.of(every, [(boxes[a], boxes[b]) for a, b in skips])
+    width, height = f"{canvas.width:.0f}", f"{canvas.height:.0f}"
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" font-family="sans-serif" font-size="12">',
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="5" markerHeight="5" '
-        'orient="auto"><path d="M0 0L8 4L0 8z" fill="context-stroke"/></marker></defs>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="5" '
+        'markerHeight="5" orient="auto"><path d="M0 0L8 4L0 8z" fill="context-stroke"/>'
+        "</marker></defs>",
         '<rect width="100%" height="100%" fill="white"/>',
         _legend(),
     ]
-    for a, b in edges:
-        (x1, y1), (x2, y2) = centre(boxes[a]), centre(boxes[b])
-        skip = (a, b) in skips
-        far = boxes[b].layer - boxes[a].layer > 1
-        if skip or far:
-            side = max(x1, x2) + _WIDTH / 2 + (_bulge(boxes[a], boxes[b]) if skip else 20)
-            x1, x2 = x1 + _half(boxes[a]), x2 + _half(boxes[b])
-            path = f"M{x1:.0f} {y1:.0f}C{side:.0f} {y1:.0f} {side:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
-        else:
-            path = f"M{x1:.0f} {y1 + _HEIGHT / 2:.0f}L{x2:.0f} {y2 - _HEIGHT / 2:.0f}"
-        style = (
-            f'stroke="{_SKIP}" stroke-width="2" stroke-dasharray="6 4"' if skip else 'stroke="#555"'
-        )
-        lines.append(f'<path d="{path}" fill="none" {style} marker-end="url(#tip)"/>')
-    for box in (*boxes.values(), *rest):
-        x, y = centre(box)
-        half = _half(box)
-        lines.append(
-            f"<g><title>{escape(box.title)}</title>"
-            f'<rect x="{x - half:.0f}" y="{y - _HEIGHT / 2:.0f}" width="{2 * half:.0f}" '
-            f'height="{_HEIGHT}" rx="{_HEIGHT / 2 if box.kind == "join" else 6}" '
-            f'fill="{_FILL[box.kind]}" stroke="{_STROKE[box.kind]}"/>'
-        )
-        for i, text in enumerate(box.lines):
-            line_y = y + 4 + (i - (len(box.lines) - 1) / 2) * 15
-            lines.append(
-                f'<text x="{x:.0f}" y="{line_y:.0f}" text-anchor="middle">{escape(_cut(text))}</text>'
-            )
-        lines.append("</g>")
+    lines += [_edge(canvas, boxes[a], boxes[b], skip=(a, b) in skips) for a, b in edges]
+    lines += [line for box in every for line in _drawn_box(canvas, box)]
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
+def _edge(canvas: _Canvas, above: _Box, below: _Box, *, skip: bool) -> str:
+    """Return the path of an edge: a curve around boxes that may lie between, else a line."""
+    (x1, y1), (x2, y2) = canvas.centre(above), canvas.centre(below)
+    if skip or below.layer - above.layer > 1:
+        side = max(x1, x2) + _WIDTH / 2 + (_bulge(above, below) if skip else 20)
+        x1, x2 = x1 + _half(above), x2 + _half(below)
+        path = f"M{x1:.0f} {y1:.0f}C{side:.0f} {y1:.0f} {side:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
+    else:
+        path = f"M{x1:.0f} {y1 + _HEIGHT / 2:.0f}L{x2:.0f} {y2 - _HEIGHT / 2:.0f}"
+    style = _DASHED if skip else 'stroke="#555"'
+    return f'<path d="{path}" fill="none" {style} marker-end="url(#tip)"/>'
+
+
+def _drawn_box(canvas: _Canvas, box: _Box) -> list[str]:
+    """Return the lines of a box's SVG group: its title, its rectangle and its texts."""
+    x, y = canvas.centre(box)
+    half = _half(box)
+    lines = [
+        f"<g><title>{escape(box.title)}</title>"
+        f'<rect x="{x - half:.0f}" y="{y - _HEIGHT / 2:.0f}" width="{2 * half:.0f}" '
+        f'height="{_HEIGHT}" rx="{_HEIGHT / 2 if box.kind == "join" else 6}" '
+        f'fill="{_FILL[box.kind]}" stroke="{_STROKE[box.kind]}"/>'
+    ]
+    for i, text in enumerate(map(_cut, box.lines)):
+        line_y = y + 4 + (i - (len(box.lines) - 1) / 2) * 15
+        lines.append(
+            f'<text x="{x:.0f}" y="{line_y:.0f}" text-anchor="middle">{escape(text)}</text>'
+        )
+    return [*lines, "</g>"]
+
+
 def _bulge(above: _Box, below: _Box) -> float:
-    """Return how far a skip edge keeps off the boxes: the further, the longer it is."""
+    """Return how far a skip connection keeps off the boxes; a longer one keeps further off."""
     return 60 + min(200, 12 * (below.layer - above.layer))
 
 
@@ -215,7 +238,6 @@ def _legend() -> str:
         )
     x = _MARGIN + 110 * len(items)
     parts.append(
-        f'<path d="M{x} 19h30" stroke="{_SKIP}" stroke-width="2" stroke-dasharray="6 4"/>'
-        f'<text x="{x + 36}" y="23">skip edge</text>'
+        f'<path d="M{x} 19h30" {_DASHED}/><text x="{x + 36}" y="23">skip connection</text>'
     )
     return "".join(parts)

@@ -1,15 +1,17 @@
-"""A budget of milliseconds, kept to as measured: a prediction is off by some percent.
+"""A latency budget, checked by measurement: a prediction is off by some percent.
 
-The finalists of a search are measured, best first and each in turn with the original, until one keeps to
-the budget.
+The top-k architectures of a search are measured, best first and each next to the original, until
+one keeps within the budget.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TypedDict
 
 from torch import nn
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.inputs import ExampleInput
+from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget
 from refiner.cost.latency import Latency, network_latencies
 from refiner.runs.run_folder import RunFolder, load_or_make
@@ -17,72 +19,109 @@ from refiner.search.search import SearchResult
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
 
+_FILE = "latency_check.json"
+
+
+class _Measured(TypedDict):
+    """One measured architecture; times are in milliseconds."""
+
+    vector: list[int]
+    median: float
+    noise: float
+    limit: float
+    """What the budget allows."""
+
 
 def within_latency(
     found: SearchResult,
     budget: Budget,
     model: nn.Module,
     emit: Callable[[Vector], nn.Module],
-    example_input: Any,
+    example_input: ExampleInput,
     *,
     devices: Devices,
     folder: RunFolder | None,
 ) -> tuple[SearchResult, list[str]]:
-    """Return a search's result without the finalists that go over a budget as measured, and lines for the report.
+    """Return a search's result without architectures over a latency budget, and notes on them.
 
-    Where none keeps to it, the one that comes nearest is left, and a line says so. It is measured once for a
-    run, by the main process, and kept in its folder.
+    Where none keeps within the budget, the nearest one is left, and a note says so. The main
+    process measures once per run; the folder keeps the measurement.
 
     Args:
-        found: how the search ended.
+        found: result of the search.
         budget: of latency.
         model: the original.
         emit: returns an architecture as a network.
-        example_input: is timed.
-        devices: where, and in which precision.
-        folder: of the run; None for a run without.
+        example_input: the input that is timed.
+        devices: device and precision.
+        folder: of the run; None for a run without one.
 
     Raises:
-        RunError: what the folder keeps is no such measurement.
+        RunError: the folder's latency_check.json is damaged.
     """
 
-    def measured() -> dict[str, Any]:
-        taken = []
-        for finalist in found.top_k:
-            before, after = network_latencies(
-                [model, emit(finalist.vector)], example_input, devices=devices
-            )
-            limit = budget.most(before.median)
-            times = {"median": after.median, "noise": after.noise, "limit": limit}
-            taken.append({"vector": list(finalist.vector), **times})
-            if _used(taken[-1]) <= 1:
-                break
-        return {"top_k": taken}
+    def measured() -> JsonDict:
+        return {"top_k": _measured(found, budget, model, emit, example_input, devices)}
 
-    document = load_or_make(folder, "latency_check.json", measured, devices)
+    document = load_or_make(folder, _FILE, measured, devices)
     try:
         used = {tuple(each["vector"]): _used(each) for each in document["top_k"]}
-        nearest = min(document["top_k"], key=_used)
+        nearest: _Measured = min(document["top_k"], key=_used)
         time = Latency(median=nearest["median"], noise=nearest["noise"])
-        best = next(f for f in found.top_k if f.vector == tuple(nearest["vector"]))
+        best = next(each for each in found.top_k if each.vector == tuple(nearest["vector"]))
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise RunError(
-            f"latency_check.json is damaged, or of another run: {one_line(error)}. Remove it, and what it "
-            "holds is measured again."
+            f"{_FILE} is damaged, or belongs to another run: {one_line(error)}. Delete it to "
+            "measure again."
         ) from error
-    over = [f for f in found.top_k if used.get(f.vector, 0.0) > 1 and f is not best]
-    told = f"{time} as measured, and {budget} allows {nearest['limit']:.2f} ms, noise counted in"
-    notes = []
-    if _used(nearest) > 1:
-        notes = [f"no finalist keeps to the budget: the one that comes nearest takes {told}"]
-    elif over:
-        notes = [
-            f"the refined model takes {told}; finalists that go over it and are left out: {len(over)}"
+    over = [each for each in found.top_k if used.get(each.vector, 0.0) > 1 and each is not best]
+    kept = (best, *(each for each in found.top_k if each is not best and each not in over))
+    within = _used(nearest) <= 1
+    notes = _notes(time, budget, nearest["limit"], within=within, left_out=len(over))
+    return SearchResult(best=best, top_k=kept), notes
+
+
+def _measured(
+    found: SearchResult,
+    budget: Budget,
+    model: nn.Module,
+    emit: Callable[[Vector], nn.Module],
+    example_input: ExampleInput,
+    devices: Devices,
+) -> list[_Measured]:
+    """Measure the top-k in order, until one keeps within the budget."""
+    taken: list[_Measured] = []
+    for each in found.top_k:
+        networks = [model, emit(each.vector)]
+        before, after = network_latencies(networks, example_input, devices=devices)
+        times = _Measured(
+            vector=list(each.vector),
+            median=after.median,
+            noise=after.noise,
+            limit=budget.most(before.median),
+        )
+        taken.append(times)
+        if _used(times) <= 1:
+            break
+    return taken
+
+
+def _notes(
+    time: Latency, budget: Budget, limit: float, *, within: bool, left_out: int
+) -> list[str]:
+    measured = f"{time} as measured; {budget} allows {limit:.2f} ms, noise included"
+    if not within:
+        return [
+            f"no architecture of the top-k keeps within the budget: the nearest takes {measured}"
         ]
-    left = (best, *(f for f in found.top_k if f is not best and f not in over))
-    return SearchResult(best=best, top_k=left), notes
+    if left_out:
+        return [
+            f"the refined model takes {measured}; architectures of the top-k over the budget, "
+            f"left out: {left_out}"
+        ]
+    return []
 
 
-def _used(taken: dict[str, Any]) -> float:
-    """Return which share of its limit a network takes, its noise counted in."""
+def _used(taken: _Measured) -> float:
+    """Return which share of its limit a network takes, noise included."""
     return float((taken["median"] + taken["noise"]) / taken["limit"])

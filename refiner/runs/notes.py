@@ -1,4 +1,4 @@
-"""What a report tells of a search that has ended."""
+"""Notes of a report on a finished search."""
 
 from torch import nn
 
@@ -12,46 +12,54 @@ from refiner.training.evaluation import evaluate
 
 
 def search_notes(search: Search, model: nn.Module, taken: Vector, *, distilled: bool) -> list[str]:
-    """Return lines for a report.
+    """Return the notes of a report on a finished search.
 
     Args:
-        search: that has ended.
-        taken: the finalist that was, which need not be the best.
-        model: the original; where it was ``distilled`` it was trained, and its score is told.
-        distilled: whether the candidates learned from it.
+        search: a finished one.
+        taken: the architecture of its top-k that was chosen, which need not be the best.
+        model: the original; a ``distilled`` search adds its score.
+        distilled: whether the candidates were distilled from the original.
     """
-    notes = []
-    if distilled:
-        zero = (0,) * len(search.supernet.candidates)
-        given, anew = (_score(search, each) for each in (copied(model), search.scorer.emit(zero)))
-        notes.append(
-            f"the original as it was given: {search.task.metric} {given:.4f}; with norm statistics taken anew, as "
-            f"for all other networks: {anew:.4f}"
-        )
-    if search.feasible is not None and search.result is not None:
-        best, *others = (search.feasible.used(each.vector) for each in search.result.top_k)
-        first = search.result.best.vector == taken
-        if first and best < LEAST_USED and best < max(others, default=0.0):
-            notes.append(
-                f"{100 * best:.0f} % of the budget are used: of all finalists a cheaper one came out best"
-            )
+    notes = _original_scores(search, model) if distilled else []
+    notes += _unused_budget(search, taken)
     if search.scorer.agreement is not None:
         notes.append(
-            "the search was rewarded by agreement to the original's outputs, and its finalists are compared by it: 0 is "
-            "the original itself, and the further below 0, the further from it"
+            "the search compared architectures by agreement with the original: the negative KL "
+            "divergence between their outputs, in nats; the original itself scores 0"
         )
     return [*notes, *too_few_scores(search)]
 
 
 def too_few_scores(search: Search) -> list[str]:
-    """Return a line where the strategy is told fewer scores than it has a use for."""
-    config, strategy = search.config, search.strategy
-    scores = config.epochs * config.tells * config.samples
-    if not isinstance(strategy, MilpStrategy) or scores > len(strategy.swaps):
+    """Return a line where the strategy gets fewer trials than it needs."""
+    trials, strategy = search.config.trials if search.config.epochs else 0, search.strategy
+    if not isinstance(strategy, MilpStrategy) or trials > len(strategy.swaps):
         return []
     return [
-        f"milp is told {scores} scores, too few for each of its {len(strategy.swaps)} single swaps: take more --epochs"
+        f"{trials} trials are too few for milp, which scores {len(strategy.swaps)} single swaps "
+        "first. Give more --trials."
     ]
+
+
+def _original_scores(search: Search, model: nn.Module) -> list[str]:
+    """Return a note with the original's score, before and after BN recalibration."""
+    zero = (0,) * len(search.supernet.candidates)
+    given, again = (_score(search, each) for each in (copied(model), search.scorer.emit(zero)))
+    metric = search.task.metric
+    return [
+        f"the original as given: {metric} {given:.4f}; after BN recalibration, which all other "
+        f"networks get: {again:.4f}"
+    ]
+
+
+def _unused_budget(search: Search, taken: Vector) -> list[str]:
+    """Return a note where the best of the top-k leaves much of the budget unused."""
+    if search.feasible is None or search.result is None or search.result.best.vector != taken:
+        return []
+    best, *others = (search.feasible.used(each.vector) for each in search.result.top_k)
+    if best >= LEAST_USED or best >= max(others, default=0.0):
+        return []
+    return [f"{100 * best:.0f} % of the budget is used: the best of the top-k is a cheaper one"]
 
 
 def _score(search: Search, network: nn.Module) -> float:

@@ -1,22 +1,28 @@
-"""Recipes: an experiment in one file, whose ``run(settings)`` calls the library with every number named."""
+"""Settings of recipes. A recipe is one file with an experiment.
 
-from collections.abc import Mapping
+Its ``run(settings)`` calls the library and names every number.
+"""
+
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from refiner.core.errors import ConfigError
 from refiner.core.progress import Progress
+from refiner.core.types import Provenance
 
 
 class Scale:
-    """Shrinks an experiment: a share of its images and epochs, and narrower networks.
+    """Shrinks an experiment: fewer images and epochs, and networks of fewer channels.
 
-    Images and epochs go with the scale, the width with its square root; so at 0.1 a training costs
-    about a thousandth. What was shrunk stands in ``notes``, for the report.
+    Images and epochs are proportional to the scale, channels to its square root. So at 0.1 a
+    training costs about a thousandth. ``notes`` lists what was shrunk, for the report.
+
+    Args:
+        share: the scale, above 0 and at most 1.
 
     Raises:
-        ConfigError: the scale is not above 0 and at most 1.
+        ConfigError: the scale is out of its range.
     """
 
     def __init__(self, share: float = 1.0) -> None:
@@ -32,7 +38,7 @@ class Scale:
     def width(self, what: str, full: int, *, step: int = 8, least: int = 8) -> int:
         """Return channels, or the side of an image: a multiple of ``step``, at least ``least``.
 
-        At full scale that is ``full`` itself.
+        At full scale it is ``full``.
         """
         if self.share == 1:
             return full
@@ -41,7 +47,7 @@ class Scale:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is smaller than in the experiment, in one line; nothing at full scale."""
+        """One line on what is smaller than in the experiment; empty at full scale."""
         if not self._shrunk:
             return ()
         listed = "; ".join(f"{what} {how}" for what, how in self._shrunk.items())
@@ -55,14 +61,24 @@ class Scale:
         return used
 
 
+class Running(TypedDict):
+    """Arguments that ``refine`` and ``train_architecture`` share."""
+
+    seed: int
+    device: str
+    precision: str
+    progress: bool | Progress
+    provenance: Provenance | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeSettings:
     """What the user of a recipe chooses."""
 
     out: Path
-    """Folder of the run or, where a recipe makes several, of their folders."""
+    """Folder of the run, or of the folders of several runs."""
     data: str | None = None
-    """As for ``load_data``; None takes what the recipe names."""
+    """Data set, as for ``load_data``; None takes the recipe's own."""
     data_root: str = "data"
     scale: Scale = field(default_factory=Scale)
     pretrain: bool = True
@@ -72,10 +88,10 @@ class RecipeSettings:
     precision: str = "no"
     resume: bool = False
     progress: bool | Progress = True
-    provenance: Mapping[str, Any] | None = None
+    provenance: Provenance | None = None
 
-    def running(self) -> dict[str, Any]:
-        """Return what ``refine`` and ``train_architecture`` are given alike."""
+    def running(self) -> Running:
+        """Return the arguments that ``refine`` and ``train_architecture`` share."""
         return {
             "seed": self.seed,
             "device": self.device,

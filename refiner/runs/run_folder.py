@@ -1,4 +1,4 @@
-"""A run's folder: configuration, metrics and checkpoints, each written beside its place and renamed.
+"""A run's folder: configuration, metrics and checkpoints, each written in one piece.
 
 config.json  latency.json  latency_check.json  baselines.json  metrics.jsonl
 checkpoint/{search,baseline,refined,random,uniform}.pt
@@ -11,12 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from refiner.core.errors import ConfigError, RunError, one_line
 from refiner.core.files import put_in_place, write_text
+from refiner.core.types import JsonDict, StateDict
 from refiner.training.devices import Devices
 
 FORMAT_VERSION = 1
@@ -27,14 +27,15 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: list[dict[str, Any]] = []
+        self.records: list[JsonDict] = []
+        """The lines of metrics.jsonl."""
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: Mapping[str, Any]) -> "RunFolder":
+    def create(cls, path: str | os.PathLike[str], config: Mapping[str, object]) -> "RunFolder":
         """Make the folder of a new run.
 
         Raises:
-            RunError: something is there already.
+            RunError: the path is taken, or the folder cannot be made.
         """
         folder = cls(Path(path))
         check_free(folder.path)
@@ -47,10 +48,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunFolder":
-        """Open the folder of a run that began earlier.
+        """Open the folder of an earlier run.
 
         Raises:
-            RunError: there is no such run.
+            RunError: there is no run, or its files are damaged.
         """
         folder = cls(Path(path))
         folder.config()
@@ -63,15 +64,15 @@ class RunFolder:
                 raise RunError(f"{metrics} is damaged: {one_line(error)}") from error
         return folder
 
-    def config(self) -> dict[str, Any]:
-        """Return what config.json holds.
+    def config(self) -> JsonDict:
+        """Return the content of config.json.
 
         Raises:
             RunError: it is missing or damaged.
         """
         return self.read_json("config.json")
 
-    def read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> JsonDict:
         """Return a JSON document of the folder.
 
         Raises:
@@ -83,14 +84,16 @@ class RunFolder:
         except FileNotFoundError:
             if name != "config.json" and self.holds("config.json"):
                 raise RunError(
-                    f"{self.path} holds no {name}: this run has not come to its end. Go on with it: "
+                    f"{self.path} holds no {name}: this run is not finished. Continue it: "
                     f"refine --resume {self.path}"
                 ) from None
             inner = sorted(path.parent for path in self.path.glob("*/config.json"))
             advice = (
-                f"Name one of its runs, {inner[0]} say" if inner else "Name the folder of a run"
+                "Name one of its runs, such as " + str(inner[0])
+                if inner
+                else ("Name a folder that --out made")
             )
-            raise RunError(f"{self.path} holds no {name}. {advice}, as --out made it.") from None
+            raise RunError(f"{self.path} holds no {name}. {advice}.") from None
         except (OSError, ValueError) as error:
             raise RunError(f"{file} is damaged: {one_line(error)}") from error
         if not isinstance(document, dict):
@@ -101,7 +104,7 @@ class RunFolder:
         """Write a file of the folder in one piece."""
         write_text(self.path / name, text)
 
-    def write_json(self, name: str, document: Any) -> None:
+    def write_json(self, name: str, document: Mapping[str, object]) -> None:
         """Write a JSON document of the folder in one piece."""
         self.write_text(name, json.dumps(document, indent=1) + "\n")
 
@@ -109,89 +112,89 @@ class RunFolder:
         """Return whether the folder holds a file of that name."""
         return (self.path / name).exists()
 
-    def record(self, record: Mapping[str, Any]) -> None:
+    def record(self, record: JsonDict) -> None:
         """Add a line to metrics.jsonl."""
         self.records.append(dict(record))
         self.write_text("metrics.jsonl", "".join(json.dumps(r) + "\n" for r in self.records))
 
     def forget_after(self, epoch: int) -> None:
-        """Drop the records of epochs that were done after the last checkpoint."""
+        """Drop the records of epochs after ``epoch``, that of the last checkpoint."""
         self.records = [record for record in self.records if record["epoch"] <= epoch]
 
-    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> None:
+    def save_checkpoint(self, name: str, state: StateDict) -> None:
         """Write a checkpoint in one piece."""
         file = self.path / "checkpoint" / f"{name}.pt"
         partial = file.with_suffix(".partial")
         file.parent.mkdir(exist_ok=True)
-        torch.save(dict(state), partial)
+        torch.save(state, partial)
         put_in_place(partial, file)
 
     def drop_if_nothing_is_done(self) -> None:
-        """Remove the folder of a run that ended before its first epoch did."""
+        """Remove the folder of a run that ended before its first epoch."""
         if not self.records:
             for name in ("config.json", "latency.json", "checkpoint/search.pt"):
                 (self.path / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # somebody else's files are in it
+            with contextlib.suppress(OSError):  # it holds other files
                 (self.path / "checkpoint").rmdir()
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 
-    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
-        """Return a checkpoint, on the CPU, or None if there is none.
+    def load_checkpoint(self, name: str) -> StateDict | None:
+        """Return a checkpoint on the CPU; None if there is none.
 
         Raises:
-            RunError: it is cut off or no checkpoint.
+            RunError: the file is cut off, or is not a checkpoint.
         """
         file = self.path / "checkpoint" / f"{name}.pt"
         if not file.is_file():
             return None
         try:
             state = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch's reader raises whatever the damage leads it to
+        except Exception as error:  # a damaged file makes torch's reader raise anything
             raise RunError(
-                f"{file} is cut off or no checkpoint ({one_line(error, 120)}). {_without(name)}"
+                f"{file} is cut off or not a checkpoint ({one_line(error, 120)}). {_without(name)}"
             ) from error
         if not isinstance(state, dict):
-            raise RunError(f"{file} is no checkpoint. {_without(name)}")
+            raise RunError(f"{file} is not a checkpoint. {_without(name)}")
         return state
 
 
 def _without(checkpoint: str) -> str:
-    """Return what to do without a checkpoint."""
+    """Return the next step where a checkpoint cannot be used."""
     if checkpoint == "search":
         return "Begin a new run."
     return f"Delete it to train the {checkpoint} network again."
 
 
 def check_free(path: Path) -> None:
-    """Raise a RunError if something is at ``path`` that a new run would write over."""
+    """Raise a RunError if a new run at ``path`` would overwrite something."""
     if path.is_dir() and any(path.iterdir()):
         kind = "a run" if (path / "config.json").exists() else "files"
         resume = f", or --resume {path}" if (path / "checkpoint" / "search.pt").exists() else ""
         raise RunError(f"{path} holds {kind} already. Name another --out{resume}.")
     if path.exists() and not path.is_dir():
-        raise RunError(f"{path} is a file. Name a folder that is not there yet.")
+        raise RunError(f"{path} is a file. Name a new folder.")
 
 
 def open_or_create(
     out: str | os.PathLike[str] | None,
     resume: bool,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any] | None,
+    settings: Mapping[str, object],
+    provenance: Mapping[str, object] | None,
     *,
     main: bool,
 ) -> RunFolder | None:
-    """Return the folder of a new run, or of one to go on with; None where no folder was named.
+    """Return the folder of a new run or of one to resume; None where no folder was named.
 
-    Of several processes the main one alone makes a folder; all of them read one that is there.
+    With several processes, only the main one makes a folder; all of them read an existing one.
 
     Raises:
-        ConfigError: there is no folder to go on with.
-        RunError: the folder holds something, or a run with other settings.
+        ConfigError: there is no folder to resume.
+        RunError: a new run's folder is taken, or the run to resume has other settings.
     """
     if out is None:
         if resume:
-            raise ConfigError("resume wants the run's folder. Give out=DIR.")
+            raise ConfigError("resume needs the run's folder. Give out=DIR.")
         return None
     if not resume and not main:
         return None
@@ -203,18 +206,25 @@ def open_or_create(
     for key, value in now.items():
         if before.get(key) != value:
             raise RunError(
-                f"{folder.path} was made with another setting: {key} is {before.get(key)} there and "
-                f"{value} here. Resume with the same, or begin a new run."
+                f"{folder.path} was made with another setting: {key} is {before.get(key)} there "
+                f"and {value} here. Resume with the same settings, or begin a new run."
             )
     return folder
 
 
 def load_or_make(
-    folder: RunFolder | None, name: str, make: Callable[[], dict[str, Any]], devices: Devices
-) -> dict[str, Any]:
-    """Return a JSON document that the main process makes once for a run; its folder, if it has one, keeps it."""
+    folder: RunFolder | None, name: str, make: Callable[[], JsonDict], devices: Devices
+) -> JsonDict:
+    """Return a JSON document that the main process makes once per run.
 
-    def kept() -> dict[str, Any]:
+    Args:
+        folder: of the run, which keeps the document; None keeps nothing.
+        name: of the document's file.
+        make: makes the document.
+        devices: of the run; all processes get the same document.
+    """
+
+    def kept() -> JsonDict:
         if folder is None:
             return make()
         if not folder.holds(name):
@@ -226,7 +236,7 @@ def load_or_make(
 
 @contextmanager
 def dropped_on_error(folder: RunFolder | None) -> Iterator[None]:
-    """Take a run's folder away if the run fails inside before anything is done; an interrupt leaves it."""
+    """Remove a run's folder if the run fails before its first epoch; an interrupt keeps it."""
     try:
         yield
     except Exception:

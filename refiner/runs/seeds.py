@@ -1,16 +1,17 @@
-"""Several runs that differ by their seed alone: means, standard deviations and the comparison over them."""
+"""Several runs that differ only in their seed: means, standard deviations and one comparison."""
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from refiner.core.errors import RunError
-from refiner.runs.comparison import RANDOM, UNIFORM, comparison_over_seeds
-from refiner.runs.report import Report, markdown_table
+from refiner.cost.costs import Cost
+from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, comparison_over_seeds
+from refiner.runs.report import Report
+from refiner.runs.text import comma_separated, markdown_table
 
-NO_COMPARISON = "Nothing was controlled: the run was made with --no-baselines."
-_NAMES = {RANDOM: "random search", UNIFORM: "uniform, the best"}
+NO_COMPARISON = "There are no baselines: the runs were made with --no-baselines."
+_NAMES = {RANDOM: "random search", UNIFORM: "best uniform"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +20,7 @@ class Row:
 
     name: str
     macs: tuple[int, ...]
-    """A number a seed, in the order of the seeds."""
+    """One number per seed, in the order of the seeds; so are the other fields."""
     params: tuple[int, ...]
     scores: tuple[float, ...]
 
@@ -31,53 +32,38 @@ class SeedsReport:
     metric: str
     rows: tuple[Row, ...]
     comparison: str | None
-    """None where nothing was controlled."""
+    """None where the runs have no baselines."""
     origin: str = ""
-    """What was refined, on what and how."""
+    """The model, the data and the method, in one line."""
     found: tuple[tuple[str, str], ...] = ()
-    """Of each run its seed and the vector that it found."""
+    """(seed, vector that was found) of each run."""
 
     @classmethod
     def of(cls, reports: Sequence[Report]) -> "SeedsReport":
-        """Return the report over the reports of finished runs, one a seed.
+        """Return the report over the reports of finished runs, one per seed.
 
-        Scores are those after training or, where nothing was trained, in the supernet.
+        Scores are those after training or, where nothing was trained, those in the supernet.
 
         Raises:
-            RunError: fewer than two, of different models or settings, or without scores.
+            RunError: there are fewer than two runs, they differ in model or settings, or they have
+                no scores.
         """
-        if len(reports) < 2:
-            raise RunError("a report over seeds wants two runs or more. Give --seeds 2 or more.")
+        _check(reports)
         first = reports[0]
-        if not all(_alike(first, report) for report in reports):
-            raise RunError("these runs differ by more than their seed. Give runs of one command.")
-        trained = [report.trained for report in reports]
-        rows = []
-        if all(each is not None and each.original is not None for each in trained):
-            scores = tuple(each.original for each in trained if each and each.original is not None)
-            before = [report.before for report in reports]
-            rows.append(_row("original", before, scores))
-        ours = [r.trained.refined if r.trained else r.search_score for r in reports]
-        refined = tuple(score for score in ours if score is not None)
-        if len(refined) < len(reports):
-            raise RunError("these runs have no scores. Give runs that searched or trained.")
-        rows.append(_row("refined", [report.after for report in reports], refined))
-        baselines = {}
-        for kind, name in _NAMES.items():
-            found = [next((c for c in r.baselines if c.kind == kind), None) for r in reports]
-            if all(found):
-                chosen = [c for c in found if c is not None]
-                reached = [c.search_score if c.trained is None else c.trained for c in chosen]
-                baselines[name] = tuple(reached)
-                rows.append(_row(name, chosen, baselines[name]))
+        refined = _refined_row(reports)
+        baselines = _baseline_rows(reports)
         metric = first.metric + ("" if first.trained else " in the supernet")
-        told = comparison_over_seeds(metric, refined, baselines) if baselines else None
-        vectors = [",".join(map(str, report.vector)) for report in reports]
-        seeds = [dict(report.settings).get("seed", "") for report in reports]
+        scores = {row.name: row.scores for row in baselines}
         return cls(
-            metric=metric, rows=tuple(rows), comparison=told, origin=first.origin(),
-            found=tuple(zip(seeds, vectors, strict=True)),
-        )  # fmt: skip
+            metric=metric,
+            rows=(*_original_row(reports), refined, *baselines),
+            comparison=comparison_over_seeds(metric, refined.scores, scores) if scores else None,
+            origin=first.origin(),
+            found=tuple(
+                (dict(report.settings).get("seed", ""), comma_separated(report.vector))
+                for report in reports
+            ),
+        )
 
     def table(self) -> list[tuple[str, str, str, str]]:
         """Return rows of (what, MACs, parameters, score), each as mean ± standard deviation."""
@@ -95,33 +81,69 @@ class SeedsReport:
         """Return the report as a Markdown page."""
         count = len(self.rows[0].scores)
         head = ("", "MACs", "parameters", self.metric)
-        return "\n".join(
-            (
-                f"# {count} seeds",
-                "",
-                f"Mean ± standard deviation, of {self.origin}.",
-                "",
-                *markdown_table(head, self.table()),
-                "",
-                self.comparison or NO_COMPARISON,
-                "",
-                *(f"- seed {seed}: `{vector}`" for seed, vector in self.found),
-                "",
-            )
+        lines = (
+            f"# {count} seeds",
+            "",
+            f"Mean ± standard deviation. Settings: {self.origin}.",
+            "",
+            *markdown_table(head, self.table()),
+            "",
+            self.comparison or NO_COMPARISON,
+            "",
+            *(f"- seed {seed}: `{vector}`" for seed, vector in self.found),
+            "",
         )
+        return "\n".join(lines)
 
 
-def _alike(first: Report, second: Report) -> bool:
-    """Return whether two runs may differ by their seed alone, as far as both reports tell."""
+def _check(reports: Sequence[Report]) -> None:
+    """Raise a RunError unless there are two runs or more that differ only in their seed."""
+    if len(reports) < 2:
+        raise RunError("a report over seeds needs two runs or more. Give --seeds 2 or more.")
+    if not all(_comparable(reports[0], report) for report in reports):
+        raise RunError("these runs differ by more than their seed. Give runs of one command.")
+
+
+def _comparable(first: Report, second: Report) -> bool:
+    """Return whether two runs differ only in their seed, by the settings that both reports hold."""
     ours, theirs = dict(first.settings), dict(second.settings)
-    told = ours.keys() & theirs.keys() - {"seed", "search.spent"}
+    shared = ours.keys() & theirs.keys() - {"seed", "search.spent"}
     return (
         (first.metric, first.before, first.trained is None)
         == (second.metric, second.before, second.trained is None)
-    ) and all(ours[name] == theirs[name] for name in told)
+    ) and all(ours[name] == theirs[name] for name in shared)
 
 
-def _row(name: str, costs: Sequence[Any], scores: tuple[float, ...]) -> Row:
+def _original_row(reports: Sequence[Report]) -> list[Row]:
+    """Return the row of the original; none where a run did not train it."""
+    scores = [report.trained.original if report.trained else None for report in reports]
+    known = tuple(score for score in scores if score is not None)
+    if len(known) < len(reports):
+        return []
+    return [_row("original", [report.before for report in reports], known)]
+
+
+def _refined_row(reports: Sequence[Report]) -> Row:
+    scores = [r.trained.refined if r.trained else r.search_score for r in reports]
+    known = tuple(score for score in scores if score is not None)
+    if len(known) < len(reports):
+        raise RunError("these runs have no scores. Give runs that searched or trained.")
+    return _row("refined", [report.after for report in reports], known)
+
+
+def _baseline_rows(reports: Sequence[Report]) -> list[Row]:
+    """Return a row for each kind of baseline that every run has."""
+    rows = []
+    for kind, name in _NAMES.items():
+        found = [next((b for b in r.baselines if b.kind == kind), None) for r in reports]
+        known = [baseline for baseline in found if baseline is not None]
+        if len(known) == len(reports):
+            scores = tuple(b.search_score if b.trained is None else b.trained for b in known)
+            rows.append(_row(name, known, scores))
+    return rows
+
+
+def _row(name: str, costs: Sequence[Cost | Baseline], scores: tuple[float, ...]) -> Row:
     return Row(
         name=name,
         macs=tuple(cost.macs for cost in costs),

@@ -69,7 +69,7 @@ class MilpStrategy:
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Remember the scores."""
-        self.scores.tell(vectors, scores)
+        self.scores.add(vectors, scores)
         self._solved = None
 
     def recommend(self, count: int) -> list[Vector]:

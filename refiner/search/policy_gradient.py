@@ -93,7 +93,7 @@ class ControllerStrategy:
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Take one step of policy gradient; the architectures should be drawn by :meth:`ask`."""
-        self.scores.tell(vectors, scores)
+        self.scores.add(vectors, scores)
         rewards = torch.tensor(scores, dtype=torch.float32)
         if self.baseline is None:
             self.baseline = float(rewards.mean())

@@ -52,7 +52,7 @@ class RandomStrategy:
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Remember the scores."""
-        self.scores.tell(vectors, scores)
+        self.scores.add(vectors, scores)
 
     def recommend(self, count: int) -> list[Vector]:
         """Return the architectures of the highest mean score, or fresh ones if none was told."""

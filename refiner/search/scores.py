@@ -26,7 +26,7 @@ class Scores:
         """Return the number of architectures that have a score."""
         return len(self._of)
 
-    def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
+    def add(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Remember scores, higher is better, of architectures."""
         for vector, score in zip(vectors, scores, strict=True):
             self._of.setdefault(tuple(vector), []).append(float(score))

@@ -18,10 +18,10 @@ from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
 from refiner.space.architecture import Vector
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
 from refiner.training.task import Task
-from refiner.training.teacher import Agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ class Scorer:
         agreement = Agreement(self.task, teacher)
         with seeded(derive_seed(self.seed, "rehearsal"), self._generators), self.devices.autocast():
             batch = next(iter(self.devices.batches(self.val_loader)))
-            return agreement if agreement.tells(self.network, batch) else None
+            return agreement if agreement.can_compare(self.network, batch) else None
 
     @property
     def reward(self) -> Task:

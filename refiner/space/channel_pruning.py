@@ -16,13 +16,13 @@ import torch
 from torch import nn
 
 from refiner.core.errors import ModelError
-from refiner.core.inputs import to_device_of
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.surgery import copied, replace_modules
 from refiner.graph.channel_groups import is_depthwise
 from refiner.graph.probe import to_blame
 from refiner.graph.slots import ConvSite, Slot
-from refiner.graph.trace_check import Run, reference_runs, run_original
+from refiner.graph.trace_check import Run, run_original
+from refiner.graph.traced_model import TracedModel
 
 
 def links_of(slot: Slot) -> list[tuple[int, ...]]:
@@ -156,19 +156,17 @@ class _Link:
     kept: torch.Tensor
 
 
-def broken_groups(model: nn.Module, groups: Sequence[Slot], example: Any) -> list[int]:
-    """Return the numbers of the groups that do not keep channels apart, or whose channels the model counts.
+def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
+    """Return the indices of the groups whose channels cannot be pruned.
 
-    The model runs with half of the channels gone, beside one that has them all. In both the first conv of each link
-    gives the same noise, so that channels are told apart whatever the example is; what the link's last conv
-    reads of those that stay has to be the same.
-
-    Raises:
-        ModelError: the model rejects the example input.
+    Their channels mix between the convs, or the model counts them. The model runs with half of the
+    channels, beside the original with all. In both, the first conv before each inner boundary
+    gives the same noise, so that channels differ whatever the example is. The last conv has to
+    read the same values of the channels that stay.
     """
-    modules = dict(model.named_modules())
+    model = traced.source
+    modules = dict(traced.work.named_modules())
     kept = [kept_channels(slot, 0.5, modules) for slot in groups]
-    runs = reference_runs(copied(model), to_device_of(model, example))
 
     def holds(numbers: Sequence[int]) -> bool:
         fewer, links = copied(model), []
@@ -183,10 +181,10 @@ def broken_groups(model: nn.Module, groups: Sequence[Slot], example: Any) -> lis
                 for link, channels in zip(links_of(groups[i]), kept[i], strict=True)
             ]  # fmt: skip
         try:
-            for run in runs:
+            for run in traced.runs:
                 if run.training:  # random numbers that it draws are others for other shapes
                     run_original(fewer, run.example, training=True)
-                elif not _alike(_read(fewer, links, run), _read(copied(model), links, run)):
+                elif not _alike(_read(fewer, links, run), _read(traced.work, links, run)):
                     return False
         except ModelError:
             return False

@@ -1,17 +1,21 @@
 """The search space: the slots of a model and, for each, its admissible candidates."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from torch import nn
 
 from refiner.core.errors import ArchitectureError, ConfigError, ModelError
+from refiner.core.inputs import ExampleInput
 from refiner.graph.probe import irreplaceable
 from refiner.graph.skips import SkipEdge
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
-from refiner.graph.tracing import trace
+from refiner.graph.traced_model import TracedModel
+from refiner.graph.tracing import trace, trace_model
+from refiner.space.admissible import admissible
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import (
     DEFAULT_CANDIDATES,
@@ -21,8 +25,13 @@ from refiner.space.candidates import (
     ChannelPruning,
     get_candidate,
 )
-from refiner.space.channel_pruning import broken_groups, widths
-from refiner.space.filling import filling, operation_shape_and_parameters
+from refiner.space.channel_pruning import broken_groups
+
+AUTO_GRANULARITIES: tuple[Granularity, ...] = ("group", "all", "conv")
+"""What ``auto`` chooses from, in the order of preference for a trained model."""
+
+ENOUGH = 0.9
+"""Share of the most MACs in reach that a granularity needs to be preferred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +50,11 @@ class SearchSpace:
         """Number of architectures."""
         return math.prod(len(names) for names in self.candidates)
 
+    @property
+    def slot_macs(self) -> int:
+        """MACs of one sample that the original convs of all slots take."""
+        return sum(site.macs for slot in self.slots for site in slot.sites)
+
     def architecture(self, vector: Sequence[int]) -> Architecture:
         """Return the architecture of ``vector``.
 
@@ -50,7 +64,9 @@ class SearchSpace:
         return Architecture(vector=tuple(vector), slots=self.slots, candidates=self.candidates)
 
 
-def space_of(architecture: Architecture, model: nn.Module, example_input: Any) -> SearchSpace:
+def space_of(
+    architecture: Architecture, model: nn.Module, example_input: ExampleInput
+) -> SearchSpace:
     """Return the space that an architecture is a point of, with the shapes that ``example_input`` gives.
 
     So an architecture found on small images has its costs on large ones.
@@ -95,8 +111,8 @@ def candidate_names(
 ) -> tuple[str, ...]:
     """Return the names of candidates to offer to a slot: those that were named, or else the defaults.
 
-    These are ``GROUP_CANDIDATES`` for a group, and ``DEFAULT_CANDIDATES`` for others, with ``FURTHER_CANDIDATES`` where
-    pointwise convs are slots.
+    These are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots, with
+    ``FURTHER_CANDIDATES`` where pointwise convs are slots.
 
     Raises:
         ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
@@ -111,8 +127,8 @@ def candidate_names(
     for name in names:
         if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
             raise ConfigError(
-                f"{name} takes channels between the convs of a group away, and slots is {granularity}. Take --slots "
-                f"group (granularity='group'), or leave {name} out."
+                f"{name} prunes the channels between the convs of a group, and slots is "
+                f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
             )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -122,9 +138,9 @@ def candidate_names(
 
 def search_space(
     model: nn.Module,
-    example_input: Any,
+    example_input: ExampleInput,
     *,
-    granularity: Granularity = "conv",
+    granularity: Granularity | Literal["auto"] = "conv",
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
 ) -> SearchSpace:
@@ -137,16 +153,23 @@ def search_space(
     Args:
         model: any conv model; never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
-        granularity: ``conv``, ``block``, ``all``, which has the pointwise convs for slots as well, or ``group``,
-            which of these has one slot for each group, whose convs can have fewer channels between them.
-        candidates: names, in the order that their indices follow; by default ``DEFAULT_CANDIDATES``, for
-            ``all`` and ``group`` those of ``FURTHER_CANDIDATES`` after them, and for a group itself ``GROUP_CANDIDATES``.
+        granularity: what a slot is. ``conv``: each spatial conv. ``block``: the spatial convs of a
+            residual block. ``all``: each conv, pointwise ones included. ``group``: as ``all``, with
+            one slot for each channel group, which can be pruned. ``auto``: the first of ``conv``,
+            ``all`` and ``group`` that reaches at least 90 % of the MACs that the best reaches.
+        candidates: names, in the order of their indices. By default ``GROUP_CANDIDATES`` for a
+            group and ``DEFAULT_CANDIDATES`` for other slots, followed by ``FURTHER_CANDIDATES``
+            where pointwise convs are slots.
         allow_larger: admit candidates with more parameters than the original.
 
     Raises:
         ModelError: the model cannot be traced, or has no slot.
         ConfigError: an unknown candidate or granularity.
     """
+    if granularity == "auto":
+        traced = trace_model(model, example_input)
+        return preferred_space(traced, False, candidates, allow_larger)[0]
+    candidate_names(candidates, granularity)
     space = offered_space(
         model,
         example_input,
@@ -161,7 +184,7 @@ def search_space(
 
 def offered_space(
     model: nn.Module,
-    example_input: Any,
+    example_input: ExampleInput,
     *,
     granularity: Granularity = "conv",
     candidates: Sequence[str] | None = None,
@@ -169,29 +192,87 @@ def offered_space(
 ) -> SearchSpace:
     """Return what :func:`search_space` returns, and an empty space where no conv can change."""
     candidate_names(candidates, granularity)
-    table = find_slots(trace(model, example_input), granularity)
-    slots = _broken_apart(table.slots, model, example_input)
+    traced = trace_model(model, example_input)
+    return space_in(traced, granularity, candidates, allow_larger)
+
+
+def preferred_space(
+    traced: TracedModel, trained: bool, candidates: Sequence[str] | None, allow_larger: bool
+) -> tuple[SearchSpace, dict[Granularity, int]]:
+    """Return the space of the granularity that suits a model, and the MACs that each reaches.
+
+    ``group``, ``all`` and ``conv`` are tried in this order for a trained model, and in the order
+    ``conv``, ``all``, ``group`` otherwise. The first whose slots hold at least
+    ``ENOUGH`` of the MACs that the best holds is taken. A granularity for which the named
+    candidates are not made is left out.
+
+    Args:
+        traced: the model.
+        trained: whether its weights are trained.
+        candidates: names, or None for the defaults.
+        allow_larger: admit candidates with more parameters than the original.
+
+    Raises:
+        ModelError: no granularity has a slot.
+        ConfigError: an unknown candidate, or one named twice.
+    """
+    candidate_names(candidates, "group")
+    spaces = spaces_in(traced, candidates, allow_larger)
+    reached = {each: space.slot_macs for each, space in spaces.items()}
+    best = max(reached.values())
+    order = AUTO_GRANULARITIES if trained else AUTO_GRANULARITIES[::-1]
+    for each in order:
+        if each in spaces and spaces[each].slots and reached[each] >= ENOUGH * best:
+            return spaces[each], reached
+    raise ModelError(_no_slot(traced.source, spaces["group"].frozen, "group"))
+
+
+def spaces_in(
+    traced: TracedModel, candidates: Sequence[str] | None, allow_larger: bool
+) -> dict[Granularity, SearchSpace]:
+    """Return the space of each of ``AUTO_GRANULARITIES`` that takes the candidates.
+
+    A space may be empty.
+    """
+    spaces: dict[Granularity, SearchSpace] = {}
+    for each in AUTO_GRANULARITIES:
+        if each == "group" or not _need_groups(candidates):
+            spaces[each] = space_in(traced, each, candidates, allow_larger)
+    return spaces
+
+
+def _need_groups(candidates: Sequence[str] | None) -> bool:
+    return any(isinstance(get_candidate(name), ChannelPruning) for name in candidates or ())
+
+
+def space_in(
+    traced: TracedModel,
+    granularity: Granularity,
+    candidates: Sequence[str] | None,
+    allow_larger: bool,
+) -> SearchSpace:
+    """Return the space of one granularity; it is empty where no conv can change."""
+    table = find_slots(traced.graph_module, granularity)
+    slots = _broken_apart(table.slots, traced)
     fitting, without = [], []
     for slot in slots:
         names = candidate_names(candidates, granularity, slot.is_group)
-        found = _admissible(slot, names, allow_larger)
+        found = admissible(slot, names, allow_larger)
         if found:
             fitting.append((slot, found))
             continue
         reason = "no admissible candidate among " + ", ".join(names)
         without += [Frozen(name=site.conv, reason=reason) for site in slot.sites]
-    modules = [
-        [name for s in slot.sites for name in (s.conv, s.norm) if name] for slot, _ in fitting
-    ]
-    bound = irreplaceable(model, modules, example_input)
+    bound = irreplaceable(traced, [slot.modules for slot, _ in fitting])
     if bound:  # it may be the norm alone that the model reads; then candidates share it
         convs = [[site.conv for site in fitting[i][0].sites] for i in bound]
-        still = {bound[i] for i in irreplaceable(model, convs, example_input)}
+        still = {bound[i] for i in irreplaceable(traced, convs)}
         for i in set(bound) - still:
             slot, found = fitting[i]
             sites = tuple(replace(site, norm=None) for site in slot.sites)
             fitting[i] = replace(slot, sites=sites), found
         bound = sorted(still)
+    traced.confirm()
     without += [
         Frozen(name=site.conv, reason="the model uses it in other ways than by calling it")
         for i in bound
@@ -211,29 +292,28 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
     name = type(model).__name__
     if not frozen:
         return f"{name} has no convs, so there is nothing to refine. Give a convolutional model."
-    reasons: dict[str, int] = {}
-    for conv in frozen:
-        reasons[conv.reason] = reasons.get(conv.reason, 0) + 1
+    reasons = Counter(conv.reason for conv in frozen)
     listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
     more = (
         "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else ""
     )
     return (
-        f"none of the {len(frozen)} convs of {name} can change: {listed}. "
-        f"{more or 'N'}ame other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
+        f"none of the {len(frozen)} convs of {name} can change: {listed}. {more or 'N'}ame other "
+        "candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
 
 
-def _broken_apart(slots: Sequence[Slot], model: nn.Module, example_input: Any) -> tuple[Slot, ...]:
-    """Return the slots, those of a group that a run does not bear out taken apart into one a conv."""
+def _broken_apart(slots: Sequence[Slot], traced: TracedModel) -> tuple[Slot, ...]:
+    """Return the slots, with each group that fails its run taken apart into single convs."""
     groups = [slot for slot in slots if slot.is_group]
     if not groups:
         return tuple(slots)
-    modules = [[name for s in slot.sites for name in (s.conv, s.norm) if name] for slot in groups]
-    bad = [
-        *broken_groups(model, groups, example_input),
-        *irreplaceable(model, modules, example_input),
-    ]
+    # If all can be replaced together, each group can, and one run settles it.
+    everything = [name for slot in slots for name in slot.modules]
+    replaceable = not irreplaceable(traced, [everything])
+    bad = broken_groups(traced, groups)
+    if not replaceable:
+        bad += irreplaceable(traced, [slot.modules for slot in groups])
     broken = {groups[i].name for i in bad}
     whole: list[Slot] = []
     for slot in slots:
@@ -242,44 +322,3 @@ def _broken_apart(slots: Sequence[Slot], model: nn.Module, example_input: Any) -
         else:
             whole.append(slot)
     return tuple(whole)
-
-
-def _admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
-    """Return the candidates that a slot admits, in the order named.
-
-    The parameters are compared over the slot as a whole. A candidate that does not fit one of the
-    slot's convs, such as that conv's own kind, is not offered; in a group, one that fits none.
-    """
-    found = []
-    original = filling(slot, ORIGINAL).parameters
-    for name in names:
-        candidate = get_candidate(name)
-        if isinstance(candidate, ChannelPruning):
-            if _prunes(slot, candidate, names):
-                found.append(name)
-            continue
-        fits = [candidate.fits(site.spec) for site in slot.sites]
-        if not (any(fits) if slot.is_group else all(fits)):
-            continue
-        filled = filling(slot, name)
-        for operation, site in zip(filled.operations, filled.sites, strict=True):
-            shape, _ = operation_shape_and_parameters(operation, site.spec, site.in_shape)
-            if operation != ORIGINAL and shape != (1, *site.out_shape[1:]):
-                raise ConfigError(
-                    f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv gives "
-                    f"{(1, *site.out_shape[1:])}. Mend its build function or its `fits`."
-                )
-        if allow_larger or filled.parameters <= original:
-            found.append(name)
-    return tuple(found)
-
-
-def _prunes(slot: Slot, candidate: ChannelPruning, names: Sequence[str]) -> bool:
-    """Return whether a pruning leaves each link of a group some of its channels, and none with a smaller keep ratio as many."""
-    left = widths(slot, candidate.keep_ratio)
-    alike = [
-        other.keep_ratio
-        for other in map(get_candidate, names)
-        if isinstance(other, ChannelPruning) and widths(slot, other.keep_ratio) == left
-    ]
-    return slot.is_group and all(left) and candidate.keep_ratio == min(alike)

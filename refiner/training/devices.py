@@ -1,14 +1,15 @@
-"""Where a run computes: device, precision and processes, through accelerate.
+"""Devices: device, precision and processes of a run, through accelerate.
 
-On several processes each trains on its own share of every epoch with the gradients averaged, and all
-decide alike: strategies are deterministic, and scores and losses are summed over the processes.
+With several processes, each trains on its own share of every epoch, and the gradients are averaged.
+All processes take the same decisions: strategies are deterministic, and scores and losses are
+summed over the processes.
 """
 
 import atexit
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.progress import Lines, Progress, Silent
+from refiner.core.types import Batch, Loader
 from refiner.data.loaders import rebuilt
 from refiner.data.tensor_loader import TensorLoader
 
@@ -30,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """An accelerator and what the loops need of it."""
+    """An accelerator, and the few things that the loops use it for."""
 
     accelerator: Accelerator
 
@@ -39,7 +41,8 @@ class Devices:
         """Return the devices for ``auto``, ``cpu`` or ``cuda``.
 
         Raises:
-            ConfigError: unknown name, or no such device here.
+            ConfigError: the name is unknown, there is no such device, or the process already uses
+                another one.
         """
         if device not in DEVICES:
             raise ConfigError(f"unknown device {device!r}. Choose one of: {', '.join(DEVICES)}.")
@@ -54,13 +57,13 @@ class Devices:
             accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
         except ValueError as error:
             raise ConfigError(
-                f"this process computes with another device or precision already: {one_line(error, 100)}. "
-                "Start a new one."
+                "this process already uses another device or precision: "
+                f"{one_line(error, 100)}. Start a new one."
             ) from error
         if torch.distributed.is_initialized() and not joined:
             atexit.register(accelerator.end_training)  # else its threads outlive the interpreter
         if accelerator.device.type == "cuda":
-            torch.cuda.init()  # its generators exist from here on, for `seeded` to restore
+            torch.cuda.init()  # creates its generators, which `seeded` restores
         return cls(accelerator)
 
     @property
@@ -76,7 +79,7 @@ class Devices:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this is the main process, the only one that writes."""
         return bool(self.accelerator.is_main_process)
 
     @property
@@ -85,7 +88,7 @@ class Devices:
         return int(self.accelerator.num_processes)
 
     def move(self, module: nn.Module) -> nn.Module:
-        """Move ``module`` to the device, laid out as :meth:`laid_out` does, and return it."""
+        """Move ``module`` to the device, in the layout of :meth:`laid_out`, and return it."""
         module.to(self.device)
         if self.device.type != "cpu":
             for tensor in (*module.parameters(), *module.buffers()):
@@ -93,34 +96,35 @@ class Devices:
         return module
 
     def laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor on the device: channels last on a GPU, if it has four dimensions."""
+        """Return a tensor on the device; with four dimensions, it is channels last on a GPU."""
         tensor = tensor.to(self.device)
         if self.device.type == "cpu" or tensor.dim() != 4:
             return tensor
         return tensor.contiguous(memory_format=torch.channels_last)
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move ``module`` as :meth:`move` does; return what a training step calls.
+        """Move ``module`` as :meth:`move` does, and return the module that a training step calls.
 
-        On several processes that is a wrapper which averages gradients; all else calls ``module``.
+        With several processes it is a wrapper that averages gradients. Call ``module`` elsewhere.
         """
         self.move(module)
         if self.processes == 1:
             return module
-        # The paths of a supernet leave most parameters without a gradient in each step.
+        # A path of a supernet gives most parameters no gradient.
         return DistributedDataParallel(module, find_unused_parameters=True)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return a context in which the chosen precision holds."""
-        context: AbstractContextManager[Any] = self.accelerator.autocast()
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return a context that computes in the chosen precision."""
+        context: AbstractContextManager[None] = self.accelerator.autocast()
         return context
 
-    def loader(self, loader: Any, *, even: bool = True) -> Any:
-        """Return a loader that gives this process its share of each epoch; ``loader`` stays as it is.
+    def loader(self, loader: Loader, *, even: bool = True) -> Loader:
+        """Return a loader of this process's share of each epoch; ``loader`` is not changed.
 
         Args:
             loader: batches.
-            even: give each process equally many, as training needs; validation counts each sample once.
+            even: give each process the same number of batches, as training needs. Without it, each
+                sample is given once, as validation needs.
 
         Raises:
             ConfigError: there are several processes and the loader cannot be split.
@@ -139,30 +143,30 @@ class Devices:
         if self.processes == 1:
             return loader
         raise ConfigError(
-            f"a loader of type {type(loader).__name__} cannot be split over {self.processes} processes. "
-            "Give a torch DataLoader."
+            f"a loader of type {type(loader).__name__} cannot be split over {self.processes} "
+            "processes. Give a torch DataLoader."
         )
 
-    def batches(self, loader: Iterable[Any]) -> Iterable[Any]:
-        """Yield the loader's batches, their tensors on the device."""
+    def batches(self, loader: Iterable[Batch]) -> Iterable[Batch]:
+        """Yield the loader's batches with their tensors on the device."""
         for batch in loader:
             yield send_to_device(batch, self.device, non_blocking=True)
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """Return on every process what ``make`` gives on the main one, or raise what it raises there."""
-        told: list[Any] = [None, None]
+        """Run ``make`` on the main process; return its result, or raise its error, on all."""
+        outcome: list[T | Exception | None] = [None, None]
         if self.is_main:
             try:
-                told[0] = make()
+                outcome[0] = make()
             except Exception as error:
                 if self.processes == 1:
                     raise
-                told[1] = error
-        made, failed = broadcast_object_list(told)
-        if failed is not None:
-            raise failed
-        given: T = made
-        return given
+                outcome[1] = error
+        result, failure = broadcast_object_list(outcome)
+        if failure is not None:
+            raise failure
+        made: T = result
+        return made
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all processes."""
@@ -174,14 +178,14 @@ class Devices:
         return self.summed(tensor) / self.processes
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Give the gradients of a module that was not placed their mean over all processes."""
+        """Average the gradients of a module that was not placed over all processes."""
         if self.processes > 1:
             for parameter in module.parameters():
                 if parameter.grad is not None:
                     parameter.grad = self.mean(parameter.grad)
 
     def average_buffers(self, module: nn.Module) -> None:
-        """Give the module's real-valued buffers, norm statistics above all, their mean over all processes."""
+        """Average the real-valued buffers, such as norm statistics, over all processes."""
         if self.processes > 1:
             for buffer in module.buffers():
                 if buffer.is_floating_point():
@@ -189,7 +193,7 @@ class Devices:
 
 
 def make_listener(progress: bool | Progress, devices: Devices) -> Progress:
-    """Return the listener to a run's progress; of several processes the main one alone is heard."""
+    """Return the listener to a run's progress; only the main process shows any."""
     if not devices.is_main or progress is False:
         return Silent()
     return Lines() if progress is True else progress

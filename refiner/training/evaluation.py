@@ -1,25 +1,26 @@
-"""Run a task on a model: score it, and set its norm statistics before that."""
+"""Evaluate a model on a task, and recalibrate its norms before that."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
 from refiner.core.inputs import tensors_in
+from refiner.core.types import Batch, Loader
 from refiner.graph.trace_check import place_of
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.task import Task
-from refiner.training.teacher import Agreement
 
 T = TypeVar("T")
 
 
-def length(loader: Any) -> int:
-    """Return the number of batches in a pass over ``loader``, at least one.
+def length(loader: Loader) -> int:
+    """Return the number of batches in a pass over ``loader``, at least 1.
 
     Raises:
         DataError: the loader has no length, or no batch.
@@ -28,19 +29,24 @@ def length(loader: Any) -> int:
         count = len(loader)
     except TypeError as error:
         raise DataError(
-            f"the loader of type {type(loader).__name__} has no len(). Give one that knows how many "
-            "batches an epoch has."
+            f"the loader of type {type(loader).__name__} has no len(). Give one that knows its "
+            "number of batches."
         ) from error
     if count == 0:
         raise DataError(
-            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a smaller "
-            "batch size where it drops a last batch that is not full."
+            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a "
+            "smaller batch size if it drops the last batch when that is not full."
         )
     return count
 
 
-def checked(compute: Callable[[nn.Module, Any], T], module: nn.Module, batch: Any) -> T:
-    """Return ``compute(module, batch)``; an error of the model on a batch becomes a line for the user."""
+def checked(compute: Callable[[nn.Module, Batch], T], module: nn.Module, batch: Batch) -> T:
+    """Return ``compute(module, batch)``; turn an error of the model into one line for the user.
+
+    Raises:
+        DataError: the model fails on the batch.
+        TrainingError: the device is out of memory.
+    """
     try:
         return compute(module, batch)
     except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -51,19 +57,20 @@ def checked(compute: Callable[[nn.Module, Any], T], module: nn.Module, batch: An
         shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors_in(batch)[:3])
         raise DataError(
             f"the model fails on a batch of the loader ({shapes or type(batch).__name__}): "
-            f"{one_line(error)}{place_of(error)}. Give inputs that fit the model, labels within its classes, "
-            "and a task that reads such batches."
+            f"{one_line(error)}{place_of(error)}. Give inputs that fit the model, labels within "
+            "its classes, and a task that reads such batches."
         ) from error
 
 
-def kind(value: Any) -> str:
-    """Return what a value is, for messages."""
+def kind(value: object) -> str:
+    """Return the kind of a value for messages, such as ``a tensor of shape (2, 3)``."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"a {type(value).__name__}"
 
 
-def _measured(task: Task, module: nn.Module, batch: Any) -> torch.Tensor:
+def _measured(task: Task, module: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the task's sums for a batch, one-dimensional."""
     part = checked(task.measure, module, batch)
     if not isinstance(part, torch.Tensor) or part.dim() != 1:
         raise ConfigError(
@@ -79,11 +86,11 @@ def _to_eval(module: nn.Module, task: Task) -> None:
             part.eval()
 
 
-def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> None:
-    """Let a task score one batch, so that its mistakes are told before anything is trained.
+def rehearse(module: nn.Module, loader: Loader, task: Task, devices: Devices) -> None:
+    """Score one batch, so that a mistake in the task shows before anything is trained.
 
     Raises:
-        ConfigError: ``measure`` or ``score`` gives something else than they should.
+        ConfigError: ``measure`` or ``score`` returns something of the wrong type or shape.
         DataError: there is no batch, or the model fails on it.
     """
     _to_eval(module, task)
@@ -96,7 +103,7 @@ def rehearse(module: nn.Module, loader: Any, task: Task, devices: Devices) -> No
         raise ConfigError(f"{type(task).__name__}.score gives {kind(score)}. Return a float.")
 
 
-def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> float:
+def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices) -> float:
     """Return the task's score of ``module`` over batches on the device, in eval mode.
 
     Raises:
@@ -110,30 +117,30 @@ def evaluate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Dev
 
 
 def evaluate_both(
-    module: nn.Module, batches: Iterable[Any], agreement: Agreement, devices: Devices
+    module: nn.Module, batches: Iterable[Batch], agreement: Agreement, devices: Devices
 ) -> tuple[float, float]:
-    """Return the agreement of ``module`` and the score of the task that it is measured with, of one pass.
+    """Return the agreement of ``module`` with the teacher and its score on the task, from one pass.
 
-    Nothing that the teacher gave is kept. Raises what :func:`evaluate` does.
+    No output of the teacher is kept. The errors are those of :func:`evaluate`.
     """
 
-    def measured(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def measured(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         both = checked(agreement.measure_both, module, batch)
         agreement.forget()
         return both
 
-    alike, own = _summed(measured, module, batches, agreement.task, devices)
-    return _finite(agreement, alike), _finite(agreement.task, own)
+    compared, own = _summed(measured, module, batches, agreement.task, devices)
+    return _finite(agreement, compared), _finite(agreement.task, own)
 
 
 def _summed(
-    measure: Callable[[Any], tuple[torch.Tensor, ...]],
+    measure: Callable[[Batch], tuple[torch.Tensor, ...]],
     module: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[Batch],
     task: Task,
     devices: Devices,
 ) -> list[torch.Tensor]:
-    """Return the sums of what is measured over batches on the device and over processes, in eval mode."""
+    """Return the sums of what ``measure`` returns, over all batches and processes, in eval mode."""
     _to_eval(module, task)
     sums: list[torch.Tensor] | None = None
     with torch.no_grad(), devices.autocast():
@@ -146,7 +153,7 @@ def _summed(
 
 
 def _finite(task: Task, sums: torch.Tensor) -> float:
-    """Return the score that follows from sums.
+    """Return the score for the added sums.
 
     Raises:
         TrainingError: it is not finite.
@@ -162,7 +169,10 @@ def _finite(task: Task, sums: torch.Tensor) -> float:
 
 @contextmanager
 def _norms_in_training(module: nn.Module) -> Iterator[None]:
-    """Everything in eval but the norms with running statistics, which average what they see from their first call on."""
+    """Put the norms with running statistics in train mode, and all else in eval mode.
+
+    Inside, the statistics of a norm are the plain mean over all its calls.
+    """
     module.eval()
     norms = [
         child
@@ -172,7 +182,7 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
     momenta = [norm.momentum for norm in norms]
     begun: set[nn.Module] = set()
 
-    def begin(norm: nn.Module, _inputs: Any) -> None:
+    def begin(norm: nn.Module, _inputs: object) -> None:
         if norm not in begun:
             begun.add(norm)
             norm.reset_running_stats()  # type: ignore[operator]
@@ -191,11 +201,11 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
             norm.eval()
 
 
-def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: Devices) -> None:
-    """Set the running statistics of the norms to the mean over training batches.
+def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices) -> None:
+    """Recalibrate the norms: set their running statistics to the mean over training batches.
 
-    The statistics that a supernet gathers mix those of all its paths, so a path has to gather its
-    own before it is scored. Norms off the path see nothing and keep what they have.
+    A supernet mixes the statistics of all its paths, so each path is recalibrated before it is
+    scored. Norms that are not on the path keep their statistics.
     """
     with _norms_in_training(module), torch.no_grad(), devices.autocast():
         for batch in batches:
@@ -206,10 +216,12 @@ def recalibrate(module: nn.Module, batches: Iterable[Any], task: Task, devices: 
 def run_tests(
     module: nn.Module, tests: Mapping[str, Callable[[nn.Module], float]]
 ) -> dict[str, float]:
-    """Return what each of the user's measures gives for a trained network, in eval mode, gradients off.
+    """Return the results of the user's tests for a trained network, by name.
+
+    The tests run in eval mode without gradients.
 
     Raises:
-        ConfigError: one raises, or gives no number.
+        ConfigError: a test raises an error, or returns something other than a number.
     """
     module.eval()
     measured = {}
@@ -221,6 +233,7 @@ def run_tests(
             raise
         except Exception as error:
             raise ConfigError(
-                f"the test {name!r} fails: {one_line(error)}. Let it take a network and return a number."
+                f"the test {name!r} fails: {one_line(error)}. "
+                "Write it to take a network and return a number."
             ) from error
     return measured

@@ -4,15 +4,16 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.core.options import option
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
+from refiner.core.types import Loader, StateDict
 from refiner.data.loaders import generators_of
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, evaluate, kind, length
@@ -20,25 +21,53 @@ from refiner.training.schedules import SCHEDULES
 from refiner.training.task import Task
 
 _CHECK_EVERY = 20
-"""Steps between looks at the loss; a look waits for the device."""
+"""Steps between checks of the loss; each check waits for the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """How weights are trained: SGD with momentum. Learning rates and schedule are the paper's (section 4.1)."""
+    """How weights are trained: SGD with momentum.
 
-    epochs: int = 15
-    lr_max: float = 0.1
+    The learning rates and the schedule are those of the paper (section 4.1).
+    """
+
+    epochs: int = option(
+        15,
+        "Epochs of training; 0 leaves it out.",
+        panel="Fine-tuning",
+        metavar="N",
+        shown_default="15, or 35 for refine train",
+    )
+    """Passes over the training data."""
+    lr_max: float = option(
+        0.1,
+        "Largest learning rate.",
+        panel="Fine-tuning",
+        flag="--lr",
+        metavar="RATE",
+        shown_default="0.1, or 0.01 where a trained model is refined",
+    )
+    """Largest learning rate."""
     lr_min: float = 0.0001
-    schedule: str = "sgdr"
-    """``sgdr`` (warm restarts), ``cosine`` or ``step``; see schedules.py."""
+    """Least learning rate."""
+    schedule: str = option(
+        "sgdr", "Schedule of the learning rate.", panel="Fine-tuning", choices=tuple(SCHEDULES)
+    )
+    """Schedule of the learning rate: ``sgdr`` (warm restarts), ``cosine`` or ``step``."""
     momentum: float = 0.9
+    """Momentum of SGD."""
     weight_decay: float = 5e-4
-    """The paper is silent; the value of He et al.'s successors on CIFAR, and of ArcFace."""
+    """Weight decay. The paper gives none; this is ArcFace's, and usual for ResNets on CIFAR."""
     gradient_clip: float = 5.0
-    """Largest norm of the gradient, that of a task's head included; ENAS's value."""
-    teacher_weight: float = 0.0
-    """Share of the loss that draws a rewritten network to what the original gives; see teacher.py."""
+    """Largest norm of the gradient, a task's head included; ENAS's value."""
+    teacher_weight: float = option(
+        0.0,
+        "Share of the loss that follows the teacher, 0 to 1.",
+        panel="Fine-tuning",
+        metavar="SHARE",
+        shown_default="0.5 with a teacher, else 0",
+    )
+    """Share of the divergence from the original network in the loss, 0 to 1; see ``teacher.py``."""
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -46,7 +75,7 @@ class TrainConfig:
         if not 0 <= self.lr_min <= self.lr_max or self.lr_max == 0:
             raise ConfigError(
                 f"the learning rates are {self.lr_max} down to {self.lr_min}. "
-                "Give a positive one, and a least one that is not above it."
+                "Give a positive lr_max, and an lr_min that is not above it."
             )
         for name in ("momentum", "weight_decay"):
             if getattr(self, name) < 0:
@@ -61,7 +90,7 @@ class TrainConfig:
             )
 
     def learning_rate(self, epoch: float, epochs: int) -> float:
-        """Return the learning rate at a moment of a training of ``epochs`` epochs."""
+        """Return the learning rate at a moment, 0 to ``epochs``, of a training."""
         share = SCHEDULES[self.schedule](epoch, epochs)
         return self.lr_min + (self.lr_max - self.lr_min) * share
 
@@ -69,8 +98,8 @@ class TrainConfig:
 class WeightTrainer:
     """SGD on one module: the optimizer, its schedule, and one epoch of steps.
 
-    A task that is a module, with a head of its own say, is trained along: a copy of it, so that each
-    training begins with the head as it came.
+    A task that is a module, such as one with a head, is trained too. The trainer copies it, so that
+    each training starts from the caller's head.
     """
 
     def __init__(
@@ -87,7 +116,7 @@ class WeightTrainer:
             task = self.head = copied(task).to(devices.device)  # type: ignore[assignment]
             self.parameters += [p for p in self.head.parameters() if p.requires_grad]
         self.task = task
-        """The task to score with: what the head has learned is in it."""
+        """The task to score with; it holds the trained head."""
         self.optimizer = torch.optim.SGD(
             self.parameters,
             lr=config.lr_max,
@@ -97,7 +126,7 @@ class WeightTrainer:
 
     def epoch(
         self,
-        loader: Any,
+        loader: Loader,
         epoch: int,
         progress: Progress,
         *,
@@ -108,12 +137,14 @@ class WeightTrainer:
 
         Args:
             loader: batches, as :meth:`Devices.loader` returned them.
-            epoch: number of this epoch of ``epochs``, from 0; it sets the learning rate.
-            progress: is told of each step.
-            before_step: called with the number of the step; the search selects a path here.
-            values: what else to show.
+            epoch: number of this epoch, from 0; it sets the learning rate.
+            progress: listener.
+            before_step: is called with the number of the step; the search selects a path here.
+            values: returns further values for progress to show.
 
         Raises:
+            ConfigError: the task's loss is not a scalar with a gradient.
+            DataError: there is no batch, or the model fails on one.
             TrainingError: the loss is not finite.
         """
         self.placed.train()
@@ -149,11 +180,11 @@ class WeightTrainer:
         self.devices.average_buffers(self.module)
         return self._finite(total / done, epoch)
 
-    def _backward(self, loss: Any) -> None:
+    def _backward(self, loss: object) -> None:
         if not isinstance(loss, torch.Tensor) or loss.dim() or not loss.requires_grad:
             raise ConfigError(
                 f"{type(self.task).__name__}.loss gives {kind(loss)}. Return a scalar tensor that "
-                "follows from the model's output."
+                "is computed from the model's output."
             )
         loss.backward()
 
@@ -166,16 +197,16 @@ class WeightTrainer:
             )
         return value
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return weights, those of the task's head too, and optimizer."""
+    def state_dict(self) -> StateDict:
+        """Return the weights, those of the task's head included, and the optimizer's state."""
         return {
             "module": self.module.state_dict(),
             "head": self.head.state_dict() if self.head is not None else {},
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a saved state."""
+    def load_state_dict(self, state: StateDict) -> None:
+        """Load what :meth:`state_dict` returned."""
         self.module.load_state_dict(state["module"])
         if self.head is not None:
             self.head.load_state_dict(state["head"])
@@ -184,18 +215,18 @@ class WeightTrainer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """How a training ended."""
+    """Result of a training."""
 
     score: float
-    """The task's score on the validation part after the last epoch."""
+    """The task's score on the validation data after the last epoch."""
     losses: tuple[float, ...]
     """Mean training loss of each epoch."""
 
 
 def train(
     model: nn.Module,
-    train_loader: Any,
-    val_loader: Any,
+    train_loader: Loader,
+    val_loader: Loader,
     task: Task,
     *,
     devices: Devices,
@@ -203,30 +234,33 @@ def train(
     seed: int = 0,
     name: str = "train",
     progress: Progress | None = None,
-    state: dict[str, Any] | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] = lambda _: None,
+    state: StateDict | None = None,
+    on_epoch: Callable[[StateDict], None] = lambda _: None,
 ) -> TrainResult:
-    """Train ``model`` in place and score it on the validation part.
+    """Train ``model`` in place and score it on the validation data.
 
     Args:
         model: is moved to the device and trained.
         train_loader, val_loader: as :meth:`Devices.loader` returned them.
-        task: the loss and the score.
-        devices: where.
-        config: how.
-        seed: fixes order, augmentation and dropout; two models trained with one seed see the same.
+        task: gives the loss and the score.
+        devices: where to train.
+        config: how to train.
+        seed: fixes order, augmentation and dropout. Two models with one seed see the same batches.
         name: of the phase, for progress.
         progress: listener.
-        state: what ``on_epoch`` was given, to go on from there.
+        state: what ``on_epoch`` received, to resume from there.
         on_epoch: is called after each epoch with the whole state.
 
     Raises:
+        ConfigError: the model has nothing to train, or the task returns something wrong.
+        DataError: there is no batch, or the model fails on one.
         TrainingError: the loss is not finite.
     """
     config = config or TrainConfig()
     progress = progress or Silent()
     trainer = WeightTrainer(model, task, devices, config, config.epochs)
-    first, losses = 0, []
+    first = 0
+    losses: list[float] = []
     if state is not None:
         trainer.load_state_dict(state["trainer"])
         first, losses = state["epoch"], list(state["losses"])

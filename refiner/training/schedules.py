@@ -1,15 +1,22 @@
-"""Learning rates over a training: SGDR, one cosine, steps."""
+"""Learning-rate schedules: SGDR (warm restarts), one cosine, steps.
+
+Each returns a share of the range from the least learning rate (0) to the largest (1).
+"""
 
 import math
 from collections.abc import Callable
 
 
 def sgdr(epoch: float, epochs: int) -> float:
-    """Return the rate at a moment of a training, 1 the largest and 0 the least (Loshchilov and Hutter).
+    """Return the share of SGDR: a cosine from 1 to 0 in each cycle (Loshchilov and Hutter, 2017).
 
-    Cosine from 1 to 0 within each cycle; cycle lengths T_0, 2 T_0, 4 T_0, ... . There are at most four
-    cycles, and as many as leave T_0 at five epochs or more, so that the last ends with the training:
-    150 epochs give the paper's T_0 of 10, 35 epochs its 5.
+    The cycles last T_0, 2 T_0, 4 T_0, ... epochs, and the last one ends with the training. There
+    are at most four cycles, and as many as keep T_0 at five epochs or more. 150 epochs give the
+    paper's T_0 of 10, 35 epochs its T_0 of 5.
+
+    Args:
+        epoch: moment of the training, 0 to ``epochs``.
+        epochs: length of the training.
     """
     cycles = max((k for k in (2, 3, 4) if epochs / (2**k - 1) >= 5), default=1)
     length = epochs / (2**cycles - 1)
@@ -20,12 +27,12 @@ def sgdr(epoch: float, epochs: int) -> float:
 
 
 def cosine(epoch: float, epochs: int) -> float:
-    """Return the rate of one cosine from 1 to 0 over the whole training."""
+    """Return the share of one cosine, from 1 to 0 over the whole training."""
     return (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def step(epoch: float, epochs: int) -> float:
-    """Return 1, a tenth from half of the training on, a hundredth from three quarters on (He et al., 2016)."""
+    """Return 1, then 0.1 from half of the training on, 0.01 from three quarters on (ResNet's)."""
     passed = epoch / epochs
     return 0.1 ** ((passed >= 0.5) + (passed >= 0.75))
 

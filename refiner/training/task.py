@@ -1,6 +1,6 @@
-"""Tasks: how a batch becomes a loss, and a validation set a score.
+"""Tasks: how a batch gives a loss, and a validation set a score.
 
-A task of your own is a class with one attribute and three methods; it inherits from nothing.
+A task of your own is a class with one attribute and three methods; it needs no base class.
 """
 
 import math
@@ -13,33 +13,35 @@ from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, one_line
 from refiner.core.inputs import output_and_target
+from refiner.core.types import Batch
 
 
 class Task(Protocol):
-    """What the search and the training know of the job that a model does."""
+    """What a model is trained for, as the search and the training see it."""
 
     metric: str
-    """Name of the score, for people."""
+    """Name of the score, for reports."""
 
-    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the scalar training loss of a batch.
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the training loss of a batch, a scalar.
 
-        ``model`` is of the user's class. On several processes it is a wrapper that can only be called.
+        ``model`` is of the user's class; on several processes it is a wrapper that can only be
+        called.
         """
 
-    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return a one-dimensional tensor of sums over the batch, from which the score follows.
 
-        The sums of all batches, and of all processes, are added up; so a score never depends on how
-        the validation set was cut.
+        The sums of all batches and processes are added. So a score does not depend on how the
+        validation set is split into batches.
         """
 
     def score(self, sums: torch.Tensor) -> float:
-        """Return the score, higher is better, from the added sums."""
+        """Return the score from the added sums; higher is better."""
 
 
 def check_task(task: Any) -> None:
-    """Raise a ConfigError unless ``task`` has what a :class:`Task` has."""
+    """Raise a ConfigError unless ``task`` has the attribute and the methods of a :class:`Task`."""
     missing = [n for n in ("loss", "measure", "score") if not callable(getattr(task, n, None))]
     if not isinstance(getattr(task, "metric", None), str):
         missing.append("metric")
@@ -49,10 +51,10 @@ def check_task(task: Any) -> None:
 
 
 def checked_task(task: Any) -> Task:
-    """Return a task of the user's, or the shipped one of a name.
+    """Return the user's task, or the built-in task of that name.
 
     Raises:
-        ConfigError: it lacks something, or there is none of that name.
+        ConfigError: the task lacks a method, or there is no task of that name.
     """
     made: Task = make_task(task) if isinstance(task, str) else task
     check_task(made)
@@ -60,15 +62,21 @@ def checked_task(task: Any) -> Task:
 
 
 class Classification:
-    """Cross entropy and top-1 accuracy, for outputs N x C (or several, the main one first) and labels N."""
+    """Cross entropy and top-1 accuracy, for outputs N x C and labels N.
+
+    A model may give several outputs, the main one first.
+    """
 
     metric = "accuracy"
 
     def __init__(self, *, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = label_smoothing
 
-    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the mean cross entropy of a batch; that of further outputs counts 0.4 (Inception's value)."""
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the mean cross entropy of a batch.
+
+        That of each further output is added with a weight of 0.4 (Inception's value).
+        """
         outputs, labels = _run(model, batch)
         logits = [_logits(output, labels) for output in outputs]
         return _with_auxiliary([self._cross_entropy(each, labels) for each in logits])
@@ -76,7 +84,7 @@ class Classification:
     def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
 
-    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (number correct, number of images)."""
         outputs, labels = _run(model, batch)
         logits = _logits(outputs[0], labels)
@@ -84,21 +92,21 @@ class Classification:
         return torch.stack([correct, torch.full_like(correct, len(labels))])
 
     def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return how far logits, N x C, are from a teacher's."""
+        """Return the divergence of logits from a teacher's, N x C each, a scalar."""
         return softened_divergence(output, target)
 
     def score(self, sums: torch.Tensor) -> float:
-        """Return the share of images classified correctly, 0 to 1."""
+        """Return the share of images that are classified correctly, 0 to 1."""
         return float(sums[0] / sums[1])
 
 
 class Segmentation:
-    """Cross entropy and mean intersection over union, for outputs N x C x H x W and labels N x H x W.
+    """Cross entropy and mean intersection over union, for N x C x H x W and labels N x H x W.
 
-    Where the output is smaller or larger than the labels it is resized, bilinearly.
+    An output of another size than the labels is resized, bilinearly.
 
     Args:
-        ignore_index: label of pixels that count for nothing; 255 is that of Pascal VOC and Cityscapes.
+        ignore_index: label of pixels to ignore; Pascal VOC and Cityscapes use 255.
     """
 
     metric = "mean IoU"
@@ -106,15 +114,15 @@ class Segmentation:
     def __init__(self, *, ignore_index: int = 255) -> None:
         self.ignore_index = ignore_index
 
-    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return the mean cross entropy of the pixels; that of further outputs counts 0.4."""
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the mean cross entropy of the pixels; further outputs are weighted 0.4."""
         outputs, labels = _run(model, batch)
         logits = [_pixel_logits(output, labels) for output in outputs]
         return _with_auxiliary(
             [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in logits]
         )
 
-    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the confusion matrix, flat: C x C counts of (label, prediction)."""
         outputs, labels = _run(model, batch)
         logits = _pixel_logits(outputs[0], labels)
@@ -122,18 +130,18 @@ class Segmentation:
         known = labels != self.ignore_index
         if bool((labels[known] >= classes).any()):
             raise DataError(
-                f"there is a label {int(labels[known].max())}, but the model has {classes} classes. Give "
-                f"numbers below that, or {self.ignore_index} for pixels to ignore."
+                f"there is a label {int(labels[known].max())}, but the model has {classes} "
+                f"classes. Give numbers below that, or {self.ignore_index} for pixels to ignore."
             )
         cells = labels[known] * classes + logits.argmax(dim=1)[known]
         return torch.bincount(cells, minlength=classes * classes)
 
     def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """Return how far logits, N x C x H x W, are from a teacher's."""
+        """Return the divergence of logits from a teacher's, N x C x H x W each, a scalar."""
         return softened_divergence(output, target)
 
     def score(self, sums: torch.Tensor) -> float:
-        """Return the mean over the classes that occur of intersection over union, 0 to 1."""
+        """Return the mean intersection over union of the classes that occur, 0 to 1."""
         classes = math.isqrt(len(sums))
         confusion = sums.reshape(classes, classes)
         hit = confusion.diagonal()
@@ -142,17 +150,17 @@ class Segmentation:
 
 
 class Regression:
-    """Mean squared error and R2, the share of the targets' variance that is explained."""
+    """Mean squared error and R2, the explained share of the targets' variance."""
 
     metric = "R2"
 
-    def loss(self, model: nn.Module, batch: Any) -> torch.Tensor:
+    def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the mean squared error of a batch."""
         output, target = self._pair(model, batch)
         return F.mse_loss(output.float(), target.float())
 
-    def measure(self, model: nn.Module, batch: Any) -> torch.Tensor:
-        """Return (number of targets, their sum, the sum of their squares, the sum of squared errors)."""
+    def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return (number of targets, their sum, sum of their squares, sum of squared errors)."""
         output, target = self._pair(model, batch)
         target = target.double()
         error = (output.double() - target).square().sum()
@@ -160,11 +168,11 @@ class Regression:
         return torch.stack([count, target.sum(), target.square().sum(), error])
 
     def score(self, sums: torch.Tensor) -> float:
-        """Return 1 - (sum of squared errors) / (sum of squared deviations from the mean); 1 is best."""
+        """Return R2: 1 - (squared errors) / (squared deviations from the mean); 1 is best."""
         count, total, squares, error = map(float, sums)
         return 1 - error / max(squares - total * total / count, 1e-12)
 
-    def _pair(self, model: nn.Module, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    def _pair(self, model: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         outputs, target = _run(model, batch)
         output = outputs[0]
         if isinstance(output, torch.Tensor) and output.shape == (*target.shape, 1):
@@ -184,10 +192,10 @@ TASKS: dict[str, type[Task]] = {
 
 
 def make_task(name: str) -> Task:
-    """Return the shipped task of that name.
+    """Return the built-in task of that name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such task.
     """
     if name not in TASKS:
         raise ConfigError(f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}.")
@@ -195,83 +203,88 @@ def make_task(name: str) -> Task:
 
 
 TEMPERATURE = 4.0
-"""Of softened probabilities; in the range of Hinton et al., 2015, section 3."""
+"""Temperature of softened probabilities; in the range of Hinton et al., 2015, section 3."""
 
 
 def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the mean Kullback-Leibler divergence of softened probabilities, classes in dimension 1.
+    """Return the mean Kullback-Leibler divergence of softened probabilities, in nats, a scalar.
 
     It is multiplied by the square of the temperature, so that its gradient has the size of a cross
     entropy's (Hinton et al., Distilling the Knowledge in a Neural Network, 2015, section 2).
+
+    Args:
+        output: logits of the network, with the classes in dimension 1.
+        target: logits of the teacher, of the same shape.
     """
     ours, theirs = (F.log_softmax(x.float() / TEMPERATURE, dim=1) for x in (output, target))
     divergence = (theirs.exp() * (theirs - ours)).sum(dim=1)
     return TEMPERATURE**2 * divergence.mean()
 
 
-def _run(model: nn.Module, batch: Any) -> tuple[list[Any], Any]:
+def _run(model: nn.Module, batch: Batch) -> tuple[list[object], torch.Tensor]:
     """Return the model's outputs for a batch, the main one first, and the batch's target."""
     output, target = output_and_target(model, batch)
     return _outputs(output), target
 
 
-def main_output(output: Any) -> Any:
+def main_output(output: object) -> object:
     """Return the main output of a model: the first of several, or the only one."""
     return _outputs(output)[0]
 
 
-def _outputs(output: Any) -> list[Any]:
-    """Return the main output of a model and further ones of the same kind (auxiliary heads)."""
-    if isinstance(output, Mapping):  # torchvision's segmentation, and mappings of transformers
+def _outputs(output: object) -> list[object]:
+    """Return the main output of a model, then further ones of its kind (auxiliary heads)."""
+    if isinstance(output, Mapping):  # torchvision's segmentation models, and transformers
         output = list(output.values())
     if isinstance(output, tuple | list) and output:
-        return [output[0], *(o for o in output[1:] if _alike(o, output[0]))]
+        return [output[0], *(o for o in output[1:] if _same_kind(o, output[0]))]
     return [output]
 
 
-def _alike(first: Any, second: Any) -> bool:
-    tensors = isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor)
-    return tensors and first.dim() == second.dim() and first.shape[:2] == second.shape[:2]
+def _same_kind(first: object, second: object) -> bool:
+    """Return whether two outputs are tensors of one rank for the same batch and classes."""
+    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
+        return False
+    return first.dim() == second.dim() and first.shape[:2] == second.shape[:2]
 
 
 def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([losses[0], *(0.4 * loss for loss in losses[1:])]).sum()
 
 
-def _logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
+def _logits(output: object, labels: torch.Tensor) -> torch.Tensor:
     if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
         raise _unfit("classification", "an output of shape (batch, classes)", output)
     if labels.dim() != 1 or labels.is_floating_point():
         raise DataError(
-            f"classification wants one integer label a sample, the loader gives {labels.dtype} of shape "
-            f"{tuple(labels.shape)}. Give class numbers."
+            f"classification needs one integer label per sample, the loader gives {labels.dtype} "
+            f"of shape {tuple(labels.shape)}. Give class numbers."
         )
-    logits: torch.Tensor = output
-    return logits
+    return output
 
 
-def _pixel_logits(output: Any, labels: torch.Tensor) -> torch.Tensor:
+def _pixel_logits(output: object, labels: torch.Tensor) -> torch.Tensor:
     if (
         not isinstance(output, torch.Tensor)
         or output.dim() != 4
         or labels.dim() != 3
-        or (labels.is_floating_point())
+        or labels.is_floating_point()
     ):
         raise _unfit(
             "segmentation",
-            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, and an output of shape "
-            "(batch, classes, height, width)",
+            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, "
+            "and an output of shape (batch, classes, height, width)",
             output,
         )
-    logits: torch.Tensor = output
-    if logits.shape[2:] == labels.shape[1:]:
-        return logits
-    return F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    if output.shape[2:] == labels.shape[1:]:
+        return output
+    return F.interpolate(output, size=labels.shape[1:], mode="bilinear", align_corners=False)
 
 
-def _unfit(task: str, wanted: str, output: Any) -> DataError:
+def _unfit(task: str, needed: str, output: object) -> DataError:
+    """Return the error for an output that a task cannot use."""
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     return DataError(
-        f"{task} wants {wanted}, the model gives {shape}. Pass another task, or one of your own "
+        f"{task} needs {needed}, the model gives {shape}. Pass another task, or one of your own "
         "(see refiner.Task)."
     )

@@ -1,9 +1,8 @@
-"""What a search spends: images through forward and backward passes of the network."""
+"""Usage: how many images go through forward and backward passes of a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,18 +12,18 @@ from refiner.core.inputs import batch_size
 
 @dataclass(slots=True)
 class Usage:
-    """Images that went through a network, forward, and backward as well."""
+    """Number of images that went through a network: a cost that does not depend on the device."""
 
     forward: int = 0
-    """Of every pass: training, norm statistics and scores."""
+    """Images in forward passes: training, BN recalibration and evaluation."""
     backward: int = 0
-    """Of those, the ones that were followed by a gradient."""
+    """Images among them whose forward pass recorded gradients for a backward pass."""
 
     @contextmanager
     def counting(self, network: nn.Module) -> Iterator[None]:
-        """Count what goes through ``network`` inside."""
+        """Count the images that go through ``network`` inside the context."""
 
-        def count(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def count(_module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             images = batch_size(args if args else kwargs)
             self.forward += images
             self.backward += images * torch.is_grad_enabled()
@@ -36,5 +35,5 @@ class Usage:
             hook.remove()
 
     def __str__(self) -> str:
-        """Return the usage in words."""
+        """Return both numbers as text."""
         return f"{self.forward:,} images forward, {self.backward:,} of them backward"

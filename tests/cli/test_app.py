@@ -14,9 +14,10 @@ import torch
 import typer
 from models import latencies
 from refiner.cli.app import app, main
+from refiner.cli.commands import run_command, train_command
 from safetensors.torch import load_file
 
-SMALL = ["--warmup-epochs", "1", "--epochs", "1", "--tells", "1", "--samples", "2", "--batch-size",
+SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size",
          "64", "--limit", "128", "--device", "cpu"]  # fmt: skip
 
 SOURCE = """
@@ -82,8 +83,12 @@ def net(tmp_path, monkeypatch) -> str:
 
 
 def options(command: str) -> set[str]:
-    group = typer.main.get_command(app)
-    return {name for p in group.commands[command].params for name in (*p.opts, *p.secondary_opts)}
+    found = typer.main.get_command(app).commands[command]
+    if command in ("run", "train"):
+        inner = typer.Typer(add_completion=False)
+        inner.command()(run_command if command == "run" else train_command)
+        found = typer.main.get_command(inner)
+    return {name for p in found.params for name in (*p.opts, *p.secondary_opts)}
 
 
 def test_commands_and_options_are_frozen() -> None:
@@ -99,7 +104,8 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
-        "--strategy", "--warmup-epochs", "--train-epochs", "--tells", "--samples", "--recipe", "--scale",
+        "--strategy", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
+        "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
         "--no-baselines", "--seeds",
     }  # fmt: skip
@@ -125,7 +131,7 @@ def test_help_needs_no_torch() -> None:
 
 def test_a_run_and_what_follows_it(net, capsys) -> None:
     out = Path("run")
-    assert main([net, *SMALL, "--train-epochs", "1", "--out", str(out), "--json"]) == 0
+    assert main([net, *SMALL, "--epochs", "1", "--out", str(out), "--json"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert report["trained"]["epochs"] == 1
@@ -150,7 +156,7 @@ def test_a_run_and_what_follows_it(net, capsys) -> None:
 
 
 def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> None:
-    assert main([net, *SMALL, "--train-epochs", "1", "--out", "found"]) == 0
+    assert main([net, *SMALL, "--epochs", "1", "--out", "found"]) == 0
     limits = ["--epochs", "1", "--limit", "128", "--device", "cpu"]
     assert (
         main(["train", net, "--arch", "found", *limits, "--image-size", "16", "--out", "there"])
@@ -179,7 +185,7 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
 
 def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, capsys) -> None:
     for name in ("a", "b"):
-        assert main([net, *SMALL, "--train-epochs", "0", "--out", f"both/{name}"]) == 0
+        assert main([net, *SMALL, "--epochs", "0", "--out", f"both/{name}"]) == 0
     Path("both/report.md").write_text("what the recipe found\n")
     Path("both/report.json").write_text("{}")
     capsys.readouterr()
@@ -195,7 +201,7 @@ def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, caps
 
 def test_the_default_folder_is_new_each_time(net) -> None:
     for _ in range(2):
-        assert main([net, *SMALL, "--train-epochs", "0"]) == 0
+        assert main([net, *SMALL, "--epochs", "0"]) == 0
     assert {p.name for p in Path("runs").iterdir()} == {
         "build_model-digits",
         "build_model-digits-2",
@@ -215,9 +221,9 @@ def test_slots_and_apply(net, capsys) -> None:
     assert "2 slots, 25 architectures" in shown
     assert shown.splitlines()[-1] == (
         "MACs in reach: "
-        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "group"))
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("group", "all", "conv"))
     )
-    assert "skip edges, which stay" in shown
+    assert "Skip connections, which stay unchanged" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["input"] == "2x3x32x32"
     assert main(["slots", net, "--graph", "net.svg"]) == 0
@@ -279,7 +285,7 @@ def test_weights_of_a_model_with_the_classes_of_the_data(net, capsys) -> None:
     weights = ModelSpec(source="timm:resnet10t", classes=10).build().state_dict()
     torch.save(weights, "ten.pt")
     arguments = ["timm:resnet10t", *SMALL, "--weights", "ten.pt", "--lr", "0.00005"]
-    assert main([*arguments, "--train-epochs", "0", "--out", "run"]) == 0
+    assert main([*arguments, "--epochs", "0", "--out", "run"]) == 0
 
 
 def test_recipes(net, capsys) -> None:
@@ -350,10 +356,10 @@ BAD = {
     "unknown candidate": (["NET", "--candidates", "conv9x9"], "unknown candidate 'conv9x9'"),
     "negative epochs": (["NET", "--epochs", "-1"], "epochs is -1"),
     "negative warm-up": (["NET", "--warmup-epochs", "-3"], "warmup_epochs is -3"),
-    "negative training": (["NET", "--train-epochs", "-3"], "epochs is -3"),
-    "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
-    "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
-    "unknown strategy": (["NET", "--strategy", "bayes"], "controller, milp, nsga2, tpe, random"),
+    "negative training": (["NET", "--epochs", "-3"], "epochs is -3"),
+    "unknown slots": (["NET", "--slots", "layer"], "'conv', 'block'"),
+    "unknown device": (["NET", "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
+    "unknown strategy": (["NET", "--strategy", "bayes"], "'auto', 'controller', 'milp'"),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
@@ -363,7 +369,10 @@ BAD = {
     "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
     "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
     "vector of other slots": (["apply", "NET", "1"], "with --slots conv the model has 2 slots"),
-    "pruning without groups": (["NET", "--candidates", "keep0.5"], "Take --slots group"),
+    "pruning without groups": (
+        ["NET", "--candidates", "keep0.5"],
+        "no admissible candidate among keep0.5",
+    ),
     "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
     "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
     "name of another format": (["export", "fresh", "--to", "x.onnx"], "Name the format onnx"),
@@ -383,14 +392,14 @@ BAD = {
     "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
     "mistyped function": (["net.py:buildmodel"], "Did you mean build_model?"),
     "builder with an argument of its own": (["net.py:wants"], "--model-arg NAME=VALUE"),
-    "one class": (["NET", "--data", "folder:single"], "one class alone"),
+    "one class": (["NET", "--data", "folder:single"], "only one class"),
     "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
     "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "2x5x8x8"),
     "channels that do not fit": (["net.py:gray"], "fails on an input"),
     "NaN loss": (["NET", "--data", "net.py:nan_loaders", "--out", "nan"], "loss is nan"),
     "no model": (["--epochs", "1"], "no MODEL"),
     "no model to train": (["train", "--epochs", "1"], "no MODEL"),
-    "unknown schedule": (["train", "NET", "--schedule", "linear"], "sgdr, cosine, step"),
+    "unknown schedule": (["train", "NET", "--schedule", "linear"], "'sgdr', 'cosine', 'step'"),
     "training without its architecture": (["train", "NET", "--arch", "gone.json"], "no file"),
     "compared with nothing": (["compare", "empty"], "holds no config.json"),
     "option of a resumed run": (["--resume", "fresh", "--epochs", "9"], "--epochs cannot change"),
@@ -414,7 +423,7 @@ def test_bad_input_is_one_line_and_status_2(case, net, capsys, monkeypatch) -> N
         Path("taken/config.json").write_text("{}")
     if {"fresh", "cut"} & set(arguments):
         folder = arguments[1]
-        assert main([net, *SMALL, "--train-epochs", "0", "--out", folder]) == 0
+        assert main([net, *SMALL, "--epochs", "0", "--out", folder]) == 0
         checkpoint = Path(folder, "checkpoint", "search.pt")
         if "resume with" in case and folder == "cut":
             checkpoint.write_bytes(checkpoint.read_bytes()[:-500])
@@ -450,9 +459,11 @@ def start(net: str, *more: str) -> subprocess.Popen:
         code,
         net,
         *SMALL,
-        "--epochs",
+        "--search-epochs",
         "6",
-        "--train-epochs",
+        "--trials",
+        "12",
+        "--epochs",
         "0",
         *more,
     ]
@@ -468,7 +479,23 @@ def wait_for(file: Path, process: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
-    assert main([net, *SMALL, "--epochs", "6", "--train-epochs", "0", "--out", "whole"]) == 0
+    assert (
+        main(
+            [
+                net,
+                *SMALL,
+                "--search-epochs",
+                "6",
+                "--trials",
+                "12",
+                "--epochs",
+                "0",
+                "--out",
+                "whole",
+            ]
+        )
+        == 0
+    )
     process = start(net, "--out", "killed")
     wait_for(Path("killed/metrics.jsonl"), process)
     process.send_signal(signal.SIGKILL)
@@ -481,7 +508,7 @@ def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
-    process = start(net, "--out", "stopped")
+    process = start(net, "--search-epochs", "60", "--trials", "600", "--out", "stopped")
     wait_for(Path("stopped/checkpoint/search.pt"), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
@@ -491,13 +518,13 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
-    from refiner import api
+    from refiner.runs import costing
 
     def measured(space, model, example_input, *, devices):
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
-    monkeypatch.setattr(api, "latency_table", measured)
-    run = [net, *SMALL, "--train-epochs", "0", "--budget", "latency=90%", "--out", "run"]
+    monkeypatch.setattr(costing, "latency_table", measured)
+    run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     assert main(run) == 0
     assert "latency.json" in capsys.readouterr().out
     pareto = json.loads(Path("run/pareto.json").read_text())
@@ -515,25 +542,23 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
 def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
     run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
-    run += ["--train-epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
+    run += ["--epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
     assert main([*run, "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
     assert report["after"]["macs"] <= 0.7 * report["before"]["macs"]
     assert report["after"]["params"] <= 0.9 * report["before"]["params"]
     settings = dict(report["settings"])
     assert settings["budget"] == "macs=70%,params=90%"
-    assert (
-        json.loads(Path("run/config.json").read_text())["provenance"]["command"]["slots"] == "group"
-    )
+    assert json.loads(Path("run/config.json").read_text())["settings"]["slots"] == "group"
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
     assert settings["search.recalibration_batches"] == "4"
     notes = " ".join(report["notes"])
-    assert "the original as it was given: accuracy 0." in notes
-    assert "the search was rewarded by agreement" in notes
-    told, swaps = (int(notes.split(word)[1].split()[0]) for word in ("is told ", "each of its "))
-    assert told <= swaps
+    assert "the original as given: accuracy 0." in notes
+    assert "the search compared architectures by agreement" in notes
+    trials = int(notes.split(" trials are too few")[0].split()[-1])
+    assert trials <= int(notes.split("which scores ")[1].split()[0])
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()
@@ -543,12 +568,12 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["apply", "run", "--pick", "macs=1"]) == 2
     assert "no architecture of this front" in capsys.readouterr().err
     assert main(["apply", "run", "--pick", "latency=1ms"]) == 2
-    assert "tells no latency" in capsys.readouterr().err
+    assert "has no latency" in capsys.readouterr().err
     assert main(["apply", "run"]) == 2
     assert "no architecture is named" in capsys.readouterr().err
     before = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
     assert main(["--resume", "run"]) == 0
-    assert "this run is finished" in capsys.readouterr().err
+    assert "This run is finished" in capsys.readouterr().err
     assert before == {
         file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()
     }
@@ -588,14 +613,14 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
 def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
     run = [net, *SMALL[2:], "--weights", "trained", "--strategy", "milp"]
-    assert main([*run, "--train-epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
+    assert main([*run, "--epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     capsys.readouterr()
     assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     (note,) = [note for note in notes if "that the search left" in note]
-    line = shlex.split(note.partition("Tune it: ")[2])
-    assert {"--teacher", "--data", "--limit"} <= set(line)
+    line = shlex.split(note.partition("Fine-tune it: ")[2])
+    assert {"--teacher", "--limit"} <= set(line)
     assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
@@ -617,11 +642,11 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
 
 
 def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
-    run = [net, *SMALL, "--train-epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
+    run = [net, *SMALL, "--epochs", "1", "--seeds", "2", "--seed", "3", "--out", "both"]
     assert main([*run, "--json"]) == 0
     over = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in over["rows"]] == [
-        "original", "refined", "random search", "uniform, the best",
+        "original", "refined", "random search", "best uniform",
     ]  # fmt: skip
     assert all(len(row["scores"]) == 2 for row in over["rows"])
     assert over["comparison"].startswith("Over 2 seeds the search beat")
@@ -636,10 +661,10 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")
     page = Path("both/report.md").read_text()
     assert over["comparison"] in page
-    assert "deviation, of model " in page
+    assert "standard deviation. Settings: model " in page
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2
-    assert "Name one of its runs, both/seed-3 say" in capsys.readouterr().err
+    assert "Name one of its runs, such as both/seed-3" in capsys.readouterr().err
     assert main([*run, "--seeds", "2"]) == 2
     assert "holds" in capsys.readouterr().err
     assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2

@@ -7,8 +7,8 @@ import pytest
 from face_folders import make_faces, make_pack
 from refiner.cli.app import main
 
-SMALL = ["--warmup-epochs", "1", "--epochs", "1", "--tells", "1", "--samples", "2", "--batch-size", "8",
-         "--train-epochs", "1", "--device", "cpu"]  # fmt: skip
+SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size", "8",
+         "--epochs", "1", "--device", "cpu"]  # fmt: skip
 
 SOURCE = """
 import torch
@@ -139,7 +139,7 @@ BAD = {
         ["net.py:maps", "--task", "net.py:build_model", "--data", "faces:faces"], "lacks loss",
     ),
     "pixels of unknown scale": (
-        ["NET", "--data", "net.py:loaders", "--verify", "other.bin"], "cannot tell how net.py:loaders"
+        ["NET", "--data", "net.py:loaders", "--verify", "other.bin"], "does not know how net.py:loaders"
     ),
     "missing faces": (["NET", *ARCFACE, "--data", "faces:gone"], "there is no folder gone"),
     "missing pairs": (["NET", "--data", "faces:faces", "--verify", "gone.txt"], "there is no file gone.txt"),
@@ -148,7 +148,7 @@ BAD = {
         ["NET", "--data", "faces:faces", "--verify", "faces/pairs.txt:faces/train"], "names the image V0/V0_0001"
     ),
     "verification of nothing": (
-        ["NET", "--data", "faces:faces", "--train-epochs", "0", "--verify", "other.bin"], "Give --train-epochs"
+        ["NET", "--data", "faces:faces", "--epochs", "0", "--verify", "other.bin"], "Give --epochs"
     ),
     "unknown task": (["NET", "--task", "cosface"], "regression, arcface"),
     "recipe without faces": (["--recipe", "lresnet50e-ir-faces", "--data", "folder:faces"], "--data faces:PATH"),
@@ -188,7 +188,7 @@ def test_the_pairs_beside_the_faces_are_those_of_the_beginning(net, capsys) -> N
 
 def test_a_run_without_pairs_or_training_tells_what_is_not_verified(net, capsys) -> None:
     arguments = [net, *SMALL, "--data", "faces:faces", "--task", "arcface", "--out"]
-    assert main([*arguments, "untrained", "--train-epochs", "0"]) == 0
+    assert main([*arguments, "untrained", "--epochs", "0"]) == 0
     assert "nothing is verified" not in capsys.readouterr().err
     Path("faces/pairs.txt").unlink()
     assert main([*arguments, "run"]) == 0

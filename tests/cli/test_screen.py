@@ -1,21 +1,26 @@
-"""Tables on terminals of any width."""
+"""Which listener a command takes."""
 
-import pytest
-from refiner.cli.screen import print_table
+import io
 
-HEAD = ("slot", "operation", "MACs", "ms")
-ROWS = [
-    ("features.stage1.block0.conv1", "conv3x3 64->64 then conv3x3 64->64", "115,605,504", "12.34"),
-    ("", "1 depthwise3x3", "9,216", "0.12"),
-]
+from refiner.cli.bars import Bars
+from refiner.cli.screen import PlainLines, listener, listening
 
 
-@pytest.mark.parametrize("columns", [20, 60, 80, 200])
-def test_numbers_are_never_broken(columns, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("COLUMNS", str(columns))
-    print_table("slots", HEAD, ROWS, left=2)
-    lines = capsys.readouterr().out.splitlines()
-    for _, _, *numbers in ROWS:
-        assert any(line.split()[-2:] == numbers for line in lines), numbers
-    if columns >= 60:
-        assert max(map(len, lines)) <= columns
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_are_for_terminals(monkeypatch) -> None:
+    assert isinstance(listener(), PlainLines)
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert isinstance(listener(), Bars)
+
+
+def test_a_stopped_run_prints_the_command_that_resumes_it(tmp_path, capsys) -> None:
+    (tmp_path / "config.json").touch()
+    try:
+        with listening(tmp_path, "refine --resume"):
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        assert f"refine --resume {tmp_path}" in capsys.readouterr().err

@@ -145,7 +145,7 @@ def test_a_whole_run_keeps_to_its_budget() -> None:
         data,
         data,
         budget="macs=55%",
-        search=refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=3),
+        search=refiner.SearchConfig(epochs=1, warmup_epochs=1, trials=3, samples=3),
         progress=False,
     )
     assert result.report.after.macs <= 0.55 * result.report.before.macs

@@ -99,11 +99,11 @@ def test_factors_of_a_conv_with_a_parametrised_weight_are_found() -> None:
     assert errors["conv"]["lowrank2"] < 1e-6
 
 
-def test_what_is_not_finite_is_told_of() -> None:
+def test_an_output_that_is_not_finite_is_refused() -> None:
     model = TwoFactors(bias=False, norm=True).eval()
     with torch.no_grad():
         model.conv.weight[0, 0, 0, 0] = float("inf")
-    with pytest.raises(TrainingError, match="what conv gives is not finite"):
+    with pytest.raises(TrainingError, match="the output of conv is not finite"):
         distilled(model, DistillConfig(steps=0))
 
 

@@ -24,7 +24,7 @@ def variances(weight, moment):
 
 
 def least_squares_error(x, weight, kept_features):
-    """Squared error over the variance of the best weights for some features, by torch's own solver."""
+    """Error of the best weights for some features, over the variance, by torch's own solver."""
     y = x @ weight.T
     best = torch.linalg.lstsq(x[:, kept_features], y).solution
     off = x[:, kept_features] @ best - y

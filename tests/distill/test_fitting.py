@@ -3,17 +3,19 @@ import torch
 from torch import nn
 
 from refiner.core.errors import TrainingError
-from refiner.distill.fitting import Place
+from refiner.distill.candidate_fit import LearnedFit, LeastSquaresFit, LowRankFit
+from refiner.distill.fitting import ConvFit
+from refiner.space.operations import LowRank
 from refiner.training.devices import Devices
 
 DEVICES = Devices.choose("cpu", "no")
 
 
-def place(conv: nn.Module, **operations: nn.Module) -> Place:
-    return Place("here", conv, operations, centred=False)
+def conv_fit(conv: nn.Module, **operations: nn.Module) -> ConvFit:
+    return ConvFit("here", conv, operations, centred=False)
 
 
-def test_an_error_is_in_units_of_the_variance_of_what_the_conv_gives() -> None:
+def test_an_error_is_in_units_of_the_variance_of_the_output() -> None:
     conv = nn.Conv2d(2, 2, 1, bias=False)
     zero, same = nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
     with torch.no_grad():
@@ -21,9 +23,9 @@ def test_an_error_is_in_units_of_the_variance_of_what_the_conv_gives() -> None:
         same.weight.copy_(conv.weight)
     x = torch.randn(8, 2, 6, 6)
     x -= x.mean((0, 2, 3), keepdim=True)  # then zero is as good as the mean
-    where = place(conv, zero=zero, same=same)
-    where.measure(x, conv(x).detach())
-    errors = where.errors(DEVICES)
+    fit = conv_fit(conv, zero=zero, same=same)
+    fit.measure(x, conv(x).detach())
+    errors = fit.errors(DEVICES)
     assert errors["zero"] == pytest.approx(1.0, abs=1e-4)
     assert errors["same"] == 0.0
 
@@ -32,21 +34,45 @@ def test_a_pointwise_conv_is_solved_for_and_what_is_before_it_learns() -> None:
     conv = nn.Conv2d(3, 4, 1, bias=True)
     pointwise = nn.Conv2d(3, 4, 1)
     group = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.Conv2d(3, 4, 1))
-    where = place(conv, pointwise=pointwise, group=group)
-    assert where.learned() == list(group.parameters())
+    fit = conv_fit(conv, pointwise=pointwise, group=group)
+    assert fit.parameters() == list(group.parameters())
     x = torch.randn(4, 3, 9, 9)
-    where.accumulate(x, conv(x).detach())
-    where.solve(DEVICES)
+    fit.accumulate(x, conv(x).detach())
+    fit.solve(DEVICES)
     assert torch.allclose(pointwise.weight, conv.weight, atol=1e-3)
     assert torch.allclose(pointwise.bias, conv.bias, atol=1e-3)
-    where.descend(x, conv(x).detach())
+    fit.add_gradients(x, conv(x).detach())
     assert group[0].weight.grad is not None
     assert pointwise.weight.grad is None
 
 
-def test_what_is_not_finite_is_told() -> None:
+def test_an_output_that_is_not_finite_is_refused() -> None:
     conv = nn.Conv2d(2, 2, 1)
-    where = place(conv, pointwise=nn.Conv2d(2, 2, 1))
-    where.accumulate(torch.ones(1, 2, 3, 3), torch.full((1, 2, 3, 3), float("nan")))
-    with pytest.raises(TrainingError, match="here"):
-        where.solve(DEVICES)
+    fit = conv_fit(conv, pointwise=nn.Conv2d(2, 2, 1))
+    fit.accumulate(torch.ones(1, 2, 3, 3), torch.full((1, 2, 3, 3), float("nan")))
+    with pytest.raises(TrainingError, match="the output of here is not finite"):
+        fit.solve(DEVICES)
+
+
+def test_the_kind_of_a_candidate_decides_how_it_is_fitted() -> None:
+    def low_rank() -> LowRank:
+        return LowRank(nn.Conv2d(3, 2, 3, padding=1, bias=False), nn.Conv2d(2, 4, 1))
+
+    class Scaled(nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self._conv_forward(x, 2 * self.weight, self.bias)
+
+    operations = {
+        "low_rank": low_rank(),
+        "pointwise": nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.Conv2d(3, 4, 1)),
+        "dense": nn.Conv2d(3, 4, 3, padding=1),
+        "pool": nn.AvgPool2d(3, 1, 1),
+    }
+    fit = conv_fit(nn.Conv2d(3, 4, 3, padding=1), **operations)
+    kinds = [LowRankFit, LeastSquaresFit, LearnedFit, LearnedFit]
+    assert [type(each) for each in fit.fits.values()] == kinds
+    assert fit.parameters() == list(operations["dense"].parameters())
+    # The principal components need the weight that the conv really uses.
+    scaled = conv_fit(Scaled(3, 4, 3, padding=1), low_rank=low_rank())
+    assert type(scaled.fits["low_rank"]) is LeastSquaresFit
+    assert len(scaled.parameters()) == 3

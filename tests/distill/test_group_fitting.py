@@ -48,14 +48,14 @@ def distilled(model: nn.Module, seed: int = 0):
 
 
 @pytest.mark.parametrize(("bias", "norm"), [(True, False), (False, False), (False, True)])
-def test_what_other_channels_can_make_up_for_goes_at_no_loss(bias: bool, norm: bool) -> None:
+def test_redundant_channels_are_pruned_at_no_loss(bias: bool, norm: bool) -> None:
     model = ChannelGroup(bias=bias, norm=norm).eval()
     net, errors = distilled(model)
     six = net.candidates[0].index("keep0.75")
     net.select((six,))
     assert errors["second"]["keep0.75"] < 1e-4
-    narrow = net.mixed("second").operations[six]
-    assert narrow.weight.shape == (6, 6, 3, 3)
+    pruned = net.mixed("second").operations[six]
+    assert pruned.weight.shape == (6, 6, 3, 3)
     for each in (net, model):  # the length of weights before a norm is another
         recalibrate(each, BATCHES, make_task("classification"), DEVICES)
     x = images(count=8, seed=9)
@@ -66,7 +66,7 @@ def test_errors_grow_as_channels_go() -> None:
     _, errors = distilled(TinyResNet(width=8).eval())
     assert set(errors["block1.conv2"]) == set(PRUNING_CANDIDATES)
     for name in ("block1.conv2", "block2.conv2"):
-        values = [errors[name][narrow] for narrow in PRUNING_CANDIDATES]
+        values = [errors[name][pruning] for pruning in PRUNING_CANDIDATES]
         assert values == sorted(values)
         assert 0 < values[0] < values[-1] < 1
     assert errors["block1.conv1"] == {}
@@ -104,11 +104,11 @@ def test_the_norm_after_a_pruning_has_the_statistics_of_what_it_is_given() -> No
     model, task = TinyResNet(width=8), make_task("classification")
     recalibrate(model, BATCHES, task, DEVICES)
     net, _ = distilled(model.eval())
-    narrow = net.candidates[0].index("keep0.375")
-    norm = net.mixed("block1.bn2").operations[narrow]
+    pruned = net.candidates[0].index("keep0.375")
+    norm = net.mixed("block1.bn2").operations[pruned]
     mean, var = norm.running_mean.clone(), norm.running_var.clone()
     assert not torch.allclose(var, model.block1.bn2.running_var, rtol=0.02)
-    net.select((narrow, 0))
+    net.select((pruned, 0))
     recalibrate(net, BATCHES, task, DEVICES)
     assert torch.allclose(mean, norm.running_mean, atol=0.02 * float(var.max().sqrt()))
     assert torch.allclose(var, norm.running_var, rtol=0.05)
@@ -126,7 +126,7 @@ def test_originals_stay_and_the_seed_fixes_all() -> None:
     )
 
 
-def test_what_is_not_finite_is_told() -> None:
+def test_an_input_that_is_not_finite_is_refused() -> None:
     model = TinyResNet(width=8).eval()
     model.block1.bn1.bias.data[0] = float("nan")
     with pytest.raises(TrainingError, match="block1.conv"):

@@ -11,7 +11,7 @@ from refiner.core.errors import ArchitectureError, DataError, RunError
 from refiner.enas.assigned_reward import (
     assigned_reward_errors,
     assigned_rewards,
-    read_tells,
+    read_trials,
     sampling_frequencies,
 )
 
@@ -74,23 +74,23 @@ def test_what_does_not_fit_is_told() -> None:
             assigned_rewards([vector], [1.0], CHOICES)
 
 
-def test_tells_are_read_in_order(tmp_path: Path) -> None:
+def test_trials_are_read_in_order(tmp_path: Path) -> None:
     records = [
         {"epoch": 1, "phase": "warm-up", "loss": 1.0},
         {
             "epoch": 2,
             "phase": "search",
             "loss": 0.5,
-            "tells": [
+            "updates": [
                 {"vectors": [[0, 1], [2, 1]], "scores": [0.2, 0.4], "entropy": 1.0},
                 {"vectors": [[0, 0]], "scores": [0.6]},
             ],
         },
-        {"epoch": 3, "phase": "search", "tells": [{"vectors": [[2, 1]], "scores": [0.8]}]},
+        {"epoch": 3, "phase": "search", "updates": [{"vectors": [[2, 1]], "scores": [0.8]}]},
     ]
     file = tmp_path / "metrics.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert read_tells(file) == (VECTORS, SCORES)
+    assert read_trials(file) == (VECTORS, SCORES)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +99,14 @@ def test_tells_are_read_in_order(tmp_path: Path) -> None:
         (None, "there is no file"),
         ("{", "is damaged"),
         ("[]\n", "is damaged"),
-        ('{"tells": [{"scores": [1]}]}\n', "is damaged"),
+        ('{"updates": [{"scores": [1]}]}\n', "is damaged"),
         ('{"epoch": 1}\n', "has 0 architectures and 0 scores"),
     ],
 )
-def test_files_that_hold_no_tells(text: str | None, message: str, tmp_path: Path) -> None:
+def test_files_that_hold_no_trials(text: str | None, message: str, tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     if text is not None:
         file.write_text(text)
     with pytest.raises(RunError, match=message) as error:
-        read_tells(file)
+        read_trials(file)
     assert "\n" not in str(error.value)

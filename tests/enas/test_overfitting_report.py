@@ -99,7 +99,7 @@ def test_the_report_for_people_and_machines(tmp_path) -> None:
 
 def test_the_figures(tmp_path) -> None:
     (tmp_path / "joint").mkdir()
-    (tmp_path / "joint" / "metrics.jsonl").write_text(json.dumps({"tells": LOG}) + "\n")
+    (tmp_path / "joint" / "metrics.jsonl").write_text(json.dumps({"updates": LOG}) + "\n")
     draw(tmp_path, SPACE, SEARCHES)
     for name in ("figure1", "best-reward", "assigned-reward"):
         assert "<svg" in (tmp_path / f"{name}.svg").read_text()

@@ -153,7 +153,7 @@ def test_pairs_that_tell_nothing_are_refused() -> None:
             verify(similarity, same, np.zeros(len(same)))
         with pytest.raises(DataError, match=message):
             tar_at_far(similarity, same, 0.1)
-    with pytest.raises(DataError, match="a fold a pair"):
+    with pytest.raises(DataError, match="one fold per pair"):
         verify(one, np.array([True, False]), np.zeros(3))
     with pytest.raises(ConfigError, match="far is 1.5"):
         tar_at_far(one, np.array([True, False]), 1.5)

@@ -4,6 +4,7 @@ from torch import nn
 
 import refiner
 from refiner.graph.probe import irreplaceable
+from refiner.graph.tracing import trace_model
 
 
 class Reads(nn.Module):
@@ -26,8 +27,11 @@ class Reads(nn.Module):
 
 def test_convs_that_the_model_reads_are_told_apart() -> None:
     groups = [["read"], ["asked"], ["free", "norm"]]
-    assert irreplaceable(Reads(), groups, images()) == [0, 1]
-    assert irreplaceable(TinyResNet(), [["block1.conv1"], ["block1.conv2"]], images()) == []
+    assert irreplaceable(trace_model(Reads(), images()), groups) == [0, 1]
+    assert (
+        irreplaceable(trace_model(TinyResNet(), images()), [["block1.conv1"], ["block1.conv2"]])
+        == []
+    )
 
 
 def test_such_convs_are_frozen_with_the_reason() -> None:

@@ -13,11 +13,12 @@ import refiner
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.baselines import evenly, uniform_vectors
 from refiner.runs.comparison import Baseline
-from refiner.runs.report import Report, Trained
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
 from refiner.search.pareto import front_from_json
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
-SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, tells=1, samples=2, top_k=2)
+SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, trials=2, samples=2, top_k=2)
 
 
 def images(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -126,7 +127,7 @@ def test_the_front_holds_baselines_and_they_keep_the_norms_they_were_scored_with
     result = refiner.refine(
         model, images(3), images(2), distill=refiner.DistillConfig(steps=3),
         search=refiner.SearchConfig(
-            epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, top_k=1, front=0
+            epochs=1, warmup_epochs=0, train_weights=False, trials=2, samples=2, top_k=1, front=0
         ),
         device="cpu", progress=False, out=tmp_path / "run",
     )  # fmt: skip

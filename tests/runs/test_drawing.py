@@ -21,7 +21,7 @@ def titles(svg: ElementTree.Element, colour: str) -> list[str]:
     return [g.find(f"{SVG}title").text for g in groups]
 
 
-def test_slots_frozen_convs_joins_and_skips_are_told_apart() -> None:
+def test_slots_frozen_convs_joins_and_skips_look_different() -> None:
     svg = drawn(TinyResNet(), images())
     assert [t.split(":")[0] for t in titles(svg, "#cfe3ff")] == [
         "slot block1.conv1", "slot block1.conv2", "slot block2.conv1", "slot block2.conv2",

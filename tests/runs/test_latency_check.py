@@ -15,7 +15,7 @@ VECTORS = [(1, 0, 0, 0), (0, 1, 0, 0), (1, 1, 1, 1)]
 
 @pytest.fixture
 def checked(monkeypatch):
-    """Check three finalists that take so many milliseconds each, where the original takes 10."""
+    """Check three architectures that take so many milliseconds each, where the original takes 10."""
 
     def check(budget, takes, *, noise=0.1, folder=None):
         waiting = list(takes)
@@ -25,9 +25,9 @@ def checked(monkeypatch):
             return [Latency(median=10.0, noise=0.1), Latency(median=waiting.pop(0), noise=noise)]
 
         monkeypatch.setattr(latency_check, "network_latencies", measured)
-        finalists = tuple(Scored(vector=v, score=0.9 - i / 10) for i, v in enumerate(VECTORS))
+        top_k = tuple(Scored(vector=v, score=0.9 - i / 10) for i, v in enumerate(VECTORS))
         found, notes = within_latency(
-            SearchResult(best=finalists[0], top_k=finalists), parse_budgets(budget)[0],
+            SearchResult(best=top_k[0], top_k=top_k), parse_budgets(budget)[0],
             "original", lambda vector: vector, None, devices=Devices.choose("cpu"), folder=folder,
         )  # fmt: skip
         assert found.best == found.top_k[0]
@@ -40,22 +40,24 @@ def test_the_best_that_keeps_to_it_is_taken_and_no_more_are_measured(checked) ->
     assert checked("latency=80%", [7.8, 1.0, 1.0]) == (VECTORS, [], 1)
     left, [note], count = checked("latency=80%", [8.2, 7.5, 1.0])
     assert (left, count) == (VECTORS[1:], 2)
-    assert note.startswith("the refined model takes 7.50 ± 0.10 ms as measured, and latency=80%")
-    assert note.endswith("8.00 ms, noise counted in; finalists that go over it and are left out: 1")
+    assert note.startswith("the refined model takes 7.50 ± 0.10 ms as measured; latency=80%")
+    assert note.endswith("of the top-k over the budget, left out: 1")
 
 
-def test_noise_is_counted_in_and_milliseconds_are_as_given(checked) -> None:
+def test_noise_is_included_and_milliseconds_are_as_given(checked) -> None:
     assert checked("latency=80%", [7.95, 7.8, 1.0])[0] == VECTORS[1:]
     assert checked("latency=5ms", [5.0, 4.9, 1.0], noise=0.05)[0] == VECTORS[1:]
 
 
-def test_where_none_keeps_to_it_the_nearest_is_left_and_said_so(checked) -> None:
+def test_where_none_keeps_within_it_the_nearest_is_left_with_a_note(checked) -> None:
     left, [note], count = checked("latency=5ms", [7.0, 5.5, 6.0])
     assert (left, count) == ([VECTORS[1]], 3)
-    assert note.startswith("no finalist keeps to the budget: the one that comes nearest takes 5.50")
+    assert note.startswith(
+        "no architecture of the top-k keeps within the budget: the nearest takes 5.5"
+    )
 
 
-def test_what_was_measured_is_kept_for_a_run_that_goes_on(checked, tmp_path) -> None:
+def test_measurements_are_kept_for_a_run_that_resumes(checked, tmp_path) -> None:
     folder = RunFolder(tmp_path)
     first = checked("latency=80%", [8.2, 7.5, 1.0], folder=folder)
     again = checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)

@@ -1,5 +1,3 @@
-"""What a report tells of a search that has ended."""
-
 import pytest
 import torch
 from models import TinyResNet, batches, images
@@ -23,37 +21,38 @@ def ended(strategy: str, samples: int, teacher: bool) -> tuple[Search, TinyResNe
         batches(2), batches(2, seed=1), devices=Devices.choose("cpu"),
         teacher=model if teacher else None,
         config=SearchConfig(
-            epochs=1, warmup_epochs=0, tells=1, samples=samples, top_k=1, train_weights=False
+            epochs=1, warmup_epochs=0, trials=samples, samples=samples, top_k=1, train_weights=False
         ),
     )  # fmt: skip
     search.run()
     return search, model
 
 
-def test_of_a_search_from_scratch_there_is_nothing_to_tell() -> None:
+def test_a_search_from_scratch_has_no_notes() -> None:
     search, model = ended("random", 2, teacher=False)
     assert search_notes(search, model, search.result.best.vector, distilled=False) == []
 
 
-def test_a_distilled_search_tells_the_score_of_the_original_and_what_rewards_are() -> None:
+def test_a_distilled_search_notes_the_score_of_the_original_and_what_agreement_is() -> None:
     search, model = ended("random", 2, teacher=True)
     state = torch.get_rng_state()
     given, rewards = search_notes(search, model, search.result.best.vector, distilled=True)
     assert torch.equal(torch.get_rng_state(), state)
     score = evaluate(model, batches(2, seed=1), Classification(), Devices.choose("cpu"))
-    assert given.startswith(f"the original as it was given: accuracy {score:.4f}; with norm ")
-    anew = evaluate(
+    assert given.startswith(f"the original as given: accuracy {score:.4f}; after BN recalibration")
+    recalibrated = evaluate(
         search.scorer.emit((0,) * 4), batches(2, seed=1), Classification(), Devices.choose("cpu")
     )
-    assert given.endswith(f": {anew:.4f}")
-    assert "rewarded by agreement" in rewards
+    assert given.endswith(f": {recalibrated:.4f}")
+    assert "by agreement with the original" in rewards
+    assert "in nats; the original itself scores 0" in rewards
 
 
 @pytest.mark.parametrize(("samples", "short"), [(3, True), (60, False)])
-def test_milp_tells_where_it_had_too_few_scores(samples: int, short: bool) -> None:
+def test_a_note_says_where_milp_has_too_few_trials(samples: int, short: bool) -> None:
     search, model = ended("milp", samples, teacher=False)
     notes = search_notes(search, model, search.result.best.vector, distilled=False)
     swaps = sum(len(names) - 1 for names in search.supernet.candidates)
     assert swaps < 60
-    expected = f"milp is told {samples} scores, too few for each of its {swaps} single swaps"
+    expected = f"{samples} trials are too few for milp, which scores {swaps} single swaps first"
     assert [note.startswith(expected) for note in notes] == [True] * short

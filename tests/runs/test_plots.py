@@ -11,16 +11,20 @@ from refiner.runs.plots import (
     assigned_reward_plot,
     best_reward_plot,
     coefficient_of_variation,
+    front_plot,
+    front_svg,
     gradient_plot,
 )
 
 SERIES = {"operators": [1.0, 1.1, 0.9, 1.0], "skips": [0.1, 3.0, 0.2, 2.0]}
 REWARDS = [[0.1, 0.2, 0.3], [0.4, 0.2]]
 CHOICES = [["a", "b", "c"], ["no skip", "skip"]]
+FRONT = [(0.5, 0.75), (1.0, 0.5)]
 DRAW = {
     "gradient": lambda path: gradient_plot(SERIES, path),
     "best": lambda path: best_reward_plot(SERIES, path),
     "assigned": lambda path: assigned_reward_plot(REWARDS, CHOICES, path),
+    "front": lambda path: front_plot(FRONT, FRONT[:1], path, metric="accuracy"),
 }
 every_plot = pytest.mark.parametrize("name", list(DRAW))
 
@@ -50,6 +54,15 @@ def test_another_suffix_is_told(name: str, tmp_path: Path) -> None:
         DRAW[name](tmp_path / "figure.pdf")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_front_as_an_element_is_that_of_the_file(tmp_path: Path) -> None:
+    element = front_svg(FRONT, FRONT[:1], metric="accuracy")
+    front_plot(FRONT, FRONT[:1], tmp_path / "front.svg", metric="accuracy")
+    assert element.startswith("<svg")
+    assert (tmp_path / "front.svg").read_text("utf-8").rstrip().endswith(element)
+    with pytest.raises(DataError, match="no architecture"):
+        front_svg([], [], metric="accuracy")
 
 
 def test_a_panel_a_series_with_its_variation(tmp_path: Path) -> None:

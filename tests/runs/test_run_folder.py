@@ -64,7 +64,7 @@ def test_checkpoints_come_back_and_damage_is_told(tmp_path) -> None:
     file = folder.path / "checkpoint" / "search.pt"
     for content in (file.read_bytes()[:2000], b"", b"text"):
         file.write_bytes(content)
-        with pytest.raises(RunError, match="cut off or no checkpoint"):
+        with pytest.raises(RunError, match="cut off or not a checkpoint"):
             folder.load_checkpoint("search")
 
 

@@ -20,7 +20,7 @@ from refiner.training.task import make_task
 
 CHANNELS = 8
 """With fewer, oneDNN's strided 1x1 conv writes past its memory on CPUs without AVX-512 (torch 2.14)."""
-CONFIG = SearchConfig(epochs=3, warmup_epochs=1, tells=2, samples=3, top_k=2)
+CONFIG = SearchConfig(epochs=3, warmup_epochs=1, trials=18, samples=3, top_k=2)
 
 
 class Stopped(Exception):
@@ -59,7 +59,7 @@ def test_what_it_leaves_and_that_a_finished_one_is_not_run_again(tmp_path) -> No
     found, strategy = search(tmp_path / "a")
     MACRO_SPACE.check(found.best.vector)
     lines = (tmp_path / "a" / "metrics.jsonl").read_text().splitlines()
-    assert [len(json.loads(line).get("tells", [])) for line in lines] == [0, 2, 2, 2]
+    assert [len(json.loads(line).get("updates", [])) for line in lines] == [0, 2, 2, 2]
     again, same = search(tmp_path / "a", resume=True)
     assert again == found
     assert same.metrics() == strategy.metrics()
@@ -121,7 +121,7 @@ def test_a_new_search_is_prepared_once_before_its_first_checkpoint(fails, tmp_pa
 def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
     model = TinyResNet()
     config = refiner.SearchConfig(
-        epochs=1, warmup_epochs=0, train_weights=False, tells=1, samples=2, top_k=1
+        epochs=1, warmup_epochs=0, train_weights=False, trials=2, samples=2, top_k=1
     )
     result = refiner.refine(
         model, batches(3), batches(2, seed=1), strategy="random", search=config, baselines=False,

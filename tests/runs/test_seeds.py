@@ -5,7 +5,8 @@ import pytest
 from refiner.core.errors import RunError
 from refiner.cost.costs import Cost
 from refiner.runs.comparison import Baseline
-from refiner.runs.report import Report, Trained
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
 from refiner.runs.seeds import SeedsReport
 
 

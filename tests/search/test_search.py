@@ -5,7 +5,8 @@ import pytest
 import torch
 from models import HeadTask, TinyResNet, batches, images
 
-from refiner.core.errors import ConfigError, DataError, TrainingError
+import refiner.search.search as search_module
+from refiner.core.errors import DataError, TrainingError
 from refiner.data.tensor_loader import TensorLoader
 from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
@@ -17,7 +18,7 @@ from refiner.training.task import Classification
 from refiner.training.usage import Usage
 
 CONFIG = SearchConfig(
-    epochs=3, warmup_epochs=2, tells=2, samples=3, top_k=3, weights=TrainConfig(lr_max=0.05)
+    epochs=3, warmup_epochs=2, trials=18, samples=3, top_k=3, weights=TrainConfig(lr_max=0.05)
 )
 
 
@@ -54,11 +55,13 @@ def test_a_search_repeats_and_resumes_to_the_bit(strategy: str, tmp_path) -> Non
         assert all(torch.equal(v, weights[k]) for k, v in whole.supernet.state_dict().items())
 
 
-def test_the_account_by_hand(tmp_path) -> None:
+def test_the_usage_by_hand(tmp_path) -> None:
     search = make()
     result = search.run()
     trained = 5 * 4 * 8  # epochs, batches, images
-    scored = 3 * 2 * 3 * (2 + 1) * 8  # epochs, tells, samples, batches for the norms and the score
+    scored = (
+        3 * 2 * 3 * (2 + 1) * 8
+    )  # epochs, updates, samples, batches for the norms and the score
     finals = len(result.top_k) * (2 + 3) * 8
     assert search.usage == Usage(forward=trained + scored + finals, backward=trained)
     torch.save(search.state_dict(), tmp_path / "state.pt")
@@ -72,7 +75,7 @@ def test_architectures_of_other_costs_are_scored_along() -> None:
     zero, one, two, four = (0, 0, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0), (1, 1, 1, 1)
     search = make("random", config=replace(CONFIG, epochs=0, top_k=1))
     search.cost = lambda vector: float(vector.count(0))
-    search.told.tell([zero, one, one, two, four], [0.9, 0.5, 0.7, 0.05, 0.1])
+    search.scores.add([zero, one, one, two, four], [0.9, 0.5, 0.7, 0.05, 0.1])
     result = search.run()
     assert {f.vector for f in result.top_k} >= {four, one, zero}  # two is dear and bad
     assert two not in {f.vector for f in result.top_k}
@@ -84,9 +87,11 @@ def test_phases_follow_the_config() -> None:
     records: list[dict] = []
     result = make().run(on_epoch=records.append)
     assert [r["phase"] for r in records] == ["warm-up"] * 2 + ["search"] * 3
-    assert all(len(r["tells"]) == 2 for r in records[2:])
-    assert all(len(t["vectors"]) == len(t["scores"]) == 3 for r in records[2:] for t in r["tells"])
-    assert all(0 <= s <= 1 for r in records[2:] for t in r["tells"] for s in t["scores"])
+    assert all(len(r["updates"]) == 2 for r in records[2:])
+    assert all(
+        len(t["vectors"]) == len(t["scores"]) == 3 for r in records[2:] for t in r["updates"]
+    )
+    assert all(0 <= s <= 1 for r in records[2:] for t in r["updates"] for s in t["scores"])
     assert [f.score for f in result.top_k] == sorted((f.score for f in result.top_k), reverse=True)
     assert result.best == result.top_k[0]
 
@@ -102,7 +107,7 @@ def test_the_best_score_is_that_of_the_emitted_model() -> None:
 
 def test_without_a_warm_up_the_first_epoch_searches() -> None:
     records: list[dict] = []
-    make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2, top_k=1)).run(
+    make(config=SearchConfig(epochs=1, warmup_epochs=0, trials=2, samples=2, top_k=1)).run(
         on_epoch=records.append
     )
     assert [r["phase"] for r in records] == ["search"]
@@ -142,30 +147,70 @@ def test_an_empty_validation_loader_is_refused_before_anything_is_trained() -> N
         )  # fmt: skip
 
 
-def test_a_score_that_is_not_finite_stops_before_the_strategy_is_told() -> None:
+def test_a_score_that_is_not_finite_stops_before_the_strategy_learns_it() -> None:
     class Endless(Classification):
         def score(self, sums):
             return float("-inf")
 
-    search = make(config=SearchConfig(epochs=1, warmup_epochs=0, tells=1, samples=2))
+    search = make(config=SearchConfig(epochs=1, warmup_epochs=0, trials=2, samples=2))
     search.scorer.task = Endless()
     with pytest.raises(TrainingError, match="score .accuracy. is -inf"):
         search.run()
     assert search.strategy.metrics() == {}
 
 
-@pytest.mark.parametrize("field", ["epochs", "warmup_epochs", "tells", "samples", "top_k"])
-def test_settings_out_of_range(field: str) -> None:
-    with pytest.raises(ConfigError, match=f"{field} is -1"):
-        SearchConfig(**{field: -1})
+class Clock:
+    """A clock that each look moves on by a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 1
+        return self.now
 
 
-def test_with_a_teacher_rewards_are_agreement_and_finalists_are_compared_by_it() -> None:
+@pytest.mark.parametrize(("timeout", "updates"), [(0.5, [1]), (4.0, [2]), (6.0, [2, 1])])
+def test_no_trial_begins_after_the_timeout(timeout: float, updates: list[int], monkeypatch) -> None:
+    monkeypatch.setattr(search_module, "time", Clock())
+    search, records = make(config=replace(CONFIG, timeout=timeout)), []
+    result = search.run(on_epoch=records.append)
+    assert [len(r["updates"]) for r in records[2:]] == updates
+    assert search.trials == 3 * sum(updates)
+    assert result.best in result.top_k
+
+
+def test_a_search_that_goes_on_counts_the_seconds_from_before() -> None:
+    states: list[dict] = []
+    first = make(config=replace(CONFIG, timeout=1000.0))
+    first.run(on_epoch=lambda _: states.append(copy.deepcopy(first.state_dict())))
+    assert 0 < states[2]["seconds"] < states[3]["seconds"] < 1000
+    resumed, records = make(config=replace(CONFIG, timeout=1000.0)), []
+    resumed.load_state_dict({**states[2], "seconds": 1000.0})
+    resumed.run(on_epoch=records.append)
+    assert records == []
+    assert resumed.trials == 6
+    finished = make(config=replace(CONFIG, timeout=1000.0))
+    finished.load_state_dict(first.state_dict())
+    assert finished.run(on_epoch=records.append) == first.result
+    assert records == []
+
+
+def test_trials_that_do_not_divide_are_all_evaluated() -> None:
+    records: list[dict] = []
+    search = make(config=replace(CONFIG, trials=8))
+    search.run(on_epoch=records.append)
+    sizes = [[len(u["scores"]) for u in record["updates"]] for record in records[2:]]
+    assert sizes == [[3], [3], [2]]
+    assert search.trials == 8
+
+
+def test_with_a_teacher_rewards_are_agreement_and_the_top_k_are_ranked_by_it() -> None:
     torch.manual_seed(7)
     model = TinyResNet().eval()
     space = search_space(model, images())
     config = SearchConfig(
-        epochs=1, warmup_epochs=0, tells=2, samples=3, top_k=3, train_weights=False
+        epochs=1, warmup_epochs=0, trials=6, samples=3, top_k=3, train_weights=False
     )
     search = Search(
         Supernet(model, space), make_strategy("milp", space.candidates, 0), Classification(),
@@ -173,17 +218,17 @@ def test_with_a_teacher_rewards_are_agreement_and_finalists_are_compared_by_it()
     )  # fmt: skip
     records: list[dict] = []
     result = search.run(on_epoch=records.append)
-    told = records[0]["tells"]
-    scores = [s for tell in told for s in tell["scores"]]
+    updates = records[0]["updates"]
+    scores = [s for update in updates for s in update["scores"]]
     assert all(s <= 0 for s in scores)
-    zero = told[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
-    assert told[0]["scores"][zero] == max(told[0]["scores"])
+    zero = updates[0]["vectors"].index([0, 0, 0, 0])  # milp begins with it
+    assert updates[0]["scores"][zero] == max(updates[0]["scores"])
     assert all(0 <= f.score <= 1 for f in result.top_k)
-    alike = [f.agreement for f in result.top_k]
-    assert alike == sorted(alike, reverse=True)
+    agreement = [f.agreement for f in result.top_k]
+    assert agreement == sorted(agreement, reverse=True)
     assert result.best == result.top_k[0]
-    norms = scored = 2 * 3 * 8  # tells, samples, images of a batch
-    finals = len(result.top_k) * (2 + 3 + 3) * 8  # the teacher sees what a finalist does
+    norms = scored = 2 * 3 * 8  # updates, samples, images of a batch
+    finals = len(result.top_k) * (2 + 3 + 3) * 8  # the teacher sees what a top-k one does
     asked = 2 * 8  # the teacher, once for each batch
     assert search.usage.forward == 2 * norms + scored + finals + asked
 
@@ -226,12 +271,12 @@ def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:
             Supernet(model, space), strategy, Classification(), data, batches(1, seed=1),
             devices=Devices.choose("cpu"), teacher=model,
             config=SearchConfig(
-                epochs=3, warmup_epochs=0, tells=1, samples=2, top_k=1, train_weights=train_weights
+                epochs=3, warmup_epochs=0, trials=6, samples=2, top_k=1, train_weights=train_weights
             ),
         )  # fmt: skip
         records: list[dict] = []
         search.run(on_epoch=records.append)
-        return {s for r in records for tell in r["tells"] for s in tell["scores"]}
+        return {s for r in records for update in r["updates"] for s in update["scores"]}
 
     assert len(scores(train_weights=False)) == 1
     assert len(scores(train_weights=True)) == 3

@@ -6,10 +6,10 @@ from models import TinyResNet, batches
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
 from refiner.training.task import Classification
-from refiner.training.teacher import Agreement
 
 CPU = Devices.choose("cpu")
 
@@ -67,7 +67,7 @@ class Sums(Classification):
         return module(batch[0]).sum()[None]
 
 
-def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
+def test_a_rehearsal_shows_what_is_wrong_with_a_task() -> None:
     class Wrong(Classification):
         def score(self, sums):
             return sums
@@ -80,7 +80,7 @@ def test_a_rehearsal_tells_what_is_wrong_with_a_task() -> None:
         rehearse(TinyResNet(), [], Classification(), devices)
 
 
-def test_length_wants_batches() -> None:
+def test_length_needs_batches() -> None:
     assert length([1, 2]) == 2
     with pytest.raises(DataError, match="gives no batch"):
         length([])

@@ -5,6 +5,7 @@ import torch
 from models import HeadTask, TinyResNet, batches
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.core.options import options_of
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
@@ -19,6 +20,18 @@ def test_settings_out_of_range() -> None:
         TrainConfig(lr_max=0.0)
     with pytest.raises(ConfigError, match="unknown schedule 'linear'"):
         TrainConfig(schedule="linear")
+
+
+def test_options_of_the_command_are_declared_with_their_defaults() -> None:
+    found = {
+        name: (f.default, o.flag, o.choices) for name, (f, o) in options_of(TrainConfig).items()
+    }
+    assert found == {
+        "epochs": (15, None, ()),
+        "lr_max": (0.1, "--lr", ()),
+        "schedule": ("sgdr", None, ("sgdr", "cosine", "step")),
+    }
+    assert {shown.panel for _, shown in options_of(TrainConfig).values()} == {"Fine-tuning"}
 
 
 def test_learning_rates_go_from_the_largest_to_the_least() -> None:
@@ -86,8 +99,15 @@ def test_a_head_of_the_task_is_trained_from_where_it_was_each_time() -> None:
     for _ in range(2):
         torch.manual_seed(0)
         results.append(
-            train(TinyResNet(), data, data, task, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05))
-        )  # fmt: skip
+            train(
+                TinyResNet(),
+                data,
+                data,
+                task,
+                devices=CPU,
+                config=TrainConfig(epochs=2, lr_max=0.05),
+            )
+        )
     assert results[0] == results[1]
     assert torch.equal(task.weight, before), "the caller's task is never changed"
     torch.manual_seed(0)

@@ -67,7 +67,7 @@ def test_auxiliary_outputs_count_four_tenths_and_are_not_scored() -> None:
 
 
 def test_mean_iou_by_hand() -> None:
-    # Predictions 0 0 1 1, labels 0 1 1 ignored: IoU of class 0 is 1/2, of class 1 1/2, of 2 nothing.
+    # Predictions 0 0 1 1, labels 0 1 1 ignored: IoU 1/2, 1/2, and class 2 does not occur.
     logits = torch.zeros(1, 3, 2, 2)
     logits[0, 0, 0], logits[0, 1, 1] = 5.0, 5.0
     labels = torch.tensor([[[0, 1], [1, 255]]])
@@ -93,7 +93,7 @@ def test_segmentation_outputs_of_another_size_and_in_mappings() -> None:
     assert task.score(task.measure(Half(), (logits, labels)).double()) == 1
     alone = task.loss(nn.Identity(), (logits, labels))
     assert float(task.loss(Half(), (logits, labels))) == pytest.approx(1.4 * float(alone))
-    with pytest.raises(DataError, match="segmentation wants integer labels"):
+    with pytest.raises(DataError, match="segmentation needs integer labels"):
         task.loss(nn.Identity(), (logits, LABELS))
 
 
@@ -104,7 +104,7 @@ def test_r2_by_hand() -> None:
     assert sums.tolist() == [3, 6, 14, 1]
     assert task.score(sums) == pytest.approx(0.5)
     assert float(task.loss(nn.Identity(), (output, target))) == pytest.approx(1 / 3)
-    with pytest.raises(DataError, match="regression wants"):
+    with pytest.raises(DataError, match="regression needs"):
         task.loss(nn.Identity(), (output, torch.zeros(2)))
 
 

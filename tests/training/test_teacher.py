@@ -10,7 +10,7 @@ from refiner.core.surgery import copied
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification, Regression, make_task, softened_divergence
-from refiner.training.teacher import Agreement, WithTeacher, squared_error
+from refiner.training.teacher import WithTeacher, squared_error, with_teacher
 
 
 def test_the_divergence_of_two_classes_by_hand() -> None:
@@ -68,110 +68,26 @@ def test_another_shape_of_output_is_refused() -> None:
         WithTeacher(make_task("classification"), model, weight=2)
 
 
-class Counted(nn.Module):
-    """Halves its input, and counts how often it is asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        return x / 2
-
-
-def test_agreement_is_the_divergence_by_hand_and_asks_the_teacher_once_for_an_input() -> None:
-    teacher = Counted()
-    agreement = Agreement(Regression(), teacher)
-    one, two = torch.tensor([[2.0], [-2.0]]), torch.tensor([[4.0], [0.0], [-4.0]])
-    networks = [nn.Identity(), nn.Identity()]
-    for network in networks:
-        sums = sum(agreement.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
-        # Teacher: 1, -1, 2, 0, -2; squared errors 1, 1, 4, 0, 4, and the teacher's squares are the same.
-        assert agreement.score(sums) == pytest.approx(-1.0)
-    assert teacher.calls == 2
-    one.mul_(2)
-    agreement.measure(networks[0], (one, torch.zeros_like(one)))
-    assert teacher.calls == 3, "an input that was written to is another one"
-    agreement.forget()
-    agreement.measure(networks[0], (one, torch.zeros_like(one)))
-    assert teacher.calls == 4
-    assert agreement.score(agreement.measure(Counted(), (two, torch.zeros_like(two)))) == 0.0
-
-
-@pytest.mark.parametrize("task", [Classification(), Regression()], ids=["divergence", "error"])
-def test_agreement_does_not_depend_on_how_the_batches_are_cut(task) -> None:
-    generator = torch.Generator().manual_seed(0)
-    teacher, model = nn.Linear(3, 4), nn.Linear(3, 4)
-    x = torch.randn(65, 3, generator=generator)
-    y = (
-        torch.zeros(65, dtype=torch.long)
-        if isinstance(task, Classification)
-        else torch.zeros(65, 4)
-    )
-    agreement = Agreement(task, teacher)
-    with torch.no_grad():
-        whole = agreement.score(agreement.measure(model, (x, y)))
-        parts = sum(
-            agreement.measure(model, (x[a:b], y[a:b])) for a, b in ((0, 20), (20, 64), (64, 65))
-        )
-    assert agreement.score(parts) == pytest.approx(whole, rel=1e-4)
-    assert whole < -0.01
-    assert not model._forward_hooks
-    assert not model._forward_pre_hooks
-
-
-class Heads(nn.Module):
-    """Gives one head or the other, and writes to its input."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
-
-    def forward(self, x: torch.Tensor, head: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        output = self.heads[head](x.sub_(1).div_(2))
-        return output, output.mean()  # the latter is a loss of the model's own
-
-
-class BothHeads(Classification):
-    """Calls the model twice for each batch, and writes to what it gives."""
-
-    def measure(self, model: nn.Module, batch) -> torch.Tensor:
-        first, second = (model(batch[0].clone(), head=i)[0] for i in (0, 1))
-        first.sigmoid_(), second.squeeze_(0)
-        return torch.ones(2)
-
-
-def test_a_teacher_is_alike_to_itself_whatever_is_written_to() -> None:
-    model, batch = Heads(), (torch.randn(5, 3), torch.zeros(5, dtype=torch.long))
-    for task in (BothHeads(), Classification()):
-        agreement = Agreement(task, copied(model))
-        for _ in range(2):
-            with torch.no_grad():
-                sums = agreement.measure(model, (batch[0].clone(), batch[1]))
-            assert agreement.score(sums) == pytest.approx(0.0, abs=1e-6)
-
-
 class BackDoor(Classification):
     """Never calls the model itself."""
-
-    def measure(self, model: nn.Module, batch) -> torch.Tensor:
-        return super().measure(model.forward, batch)
 
     def loss(self, model: nn.Module, batch) -> torch.Tensor:
         return super().loss(model.forward, batch)
 
 
-def test_a_task_that_does_not_call_the_network_shows_nothing_to_compare() -> None:
+def test_a_task_that_does_not_call_the_network_is_refused() -> None:
     model = nn.Linear(3, 4)
     batch = torch.randn(2, 3), torch.zeros(2, dtype=torch.long)
-    assert Agreement(Classification(), copied(model)).tells(model, batch)
-    assert not Agreement(BackDoor(), model).tells(model, batch)
-    endless = nn.Linear(3, 4)
-    with torch.no_grad():
-        endless.bias[1] = -math.inf  # a class that is masked: its divergence is no number
-    assert not Agreement(Classification(), copied(endless)).tells(endless, batch)
-    with torch.inference_mode():
-        assert Agreement(Classification(), copied(model)).tells(model, (batch[0] + 1, batch[1]))
     with pytest.raises(ConfigError, match="does not call the network itself"):
         WithTeacher(BackDoor(), model).loss(model, batch)
+
+
+def test_with_teacher_copies_the_teacher_and_a_weight_of_zero_needs_none() -> None:
+    model, task, cpu = nn.Linear(3, 4), Classification(), torch.device("cpu")
+    assert with_teacher(task, model, 0.0, cpu) is task
+    wrapped = with_teacher(task, model, 0.25, cpu)
+    assert isinstance(wrapped, WithTeacher)
+    assert wrapped.weight == 0.25
+    assert wrapped.teacher is not model
+    assert torch.equal(wrapped.teacher.weight, model.weight)
+    assert not list(wrapped.parameters()), "the teacher is not trained"

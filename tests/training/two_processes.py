@@ -1,4 +1,4 @@
-"""Run by test_devices.py in two processes: everything that must come out alike in both."""
+"""Run by test_devices.py in two processes: everything that must be equal in both."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
+from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
-from refiner.training.teacher import Agreement
 
 
 def tensor_loader(count: int, train: bool) -> TensorLoader:
@@ -63,7 +63,7 @@ def main(out: Path) -> None:
     space = search_space(model, torch.randn(2, 3, 8, 8))
     search = Search(
         Supernet(model, space), make_strategy("controller", space.candidates, 0), task,
-        train_part, val_part, devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, tells=2, samples=2),
+        train_part, val_part, devices=devices, config=SearchConfig(epochs=1, warmup_epochs=1, trials=4, samples=2),
     )  # fmt: skip
     best = search.run().best
     found["search"] = [list(best.vector), best.score, digest(search.supernet)]

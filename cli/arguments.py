@@ -1,0 +1,125 @@
+"""Arguments and options that several commands declare, with their help."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from refiner.core.errors import RefinerError
+
+MODEL_FORMS = "timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION."
+
+AnyArguments: dict[str, Any] = {
+    "add_help_option": False,
+    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True},
+}
+"""Settings of a command that hands everything on, ``--help`` included."""
+
+Model = Annotated[str, typer.Argument(help=MODEL_FORMS, metavar="MODEL", show_default=False)]
+OptionalModel = Annotated[
+    str | None, typer.Argument(help=MODEL_FORMS, metavar="MODEL", show_default=False)
+]
+ModelOrRun = Annotated[
+    str,
+    typer.Argument(
+        help=f"{MODEL_FORMS} Or the folder of a run, with a vector or --pick.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+Slots = Annotated[
+    str,
+    typer.Option(
+        help="What changes together: conv, block, all or group. auto takes what reaches most.",
+        metavar="NAME",
+    ),
+]
+Candidates = Annotated[
+    str | None,
+    typer.Option(
+        help="Candidates to choose from, separated by commas. By default those that are listed "
+        "without this.",
+        metavar="NAMES",
+        show_default=False,
+    ),
+]
+AllowLarger = Annotated[
+    bool,
+    typer.Option(
+        "--allow-larger", help="Admit candidates that have more parameters than the original."
+    ),
+]
+ModelArg = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Argument of the model's builder. Can be repeated.",
+        metavar="KEY=VALUE",
+        show_default=False,
+    ),
+]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from the published weights.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Start from the weights in a .safetensors or .pt file.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+InputSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Shape of one input: C,H,W (or C,L or C,T,H,W). By default the model's own, else "
+        "C,224,224.",
+        metavar="SHAPE",
+        show_default=False,
+    ),
+]
+ExampleData = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Take the input from this data set, as `refine MODEL` does.",
+        show_default=False,
+    ),
+]  # fmt: skip
+Seed = Annotated[int, typer.Option(help="Seed; it fixes a run on a CPU to the bit.", metavar="N")]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", help="Folder for the results; must be new.", metavar="DIR", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
+RunFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder of the run; must be new. By default a new one in runs.",
+        rich_help_panel="Output",
+        show_default=False,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        help="Go on with the run in this folder, with its settings.",
+        rich_help_panel="Output",
+        metavar="DIR",
+        show_default=False,
+    ),
+]
+
+
+def given_by_user(context: typer.Context, name: str) -> bool:
+    """Return whether the user gave this option, so that its value is no default."""
+    return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def refuse(context: typer.Context, allowed: set[str], why: str) -> None:
+    """Raise a RefinerError if any other option was given."""
+    for name in context.params:
+        if name not in allowed and given_by_user(context, name):
+            shown = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
+            raise RefinerError(f"{shown} {why}. Leave it out.")

@@ -1,0 +1,177 @@
+"""``refine run`` and ``refine train``, whose options are declared by the library's settings."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refiner.core.errors import RefinerError
+from refiner.runs.settings import Settings
+from refiner.search.search import SearchConfig
+from refiner.training.loop import TrainConfig
+
+from .arguments import Json, OptionalModel, Resume, RunFolderOption, given_by_user, refuse
+from .declared import Given, declares
+from .options import ModelAndData
+from .request import RunRequest, TrainRequest
+
+_RESUMED = {"context", "model", "resume", "as_json"}
+_FIXED = "cannot change in a run that goes on"
+_RECIPES = set(
+    "context recipe data data_root scale pretrain seed device precision out as_json".split()
+)
+_SET_BY_RECIPE = "is set by the recipe; `refine recipes copy` makes a copy to change"
+
+
+@declares(ModelAndData, Settings, SearchConfig, TrainConfig)
+def run_command(
+    context: typer.Context,
+    given: Given,
+    model: OptionalModel = None,
+    distill: Annotated[
+        bool | None,
+        typer.Option(
+            "--distill/--no-distill",
+            help="Refine from the trained weights: candidates are fitted to the layers of MODEL, which "
+            "is then the teacher. Default: with --pretrained or --weights.",
+            rich_help_panel="Search",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="Run N seeds, from --seed on, and report means and deviations.",
+            rich_help_panel="Search",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    out: RunFolderOption = None,
+    resume: Resume = None,
+    as_json: Json = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Run an experiment of the paper instead of MODEL: a name of `refine recipes`, or FILE.py.",
+            rich_help_panel="Paper",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Shrink a recipe to this share of its images and epochs, with narrower networks. "
+            "Default: 1.",
+            rich_help_panel="Paper",
+            metavar="SHARE",
+            show_default=False,
+        ),
+    ] = None,
+    pretrain: Annotated[
+        bool | None,
+        typer.Option(
+            "--pretrain/--no-pretrain",
+            help="Run a recipe with a warm-up (the paper's RP) or without (its R). Default: with.",
+            rich_help_panel="Paper",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Refine MODEL within a budget: search, fine-tune, report and export."""
+    if resume is not None:
+        refuse(context, _RESUMED, _FIXED)
+        _resume(resume, model, as_json)
+    elif recipe is not None:
+        from .recipes import run_recipe
+
+        refuse(context, _RECIPES, _SET_BY_RECIPE)
+        run_recipe(
+            recipe, data=given.get("data"), data_root=Path(given.get("data_root", "data")),
+            scale=1.0 if scale is None else scale, pretrain=pretrain is not False,
+            seed=given.get("seed", 0), device=given.get("device", "auto"),
+            precision=given.get("precision", "no"), out=out, as_json=as_json,
+        )  # fmt: skip
+    else:
+        for name, typed in (("scale", "--scale"), ("pretrain", "--pretrain and --no-pretrain")):
+            if given_by_user(context, name):
+                raise RefinerError(f"{typed} goes with a recipe. Name one with --recipe.")
+        if distill is not None:
+            given["distill"] = distill
+        _start(RunRequest.of(model, given), seeds, out, as_json)
+
+
+def _start(request: RunRequest, seeds: int | None, out: Path | None, as_json: bool) -> None:
+    from .run import start_run
+    from .seeds import start_seeds
+
+    if seeds is None:
+        start_run(request, out=out, as_json=as_json)
+    else:
+        start_seeds(request, seeds, out=out, as_json=as_json)
+
+
+def _resume(folder: Path, model: str | None, as_json: bool) -> None:
+    from .run import resume_run
+    from .seeds import holds_seeds, resume_seeds
+
+    go_on = resume_seeds if holds_seeds(folder) else resume_run
+    go_on(folder, model=model, as_json=as_json)
+
+
+@declares(ModelAndData, TrainConfig)
+def train_command(
+    context: typer.Context,
+    given: Given,
+    model: OptionalModel = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="Train this architecture of MODEL: an architecture.json, or a run's folder.",
+            rich_help_panel="Model",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Weights of MODEL, which is then the teacher: a .safetensors or .pt file, the folder "
+            "of a training of MODEL, or pretrained.",
+            rich_help_panel="Fine-tuning",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed; it fixes a run on a CPU to the bit. Default: 0.",
+            rich_help_panel="Fine-tuning",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu or cuda.", rich_help_panel="Output", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="no or bf16.", rich_help_panel="Output", show_default=False),
+    ] = None,
+    out: RunFolderOption = None,
+    resume: Resume = None,
+    as_json: Json = False,
+) -> None:
+    """Train MODEL, or an architecture of it, on any data, without a search."""
+    from .train import resume_training, start_training
+
+    if resume is not None:
+        refuse(context, _RESUMED, _FIXED)
+        resume_training(resume, model=model, as_json=as_json)
+        return
+    own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
+    given |= {name: value for name, value in own.items() if value is not None}
+    start_training(TrainRequest.of(model, given), out=out, as_json=as_json)

@@ -1,0 +1,79 @@
+"""``refine report`` and ``refine export``: what a finished run left."""
+
+from pathlib import Path
+
+from safetensors.torch import load_model
+
+import refiner
+from refiner.core.errors import RunError, one_line
+from refiner.core.inputs import from_json
+from refiner.core.models import ModelSpec
+from refiner.core.types import JsonDict
+from refiner.exports.exporting import check_format
+from refiner.runs.report import Report
+from refiner.runs.run_folder import RunFolder
+from refiner.space.architecture import Architecture
+
+from .compare import runs_in
+from .paths import check_new_file
+from .recipes import show_recipe
+from .run import print_run
+
+_EXPORTS = {
+    "torchscript": "refined.ts",
+    "python": "refined_python",
+    "onnx": "refined.onnx",
+    "pt2": "refined.pt2",
+}
+
+
+def show_report(folder: Path, *, as_json: bool) -> None:
+    """Print a run's report, and write report.md again; of a folder of several what these left."""
+    if runs_in(folder) != [folder]:
+        show_recipe(folder, as_json=as_json)
+        return
+    run = RunFolder.open(folder)
+    report = Report.from_json(run.read_json("report.json"))
+    run.write_text("report.md", report.to_markdown())
+    print_run(report, folder, as_json)
+
+
+def run_architecture(run: RunFolder, instead: str) -> tuple[Architecture, JsonDict]:
+    """Return what a run found, and how its model and its example input are made again.
+
+    Args:
+        run: the run.
+        instead: what to do where that is unknown.
+
+    Raises:
+        RunError: the run has not ended, or Python code made its model.
+    """
+    run.read_json("architecture.json")
+    architecture = Architecture.load(run.path / "architecture.json")
+    made = architecture.model or {}
+    if "spec" not in made or "example_input" not in made:
+        raise RunError(
+            f"{run.path} does not say how its model was made, since Python code made it. {instead}"
+        )
+    return architecture, made
+
+
+def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
+    """Build the refined model of a run again and export it."""
+    check_format(export_format)
+    if to is not None:
+        check_new_file(to)
+    architecture, made = run_architecture(
+        RunFolder.open(folder), "Use refiner.rewrite and refiner.export there."
+    )
+    spec = ModelSpec(**{**made["spec"], "weights": None})
+    model = refiner.rewrite(spec.build(), architecture)
+    try:
+        load_model(model, str(folder / "refined.safetensors"))
+    except Exception as error:
+        raise RunError(
+            f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
+        ) from error
+    target = to or folder / _EXPORTS[export_format]
+    how = refiner.export(model, target, from_json(made["example_input"]), export_format)
+    print(f"{target}: {how}")

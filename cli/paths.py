@@ -1,0 +1,73 @@
+"""Texts of the command line that name files, folders and values."""
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from refiner.core.errors import ConfigError
+from refiner.faces.pairs import file_and_folder
+
+
+def absolute(source: str) -> str:
+    """Return ``FILE.py:FUNCTION``, ``folder:PATH`` or ``faces:PATH`` with an absolute path."""
+    head, colon, tail = source.rpartition(":")
+    if head.endswith(".py"):
+        return f"{Path(head).resolve()}{colon}{tail}"
+    for form in ("folder:", "faces:"):
+        if source.startswith(form):
+            return f"{form}{Path(source.removeprefix(form)).resolve()}"
+    return source
+
+
+def absolute_pairs(source: str) -> str:
+    """Return ``FILE`` or ``FILE:FOLDER`` of pairs with absolute paths."""
+    return ":".join(str(path.resolve()) for path in file_and_folder(source) if path is not None)
+
+
+def weights_file(source: str) -> str:
+    """Return the absolute path of a weight file; of a run's folder, that of its refined model."""
+    path = Path(source).resolve()
+    return str(path / "refined.safetensors" if path.is_dir() else path)
+
+
+def free_folder(name: str) -> Path:
+    """Return the first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    base, number = Path("runs") / name, 1
+    while (path := base if number == 1 else base.with_name(f"{base.name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def check_new_file(path: Path) -> None:
+    """Raise a ConfigError unless a new file can be made at ``path``."""
+    if path.exists():
+        raise ConfigError(f"{path} exists already. Name another file.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"there is no folder {path.parent}. Make it, or name another file.")
+
+
+def candidate_list(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in ``a,b,c``, or None for the default."""
+    if text is None:
+        return None
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise ConfigError(
+            "--candidates is empty. Name operations, such as depthwise3x3,maxpool3x3."
+        )
+    return names
+
+
+def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return ``key=value`` texts as a dict; a value is a Python literal, else text."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise ConfigError(f"--model-arg {pair!r} is not KEY=VALUE, such as drop_rate=0.1.")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments

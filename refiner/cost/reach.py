@@ -1,0 +1,78 @@
+"""The share of a model's MACs that a search can reach, and the granularity that follows from it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from torch import nn
+
+from refiner.core.inputs import ExampleInput, first_sample
+from refiner.cost.costs import measure_cost
+from refiner.graph.slots import Granularity
+from refiner.graph.tracing import trace_model
+from refiner.space.search_space import SearchSpace, preferred_space, search_space, spaces_in
+
+
+def choose_space(
+    model: nn.Module,
+    example: ExampleInput,
+    *,
+    slots: Granularity | Literal["auto"],
+    trained: bool,
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+) -> tuple[SearchSpace, str]:
+    """Return the search space of a run, and a sentence that says which slots were taken and why.
+
+    ``auto`` prefers ``group``, ``all`` and ``conv`` in this order for a trained model, and in the
+    order ``conv``, ``all``, ``group`` otherwise. It takes the first that holds at least 90 % of
+    the MACs that the best of them holds. The model is traced once.
+
+    Args:
+        model: any conv model; never changed.
+        example: a tensor, a tuple of positional or a mapping of keyword arguments.
+        slots: ``auto``, or the granularity to take.
+        trained: whether the weights of ``model`` are trained.
+        candidates: names, or None for the defaults. Channel pruning needs ``group``.
+        allow_larger: admit candidates with more parameters than the original.
+
+    Returns:
+        The space, and the sentence; it is empty where ``slots`` names a granularity.
+
+    Raises:
+        ModelError: the model cannot be traced, or has no slot.
+        ConfigError: an unknown candidate or granularity.
+    """
+    if slots != "auto":
+        space = search_space(
+            model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
+        )
+        return space, ""
+    traced = trace_model(model, example)
+    space, reached = preferred_space(traced, trained, candidates, allow_larger)
+    shares = _shares(model, example, reached)
+    taken = shares.pop(space.granularity)
+    text = f"Slots: {space.granularity}, which hold {taken:.0%} of the MACs".replace("%", " %")
+    others = ", ".join(f"{each} {100 * share:.0f} %" for each, share in reversed(shares.items()))
+    return space, f"{text} ({others})." if others else f"{text}."
+
+
+def shares_in_reach(
+    model: nn.Module,
+    example: ExampleInput,
+    *,
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+) -> dict[Granularity, float]:
+    """Return the share of the model's MACs that the slots of each granularity hold, 0 to 1.
+
+    A granularity that does not take the named candidates is left out. The model is traced once.
+    """
+    spaces = spaces_in(trace_model(model, example), candidates, allow_larger)
+    return _shares(model, example, {each: space.slot_macs for each, space in spaces.items()})
+
+
+def _shares(
+    model: nn.Module, example: ExampleInput, macs: Mapping[Granularity, int]
+) -> dict[Granularity, float]:
+    whole = measure_cost(model, first_sample(example), cross_check=False).macs
+    return {each: count / max(whole, 1) for each, count in macs.items()}

@@ -1,0 +1,47 @@
+"""A model after one recording: its graph, and what the original gave in each mode.
+
+Every later check compares with the recorded outputs, so the original runs once for all of them.
+The recording itself is believed once a run without it gave the same outputs (:meth:`confirm`).
+"""
+
+from dataclasses import dataclass, field
+
+from torch import fx, nn
+
+from refiner.core.errors import ModelError
+from refiner.graph.trace_check import Run, check_repeats, run_original, same
+
+
+@dataclass(slots=True, kw_only=True)
+class TracedModel:
+    """A model's graph, with the runs that it was recorded from."""
+
+    source: nn.Module
+    """The caller's model, which is never changed."""
+    work: nn.Module
+    """A copy of it, for further runs."""
+    graph_module: fx.GraphModule
+    """The graph of each mode; see :func:`refiner.trace`."""
+    runs: tuple[Run, ...]
+    """The recorded run in eval mode and, where the model runs in train mode, the one there."""
+    confirmed: bool = False
+    """Whether a run without recording gave the recorded outputs."""
+    replaceable: set[str] = field(default_factory=set)
+    """Names of modules that a run has shown to be replaceable together; see probe.py."""
+
+    def confirm(self) -> None:
+        """Run the original without recording, unless such a run has taken place.
+
+        Raises:
+            ModelError: its outputs differ from the recorded ones.
+        """
+        if self.confirmed:
+            return
+        for run in self.runs:
+            if not same(run.output, run_original(self.work, run.example, run.training)):
+                check_repeats(self.work, run)
+                raise ModelError(
+                    f"{type(self.work).__name__} cannot be traced: its outputs change when it is "
+                    "recorded. It may keep state that is in no buffer."
+                )
+        self.confirmed = True

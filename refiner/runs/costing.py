@@ -1,0 +1,52 @@
+"""The costs of a run's candidates, and the architectures that keep to its budgets."""
+
+from dataclasses import dataclass
+
+from refiner.core.types import JsonDict
+from refiner.cost.budget import Budget, within_budgets
+from refiner.cost.feasible import FeasibleSet
+from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.runs.job import Job
+from refiner.runs.run_folder import load_or_make
+from refiner.runs.settings import Settings
+from refiner.space.search_space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostedSpace:
+    """A search space whose costs are known."""
+
+    space: SearchSpace
+    """Without candidates that are slower than the original, where latency is a budget."""
+    feasible: FeasibleSet
+    """The architectures that keep to all budgets."""
+    latencies: LatencyTable | None
+    """Milliseconds of every candidate; None without a latency budget."""
+    latency_budget: Budget | None
+
+    @property
+    def limited(self) -> FeasibleSet | None:
+        """The feasible set; None where every architecture is feasible."""
+        return None if self.feasible.unlimited else self.feasible
+
+
+def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
+    """Return the costs of a space under the budgets of the settings.
+
+    Latencies are measured once for a run, by the main process, and kept as latency.json.
+
+    Raises:
+        ConfigError: a budget is out of reach; the message names the least and the most.
+    """
+    budgets = settings.budgets
+    timed = next((budget for budget in budgets if budget.resource == "latency"), None)
+    latencies = None
+    if timed is not None:
+
+        def measured() -> JsonDict:
+            return latency_table(space, job.model, job.one, devices=job.devices).to_json()
+
+        document = load_or_make(job.folder, "latency.json", measured, job.devices)
+        latencies = LatencyTable.from_json(document)
+    space, feasible = within_budgets(budgets, job.model, space, job.one, latencies)
+    return CostedSpace(space=space, feasible=feasible, latencies=latencies, latency_budget=timed)

@@ -1,0 +1,143 @@
+"""A job: what every stage of a run is given."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from refiner.core.inputs import first_sample, to_json
+from refiner.core.progress import Progress
+from refiner.core.types import JsonDict, Loader, Provenance, StateDict
+from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.training.devices import Devices, make_listener
+from refiner.training.evaluation import length
+from refiner.training.task import Task, checked_task
+
+Tests: TypeAlias = Mapping[str, Callable[[nn.Module], float]]
+"""Further measures of a trained network, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where a run is written, and what it notes of its origin."""
+
+    out: str | os.PathLike[str] | None = None
+    """The run's folder; None writes nothing."""
+    resume: bool = False
+    """Whether the folder holds a run to go on with."""
+    progress: bool | Progress = True
+    provenance: Provenance = field(default_factory=Provenance)
+    tests: Tests = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A model, its task and data, and where they are computed and written."""
+
+    model: nn.Module
+    """The original; never changed."""
+    task: Task
+    example: Any
+    """Example input of the model."""
+    train_loader: Loader
+    """Training batches of this process, as :meth:`Devices.loader` returned them."""
+    val_loader: Loader
+    """All validation batches of this process."""
+    score_loader: Loader
+    """The same samples in another random order each pass: rewards come from them."""
+    devices: Devices
+    progress: Progress
+    seed: int
+    output: Output
+    sizes: Mapping[str, int]
+    """Numbers of batches, for the report."""
+    folder: RunFolder | None = None
+    """None where nothing is written."""
+
+    @property
+    def one(self) -> Any:
+        """The first sample of the example input: costs are those of one sample."""
+        return first_sample(self.example)
+
+    @property
+    def origin(self) -> JsonDict:
+        """How the model was made and what it takes, for architecture.json."""
+        return {**self.output.provenance, "example_input": to_json(self.example)}
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process writes the run's files."""
+        return self.folder is not None and self.devices.is_main
+
+    def load_checkpoint(self, name: str) -> StateDict | None:
+        """Return a checkpoint of the run's folder; None where there is none."""
+        return None if self.folder is None else self.folder.load_checkpoint(name)
+
+    def save_checkpoint(self, name: str, state: StateDict) -> None:
+        """Write a checkpoint into the run's folder, where there is one."""
+        if self.folder is not None and self.devices.is_main:
+            self.folder.save_checkpoint(name, state)
+
+
+def set_up(
+    model: nn.Module,
+    loader: Loader,
+    val_loader: Loader | None,
+    *,
+    task: Task | str,
+    example_input: Any,
+    seed: int,
+    devices: Devices,
+    output: Output,
+) -> Job:
+    """Check what the caller gave and make the job of it; nothing is written yet.
+
+    Without ``val_loader`` a fifth of the training samples is split off.
+
+    Raises:
+        RefinerError: something does not work; the message names the next step.
+    """
+    checked = checked_task(task)
+    progress = make_listener(output.progress, devices)
+    if val_loader is None:
+        loader, val_loader = split_loader(loader, seed)
+    example = example_of(loader) if example_input is None else example_input
+    return Job(
+        model=model,
+        task=checked,
+        example=example,
+        train_loader=devices.loader(loader),
+        val_loader=devices.loader(val_loader, even=False),
+        score_loader=devices.loader(mixed(val_loader), even=False),
+        devices=devices,
+        progress=progress,
+        seed=seed,
+        output=output,
+        sizes={"training batches": length(loader), "validation batches": length(val_loader)},
+    )
+
+
+@contextmanager
+def in_folder(job: Job, settings: JsonDict) -> Iterator[Job]:
+    """Give the job with its run's folder; drop that if the run fails before anything is done.
+
+    Args:
+        job: of the run.
+        settings: for config.json; a run goes on only with equal ones.
+    """
+    output, main = job.output, job.devices.is_main
+    folder = open_or_create(output.out, output.resume, settings, output.provenance, main=main)
+    with dropped_on_error(folder if main else None):
+        yield replace(job, folder=folder)
+
+
+def announce(notes: Sequence[str], progress: Progress) -> tuple[str, ...]:
+    """Show notes while the run goes on, and return them for the report."""
+    for note in notes:
+        progress.note(note)
+    return tuple(notes)

@@ -1,0 +1,149 @@
+"""The data of a report: what a refinement found, as records that go through JSON."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Self, TypeAlias
+
+from refiner.core.errors import RunError, one_line
+from refiner.core.types import JsonDict
+from refiner.cost.costs import Cost
+from refiner.cost.latency import Latency
+from refiner.graph.slots import Frozen
+from refiner.runs.comparison import Baseline
+from refiner.space.architecture import Vector
+
+FORMAT_VERSION = 1
+
+TopK: TypeAlias = tuple[Vector, float, float | None]
+"""(vector, score, agreement in nats) of an architecture; agreement is None without distillation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotReport:
+    """One slot: the original operation and the one that replaces it."""
+
+    name: str
+    original: str
+    """The original operation: ``conv3x3 64->128 /2``."""
+    operation: str
+    """Name of the chosen candidate."""
+    before: Cost
+    """Cost of the original operation."""
+    after: Cost
+    """Cost of the chosen candidate."""
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> "SlotReport":
+        """Return what :func:`dataclasses.asdict` gave."""
+        costs = {name: _cost(document[name]) for name in ("before", "after")}
+        return cls(**{**document, **costs})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """The scores of the original and the refined network after the same training."""
+
+    epochs: int
+    original: float | None
+    """None where only the refined network was trained."""
+    refined: float
+    tests: tuple[tuple[str, float | None, float], ...] = ()
+    """(name, original, refined) of each further measure."""
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> "Trained":
+        """Return what :func:`dataclasses.asdict` gave."""
+        return cls(**{**document, "tests": tuple(tuple(row) for row in document["tests"])})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportData:
+    """What a refinement found: costs, latencies and scores. It holds no text but notes."""
+
+    vector: Vector
+    before: Cost
+    """Cost of the original."""
+    after: Cost
+    """Cost of the refined network."""
+    slots: tuple[SlotReport, ...]
+    frozen: tuple[Frozen, ...]
+    latency_before: float | None = None
+    """Milliseconds that the original takes for the batch of the example input, as measured."""
+    latency_after: float | None = None
+    """The same for the refined network."""
+    latency_noise: tuple[float, float] | None = None
+    """Median distance of a pass from these two medians, in ms; None in older reports."""
+    latency_predicted: tuple[Latency, Latency] | None = None
+    """Original and refined by the table of candidates; None without a budget of latency."""
+    latency_batch: int = 1
+    """Samples in the batch that was timed."""
+    metric: str = "score"
+    """Name of the task's score."""
+    search_score: float | None = None
+    """Score of the architecture in the supernet, on the whole validation part."""
+    top_k: tuple[TopK, ...] = ()
+    """The best architectures of the search on the whole validation part, best first."""
+    trained: Trained | None = None
+    """None where nothing was trained after the search."""
+    baselines: tuple[Baseline, ...] = ()
+    """What the search has to beat; see :mod:`refiner.runs.baselines`."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """Settings of the run, as text."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> JsonDict:
+        """Return the report as JSON types."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> Self:
+        """Return the report that :meth:`to_json` gave.
+
+        Raises:
+            RunError: the document is no report.
+        """
+        try:
+            return cls(**_values(document, {f.name for f in fields(cls)}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"report.json is damaged: {one_line(error)}") from error
+
+    @property
+    def distilled(self) -> bool:
+        """Whether the search compared architectures by their agreement with the original."""
+        return any(agreement is not None for _, _, agreement in self.top_k)
+
+    @property
+    def agreement(self) -> float | None:
+        """Agreement of the refined network in the supernet, in nats; the original has 0."""
+        return next((nats for vector, _, nats in self.top_k if vector == self.vector), None)
+
+    def origin(self) -> str:
+        """Return the model, the data and the method in one line, as the settings name them."""
+        settings = dict(self.settings)
+        names = ("model", "weights of the original", "data", "strategy", "budget")
+        return "; ".join(f"{name} {settings[name]}" for name in names if name in settings)
+
+
+def _values(document: JsonDict, names: set[str]) -> JsonDict:
+    """Return the fields of a report; a field that an older version did not write is left out."""
+    values = {name: document[name] for name in names if name in document}
+    values["before"], values["after"] = _cost(values["before"]), _cost(values["after"])
+    values["slots"] = tuple(map(SlotReport.from_json, values["slots"]))
+    values["frozen"] = tuple(Frozen(**each) for each in values["frozen"])
+    values["trained"] = Trained.from_json(values["trained"]) if values["trained"] else None
+    if values.get("latency_noise"):
+        values["latency_noise"] = tuple(values["latency_noise"])
+    if values.get("latency_predicted"):
+        values["latency_predicted"] = tuple(Latency(**each) for each in values["latency_predicted"])
+    values["baselines"] = tuple(map(Baseline.from_json, values.get("baselines", ())))
+    values["vector"], values["notes"] = tuple(values["vector"]), tuple(values["notes"])
+    values["top_k"] = tuple(
+        (tuple(vector), score, *(agreement or [None]))
+        for vector, score, *agreement in values["top_k"]
+    )
+    values["settings"] = tuple((key, value) for key, value in values["settings"])
+    return values
+
+
+def _cost(document: JsonDict) -> Cost:
+    texts = {name: tuple(document[name]) for name in ("uncounted", "notes")}
+    return Cost(**{**document, **texts})

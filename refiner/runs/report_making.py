@@ -1,0 +1,144 @@
+"""Make the report of a run: measure costs and latencies, and add scores and settings."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from refiner.core.inputs import ExampleInput, first_sample
+from refiner.core.models import ModelSpec
+from refiner.core.types import JsonDict
+from refiner.cost.costs import measure_cost, slot_costs
+from refiner.cost.latency import conditions_of, network_latencies
+from refiner.cost.latency_table import LatencyTable
+from refiner.runs.comparison import Baseline
+from refiner.runs.report import Report
+from refiner.runs.report_data import SlotReport, Trained
+from refiner.search.search import SearchResult
+from refiner.space.architecture import Architecture
+from refiner.space.search_space import SearchSpace
+from refiner.training.devices import Devices
+from refiner.training.task import Task
+
+
+def full_report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example: ExampleInput,
+    found: SearchResult,
+    task: Task,
+    *,
+    devices: Devices,
+    trained: Trained | None,
+    settings: JsonDict,
+    baselines: Sequence[Baseline] = (),
+    latencies: LatencyTable | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Return the report of a run: costs, latencies, scores, the top-k and settings."""
+    one = first_sample(example)
+    report = cost_report(model, refined, space, architecture, one, devices=devices)
+    if latencies is not None:
+        note = f"latency predicted from candidates measured {latencies.conditions}"
+        report = replace(
+            report,
+            latency_predicted=(latencies.model, latencies.predicted(architecture)),
+            notes=(*report.notes, note),
+        )
+    return replace(
+        report,
+        metric=task.metric,
+        search_score=found.best.score,
+        top_k=tuple((f.vector, f.score, f.agreement) for f in found.top_k),
+        trained=trained,
+        baselines=tuple(baselines),
+        settings=tuple((key, str(value)) for key, value in _flat(settings).items()),
+        notes=(*notes, *report.notes),
+    )
+
+
+def cost_report(
+    model: nn.Module,
+    refined: nn.Module,
+    space: SearchSpace,
+    architecture: Architecture,
+    example_input: ExampleInput,
+    *,
+    devices: Devices,
+) -> Report:
+    """Return the report of a rewrite alone: costs and latencies, no scores.
+
+    With several processes, only the main one measures milliseconds; the others wait.
+    """
+    before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
+    (old, new), conditions = devices.from_main(
+        lambda: (
+            network_latencies([model, refined], example_input, devices=devices),
+            conditions_of(devices, example_input),
+        )
+    )
+    return Report(
+        vector=architecture.vector,
+        before=before,
+        after=after,
+        slots=slot_reports(space, architecture),
+        frozen=space.frozen,
+        latency_before=old.median,
+        latency_after=new.median,
+        latency_noise=(old.noise, new.noise),
+        latency_batch=conditions.batch,
+        notes=(
+            *dict.fromkeys((*before.notes, *after.notes)),
+            f"latency measured {conditions}; ± is the median distance of a pass from the median",
+        ),
+    )
+
+
+def slot_reports(space: SearchSpace, architecture: Architecture) -> tuple[SlotReport, ...]:
+    """Return the report of each slot of an architecture."""
+    chosen = zip(
+        space.slots, architecture.operations, slot_costs(space), architecture.vector, strict=True
+    )
+    return tuple(
+        SlotReport(
+            name=slot.name,
+            original=str(slot),
+            operation=operation,
+            before=costs[0],
+            after=costs[index],
+        )
+        for slot, operation, costs, index in chosen
+    )
+
+
+def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return settings that name the model, its weights and its data.
+
+    A provenance in another form than the command's adds nothing.
+    """
+    made = provenance or {}
+    settings = {"model": type(model).__name__}
+    with contextlib.suppress(KeyError, TypeError):
+        spec = ModelSpec(**made["spec"])
+        arguments = ", ".join(f"{name}={value!r}" for name, value in spec.arguments.items())
+        settings["model"] = f"{spec.source}({arguments})" if arguments else spec.source
+        settings["weights of the original"] = spec.weights_from()
+    with contextlib.suppress(KeyError, TypeError):
+        settings["data"] = str(made["command"]["data"])
+    return settings
+
+
+def _flat(settings: JsonDict) -> JsonDict:
+    """Return a run's settings in one level: ``search.epochs``, ``train.lr`` and so on."""
+    apart = ("candidates", "distill", "search", "train", "baselines", "spent")
+    search = settings["search"]
+    flat = {key: value for key, value in settings.items() if key not in apart}
+    flat |= {f"distill.{key}": value for key, value in (settings["distill"] or {}).items()}
+    flat |= {f"search.{key}": value for key, value in search.items() if key != "weights"}
+    flat |= {f"search.{key}": value for key, value in search["weights"].items() if key != "epochs"}
+    flat["search.spent"] = settings["spent"]
+    return flat | {f"train.{key}": value for key, value in (settings["train"] or {}).items()}

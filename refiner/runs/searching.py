@@ -1,0 +1,82 @@
+"""The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
+
+from refiner.core.surgery import copied
+from refiner.distill.distillation import distill
+from refiner.runs.costing import CostedSpace
+from refiner.runs.job import Job, announce
+from refiner.runs.latency_check import within_latency
+from refiner.runs.notes import too_few_scores
+from refiner.runs.search_run import run_kept
+from refiner.runs.settings import Settings
+from refiner.search.search import Search, SearchResult
+from refiner.search.strategies import STEADY, make_strategy
+from refiner.space.supernet import Supernet
+
+
+def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
+    """Return the search of a run, around a new supernet."""
+    strategy = make_strategy(
+        settings.strategy,
+        costed.space.candidates,
+        settings.seed,
+        costed.feasible,
+        controller=STEADY if settings.trained else None,
+    )
+    return Search(
+        Supernet(job.model, costed.space, seed=settings.seed),
+        strategy,
+        job.task,
+        job.train_loader,
+        job.val_loader,
+        job.score_loader,
+        devices=job.devices,
+        config=settings.search,
+        seed=settings.seed,
+        teacher=job.devices.move(copied(job.model)) if settings.trained else None,
+        feasible=costed.limited,
+        cost=lambda vector: float(costed.feasible.cost(vector)[0]),
+    )
+
+
+def run_search_stage(
+    job: Job, settings: Settings, costed: CostedSpace, search: Search
+) -> tuple[SearchResult, tuple[str, ...]]:
+    """Run a search to its end, from where the run's folder left it.
+
+    A new search of a trained model begins with distillation. With a latency budget the top-k architectures are
+    timed, and those that exceed it are left out.
+
+    Returns:
+        How the search ended, and notes for the report.
+    """
+
+    def prepare(new: Search) -> None:
+        announce(too_few_scores(new), job.progress)
+        if settings.distill is not None:
+            assert isinstance(new.supernet, Supernet)
+            distill(
+                new.supernet,
+                job.train_loader,
+                new.task,
+                devices=job.devices,
+                config=settings.distill,
+                seed=settings.seed,
+                progress=job.progress,
+                usage=new.usage,
+            )
+
+    found = run_kept(
+        search, job.folder, resume=job.output.resume, progress=job.progress, prepare=prepare
+    )
+    if costed.latency_budget is None:
+        return found, ()
+    found, notes = within_latency(
+        found,
+        costed.latency_budget,
+        job.model,
+        search.supernet.emit,
+        job.one,
+        devices=job.devices,
+        folder=job.folder,
+    )
+    return found, announce(notes, job.progress)

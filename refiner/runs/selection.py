@@ -1,0 +1,87 @@
+"""What a search that has ended leaves: the refined network, and the networks to compare it with."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from refiner.core.surgery import copied
+from refiner.runs.baselines import find_baselines
+from refiner.runs.comparison import Baseline
+from refiner.runs.costing import CostedSpace
+from refiner.runs.job import Job
+from refiner.runs.notes import search_notes
+from refiner.runs.settings import Settings
+from refiner.search.search import Search, SearchResult
+from refiner.space.architecture import Architecture, Vector, with_model
+from refiner.space.rewriting import rewrite
+
+ORIGINAL, REFINED = "original", "refined"
+"""Names of networks, beside the kinds of the baselines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The networks of a run before any fine-tuning."""
+
+    found: SearchResult
+    architecture: Architecture
+    networks: dict[str, nn.Module]
+    """By name: ``refined``, and what is fine-tuned beside it, the original and the baselines."""
+    baselines: tuple[Baseline, ...]
+    notes: tuple[str, ...]
+    spent: str
+    """Images that the search used."""
+
+    @property
+    def refined(self) -> nn.Module:
+        """The refined network."""
+        return self.networks[REFINED]
+
+    def network_of(self, baseline: Baseline) -> str:
+        """Return the name of the network that a baseline is; it may be the refined one."""
+        return REFINED if baseline.vector == self.architecture.vector else baseline.kind
+
+
+def select(
+    job: Job,
+    settings: Settings,
+    costed: CostedSpace,
+    search: Search,
+    found: SearchResult,
+    notes: Sequence[str],
+) -> Selection:
+    """Return the networks of a search that has ended, each a module of its own.
+
+    Networks that are trained from scratch afterwards begin with new weights where they differ from the
+    original. All others keep the weights that the search left.
+    """
+    vector, space = found.best.vector, costed.space
+    notes = (*notes, *search_notes(search, job.model, vector, distilled=settings.trained))
+    spent = str(search.usage)
+
+    def network(of: Vector) -> nn.Module:
+        if settings.fine_tunes and not settings.trained:
+            return rewrite(job.model, space.architecture(of), seed=settings.seed)
+        return search.scorer.emit(of)
+
+    networks = {REFINED: network(vector)}
+    baselines: list[Baseline] = []
+    if settings.baselines:
+        baselines = find_baselines(search, space, job.model, job.one, job.folder, job.progress)
+    if settings.fine_tunes:
+        zero = (0,) * len(space.slots)
+        # After distillation the original's norms are recalibrated, as those of all networks are.
+        original = network(zero) if settings.trained else copied(job.model)
+        networks = {ORIGINAL: original, **networks}
+        for each in baselines:
+            if each.vector != vector:
+                networks[each.kind] = network(each.vector)
+    return Selection(
+        found=found,
+        architecture=with_model(space.architecture(vector), job.origin),
+        networks=networks,
+        baselines=tuple(baselines),
+        notes=tuple(notes),
+        spent=spent,
+    )

@@ -1,0 +1,179 @@
+"""The settings of a run, each declared once.
+
+:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the command makes
+its options from them (:mod:`refiner.core.options`).
+"""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from refiner.core.errors import ConfigError
+from refiner.core.options import option
+from refiner.core.types import JsonDict
+from refiner.cost.budget import Budget, parse_budgets
+from refiner.distill.distillation import DistillConfig
+from refiner.graph.slots import GRANULARITIES, Granularity
+from refiner.search.search import SearchConfig
+from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
+from refiner.search.strategy import Strategy, StrategyFactory
+from refiner.space.search_space import SearchSpace
+from refiner.training.devices import DEVICES, PRECISIONS
+from refiner.training.loop import TrainConfig
+
+DISTILLED_SEARCH = SearchConfig(
+    trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
+)
+"""The default search over distilled candidates. Nothing is trained: it only evaluates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How a model is refined."""
+
+    slots: Granularity | Literal["auto"] = option(
+        "auto",
+        "What changes together: one conv (conv, all), a residual block (block), or convs that share "
+        "their inner channels (group). auto takes what reaches most of the MACs.",
+        panel="Search",
+        choices=("auto", *GRANULARITIES),
+    )
+    candidates: tuple[str, ...] | None = option(
+        None,
+        "Candidates to choose from, separated by commas, as `refine slots` lists them.",
+        panel="Search",
+        metavar="NAMES",
+        commas=True,
+    )
+    """Names of candidates; None takes the defaults of :func:`refiner.search_space`."""
+    allow_larger: bool = option(
+        False, "Admit candidates that have more parameters than the original.", panel="Search"
+    )
+    strategy: str | Strategy | StrategyFactory = option(
+        "auto",
+        "What proposes architectures. auto takes milp for a trained model with a budget, else controller.",
+        panel="Search",
+        choices=("auto", *STRATEGIES),
+    )
+    """A name, or an object of your own; see :mod:`refiner.search.strategy`."""
+    budget: tuple[str, ...] = option(
+        (),
+        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or latency=5ms. "
+        "Can be repeated.",
+        panel="Budget",
+        metavar="RESOURCE=AMOUNT",
+    )
+    """The refined model never exceeds it. Milliseconds are those of one sample on the device."""
+    distill: DistillConfig | None = None
+    """For a trained model: fit every candidate to the layer that it may replace, and keep the weights."""
+    search: SearchConfig | None = None
+    """How many architectures are evaluated, and how; None takes what suits ``distill``."""
+    train: TrainConfig | None = None
+    """Fine-tuning of the refined model, the original and the baselines; None leaves it out."""
+    baselines: bool = option(
+        True,
+        "Compare with random search of as many trials and with one operation everywhere. This takes "
+        "about as long again.",
+        panel="Search",
+    )
+    seed: int = option(0, "Seed; it fixes a run on a CPU to the bit.", panel="Search", metavar="N")
+    device: str = option("auto", "Where to compute.", panel="Output", choices=DEVICES)
+    precision: str = option("no", "Mixed precision.", panel="Output", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        kinds: tuple[tuple[Any, type], ...] = (
+            (self.search, SearchConfig),
+            (self.train, TrainConfig),
+            (self.distill, DistillConfig),
+        )
+        for given, kind in kinds:
+            if given is not None and not isinstance(given, kind):
+                raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
+        if self.slots not in ("auto", *GRANULARITIES):
+            raise ConfigError(
+                f"unknown slots {self.slots!r}. Choose one of: auto, {', '.join(GRANULARITIES)}."
+            )
+        if self.distill is not None and self.search is not None and self.search.train_weights:
+            raise ConfigError(
+                "distill keeps the weights fixed during the search, and this SearchConfig trains them. "
+                "Set warmup_epochs=0 and train_weights=False in it, or leave search out."
+            )
+        check_strategy(self.strategy)
+        parse_budgets(self.budget)
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], settings: "Settings | None" = None) -> "Settings":
+        """Return the settings of keyword arguments, or ``settings`` where those were given instead.
+
+        Raises:
+            ConfigError: both were given, an unknown name, or a value that no setting takes.
+        """
+        if settings is not None:
+            if options:
+                raise ConfigError(
+                    f"settings holds {next(iter(options))} already. Give one of them."
+                )
+            return settings
+        names = [each.name for each in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                advice = f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(names)}."
+                raise ConfigError(f"there is no setting {name!r}. {advice}")
+        given = dict(options)
+        if isinstance(given.get("budget"), str):
+            given["budget"] = (given["budget"],)
+        for name in ("budget", "candidates"):
+            if isinstance(given.get(name), Sequence) and not isinstance(given[name], str):
+                given[name] = tuple(given[name])
+        if given.get("slots", "") is None:
+            del given["slots"]
+        return cls(**given)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the model is refined from its trained weights."""
+        return self.distill is not None
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets, parsed."""
+        return parse_budgets(self.budget)
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether networks are trained after the search."""
+        return self.train is not None and self.train.epochs > 0
+
+    def check_tests(self, tests: Mapping[str, Any]) -> None:
+        """Raise a ConfigError where further measures are asked for and no network is trained."""
+        if tests and not self.fine_tunes:
+            raise ConfigError("tests measure fine-tuned networks. Give train= (--epochs).")
+
+    def resolved(self) -> "Settings":
+        """Return the settings with a search and a strategy where they were left open."""
+        search = self.search
+        if search is None:
+            search = DISTILLED_SEARCH if self.trained else SearchConfig()
+        strategy = self.strategy
+        if isinstance(strategy, str):
+            strategy = resolve_strategy(strategy, trained=self.trained, budget=bool(self.budget))
+        return replace(self, search=search, strategy=strategy)
+
+    def to_json(self, space: SearchSpace) -> JsonDict:
+        """Return what config.json keeps: all that has to be equal where a run goes on."""
+        assert self.search is not None
+        return {
+            "slots": space.granularity,
+            "candidates": [list(names) for names in space.candidates],
+            "strategy": strategy_name(self.strategy),
+            "budget": ",".join(map(str, self.budgets)) or "none",
+            "distill": None if self.distill is None else asdict(self.distill),
+            "search": asdict(self.search),
+            "train": None if self.train is None else asdict(self.train),
+            "baselines": self.baselines,
+            "seed": self.seed,
+            "precision": self.precision,
+        }
+

@@ -1,0 +1,50 @@
+"""The last stage of a run: its report and its files."""
+
+from collections.abc import Sequence
+
+from refiner.core.types import JsonDict
+from refiner.runs.comparison import Baseline
+from refiner.runs.costing import CostedSpace
+from refiner.runs.front import points, write_front
+from refiner.runs.job import Job
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import full_report, origin_settings
+from refiner.runs.result import Result
+from refiner.runs.result_files import write_result
+from refiner.runs.selection import Selection
+from refiner.runs.settings import Settings
+from refiner.search.scoring import Scored
+
+
+def finish(
+    job: Job,
+    settings: Settings,
+    costed: CostedSpace,
+    selection: Selection,
+    trained: Trained | None,
+    baselines: Sequence[Baseline],
+) -> Result:
+    """Return the result of a run, and write its files where it has a folder."""
+    model = selection.refined.cpu().eval()
+    found, space = selection.found, costed.space
+    origin = origin_settings(job.model, job.output.provenance)
+    shown: JsonDict = {**origin, **settings.to_json(space), **job.sizes, "spent": selection.spent}
+    report = full_report(
+        job.model, model, space, selection.architecture, job.example, found, job.task,
+        devices=job.devices, trained=trained, settings=shown, baselines=baselines,
+        latencies=costed.latencies, notes=selection.notes,
+    )  # fmt: skip
+    scored = [Scored(vector=each.vector, score=each.search_score) for each in baselines]
+    every_point = points(
+        space, report.before, list(dict.fromkeys([*found.top_k, *scored])), costed.latencies
+    )
+    if job.folder is not None and job.devices.is_main:
+        write_front(job.folder, every_point, report.before, job.task.metric, costed.latencies)
+        write_result(
+            job.folder, model=model, architecture=selection.architecture, report=report,
+            example_input=job.example,
+        )  # fmt: skip
+    return Result(
+        model=model, architecture=selection.architecture, report=report, search=found,
+        example_input=job.example, points=every_point,
+    )  # fmt: skip

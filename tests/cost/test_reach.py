@@ -1,0 +1,65 @@
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+import refiner
+from refiner.core.errors import ConfigError, ModelError
+from refiner.cost.reach import choose_space, shares_in_reach
+
+
+class Pointwise(nn.Module):
+    """A stem and two pointwise convs, such as a mobile network has many of."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.first = nn.Conv2d(8, 16, 1)
+        self.second = nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        Pointwise.calls += 1
+        return self.second(self.first(self.stem(x)).relu()).mean((2, 3))
+
+
+def test_the_order_of_preference_follows_from_the_weights() -> None:
+    trained, text = choose_space(TinyResNet(), images(), slots="auto", trained=True)
+    assert trained.granularity == "group"
+    assert text.startswith("Slots: group, which hold ")
+    space, text = choose_space(TinyResNet(), images(), slots="auto", trained=False)
+    assert space.granularity == "conv"
+    assert space == refiner.search_space(TinyResNet(), images(), granularity="auto")
+
+
+def test_a_network_of_pointwise_convs_is_not_refused_and_traced_once() -> None:
+    with pytest.raises(ModelError):
+        refiner.search_space(Pointwise(), images())
+    Pointwise.calls = 0
+    space, text = choose_space(Pointwise(), images(), slots="auto", trained=False)
+    assert space.granularity == "all"
+    assert "conv 0 %" in text
+    assert Pointwise.calls <= 8
+
+
+def test_channel_pruning_steers_the_choice_and_a_named_granularity_stands() -> None:
+    space, _ = choose_space(
+        TinyResNet(), images(), slots="auto", trained=False, candidates=["keep0.5"]
+    )
+    assert space.granularity == "group"
+    space, text = choose_space(TinyResNet(), images(), slots="block", trained=True)
+    assert (space.granularity, text) == ("block", "")
+    with pytest.raises(ConfigError, match="unknown candidate"):
+        choose_space(TinyResNet(), images(), slots="auto", trained=True, candidates=["keep9"])
+
+
+def test_networks_without_slots_are_refused() -> None:
+    with pytest.raises(ModelError, match="no convs"):
+        choose_space(nn.Flatten(), images(), slots="auto", trained=True)
+
+
+def test_shares_are_of_all_macs() -> None:
+    shares = shares_in_reach(Pointwise(), images())
+    assert shares["conv"] == 0
+    assert shares["all"] == shares["group"] == pytest.approx(256 / (216 + 256))

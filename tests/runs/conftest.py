@@ -1,0 +1,32 @@
+import pytest
+from models import TinyResNet, images
+
+from refiner.cost.costs import measure_cost
+from refiner.cost.latency import Latency
+from refiner.runs.report import Report
+from refiner.runs.report_data import Trained
+from refiner.runs.report_making import slot_reports
+from refiner.space.rewriting import rewrite
+from refiner.space.search_space import search_space
+
+
+@pytest.fixture
+def report() -> Report:
+    model, x = TinyResNet(width=4), images()
+    space = search_space(model, x)
+    architecture = space.architecture((1, 0, 0, 2))
+    return Report(
+        vector=architecture.vector,
+        before=measure_cost(model, x),
+        after=measure_cost(rewrite(model, architecture), x),
+        slots=slot_reports(space, architecture),
+        frozen=space.frozen,
+        latency_before=2.0,
+        latency_after=1.0,
+        latency_noise=(0.25, 0.125),
+        latency_predicted=(Latency(median=2.5, noise=0.5), Latency(median=1.25, noise=0.25)),
+        metric="accuracy",
+        trained=Trained(epochs=3, original=0.5, refined=0.75),
+        settings=(("seed", "0"),),
+        notes=("a note",),
+    )

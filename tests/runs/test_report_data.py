@@ -1,0 +1,41 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from refiner.core.errors import RunError
+from refiner.runs.report import Report
+from refiner.runs.report_data import ReportData
+
+
+def test_json_round_trip(report: Report) -> None:
+    document = json.loads(json.dumps(report.to_json()))
+    assert document["format_version"] == 1
+    assert Report.from_json(document) == report
+    assert type(ReportData.from_json(document)) is ReportData
+    with pytest.raises(RunError, match="damaged"):
+        Report.from_json({})
+
+
+def test_a_report_written_before_noise_was_kept_is_read(report: Report) -> None:
+    document = report.to_json()
+    del document["latency_noise"], document["latency_predicted"]
+    rows = Report.from_json(document).summary()
+    assert ("latency, batch 1, measured", "2.00 ms", "1.00 ms", "-50.0 %") in rows
+    assert not any("predicted" in row[0] for row in rows)
+
+
+def test_a_distilled_report_has_its_agreement(report: Report) -> None:
+    plain = replace(report, top_k=(((1, 0, 0, 2), 0.5, None), ((0, 0, 0, 0), 0.25, None)))
+    distilled = replace(report, top_k=(((1, 0, 0, 2), 0.5, -0.125), ((0, 0, 0, 0), 0.75, -0.25)))
+    for each in (plain, distilled):
+        assert Report.from_json(json.loads(json.dumps(each.to_json()))) == each
+    assert (plain.distilled, plain.agreement) == (False, None)
+    assert (distilled.distilled, distilled.agreement) == (True, -0.125)
+    document = plain.to_json() | {"top_k": [[[1, 0, 0, 2], 0.5], [[0, 0, 0, 0], 0.25]]}
+    assert Report.from_json(document) == plain  # as older versions wrote it
+
+
+def test_the_origin_names_what_the_settings_hold(report: Report) -> None:
+    settings = (("data", "digits"), ("seed", "0"), ("model", "timm:resnet18"))
+    assert replace(report, settings=settings).origin() == "model timm:resnet18; data digits"

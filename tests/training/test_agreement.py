@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from refiner.core.errors import ConfigError
+from refiner.core.surgery import copied
+from refiner.training.agreement import Agreement
+from refiner.training.task import Classification, Regression
+
+
+class Counted(nn.Module):
+    """Halves its input, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x / 2
+
+
+def test_agreement_is_the_divergence_by_hand_and_runs_the_teacher_once_for_an_input() -> None:
+    teacher = Counted()
+    agreement = Agreement(Regression(), teacher)
+    one, two = torch.tensor([[2.0], [-2.0]]), torch.tensor([[4.0], [0.0], [-4.0]])
+    networks = [nn.Identity(), nn.Identity()]
+    for network in networks:
+        sums = sum(agreement.measure(network, (x, torch.zeros_like(x))) for x in (one, two))
+        # Teacher: 1, -1, 2, 0, -2. The squared errors equal its squares: 1, 1, 4, 0, 4.
+        assert agreement.score(sums) == pytest.approx(-1.0)
+    assert teacher.calls == 2
+    one.mul_(2)
+    agreement.measure(networks[0], (one, torch.zeros_like(one)))
+    assert teacher.calls == 3, "an input that was written to is another one"
+    agreement.forget()
+    agreement.measure(networks[0], (one, torch.zeros_like(one)))
+    assert teacher.calls == 4
+    assert agreement.score(agreement.measure(Counted(), (two, torch.zeros_like(two)))) == 0.0
+
+
+@pytest.mark.parametrize("task", [Classification(), Regression()], ids=["divergence", "error"])
+def test_agreement_does_not_depend_on_how_the_batches_are_cut(task) -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher, model = nn.Linear(3, 4), nn.Linear(3, 4)
+    x = torch.randn(65, 3, generator=generator)
+    y = (
+        torch.zeros(65, dtype=torch.long)
+        if isinstance(task, Classification)
+        else torch.zeros(65, 4)
+    )
+    agreement = Agreement(task, teacher)
+    with torch.no_grad():
+        whole = agreement.score(agreement.measure(model, (x, y)))
+        parts = sum(
+            agreement.measure(model, (x[a:b], y[a:b])) for a, b in ((0, 20), (20, 64), (64, 65))
+        )
+    assert agreement.score(parts) == pytest.approx(whole, rel=1e-4)
+    assert whole < -0.01
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+class Heads(nn.Module):
+    """Gives one head or the other, and writes to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
+
+    def forward(self, x: torch.Tensor, head: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+        output = self.heads[head](x.sub_(1).div_(2))
+        return output, output.mean()  # the latter is a loss of the model's own
+
+
+class BothHeads(Classification):
+    """Calls the model twice for each batch, and writes to what it gives."""
+
+    def measure(self, model: nn.Module, batch) -> torch.Tensor:
+        first, second = (model(batch[0].clone(), head=i)[0] for i in (0, 1))
+        first.sigmoid_(), second.squeeze_(0)
+        return torch.ones(2)
+
+
+def test_a_teacher_agrees_with_itself_whatever_is_written_to() -> None:
+    model, batch = Heads(), (torch.randn(5, 3), torch.zeros(5, dtype=torch.long))
+    for task in (BothHeads(), Classification()):
+        agreement = Agreement(task, copied(model))
+        for _ in range(2):
+            with torch.no_grad():
+                sums = agreement.measure(model, (batch[0].clone(), batch[1]))
+            assert agreement.score(sums) == pytest.approx(0.0, abs=1e-6)
+
+
+class BackDoor(Classification):
+    """Never calls the model itself."""
+
+    def measure(self, model: nn.Module, batch) -> torch.Tensor:
+        return super().measure(model.forward, batch)
+
+
+def test_outputs_that_cannot_be_compared() -> None:
+    model = nn.Linear(3, 4)
+    batch = torch.randn(2, 3), torch.zeros(2, dtype=torch.long)
+    assert Agreement(Classification(), copied(model)).can_compare(model, batch)
+    assert not Agreement(BackDoor(), model).can_compare(model, batch)
+    endless = nn.Linear(3, 4)
+    with torch.no_grad():
+        endless.bias[1] = -math.inf  # a class that is masked: its divergence is no number
+    assert not Agreement(Classification(), copied(endless)).can_compare(endless, batch)
+    with torch.inference_mode():
+        assert Agreement(Classification(), copied(model)).can_compare(
+            model, (batch[0] + 1, batch[1])
+        )
+    with pytest.raises(ConfigError, match="does not call the network itself"):
+        Agreement(BackDoor(), model).measure(model, batch)
+    with pytest.raises(ConfigError, match="cannot be compared"):
+        Agreement(Regression(), nn.Linear(3, 5)).measure(model, batch)
