@@ -27,7 +27,7 @@ def commands() -> dict[str, Any]:
     found = dict(typer.main.get_command(app).commands)
     for name, command in found.items():
         if command.context_settings.get("allow_extra_args"):
-            inner = typer.Typer()
+            inner = typer.Typer(add_completion=False)
             module = importlib.import_module("refiner.cli.commands")
             inner.command(name)(getattr(module, f"{name}_command"))
             found[name] = typer.main.get_command(inner)
@@ -53,7 +53,7 @@ def section(name: str, command: Any) -> str:
     parts = [f"## `refine {name}`", f"```\n{usage}\n```", (command.help or "").strip()]
     panels: dict[str, list[str]] = {}
     for each in command.params:
-        if each.name in ("help", "install_completion", "show_completion"):
+        if each.name == "help":
             continue
         panel = "Arguments" if each in arguments else _panel(each)
         panels.setdefault(panel, []).append(_row(each, is_argument=each in arguments))
