@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.refiner-installed
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint docs bench install clean
 
 install: $(STAMP)
 
@@ -27,10 +27,14 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
+# The documentation site, into site/; a broken link or reference is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 # Minutes to hours; benchmarks/README.md tells what each script measures and holds the results.
 bench: install
 	$(BIN)/python benchmarks/controller_vs_random.py
 	$(BIN)/python benchmarks/step_time.py
 
 clean:
-	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

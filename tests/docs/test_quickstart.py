@@ -1,19 +1,20 @@
-"""docs/tutorial.md runs as it stands, in an empty folder."""
+"""docs/quickstart.md runs as it stands, in an empty folder."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-TUTORIAL = (Path(__file__).parents[1] / "docs" / "tutorial.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(sh|python)(?: (\S+))?\n(.*?)```", TUTORIAL, re.DOTALL)
+from docs.reading import ROOT, blocks
+
+QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
+BLOCKS = blocks(QUICKSTART, "sh", "python")
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+def test_the_quickstart_runs_as_it_stands(tmp_path: Path) -> None:
     environment = dict(os.environ)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     environment["OMP_NUM_THREADS"] = "1"  # networks this small gain nothing by more
