@@ -169,8 +169,8 @@ def apply_command(
         return
     if architecture is None:
         raise RefinerError(
-            "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% and "
-            "a run's folder."
+            "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% "
+            "and a run's folder."
         )
     if Path(model).is_dir():
         refuse(context, {"model", "architecture", "out", "as_json"}, "is set by the run")

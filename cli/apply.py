@@ -127,8 +127,8 @@ def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) ->
     run = RunFolder.open(folder)
     if text.endswith(".json"):
         raise ConfigError(
-            f"{folder} is a run: it takes a vector such as 1,0,0,2, or --pick macs=50%. Name a model "
-            f"to apply {text} to."
+            f"{folder} is a run: it takes a vector such as 1,0,0,2, or --pick macs=50%. Name a "
+            f"model to apply {text} to."
         )
     _rewrite_of_run(run, _vector(text), [], out=out, as_json=as_json)
 
@@ -140,8 +140,8 @@ def _rewrite_of_run(
     config = run.config()
     if not config.get("settings"):
         raise RunError(
-            f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name its run, "
-            f"or apply it to a model: refine apply MODEL {run.path / 'architecture.json'}."
+            f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name its "
+            f"run, or apply it to a model: refine apply MODEL {run.path / 'architecture.json'}."
         )
     command = config.get("provenance", {}).get("command", {})
     given, made = run_architecture(

@@ -77,7 +77,7 @@ class ModelAndData:
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def notes(self, data: Data) -> list[str]:
-        """Return what a user should know of the data; also, that without pairs nothing is verified."""
+        """Return what a user should know of the data, such as that pairs to verify on lack."""
         faces = self.data.removeprefix("faces:")
         notes = [data.note] if data.note else []
         lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
@@ -104,7 +104,8 @@ class ModelAndData:
         """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
         The data decides how many classes the model has, and the model how many channels the data
-        has. With ArcFace the model's output is an embedding, and the head's size that of the embedding.
+        has. With ArcFace the model's output is an embedding, and the
+        head has the size of the embedding.
 
         Args:
             first: is called once the model's file has run, before data is read.

@@ -54,8 +54,8 @@ def train_architecture(
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
 
-    The data may differ from that of the search (sections 4.1.4 and 4.2.2 of the paper). Arguments that
-    are not listed here are those of :func:`refiner.refine`.
+    The data may differ from that of the search (sections 4.1.4 and 4.2.2 of the paper). Arguments
+    that are not listed here are those of :func:`refiner.refine`.
 
     Args:
         model: the original; never changed. Operations that the architecture keeps begin with its

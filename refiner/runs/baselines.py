@@ -1,9 +1,9 @@
 """Baselines: what a search is compared with, on its own shared weights and within its own budgets.
 
-``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy had,
-on the same validation images, and the best of as many top-k architectures is taken. ``uniform`` takes
-no search at all: it is the best of the architectures with one operation in every slot that offers it.
-Under a budget the operation fills as few slots as keep to it, evenly spread.
+``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy
+had, on the same validation images, and the best of as many top-k architectures is taken.
+``uniform`` takes no search: it is the best architecture with one operation in every slot that
+offers it. Under a budget the operation fills as few slots as keep to it, evenly spread.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def find_baselines(
     folder: RunFolder | None,
     progress: Progress,
 ) -> list[Baseline]:
-    """Return the baselines of a finished search; they are scored once, and its folder keeps them."""
+    """Return the baselines of a finished search, scored once and kept in its folder."""
     if folder is not None and folder.holds("baselines.json"):
         return baselines_from_json(folder.read_json("baselines.json"))
     scored = score_baselines(search, progress)
@@ -61,8 +61,8 @@ def find_baselines(
 def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
     """Return (kind, name, scored architecture) of each baseline of a finished search.
 
-    A random search has no ``random`` baseline. Where no uniform architecture keeps to the budget there
-    is no ``uniform`` one.
+    A random search has no ``random`` baseline. Where no uniform architecture keeps to the budget
+    there is no ``uniform`` one.
     """
     found = []
     candidates = search.supernet.candidates
@@ -137,5 +137,5 @@ def uniform_vectors(
 
 
 def evenly(places: Sequence[int], count: int) -> list[int]:
-    """Return ``count`` numbers of slots, evenly spread: each from the middle of its share of them."""
+    """Return ``count`` of the slots, evenly spread: each from the middle of its share."""
     return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]

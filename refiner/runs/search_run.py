@@ -129,9 +129,9 @@ def kept_network(
 ) -> nn.Module:
     """Return an architecture of a kept search, with the weights that the search left.
 
-    Its norms get the statistics that its score was taken with, where those were kept. Otherwise they get
-    the model's own in slots that the architecture leaves unchanged, and those of each candidate's last
-    score in all others.
+    Its norms get the statistics that its score was taken with, where those were kept. Otherwise
+    they get the model's own in slots that the architecture leaves unchanged, and those of each
+    candidate's last score in all others.
 
     Args:
         folder: of the run.

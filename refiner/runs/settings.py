@@ -1,7 +1,7 @@
 """The settings of a run, each declared once.
 
-:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the command
-makes its options from them (:mod:`refiner.core.options`).
+:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the
+command makes its options from them (:mod:`refiner.core.options`).
 """
 
 import difflib
