@@ -7,9 +7,9 @@ import shlex
 from dataclasses import fields
 
 import pytest
+from docs.reading import NAMES, PAGES, ROOT, anchors, blocks, hook, prose
 
 import refiner
-from docs.reading import NAMES, PAGES, ROOT, anchors, blocks, hook, prose
 from refiner.runs.settings import Settings
 
 COMMANDS = hook("command_reference").commands()
