@@ -1,9 +1,9 @@
 """The model, the data and the task of a command: what its options name, loaded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.task import TASKS, Task, checked_task, make_task
 
+from .declared import Given
 from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
@@ -99,7 +100,7 @@ class ModelAndData:
         )
 
     def load(
-        self, first: Callable[[], Any] = lambda: None
+        self, first: Callable[[], object] = lambda: None
     ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
         """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
@@ -164,7 +165,7 @@ class ModelAndData:
         return free_folder(f"{name}-{Path(data).name}")
 
 
-def readable_anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+def readable_anywhere(given: Given) -> Given:
     """Return given options with absolute paths, so that a run can go on from any folder."""
     changed = dict(given)
     for name in ("model", "data", "task"):

@@ -211,6 +211,7 @@ def search(
         ),
     }
     found: dict[str, dict[str, Any]] = {}
+    assert data.val is not None
     for name, (supernet, strategy) in runs.items():
         folder = settings.out / name
         best = run_search(

@@ -83,7 +83,7 @@ class Settings:
     precision: str = option("no", "Mixed precision.", panel="Output", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
-        kinds: tuple[tuple[Any, type], ...] = (
+        kinds: tuple[tuple[object, type], ...] = (
             (self.search, SearchConfig),
             (self.train, TrainConfig),
             (self.distill, DistillConfig),
@@ -147,7 +147,7 @@ class Settings:
         """Whether networks are trained after the search."""
         return self.train is not None and self.train.epochs > 0
 
-    def check_tests(self, tests: Mapping[str, Any]) -> None:
+    def check_tests(self, tests: Mapping[str, object]) -> None:
         """Raise a ConfigError where further measures are asked for and no network is trained."""
         if tests and not self.fine_tunes:
             raise ConfigError("tests measure fine-tuned networks. Give train= (--epochs).")
