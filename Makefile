@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml
 
 # The main job on the built-in data: search, final training of both networks, report, export.
 demo: install
-	$(BIN)/refine timm:resnet18 --data digits --warmup-epochs 3 --epochs 6 --train-epochs 5
+	$(BIN)/refine timm:resnet18 --data digits --slots conv --strategy controller --warmup-epochs 3 \
+		--search-epochs 6 --trials 300 --epochs 5
 
 lint: install
 	$(BIN)/ruff check .

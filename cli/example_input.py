@@ -21,7 +21,7 @@ def example_input(model: nn.Module, size: str | None, data: str | None, seed: in
 
 
 def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
-    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
+    """Return two random samples of a size such as ``C,H,W``, or of the model's own input size."""
     shape: tuple[int, ...]
     if size is None:
         shape = default_input_size(model)

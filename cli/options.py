@@ -77,14 +77,14 @@ class ModelAndData:
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def notes(self, data: Data) -> list[str]:
-        """Return what a user should know of the data, and that nothing is verified without pairs."""
+        """Return what a user should know of the data, such as that pairs to verify on lack."""
         faces = self.data.removeprefix("faces:")
         notes = [data.note] if data.note else []
         lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
         if lacking and not self.verify:
             notes.append(
-                f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or give "
-                "--verify FILE."
+                f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or "
+                "give --verify FILE."
             )
         return notes
 
@@ -103,8 +103,9 @@ class ModelAndData:
     ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
         """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
-        The data decides how many classes the model has, and the model how many channels the data has.
-        With ArcFace the model's output is an embedding, and the head's size that of the embedding.
+        The data decides how many classes the model has, and the model how many channels the data
+        has. With ArcFace the model's output is an embedding, and the
+        head has the size of the embedding.
 
         Args:
             first: is called once the model's file has run, before data is read.
@@ -143,8 +144,8 @@ class ModelAndData:
             return {}
         if data.mean is None or data.std is None:
             raise ConfigError(
-                f"--verify does not know how {self.data} scales its pixels. Use --data faces:PATH or "
-                "folder:PATH."
+                f"--verify does not know how {self.data} scales its pixels. Use --data faces:PATH "
+                "or folder:PATH."
             )
         _, channels, height, width = example_of(data.train).shape
         return pair_tests(

@@ -52,7 +52,7 @@ class Request:
         return Devices.choose(self.given.get("device", "auto"), self.given.get("precision", "no"))
 
     def readable_anywhere(self) -> Self:
-        """Return the request with absolute paths, and with the pairs of faces that lie beside the data."""
+        """Return the request with absolute paths, and with the pairs of faces beside the data."""
         given = readable_anywhere(self.given)
         beside = self.source.pairs_beside() if self.trains else []
         if beside and "verify" not in given:
@@ -126,7 +126,7 @@ class TrainRequest(Request):
 
     @property
     def original(self) -> ModelAndData:
-        """The original model, which may be the teacher; ``weights`` are those of the trained network."""
+        """The original, which may be the teacher; ``--weights`` are the trained network's."""
         teacher = self.given.get("teacher")
         pretrained = self.source.pretrained or teacher == PRETRAINED
         return replace(
@@ -139,7 +139,7 @@ PRETRAINED = "pretrained"
 
 
 def _training(start: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return a training with what the user gave; the least learning rate never exceeds the largest."""
+    """Return a training with what the user gave; lr_min never exceeds lr_max."""
     values = values_of(TrainConfig, given)
     lr = values.get("lr_max", start.lr_max)
     return replace(start, **{**values, "lr_min": min(start.lr_min, lr)})
@@ -166,8 +166,8 @@ def request_from(kind: type[Request], kept: Any, folder: Path, model: str | None
     command = "train" if kind is TrainRequest else "run"
     if not isinstance(kept, dict) or "model" not in kept or kept.get("name") != command:
         raise RunError(
-            f"{folder} holds no run that this command began, so it cannot be resumed. A run made in "
-            "Python goes on with resume=True there."
+            f"{folder} holds no run that this command began, so it cannot be resumed. A run made "
+            "in Python goes on with resume=True there."
         )
     given = {name: value for name, value in kept.items() if name != "name"}
     if model is not None and absolute(model) != given["model"]:

@@ -41,7 +41,7 @@ def show_slots(
     latency: bool,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, the frozen convs and the skip connections.
+    """Print the slots of a model, candidates with costs, frozen convs and skip connections.
 
     With ``latency`` the model and the candidates are timed, on the device that a run would take.
     """
@@ -136,7 +136,7 @@ def _document(
 
 
 def _print_space(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
-    """Print the slots, the frozen convs, the skip connections and, where it was timed, the model."""
+    """Print the slots, frozen convs, skip connections and, where it was timed, the model."""
     _print_slots(space, title, table)
     if space.frozen:
         rows = [(f.name, f.reason) for f in space.frozen]

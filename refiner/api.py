@@ -49,8 +49,8 @@ def refine(
         resume: go on with the run in ``out``, which must have been made with the same settings.
         progress: True writes plain lines to stderr, False nothing; or a listener.
         provenance: how the model was made, for config.json and architecture.json.
-        tests: further measures of the fine-tuned networks by name, such as accuracy on other images.
-            Each takes a network on the device in eval mode, gradients off.
+        tests: further measures of the fine-tuned networks by name, such as accuracy on other
+            images. Each takes a network on the device in eval mode, gradients off.
         notes: lines for the report.
         settings: in one object, instead of as ``options``.
         **options: the fields of :class:`refiner.Settings`, such as ``budget="macs=60%"``,
@@ -75,6 +75,7 @@ def refine(
         candidates=settings.candidates, allow_larger=settings.allow_larger,
     )  # fmt: skip
     chosen = announce([choice] if choice else [], job.progress)
+    job.progress.plan(settings.phases())
     with in_folder(job, settings.to_json(space)) as job:
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)

@@ -82,6 +82,9 @@ class StopAfter:
     def __init__(self, phase: str, steps: int) -> None:
         self.phase, self.steps, self.now = phase, steps, ""
 
+    def plan(self, stages):
+        pass
+
     def begin(self, phase, total, done=0):
         self.now = phase
 

@@ -1,11 +1,11 @@
 """The settings of a run, each declared once.
 
-:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the command makes
-its options from them (:mod:`refiner.core.options`).
+:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the
+command makes its options from them (:mod:`refiner.core.options`).
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -34,8 +34,8 @@ class Settings:
 
     slots: Granularity | Literal["auto"] = option(
         "auto",
-        "What changes together: one conv (conv, all), a residual block (block), or convs that share "
-        "their inner channels (group). auto takes what reaches most of the MACs.",
+        "What changes together: one conv (conv, all), a residual block (block), or convs that "
+        "share their inner channels (group). auto takes what reaches most of the MACs.",
         panel="Search",
         choices=("auto", *GRANULARITIES),
     )
@@ -52,29 +52,30 @@ class Settings:
     )
     strategy: str | Strategy | StrategyFactory = option(
         "auto",
-        "What proposes architectures. auto takes milp for a trained model with a budget, else controller.",
+        "What proposes architectures. auto takes milp for a trained model with a budget, else "
+        "controller.",
         panel="Search",
         choices=("auto", *STRATEGIES),
     )
     """A name, or an object of your own; see :mod:`refiner.search.strategy`."""
     budget: tuple[str, ...] = option(
         (),
-        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or latency=5ms. "
-        "Can be repeated.",
+        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or "
+        "latency=5ms. Can be repeated.",
         panel="Budget",
         metavar="RESOURCE=AMOUNT",
     )
     """The refined model never exceeds it. Milliseconds are those of one sample on the device."""
     distill: DistillConfig | None = None
-    """For a trained model: fit every candidate to the layer that it may replace, and keep the weights."""
+    """For a trained model: fit every candidate to its layer, and keep the weights in the search."""
     search: SearchConfig | None = None
     """How many architectures are evaluated, and how; None takes what suits ``distill``."""
     train: TrainConfig | None = None
     """Fine-tuning of the refined model, the original and the baselines; None leaves it out."""
     baselines: bool = option(
         True,
-        "Compare with random search of as many trials and with one operation everywhere. This takes "
-        "about as long again.",
+        "Compare with random search of as many trials and with one operation everywhere. This "
+        "takes about as long again.",
         panel="Search",
     )
     seed: int = option(0, "Seed; it fixes a run on a CPU to the bit.", panel="Search", metavar="N")
@@ -96,8 +97,8 @@ class Settings:
             )
         if self.distill is not None and self.search is not None and self.search.train_weights:
             raise ConfigError(
-                "distill keeps the weights fixed during the search, and this SearchConfig trains them. "
-                "Set warmup_epochs=0 and train_weights=False in it, or leave search out."
+                "distill keeps the weights fixed during the search, and this SearchConfig trains "
+                "them. Set warmup_epochs=0 and train_weights=False in it, or leave search out."
             )
         check_strategy(self.strategy)
         parse_budgets(self.budget)
@@ -151,6 +152,19 @@ class Settings:
         if tests and not self.fine_tunes:
             raise ConfigError("tests measure fine-tuned networks. Give train= (--epochs).")
 
+    def phases(self) -> list[str]:
+        """Return the names of the phases of a run, in order, for its progress."""
+        assert self.search is not None
+        phases = ["warm-up"] if self.search.warmup_epochs else []
+        phases += ["distil"] if self.trained else []
+        phases += ["search", "top-k"]
+        random = [] if self.strategy == "random" else ["random baseline", "top-k"]
+        phases += [*random, "uniform baseline"] if self.baselines else []
+        if self.fine_tunes:
+            kinds = ["random", "uniform"] if self.baselines else []
+            phases += [f"train {name}" for name in ("original", "refined", *kinds)]
+        return phases
+
     def resolved(self) -> "Settings":
         """Return the settings with a search and a strategy where they were left open."""
         search = self.search
@@ -176,4 +190,3 @@ class Settings:
             "seed": self.seed,
             "precision": self.precision,
         }
-

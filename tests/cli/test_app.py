@@ -580,7 +580,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert main(["timm:resnet10t", "--distill", "--out", "other"]) == 2
-    assert "timm:resnet10t is new here" in capsys.readouterr().err
+    assert "timm:resnet10t has none here" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
     assert "out of reach" in capsys.readouterr().err
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
@@ -630,7 +630,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     assert all(torch.equal(value, named[key]) for key, value in picked.items())
     capsys.readouterr()
     assert main(["apply", "picked", "1,0"]) == 2
-    assert "and no search. Name the run" in capsys.readouterr().err
+    assert "and no search. Name its run" in capsys.readouterr().err
     assert main(["apply", "run", "1,0,7"]) == 2
     assert main(["apply", "run", "picked/architecture.json"]) == 2
     assert "Name a model to apply" in capsys.readouterr().err

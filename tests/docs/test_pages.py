@@ -90,7 +90,9 @@ def test_options_in_prose_exist(path) -> None:
 
 def test_there_is_something_to_check() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert ("run", "--budget") in [pair for line in commands_of(readme) for pair in options_in(line)]
+    assert ("run", "--budget") in [
+        pair for line in commands_of(readme) for pair in options_in(line)
+    ]
     assert len(readme.splitlines()) <= 150
 
 
