@@ -156,7 +156,7 @@ class Settings:
         """Return the names of the phases of a run, in order, for its progress."""
         assert self.search is not None
         phases = ["warm-up"] if self.search.warmup_epochs else []
-        phases += ["distil"] if self.trained else []
+        phases += ["distillation"] if self.trained else []
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []
