@@ -8,7 +8,6 @@ import importlib
 from typing import Any
 
 import typer
-
 from refiner.cli.app import app
 
 MARK = "<!-- command reference -->"

@@ -1,7 +1,7 @@
 """A mkdocs hook: pages of the site that are files of the repository, such as README.md.
 
-A page that holds ``<!-- file: README.md -->`` shows that file. Its links to other shared files and into
-docs/ become links of the site; links to anything else keep their text alone.
+A page that holds ``<!-- file: README.md -->`` shows that file. Its links to other shared files and
+into docs/ become links of the site; links to anything else keep their text alone.
 """
 
 import posixpath

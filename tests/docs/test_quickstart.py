@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from docs.reading import ROOT, blocks
 
 QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
