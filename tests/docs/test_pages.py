@@ -107,4 +107,5 @@ def test_the_reference_lists_every_option_of_every_command() -> None:
     for name, command in COMMANDS.items():
         assert f"## `refine {name}`" in text
         for parameter in command.params:
-            assert parameter.name == "help" or not parameter.opts or parameter.opts[0] in text
+            flag = parameter.opts[0]
+            assert flag == "--help" or not flag.startswith("-") or flag in text
