@@ -66,7 +66,7 @@ CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 
 
 class ImprovedResidualUnit(nn.Module):
-    """Two conv3x3 between norms, and a skip edge round them."""
+    """Two conv3x3 between norms, and a skip connection around them."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()

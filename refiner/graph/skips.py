@@ -1,16 +1,17 @@
-"""Skip edges: the paths by which data passes round a block, read off the graph, never off names.
+"""Skip connections: the paths around a block, found in the graph and never by names.
 
-A *join* is a node that two or more tensors flow into (add, concat, mul). Its input ``a`` is a skip edge
-if, walking back from ``a``, one meets a *fork* from which another input of the join is also reached, over
-more convs than the walk passed. The walk passes no conv (identity, pooling, a norm) or, at a join that
-keeps the shape of its inputs, one: the projection. Where data parts and meets again on the way (a gate,
-a swish written out), the walk goes to where it parted, unless a spatial conv lies between.
+A *join* is a node that two or more tensors flow into (add, concat, mul). Its input ``a`` is a skip
+connection if walking back from ``a`` leads to a *fork* from which another input of the join is also
+reached, over more convs than the walk passed. The walk passes no conv (identity, pooling, a norm)
+or, at a join that keeps the shape of its inputs, one: the projection. Where data parts and meets
+again on the way (a gate, a swish written out), the walk goes to where it parted, unless a spatial
+conv lies between.
 """
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias
 
 from torch import fx, nn
 
@@ -18,13 +19,17 @@ from refiner.core.layers import is_conv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SkipEdge:
-    """A path by which data passes round a block, from node ``fork`` to node ``join``."""
+class SkipConnection:
+    """A path around a block, from node ``fork`` to node ``join``."""
 
     fork: str
     join: str
     convs: tuple[str, ...]
     """Names of the convs on the path: empty, or the projection."""
+
+
+LocatedSkip: TypeAlias = tuple[SkipConnection, tuple[fx.Node, fx.Node]]
+"""A skip connection with the nodes of its fork and join."""
 
 
 class Flow:
@@ -47,7 +52,7 @@ class Flow:
         self._work: dict[fx.Node, tuple[dict[fx.Node, tuple[int, int]], int]] = {}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
-        """Bit i of a node's word tells whether node i reaches it; a node reaches itself."""
+        """Bit i of a node's word says whether node i reaches it; a node reaches itself."""
         for node, sources in self.inputs.items():
             word = 1 << self.index[node]
             for source in sources:
@@ -135,15 +140,13 @@ class Flow:
         self._work[source] = found, max(seen, self.index[last] + 1)
         return found
 
-    def skip_edges(self) -> list[tuple[SkipEdge, tuple[fx.Node, fx.Node]]]:
-        """Return each skip edge with its fork and join."""
+    def skip_connections(self) -> list[LocatedSkip]:
+        """Return each skip connection with its fork and join."""
         joins = [node for node, sources in self.inputs.items() if len(sources) > 1]
-        found = (self._skip_edge(a, join) for join in joins for a in self.inputs[join])
+        found = (self._skip_connection(a, join) for join in joins for a in self.inputs[join])
         return [edge for edge in found if edge is not None]
 
-    def _skip_edge(
-        self, start: fx.Node, join: fx.Node
-    ) -> tuple[SkipEdge, tuple[fx.Node, fx.Node]] | None:
+    def _skip_connection(self, start: fx.Node, join: fx.Node) -> LocatedSkip | None:
         others = [
             source
             for source in self.inputs[join]
@@ -177,7 +180,8 @@ class Flow:
         if around[0] == 0 or around <= own:
             return None
         convs = tuple(str(n.target) for n in passed)
-        return SkipEdge(fork=self.labels[node], join=self.labels[join], convs=convs), (node, join)
+        found = SkipConnection(fork=self.labels[node], join=self.labels[join], convs=convs)
+        return found, (node, join)
 
 
 def _label(node: fx.Node) -> str:
@@ -191,6 +195,6 @@ def _label(node: fx.Node) -> str:
     return f"{path}:{name}" if path else name
 
 
-def kernel_volume(conv: Any) -> int:
+def kernel_volume(conv: nn.Module) -> int:
     """Return the number of positions in a conv's kernel."""
-    return math.prod(conv.kernel_size)
+    return math.prod(conv.kernel_size)  # type: ignore[arg-type]

@@ -1,12 +1,12 @@
 """Slots: the convs of a traced model that may change, and the frozen ones that may not.
 
-The convs on skip edges (see skips.py) are frozen, as are those that no candidate can stand in for.
+The convs on skip connections (see skips.py) are frozen, as are those that no candidate can stand in for.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from torch import fx, nn
 
@@ -15,7 +15,7 @@ from refiner.core.layers import CONV_TYPES, is_conv, is_norm
 from refiner.graph.blocks import find_blocks
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec, is_plain_conv
-from refiner.graph.skips import Flow, SkipEdge, kernel_volume
+from refiner.graph.skips import Flow, LocatedSkip, SkipConnection, kernel_volume
 
 Granularity: TypeAlias = Literal["conv", "block", "all", "group"]
 GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all", "group")
@@ -76,7 +76,7 @@ class SlotTable:
 
     slots: tuple[Slot, ...]
     frozen: tuple[Frozen, ...]
-    skips: tuple[SkipEdge, ...]
+    skips: tuple[SkipConnection, ...]
 
 
 def check_granularity(granularity: str) -> None:
@@ -88,11 +88,11 @@ def check_granularity(granularity: str) -> None:
 
 
 def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> SlotTable:
-    """Find the slots, the frozen convs and the skip edges of a traced model.
+    """Find the slots, the frozen convs and the skip connections of a traced model.
 
     Args:
         traced: what :func:`refiner.trace` returned.
-        granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
+        granularity: ``conv`` makes each spatial conv off the skip connections a slot; ``block`` changes
             the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
             as well; ``group`` has those of ``all``, convs that are a group being one slot.
 
@@ -101,12 +101,12 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     """
     check_granularity(granularity)
     flow = Flow(traced)
-    skips = flow.skip_edges()
+    skips = flow.skip_connections()
     reasons = _frozen_reasons(flow, skips, granularity)
     training = None
     if traced.meta["train_graph"] is not None:  # train mode may go other ways
         training = Flow(traced, traced.meta["train_graph"])
-        in_training = training.skip_edges()
+        in_training = training.skip_connections()
         for name, reason in _frozen_reasons(training, in_training, granularity).items():
             reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
@@ -128,7 +128,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
 
 
 def _frozen_reasons(
-    flow: Flow, skips: Iterable[tuple[SkipEdge, Any]], granularity: Granularity
+    flow: Flow, skips: Sequence[LocatedSkip], granularity: Granularity
 ) -> dict[str, str]:
     """Return why each conv that cannot be a slot is frozen, by the conv's name."""
     projections = {name: edge for edge, _ in skips for name in edge.convs}
@@ -166,7 +166,7 @@ def _frozen_reasons(
         elif _has_hooks(module):
             reason = "has hooks, which a replacement would lose"
         elif name in projections:
-            reason = f"projection on the skip edge to {projections[name].join}"
+            reason = f"projection on the skip connection to {projections[name].join}"
         else:
             reason = _unfit(flow, node, granularity)
         if reason:

@@ -30,7 +30,7 @@ _SEED = 0
 
 
 @contextmanager
-def as_found(module: nn.Module, training: bool) -> Iterator[None]:
+def repeatable(module: nn.Module, training: bool) -> Iterator[None]:
     """Run inside in the given mode, seeded; put back buffers and mode after.
 
     Gradients are on in train mode alone, as in training: some operations go another way with them.
@@ -66,14 +66,14 @@ def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Outp
     Raises:
         ModelError: the model fails, or returns an iterator.
     """
-    with as_found(work, training):
+    with repeatable(work, training):
         try:
             output = call(work, fresh(example))
         except Exception as error:
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{place_of(error)}. Give an input that fits, or mend the "
+                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or mend the "
                 "model."
             ) from error
     return checked_output(work, output)
@@ -122,7 +122,7 @@ def reference_runs(
     return (evaluated,)
 
 
-def place_of(error: Exception) -> str:
+def location_of(error: Exception) -> str:
     """Return where in the model's own code an error came from: `` (net.py, line 12)``."""
     torch_home = str(Path(torch.__file__).parent)
     here = str(Path(__file__).parent)

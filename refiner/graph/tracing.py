@@ -22,10 +22,10 @@ from refiner.core.types import Output
 from refiner.graph.recording import Recorder
 from refiner.graph.trace_check import (
     Run,
-    as_found,
     check_repeats,
     checked_output,
     reference_runs,
+    repeatable,
     run_original,
     same,
 )
@@ -108,7 +108,7 @@ def _check_replay(work: nn.Module, traced: fx.GraphModule, run: Run) -> None:
     """Raise a ModelError unless the graph gives what the recorded run gave."""
     again: Output = None
     trouble = "gives other outputs"
-    with as_found(traced, run.training):
+    with repeatable(traced, run.training):
         positional, keyword = bind(work, fresh(run.example))
         try:
             again = traced(*positional.values(), *keyword.values())
@@ -211,7 +211,7 @@ def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Rec
 
     prefix = f"{_CONSTANT}_{'train' if training else 'eval'}"
     while True:
-        with as_found(work, training):
+        with repeatable(work, training):
             positional, keyword = bind(work, fresh(example))
             recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
             with recorder:

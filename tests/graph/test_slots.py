@@ -27,9 +27,9 @@ def test_resnet18_gives_16_and_8_slots_and_8_skips() -> None:
     assert [[c.conv for c in s.sites] for s in blocks.slots][0] == expected[:2]
     assert {f.name: f.reason.split(":")[0].split(" to ")[0] for f in convs.frozen} == {
         "conv1": "stem",
-        "layer2.0.downsample.0": "projection on the skip edge",
-        "layer3.0.downsample.0": "projection on the skip edge",
-        "layer4.0.downsample.0": "projection on the skip edge",
+        "layer2.0.downsample.0": "projection on the skip connection",
+        "layer3.0.downsample.0": "projection on the skip connection",
+        "layer4.0.downsample.0": "projection on the skip connection",
     }
     assert [len(e.convs) for e in convs.skips] == [0, 0, 1, 0, 1, 0, 1, 0]
 

@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import ModelError
-from refiner.graph.trace_check import as_found, check_repeats, reference_runs, same
+from refiner.graph.trace_check import repeatable, check_repeats, reference_runs, same
 
 
 def test_buffers_mode_and_generators_are_put_back() -> None:
@@ -12,7 +12,7 @@ def test_buffers_mode_and_generators_are_put_back() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(5)
     expected = torch.rand(1, generator=torch.Generator().manual_seed(5))
-    with as_found(model, training=True):
+    with repeatable(model, training=True):
         model(images())
         torch.rand(3)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
