@@ -26,7 +26,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from refiner.core.inputs import PLAIN_TYPES, contents, tensors_in
+from refiner.core.contents import PLAIN_TYPES, contents, tensors_in
 from refiner.core.layers import is_conv
 
 _READS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero, torch.ops.aten.equal}
