@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 import refiner
+from refiner.core.batches import first_sample
+from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
-from refiner.core.inputs import first_sample, from_json, to_json
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
 from refiner.cost.reach import choose_space

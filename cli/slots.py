@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import refiner
+from refiner.core.batches import first_sample
+from refiner.core.contents import describe
 from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
-from refiner.core.inputs import describe, first_sample
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost, slot_costs

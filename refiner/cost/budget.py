@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import ExampleInput, first_sample
+from refiner.core.inputs import ExampleInput
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable

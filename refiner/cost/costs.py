@@ -20,16 +20,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from refiner.core.batches import batch_size
+from refiner.core.contents import describe
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import (
-    ExampleInput,
-    batch_size,
-    call,
-    call_arguments,
-    describe,
-    fresh,
-    to_device_of,
-)
+from refiner.core.inputs import ExampleInput, call, call_arguments, fresh, to_device_of
 from refiner.core.layers import is_conv
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied

@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from refiner.core.inputs import ExampleInput, batch_size, call, fresh, to_device_of
+from refiner.core.batches import batch_size
+from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
 from refiner.core.surgery import copied
 from refiner.graph.trace_check import repeatable
 from refiner.training.devices import Devices

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled, one_more
+from refiner.core.contents import contents
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import ExampleInput, batch_size, call, contents, doubled, fresh, one_more
+from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.randomness import seeded
 from refiner.core.types import Output
 

@@ -21,17 +21,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled
+from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
-from refiner.core.inputs import (
-    ExampleInput,
-    batch_size,
-    call,
-    call_arguments,
-    doubled,
-    tensors_in,
-    to_device_of,
-)
+from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
 from refiner.core.surgery import copied
 from refiner.exports.check import attempts_in_turn, batch_note, compare
 from refiner.exports.python_source import python_source

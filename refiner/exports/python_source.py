@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from refiner.core.batches import batch_size, one_more
 from refiner.core.errors import ModelError
-from refiner.core.inputs import ExampleInput, batch_size, bind, fresh, one_more
+from refiner.core.inputs import ExampleInput, bind, fresh
 from refiner.exports.python_layers import layer_arguments
 from refiner.exports.python_writer import Writer
 from refiner.graph.recording import Recorder

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import torch
 from torch._ops import OpOverload
 
-from refiner.core.inputs import PLAIN_TYPES, contents, tensors_in
+from refiner.core.contents import PLAIN_TYPES, contents, tensors_in
 
 Steps: TypeAlias = tuple[tuple[Callable[..., object], object], ...]
 """The way to a part of a value: functions such as ``getitem``, each with its key."""

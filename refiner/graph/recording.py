@@ -2,8 +2,8 @@
 
 Nothing is traced symbolically. The model runs on real (or meta) tensors, and each operation is
 written down. So a forward may contain branches on data, loops, ``len``, keyword calls, scripted
-functions, containers and objects of its own: the graph is that of the run. The call of a leaf module is
-one node, and so is every other operation of aten. Each node carries
+functions, containers and objects of its own: the graph is that of the run. The call of a leaf
+module is one node, and so is every other operation of aten. Each node carries
 
 - ``meta["shape"]``: the shape of its output as a tuple of ints, None if the output is no tensor;
 - ``meta["holds_tensor"]``: whether its output contains a tensor;
@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from refiner.core.inputs import PLAIN_TYPES, tensors_in
+from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.layers import is_conv
 from refiner.core.types import Output
 from refiner.graph.dispatch import (

@@ -63,7 +63,8 @@ class Flow:
         if train is not None:
             self.in_training = {str(n.target): n for n in train.nodes if n.op == "call_module"}
         self.labels: dict[fx.Node, str] = {}
-        """What a person calls a node: the module's name, or ``path:add`` for an operation in one."""
+        """What a person calls a node: the module's name, or ``path:add`` for an operation in
+        one."""
         seen_labels: Counter[str] = Counter()
         for node in self.all_nodes:
             name = _label(node)
@@ -77,7 +78,8 @@ class Flow:
         return self.in_training is None or name in self.in_training
 
     def learns(self, name: str) -> bool:
-        """Return whether, where it is known, the module of that name is called with gradients on."""
+        """Return whether, where it is known, the module of that name is called with gradients
+        on."""
         if self.in_training is None or name not in self.in_training:
             return True
         return bool(self.in_training[name].meta["grad"])
@@ -101,7 +103,8 @@ class Flow:
         return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
 
     def dominator(self, node: fx.Node) -> fx.Node | None:
-        """Return the last node that all data on the way to ``node`` passes, None if there is none."""
+        """Return the last node that all data on the way to ``node`` passes, None if there is
+        none."""
         if not self._dominators:
             depth: dict[fx.Node | None, int] = {None: 0}
             for here, sources in self.inputs.items():
@@ -125,7 +128,8 @@ class Flow:
         return first
 
     def work(self, source: fx.Node, last: fx.Node) -> dict[fx.Node, tuple[int, int]]:
-        """Return (most convs on one path, largest kernel volume) from ``source`` to what it reaches.
+        """Return (most convs on one path, largest kernel volume) from ``source`` to what it
+        reaches.
 
         The nodes up to ``last`` are looked at, and what was found for an earlier one is kept.
         """

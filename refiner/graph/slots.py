@@ -1,6 +1,7 @@
 """Slots: the convs of a traced model that may change, and the frozen ones that may not.
 
-The convs on skip connections (see skips.py) are frozen, as are those that no candidate can stand in for.
+The convs on skip connections (see skips.py) are frozen, as are those that no candidate can stand
+in for.
 """
 
 import math
@@ -45,12 +46,13 @@ class ConvSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place whose operation may change: one conv, the spatial convs of a residual block, or a chain."""
+    """What may change together: a conv, the spatial convs of a residual block, or a channel group."""
 
     name: str
     sites: tuple[ConvSite, ...]
     is_group: bool = False
-    """Whether the sites are a group, between whose convs there may be fewer channels; see groups.py."""
+    """Whether the sites are a group, between whose convs there may be fewer channels; see
+    groups.py."""
 
     @property
     def modules(self) -> list[str]:
@@ -92,9 +94,10 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
 
     Args:
         traced: what :func:`refiner.trace` returned.
-        granularity: ``conv`` makes each spatial conv off the skip connections a slot; ``block`` changes
-            the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
-            as well; ``group`` has those of ``all``, convs that are a group being one slot.
+        granularity: ``conv`` makes each spatial conv off the skip connections a slot; ``block``
+            changes the spatial convs of one residual block together; ``all`` is ``conv`` with the
+            pointwise convs as well; ``group`` has those of ``all``, convs that are a group being
+            one slot.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -274,7 +277,8 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
 def _grouped(
     sites: Sequence[ConvSite], together: Iterable[tuple[str, ...]]
 ) -> list[list[ConvSite]]:
-    """Group sites by the names of convs that change together; one among none of them stands alone."""
+    """Group sites by the names of convs that change together; one among none of them stands
+    alone."""
     by_name = {site.conv: site for site in sites}
     group_of = {name: names for names in together for name in names}
     groups = dict.fromkeys(group_of.get(site.conv, (site.conv,)) for site in sites)

@@ -11,17 +11,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled
+from refiner.core.contents import PLAIN_TYPES, contents, describe
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import (
-    PLAIN_TYPES,
-    ExampleInput,
-    batch_size,
-    call,
-    contents,
-    describe,
-    doubled,
-    fresh,
-)
+from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.modes import mode
 from refiner.core.randomness import seeded
 from refiner.core.types import Output
@@ -73,8 +66,8 @@ def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Outp
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or mend the "
-                "model."
+                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or "
+                "mend the model."
             ) from error
     return checked_output(work, output)
 
@@ -132,7 +125,8 @@ def location_of(error: Exception) -> str:
 
 
 def check_repeats(work: nn.Module, run: Run) -> None:
-    """Raise a ModelError that names the first module to give something else when all is run again."""
+    """Raise a ModelError that names the first module to give something else when all is run
+    again."""
 
     def outputs() -> list[tuple[str, Output]]:
         seen: list[tuple[str, Output]] = []
@@ -153,9 +147,9 @@ def check_repeats(work: nn.Module, run: Run) -> None:
                 f"module {name} ({type(work.get_submodule(name)).__name__})" if name else "itself"
             )
             raise ModelError(
-                f"{type(work).__name__} cannot be refined: {what} gives something else when it is run "
-                "again on the same input under the same seed. Let it keep no state between calls but "
-                "in buffers, and draw random numbers from the global generators alone."
+                f"{type(work).__name__} cannot be refined: {what} gives something else when it is "
+                "run again on the same input under the same seed. Let it keep no state between calls "
+                "but in buffers, and draw random numbers from the global generators alone."
             )
 
 

@@ -1,10 +1,10 @@
 """Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
 
-The model is run in eval and in train mode, and each run is recorded (see recording.py). A leaf, which
-is one node, is (1) every conv and norm, whatever its class, and (2) every submodule without a conv, so
-that dropout, drop-path and attention keep their own train and eval behaviour. All else is recorded
-operation by operation. What the graph does not tell, such as a branch that depends on the data, is as
-it was in the run on the example input.
+The model is run in eval and in train mode, and each run is recorded (see recording.py). A leaf,
+which is one node, is (1) every conv and norm, whatever its class, and (2) every submodule without
+a conv, so that dropout, drop-path and attention keep their own train and eval behaviour. All else
+is recorded operation by operation. What the graph does not tell, such as a branch that depends on
+the data, is as it was in the run on the example input.
 """
 
 import contextlib
@@ -136,7 +136,7 @@ def _with_graphs(work: nn.Module, recorders: Mapping[bool, Recorder]) -> fx.Grap
     by_mode = {}
     for training, recorder in recorders.items():
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
-        # Before there are submodules, one of which may be named graph.
+        # Before there are submodules: one may be named graph.
         module.graph = recorder.graph
         for kind in ("_parameters", "_buffers", "_modules"):
             getattr(module, kind).update(getattr(work, kind))
@@ -153,7 +153,8 @@ def _with_graphs(work: nn.Module, recorders: Mapping[bool, Recorder]) -> fx.Grap
 
 
 class _Replay(fx.Interpreter):
-    """Runs a recorded graph; leaf modules are called as they were, gradients off or under autocast."""
+    """Runs a recorded graph; leaf modules are called as they were, gradients off or under
+    autocast."""
 
     def fetch_attr(self, target: str) -> Any:
         holder: Any = self.module

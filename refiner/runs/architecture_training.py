@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import first_sample
 from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded

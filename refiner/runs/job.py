@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from refiner.core.inputs import first_sample, to_json
+from refiner.core.batches import first_sample
+from refiner.core.contents import to_json
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader

@@ -1,7 +1,7 @@
 """The seam between the search and what proposes architectures: ask, tell, recommend.
 
-A strategy is deterministic given its seed and the scores that it received, so that several processes
-that run the same one agree. Its whole state can be saved.
+A strategy is deterministic given its seed and the scores that it received, so that several
+processes that run the same one agree. Its whole state can be saved.
 
 ``refiner.refine(strategy=...)`` takes a name, an object that keeps :class:`Strategy`, or a
 :data:`StrategyFactory`, which is called once the candidates and the feasible set are known.
@@ -45,8 +45,10 @@ class Ladder(Protocol):
     """A strategy that can also propose for other costs than that of the budget."""
 
     def ladder(self, count: int) -> list[Vector]:
-        """Return at most ``count`` different architectures within the budget, from cheap to dear."""
+        """Return at most ``count`` different architectures within the budget, from cheap to
+        dear."""
 
 
 StrategyFactory: TypeAlias = Callable[[Choices, FeasibleSet | None, int], Strategy]
-"""Makes a strategy of the candidates, the feasible set (None where all is feasible) and the seed."""
+"""Makes a strategy of the candidates, the feasible set (None where all is feasible) and the
+seed."""

@@ -34,7 +34,8 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
             shape, _ = operation_shape_and_parameters(operation, site.spec, site.in_shape)
             if operation != ORIGINAL and shape != (1, *site.out_shape[1:]):
                 raise ConfigError(
-                    f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv gives "
+                    f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv "
+                    "gives "
                     f"{(1, *site.out_shape[1:])}. Correct its build function or its `fits`."
                 )
         if allow_larger or filled.parameters <= original:

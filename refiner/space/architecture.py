@@ -13,7 +13,7 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
 
 Vector: TypeAlias = tuple[int, ...]
-"""One candidate index a slot; all zeros is the model as it came."""
+"""One candidate index a slot; all zeros is the original model."""
 
 FORMAT_VERSION = 1
 
@@ -77,7 +77,8 @@ class Architecture:
         version = document.get("format_version") if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ArchitectureError(
-                f"{path} is no architecture of format version {FORMAT_VERSION} (found {version!r}). "
+                f"{path} is no architecture of format version {FORMAT_VERSION} (found "
+                f"{version!r}). "
                 "Name an architecture.json that this version of refiner wrote."
             )
         try:
@@ -96,7 +97,8 @@ class Architecture:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArchitectureError(
-                f"{path} is no architecture, or damaged: {one_line(error)}. Name an architecture.json."
+                f"{path} is no architecture, or damaged: {one_line(error)}. Name an "
+                "architecture.json."
             ) from error
 
 

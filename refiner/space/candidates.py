@@ -1,8 +1,8 @@
 """Candidates: the operations that may fill a slot, and the one table that lists them.
 
 The paper's candidates (section 3.4) as its tables fix them: every one but the convs mixes channels
-with a pointwise conv, also where the channel count stays. Parameter-free pools have names of their own,
-``plain_*``. What each of them does is in operations.py.
+with a pointwise conv, also where the channel count stays. Parameter-free pools have names of their
+own, ``plain_*``. What each of them does is in operations.py.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from refiner.space.operations import (
 )
 
 ORIGINAL = "original"
-"""Name of index 0 of every slot: the operation as it came."""
+"""Name of index 0 of every slot: the original operation."""
 
 PAPER_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """What the paper's experiments offer, in the order of its indices."""
@@ -49,7 +49,8 @@ PRUNING_CANDIDATES = ("keep0.875", "keep0.75", "keep0.625", "keep0.5", "keep0.37
 """What groups alone can be offered."""
 
 GROUP_CANDIDATES = (*PRUNING_CANDIDATES, *PAPER_CANDIDATES)
-"""What groups are offered: dense convs of fewer channels learn on better than those of low rank, and are faster."""
+"""What groups are offered: dense convs of fewer channels learn on better than those of low rank,
+and are faster."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:

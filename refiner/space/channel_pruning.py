@@ -1,8 +1,9 @@
-"""ChannelPruning: fewer channels between the convs of a group, everything at its ends as it was.
+"""Channel pruning: fewer channels between the convs of a group, everything at its ends as it was.
 
-What stays of a conv, of the norm after it and of a depthwise conv on the way is cut out of the original, so that
-of the channels that stay the next conv reads what it read. Channels are kept by the length of what is read of
-them, as far as weights tell it; distillation of a trained network chooses better (elimination.py).
+What stays of a conv, of the norm after it and of a depthwise conv on the way is cut out of the
+original, so that of the channels that stay the next conv reads what it read. Channels are kept by
+the length of what is read of them, as far as weights tell it; distillation of a trained network
+chooses better (elimination.py).
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
@@ -26,23 +27,26 @@ from refiner.graph.traced_model import TracedModel
 
 
 def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
-    """Return the links of a group: numbers of its sites from a dense conv over depthwise ones to the next dense one."""
+    """Return the spans of a group: numbers of its sites from a dense conv over depthwise ones to
+    the next dense one."""
     dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
-    """Return how many channels each link keeps at a keep ratio, rounded down; empty for a single conv."""
+    """Return how many channels each span keeps at a keep ratio, rounded down; empty for a single
+    conv."""
     return tuple(
-        int(slot.sites[link[0]].spec.out_channels * keep_ratio) for link in inner_channels_of(slot)
+        int(slot.sites[span[0]].spec.out_channels * keep_ratio) for span in inner_channels_of(slot)
     )
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
-    """Return the sites of a group as they are with a share ``keep_ratio`` of the channels between them."""
+    """Return the sites of a group as they are with a share ``keep_ratio`` of the channels between
+    them."""
     sites = list(slot.sites)
-    for link, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
-        for i in link[:-1]:  # what gives the channels
+    for span, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
+        for i in span[:-1]:  # what gives the channels
             site = sites[i]
             sites[i] = replace(
                 site,
@@ -50,7 +54,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
             )
-        for i in link[1:]:  # what reads them
+        for i in span[1:]:  # what reads them
             site = sites[i]
             groups = few if is_depthwise(slot.sites[i].spec) else 1
             sites[i] = replace(
@@ -64,15 +68,15 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
 def kept_channels(
     slot: Slot, keep_ratio: float, modules: Mapping[str, nn.Module]
 ) -> tuple[torch.Tensor, ...]:
-    """Return the numbers of the channels of each link that count most, in order.
+    """Return the numbers of the channels of each span that count most, in order.
 
-    A channel counts by the norm of the weights that read it, times the scale that the norm before them
-    gives it or, without one, the norm of the weights that make it.
+    A channel counts by the norm of the weights that read it, times the scale that the norm before
+    them gives it or, without one, the norm of the weights that make it.
     """
     kept = []
-    for link, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
-        reads = weight_of(modules[slot.sites[link[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
-        before = slot.sites[link[-2]]
+    for span, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
+        reads = weight_of(modules[slot.sites[span[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
+        before = slot.sites[span[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
         if scale is None:
             scale = weight_of(modules[before.conv]).flatten(1).norm(dim=1)
@@ -87,18 +91,18 @@ def kept_channels(
 def pruned(
     slot: Slot, kept: Sequence[torch.Tensor], modules: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """Return the convs and norms of a group, by name, with the channels of each link that are kept.
+    """Return the convs and norms of a group, by name, with the channels of each span that are kept.
 
     Args:
-        slot: the chain.
-        kept: numbers of these channels, of each link.
+        slot: the channel group.
+        kept: numbers of these channels, of each span.
         modules: the originals by name; they are copied.
     """
     rows: dict[int, torch.Tensor] = {}
     columns: dict[int, torch.Tensor] = {}
-    for link, channels in zip(inner_channels_of(slot), kept, strict=True):
-        rows |= dict.fromkeys(link[:-1], channels)
-        columns |= dict.fromkeys(link[1:], channels)
+    for span, channels in zip(inner_channels_of(slot), kept, strict=True):
+        rows |= dict.fromkeys(span[:-1], channels)
+        columns |= dict.fromkeys(span[1:], channels)
     made = {}
     for i, site in enumerate(slot.sites):
         before = site.spec.out_channels
@@ -149,8 +153,9 @@ def cut(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Link:
-    """Names of the first and the last conv of a link, and which of the channels between them stay."""
+class _Inner:
+    """Names of the first and the last conv of a span, and which of the channels between them
+    stay."""
 
     first: str
     last: str
@@ -171,22 +176,22 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
     kept = [kept_channels(slot, 0.5, modules) for slot in groups]
 
     def holds(numbers: Sequence[int]) -> bool:
-        fewer, links = copied(model), []
+        fewer, spans = copied(model), []
         for i in numbers:
             replace_modules(fewer, pruned(groups[i], kept[i], modules))
             sites = groups[i].sites
-            links += [
-                _Link(
-                    first=sites[link[0]].conv, last=sites[link[-1]].conv,
-                    channels=sites[link[0]].spec.out_channels, kept=channels,
+            spans += [
+                _Inner(
+                    first=sites[span[0]].conv, last=sites[span[-1]].conv,
+                    channels=sites[span[0]].spec.out_channels, kept=channels,
                 )
-                for link, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
+                for span, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
             ]  # fmt: skip
         try:
             for run in traced.runs:
                 if run.training:  # random numbers that it draws are others for other shapes
                     run_original(fewer, run.example, training=True)
-                elif not _alike(_read(fewer, links, run), _read(traced.work, links, run)):
+                elif not _equal(_read(fewer, spans, run), _read(traced.work, spans, run)):
                     return False
         except ModelError:
             return False
@@ -195,29 +200,32 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
     return to_blame(len(groups), holds)
 
 
-def _read(work: nn.Module, links: Sequence[_Link], run: Run) -> dict[str, torch.Tensor]:
-    """Return what the last convs of links read of the channels that stay, the first ones giving noise."""
+def _read(work: nn.Module, spans: Sequence[_Inner], run: Run) -> dict[str, torch.Tensor]:
+    """Return what the last convs of spans read of the channels that stay, the first ones giving
+    noise."""
     read: dict[str, torch.Tensor] = {}
 
-    def stay(tensor: torch.Tensor, link: _Link) -> torch.Tensor:
-        return tensor.index_select(1, link.kept.to(tensor.device))
+    def stay(tensor: torch.Tensor, span: _Inner) -> torch.Tensor:
+        return tensor.index_select(1, span.kept.to(tensor.device))
 
     hooks = []
-    for i, link in enumerate(links):
-        few = bool(work.get_submodule(link.last).in_channels == len(link.kept))
+    for i, span in enumerate(spans):
+        few = bool(work.get_submodule(span.last).in_channels == len(span.kept))
 
         def noise(
-            _m: Any, _i: Any, output: torch.Tensor, i: int = i, link: _Link = link, few: bool = few
+            _m: Any, _i: Any, output: torch.Tensor, i: int = i, span: _Inner = span, few: bool = few
         ) -> torch.Tensor:
-            shape = (len(output), link.channels, *output.shape[2:])
+            shape = (len(output), span.channels, *output.shape[2:])
             drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(output)
-            return stay(drawn, link) if few else drawn
+            return stay(drawn, span) if few else drawn
 
-        def keep(_m: Any, inputs: tuple[torch.Tensor], link: _Link = link, few: bool = few) -> None:
-            read[link.last] = inputs[0] if few else stay(inputs[0], link)
+        def keep(
+            _m: Any, inputs: tuple[torch.Tensor], span: _Inner = span, few: bool = few
+        ) -> None:
+            read[span.last] = inputs[0] if few else stay(inputs[0], span)
 
-        hooks.append(work.get_submodule(link.first).register_forward_hook(noise))
-        hooks.append(work.get_submodule(link.last).register_forward_pre_hook(keep))
+        hooks.append(work.get_submodule(span.first).register_forward_hook(noise))
+        hooks.append(work.get_submodule(span.last).register_forward_pre_hook(keep))
     try:
         run_original(work, run.example, run.training)
     finally:
@@ -226,8 +234,9 @@ def _read(work: nn.Module, links: Sequence[_Link], run: Run) -> dict[str, torch.
     return read
 
 
-def _alike(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether tensors of the same names are equal up to rounding; on the meta device shapes alone are."""
+def _equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    """Return whether tensors of the same names are equal up to rounding; on the meta device shapes
+    alone are."""
     if some.keys() != others.keys():
         return False
     for name, first in some.items():

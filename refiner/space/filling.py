@@ -1,4 +1,5 @@
-"""What a candidate puts into a slot: an operation for each conv, or narrower convs and norms.
+"""What a candidate puts into a slot: an operation for each conv, or convs and norms with fewer
+channels.
 
 Everything that builds, counts or times candidates goes by this.
 """
@@ -27,7 +28,7 @@ class Filling:
     operations: tuple[str, ...]
     """Of each conv, the name of the operation in its place; ``original`` is the conv."""
     sites: tuple[ConvSite, ...]
-    """Each conv as it is then: narrower ones, where channels go."""
+    """Each conv with the candidate; after channel pruning, with fewer channels."""
     pruning: ChannelPruning | None = None
     """The candidate, if channels go."""
 
@@ -44,11 +45,11 @@ class Filling:
 def filling(slot: Slot, name: str) -> Filling:
     """Return what a slot holds with the candidate of that name.
 
-    In a group an operation takes the place of those convs that it fits and that it makes no larger, or, if there are
-    none, of all that it fits; elsewhere of all.
+    In a group an operation takes the place of those convs that it fits and that it makes no
+    larger, or, if there are none, of all that it fits; elsewhere of all.
 
     Raises:
-        ArchitectureError: the candidate takes channels away, and the slot is no chain.
+        ArchitectureError: the candidate prunes channels, and the slot is no channel group.
     """
     if name == ORIGINAL:
         return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
@@ -56,7 +57,7 @@ def filling(slot: Slot, name: str) -> Filling:
     if isinstance(candidate, ChannelPruning):
         if not slot.is_group:
             raise ArchitectureError(
-                f"{name} takes channels between convs away, but slot {slot.name} is no group of them. "
+                f"{name} prunes channels between convs, but slot {slot.name} is no channel group. "
                 "Name another candidate."
             )
         return Filling(
@@ -87,10 +88,11 @@ def original_parameters(spec: ConvSpec) -> int:
 def operation_shape_and_parameters(
     name: str, spec: ConvSpec, in_shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
-    """Return the output shape for one sample, and the number of parameters, of an operation in a conv's place.
+    """Return the output shape for one sample, and the number of parameters, of an operation in a
+    conv's place.
 
-    It is built and run on the meta device, so neither memory nor time is spent on numbers. Of the original
-    the parameters alone are told, and an empty shape.
+    It is built and run on the meta device, so neither memory nor time is spent on numbers. Of the
+    original only the parameters are returned, with an empty shape.
     """
     if name == ORIGINAL:
         return (), original_parameters(spec)
@@ -121,7 +123,8 @@ def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn
 def fill(
     slot: Slot, name: str, modules: Mapping[str, nn.Module], seed_of: Callable[[int], int]
 ) -> dict[str, nn.Module]:
-    """Return what a candidate puts in the place of a slot's convs and norms, by name; the others stay.
+    """Return what a candidate puts in the place of a slot's convs and norms, by name; the others
+    stay.
 
     Args:
         slot: the slot.

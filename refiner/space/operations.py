@@ -164,7 +164,8 @@ class LowRank(nn.Sequential):
 
 
 def _rank(spec: ConvSpec, parts: int) -> int:
-    """Return the most channels with which the two convs have one of ``parts`` of the slot's weights."""
+    """Return the most channels with which the two convs have one of ``parts`` of the slot's
+    weights."""
     inputs = spec.in_channels * math.prod(spec.kernel_size)
     return inputs * spec.out_channels // (parts * (inputs + spec.out_channels))
 
@@ -243,7 +244,8 @@ def has_other_kernel(spec: ConvSpec, *, kernel: int) -> bool:
 
 
 def is_spatial(spec: ConvSpec) -> bool:
-    """Return whether a conv sees more than one pixel: a pool before a pointwise conv wins nothing."""
+    """Return whether a conv sees more than one pixel: a pool before a pointwise conv wins
+    nothing."""
     return max(spec.kernel_size) > 1
 
 

@@ -16,9 +16,10 @@ from refiner.space.filling import fill
 def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:
     """Return a copy of ``model`` in which each slot holds the operation that was chosen for it.
 
-    Only the convs of slots with a non-zero index are replaced, where they stand in the module tree;
-    the norm after them stays, but where channels go. All else, the model's own class and its ``forward`` included, is that
-    of the original, and so are the weights of what was kept: the zero vector gives a plain copy.
+    Only the convs of slots with a non-zero index are replaced, where they stand in the module
+    tree; the norm after them stays, but where channels go. All else, the model's own class and its
+    ``forward`` included, is that of the original, and so are the weights of what was kept: the
+    zero vector gives a plain copy.
 
     Args:
         model: the model that the architecture was made for; never changed.

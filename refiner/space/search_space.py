@@ -67,7 +67,8 @@ class SearchSpace:
 def space_of(
     architecture: Architecture, model: nn.Module, example_input: ExampleInput
 ) -> SearchSpace:
-    """Return the space that an architecture is a point of, with the shapes that ``example_input`` gives.
+    """Return the space that an architecture is a point of, with the shapes that ``example_input``
+    gives.
 
     So an architecture found on small images has its costs on large ones.
 
@@ -109,7 +110,8 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
 def candidate_names(
     candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
 ) -> tuple[str, ...]:
-    """Return the names of candidates to offer to a slot: those that were named, or else the defaults.
+    """Return the names of candidates to offer to a slot: those that were named, or else the
+    defaults.
 
     These are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots, with
     ``FURTHER_CANDIDATES`` where pointwise convs are slots.

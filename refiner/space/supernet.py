@@ -102,5 +102,6 @@ class Supernet(nn.Module):
 
 
 def _seed(seed: int, slot: int, candidate: int, conv: int) -> int:
-    """Return the seed of a new operation's weights, by the numbers of its slot, of itself and of its conv."""
+    """Return the seed of a new operation's weights, by the numbers of its slot, of itself and of
+    its conv."""
     return derive_seed(seed, "supernet", slot, conv, candidate)

@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import ModelError
-from refiner.graph.trace_check import repeatable, check_repeats, reference_runs, same
+from refiner.graph.trace_check import check_repeats, reference_runs, repeatable, same
 
 
 def test_buffers_mode_and_generators_are_put_back() -> None:
