@@ -94,8 +94,8 @@ def _column(vectors: Sequence[Vector], scores: Sequence[float]) -> NDArray[np.fl
     """Return the scores, N x 1."""
     if not vectors or len(vectors) != len(scores):
         raise DataError(
-            f"there are {len(vectors)} architectures and {len(scores)} scores. Give one or more, and "
-            "a score for each."
+            f"there are {len(vectors)} architectures and {len(scores)} scores. Give one or more, "
+            "and a score for each."
         )
     return np.asarray(scores, dtype=np.float64)[:, None]
 

@@ -148,8 +148,9 @@ def write_report(
         "",
         "## Rewards assigned in one controller step: standard error over reward",
         "",
-        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the joint "
-        "search. The fewer candidates a position has, the more samples each gets: a skip has two, an operator six.",
+        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the "
+        "joint search. The fewer candidates a position has, the more samples each gets: a skip has "
+        "two, an operator six.",
         "",
         f"Share of skips taken: {rates['first']:.3f} in the first {tenth} controller steps, "
         f"{rates['last']:.3f} in the last.",

@@ -46,7 +46,7 @@ class ConvSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What may change together: a conv, the spatial convs of a residual block, or a channel group."""
+    """What changes together: a conv, the spatial convs of a residual block, or a channel group."""
 
     name: str
     sites: tuple[ConvSite, ...]

@@ -148,8 +148,8 @@ def check_repeats(work: nn.Module, run: Run) -> None:
             )
             raise ModelError(
                 f"{type(work).__name__} cannot be refined: {what} gives something else when it is "
-                "run again on the same input under the same seed. Let it keep no state between calls "
-                "but in buffers, and draw random numbers from the global generators alone."
+                "run again on the same input under the same seed. Let it keep no state between "
+                "calls but in buffers, and draw random numbers from the global generators alone."
             )
 
 
