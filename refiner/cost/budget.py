@@ -93,8 +93,8 @@ def _parse(text: str) -> Budget:
     relative = found[2] == "%"
     if relative and float(found[1]) > 100:
         raise ConfigError(
-            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or an "
-            "amount where candidates may be larger."
+            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or "
+            "an amount where candidates may be larger."
         )
     amount = float(found[1]) / (100 if relative else 1)
     return Budget(resource=resource, amount=amount, relative=relative)
@@ -187,8 +187,8 @@ def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> Searc
     ]
     if len(slow) == sum(len(slot.sites) for slot in space.slots):
         raise ConfigError(
-            "no candidate is faster than the original in any slot on this device, so nothing can be "
-            "won. Name other candidates, or give a budget of MACs."
+            "no candidate is faster than the original in any slot on this device, so nothing can "
+            "be won. Name other candidates, or give a budget of MACs."
         )
     return replace(
         space,

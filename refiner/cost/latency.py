@@ -1,9 +1,9 @@
 """Milliseconds of a forward pass of a network, on the device that will run it.
 
 Several run in turn, one pass each a round, so that what slows the machine down for a while slows
-all of them. The median over the rounds is taken, with the median distance of the rounds from it. A GPU is
-waited for once, after all rounds: events in its stream tell when each pass began and ended, so
-that no pass pays for the wait. Where the precision is bf16 they run under autocast, which casts
+all of them. The median over the rounds is taken, with the median distance of the rounds from it. A
+GPU is waited for once, after all rounds: events in its stream tell when each pass began and ended,
+so that no pass pays for the wait. Where the precision is bf16 they run under autocast, which casts
 the weights once, in the rounds that are not timed (in torch's inference mode it would cast them in
 each pass).
 """

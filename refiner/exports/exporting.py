@@ -49,7 +49,7 @@ def export(
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
-    - ``torchscript``: by ``torch.jit.script``, which keeps baseline flow, or where the model's code
+    - ``torchscript``: by ``torch.jit.script``, which keeps control flow, or where the model's code
       cannot be scripted by ``torch.jit.trace``.
     - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
