@@ -50,7 +50,7 @@ _HOME = {
     "Report": "runs.report",
     "Result": "runs.result",
     "Search": "search.search",
-    "SearchConfig": "search.config",
+    "SearchConfig": "search.search_config",
     "SearchResult": "search.search",
     "SearchSpace": "space.search_space",
     "SeedsReport": "runs.seeds",

@@ -103,7 +103,7 @@ class StopAfter:
 
 @pytest.mark.parametrize(
     ("phase", "steps"),
-    [("search", 3), ("top_k", 1), ("train original", 1), ("train refined", 1)],
+    [("search", 3), ("top-k", 1), ("train original", 1), ("train refined", 1)],
 )
 def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path) -> None:
     options = {"train": refiner.TrainConfig(epochs=2, lr_max=0.05)}

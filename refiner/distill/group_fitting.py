@@ -18,7 +18,7 @@ from refiner.core.layers import weight_of
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied
-from refiner.distill.elimination import Reduced, eliminate, patches
+from refiner.distill.channel_elimination import Reduced, eliminate, patches
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.channel_pruning import inner_channels_of, pruned, widths

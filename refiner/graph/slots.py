@@ -13,9 +13,9 @@ from torch import fx, nn
 
 from refiner.core.errors import ConfigError
 from refiner.core.layers import CONV_TYPES, is_conv, is_norm
-from refiner.graph.blocks import find_blocks
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec, is_plain_conv
+from refiner.graph.residual_blocks import find_blocks
 from refiner.graph.skips import Flow, LocatedSkip, SkipConnection, kernel_volume
 
 Granularity: TypeAlias = Literal["conv", "block", "all", "group"]

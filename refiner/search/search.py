@@ -26,11 +26,11 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
-from refiner.search.config import SearchConfig
 from refiner.search.pareto import spread
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scores import Scores
 from refiner.search.scoring import Scored, Scorer, WeightSharing, short
+from refiner.search.search_config import SearchConfig
 from refiner.search.strategy import Ladder, Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices

@@ -3,7 +3,7 @@
 What stays of a conv, of the norm after it and of a depthwise conv on the way is cut out of the
 original, so that of the channels that stay the next conv reads what it read. Channels are kept by
 the length of what is read of them, as far as weights tell it; distillation of a trained network
-chooses better (elimination.py).
+chooses better (channel_elimination.py).
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """

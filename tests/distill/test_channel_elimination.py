@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refiner.distill.elimination import eliminate, patches
+from refiner.distill.channel_elimination import eliminate, patches
 from refiner.graph.conv_spec import conv_spec
 
 
