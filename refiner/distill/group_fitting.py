@@ -2,7 +2,7 @@
 
 The inner channels of a group lie between one dense conv and the next. Which of them can go, and the
 weights of the conv that reads them, follow from one sum over what that conv reads. The same sum
-serves all keep ratios; see ``elimination.py``.
+serves all keep ratios; see ``channel_elimination.py``.
 
 Suffixes: F features, O outputs.
 """
