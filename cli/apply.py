@@ -13,6 +13,7 @@ import refiner
 from refiner.core.batches import first_sample
 from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
 from refiner.cost.reach import choose_space
@@ -190,7 +191,7 @@ def _rewrite(
     model: nn.Module,
     space: SearchSpace,
     vector: Vector,
-    example: Any,
+    example: ExampleInput,
     *,
     out: Path | None,
     as_json: bool,

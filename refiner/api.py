@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import Loader, Provenance
 from refiner.cost.reach import choose_space
@@ -27,7 +28,7 @@ def refine(
     val_loader: Loader | None = None,
     *,
     task: Task | str = "classification",
-    example_input: Any = None,
+    example_input: ExampleInput | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | Progress = True,

@@ -1,6 +1,6 @@
 """The milliseconds of each candidate in each slot, and what they say of an architecture.
 
-Candidates are timed where they stand: in passes of the whole supernet, each round of which has
+Candidates are timed where they stand, in passes of the whole supernet. Each round has
 every candidate of every slot on its path once or more, beside a pass of the model itself. Whatever
 a slot holds, what follows it is given what the original gave. So the data, its layout and its
 precision are the model's, and the caches hold what they hold in a network. (An operation by itself

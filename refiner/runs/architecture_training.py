@@ -3,16 +3,16 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from torch import nn
 
 from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
-from refiner.core.types import Loader, Provenance, StateDict
+from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up
@@ -39,7 +39,7 @@ def train_architecture(
     architecture: Architecture | None = None,
     weights: str | os.PathLike[str] | None = None,
     task: Task | str = "classification",
-    example_input: Any = None,
+    example_input: ExampleInput | None = None,
     config: TrainConfig | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -149,7 +149,7 @@ def _train(job: Job, config: TrainConfig, network: nn.Module) -> float:
 
 def _finish(
     job: Job,
-    settings: Mapping[str, Any],
+    settings: JsonDict,
     space: SearchSpace,
     architecture: Architecture,
     network: nn.Module,
