@@ -17,9 +17,7 @@ def example_input(
     if data is None:
         return _random_input(model, size)
     if size is not None:
-        raise ConfigError(
-            "--input-size and --data both give the size of the input. Name one."
-        )
+        raise ConfigError("--input-size and --data both give the size of the input. Name one.")
     loader = load_data(data, channels=input_channels(model), seed=seed).train
     example: ExampleInput = example_of(loader)
     return example
