@@ -43,7 +43,7 @@ from refiner.core.models import ModelSpec
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.exports.exporting import FORMATS, export
-from refiner.graph.trace_check import as_found, fresh, same
+from refiner.graph.trace_check import fresh, repeatable, same
 
 SECONDS = 300
 """For each step of one model."""
@@ -161,7 +161,7 @@ def _detection_example() -> tuple[Any, Any]:
 
 
 def run(model: nn.Module, example: Any, training: bool) -> Any:
-    with as_found(model, training):
+    with repeatable(model, training):
         return _detached(call(model, fresh(example)))
 
 
@@ -243,7 +243,7 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
 
 def _run_traced(traced: nn.Module, example: Any, training: bool) -> Any:
     values = fresh(example)
-    with as_found(traced, training):
+    with repeatable(traced, training):
         return _detached(traced(*values) if isinstance(values, tuple) else traced(values))
 
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from refiner.distill.distillation import DistillConfig
     from refiner.exports.exporting import export
     from refiner.graph.conv_spec import ConvSpec
-    from refiner.graph.skips import SkipEdge
     from refiner.graph.slots import ConvSite, Frozen, Slot, find_slots
     from refiner.graph.tracing import trace
     from refiner.runs.architecture_training import train_architecture
@@ -57,7 +56,6 @@ _HOME = {
     "SearchSpace": "space.search_space",
     "SeedsReport": "runs.seeds",
     "Segmentation": "training.task",
-    "SkipEdge": "graph.skips",
     "Slot": "graph.slots",
     "Strategy": "search.strategy",
     "Supernet": "space.supernet",
@@ -99,7 +97,6 @@ __all__ = [
     "SearchSpace",
     "SeedsReport",
     "Segmentation",
-    "SkipEdge",
     "Slot",
     "Strategy",
     "Supernet",

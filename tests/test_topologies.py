@@ -1,4 +1,4 @@
-"""Slots and skip edges of networks of many shapes, against what a person reads in their papers."""
+"""Slots and skip connections of networks of many shapes, against what a person reads in their papers."""
 
 from collections import Counter
 
@@ -41,7 +41,7 @@ def test_resnet50() -> None:
     assert [e.join for e in found.skips] == [f"{b}:add" for b in blocks]
     projected = [e.convs for e in found.skips if e.convs]
     assert projected == [(f"layer{i}.0.downsample.0",) for i in (1, 2, 3, 4)]
-    assert reasons(found) == {"stem": 1, "pointwise conv": 32, "projection on the skip edge": 4}
+    assert reasons(found) == {"stem": 1, "pointwise conv": 32, "projection on the skip connection": 4}
 
 
 def test_pre_activation_resnetv2_50() -> None:
@@ -109,7 +109,7 @@ def test_dla34_aggregates_over_trees() -> None:
     assert {("level1.2", "level2.tree1:add"), ("level2.tree1.relu_1", "level2.root:cat")} <= edges(
         found
     )
-    assert reasons(found)["projection on the skip edge"] == 4
+    assert reasons(found)["projection on the skip connection"] == 4
     assert all(s.name.split(".")[-1] in ("conv1", "conv2", "0") for s in found.slots)
 
 

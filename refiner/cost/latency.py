@@ -22,7 +22,7 @@ from torch import nn
 
 from refiner.core.inputs import ExampleInput, batch_size, call, fresh, to_device_of
 from refiner.core.surgery import copied
-from refiner.graph.trace_check import as_found
+from refiner.graph.trace_check import repeatable
 from refiner.training.devices import Devices
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -124,7 +124,7 @@ def _passes_of(
     device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
     with ExitStack() as stack:
         for model in models:
-            stack.enter_context(as_found(model, training=False))
+            stack.enter_context(repeatable(model, training=False))
         rounds = []
         for _ in range(warm_up + repeats):
             moments = [moment(device)]

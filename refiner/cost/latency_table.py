@@ -24,7 +24,7 @@ from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
 from refiner.core.surgery import copied
 from refiner.core.types import JsonDict
 from refiner.cost.latency import Conditions, Latency, between, conditions_of, moment, ready
-from refiner.graph.trace_check import as_found
+from refiner.graph.trace_check import repeatable
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL
 from refiner.space.search_space import SearchSpace
@@ -125,7 +125,7 @@ def latency_table(
     times: dict[tuple[int, int], list[float]] = defaultdict(list)
     with ExitStack() as stack:
         for network in (plain, supernet.model):
-            stack.enter_context(as_found(network, training=False))
+            stack.enter_context(repeatable(network, training=False))
         stack.enter_context(devices.autocast())
         call(supernet.model, fresh(example))  # the original's outputs are kept
         watch.take()

@@ -21,7 +21,7 @@ from refiner.core.surgery import copied
 from refiner.distill.elimination import Reduced, eliminate, patches
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
-from refiner.space.channel_pruning import links_of, pruned, widths
+from refiner.space.channel_pruning import inner_channels_of, pruned, widths
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 
@@ -169,7 +169,7 @@ def inner_channels_to_fit(supernet: Supernet, seed: int) -> list[InnerChannels]:
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         if not _prunings(names):
             continue
-        for sites in links_of(slot):
+        for sites in inner_channels_of(slot):
             site = slot.sites[sites[-1]]
             norm = None
             if has_batch_norm(supernet, site):
@@ -201,7 +201,7 @@ def fit_prunings(
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         prunings = _prunings(names)
         if prunings:
-            of_slot = [next(waiting) for _ in links_of(slot)]
+            of_slot = [next(waiting) for _ in inner_channels_of(slot)]
             errors |= _fit_group(supernet, slot, prunings, of_slot, devices)
             progress.advance(len(of_slot))
     return errors

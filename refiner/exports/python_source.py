@@ -18,7 +18,7 @@ from refiner.core.inputs import ExampleInput, batch_size, bind, fresh, one_more
 from refiner.exports.python_layers import layer_arguments
 from refiner.exports.python_writer import Writer
 from refiner.graph.recording import Recorder
-from refiner.graph.trace_check import as_found
+from refiner.graph.trace_check import repeatable
 
 _HEAD = '''"""{title}
 
@@ -114,7 +114,7 @@ def python_source(
 
 def _recorded(model: nn.Module, example: ExampleInput) -> tuple[fx.Graph, dict[str, Any]]:
     layers = {id(m) for m in model.modules() if m is not model and layer_arguments(m) is not None}
-    with as_found(model, training=False):
+    with repeatable(model, training=False):
         positional, keywords = bind(model, fresh(example))
         inputs = {**positional, **keywords}
         recorder = Recorder(model, lambda module: id(module) in layers, inputs)

@@ -1,25 +1,24 @@
-"""Residual blocks: the convs between the fork and the join of a skip edge that changes no shape at its join."""
+"""Residual blocks: the convs between the fork and the join of a skip connection.
+
+The skip connection has to arrive at its join with the shape of the join's output.
+"""
 
 from collections.abc import Collection, Sequence
 
-from torch import fx
-
-from refiner.graph.skips import Flow, SkipEdge
+from refiner.graph.skips import Flow, LocatedSkip
 
 
 def find_blocks(
-    flow: Flow,
-    skips: Sequence[tuple[SkipEdge, tuple[fx.Node, fx.Node]]],
-    names: Collection[str],
+    flow: Flow, skips: Sequence[LocatedSkip], names: Collection[str]
 ) -> list[tuple[str, ...]]:
-    """Return the convs, of those names, of each residual block, in the order of data.
+    """Return the named convs of each residual block, in the order of the data flow.
 
-    A conv belongs to the smallest block that holds it; one in none is left out.
+    A conv belongs to the smallest block that holds it. A conv in no block is left out.
 
     Args:
-        flow: of eval mode.
-        skips: skip edges with their forks and joins.
-        names: of convs that may change.
+        flow: data flow in eval mode.
+        skips: skip connections with their forks and joins.
+        names: names of the convs that may change.
     """
     residual = [
         (set(flow.between(fork, join)), flow.index[join])

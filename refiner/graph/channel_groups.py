@@ -1,63 +1,70 @@
-"""Channel groups: convs each of which alone reads what the one before it gives, channel by channel.
+"""Channel groups: runs of convs whose inner channels can be pruned.
 
-Between two of them stand a norm, depthwise convs and operations without parameters, so channels between
-them can go without the rest of the network being told. That these keep channels apart is not read off
-their names: pruning.py runs the network with channels gone, and a group that this breaks is none.
+Each conv of a group is the only reader of the conv before it. Between two dense convs stand only
+norms, depthwise convs and operations without parameters. So inner channels, those between the
+convs, can be removed without any change to the rest of the network. Names do not show whether an
+operation keeps channels apart, so ``channel_pruning.py`` runs the network with pruned channels and
+drops each group that fails.
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import TypeGuard
 
 from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
 
 from refiner.core.layers import CONV_TYPES, is_norm
+from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.skips import Flow
 
 MOST_CONVS = 3
-"""Of a group, depthwise ones not counted: the three of a bottleneck. A longer run of convs is cut where it is
-narrowest, and so is one with a link that is less than half as wide as another, such as the end of an inverted
-residual block that the next one reads."""
+"""Most dense convs of a group: the three of a bottleneck. A longer run of convs is cut where the
+channels are fewest. So is a run in which some inner channels are less than half as many as others,
+for example at the end of an inverted residual block that the next block reads."""
 
 
 def find_channel_groups(
     flow: Flow, training: Flow | None, names: Collection[str]
 ) -> list[tuple[str, ...]]:
-    """Return the groups of two convs or more among the convs of those names, in the order of data.
+    """Return the groups of two or more of the named convs, in the order of the data flow.
 
     Args:
-        flow: of eval mode.
-        training: of train mode, where it is known; a group has to be one there as well.
-        names: of convs that may change.
+        flow: data flow in eval mode.
+        training: data flow in train mode, if known. A group has to be one in both modes.
+        names: names of the convs that may change.
     """
-    links = _links(flow, names)
+    readers = _readers(flow, names)
     if training is not None:
-        also = _links(training, names)
-        links = {start: link for start, link in links.items() if also.get(start) == link}
-    ends = {link[-1] for link in links.values()}
+        also = _readers(training, names)
+        readers = {start: convs for start, convs in readers.items() if also.get(start) == convs}
+    ends = {convs[-1] for convs in readers.values()}
     groups = []
-    for start in links:
+    for start in readers:
         if start not in ends:
             group: list[tuple[str, ...]] = [(start,)]
-            while group[-1][-1] in links:
-                group.append(links[group[-1][-1]])
+            while group[-1][-1] in readers:
+                group.append(readers[group[-1][-1]])
             groups += _pieces(flow, group)
     return groups
 
 
-def _links(flow: Flow, names: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return, of each dense conv that begins a link, the depthwise convs on it and the conv that ends it."""
-    links = {}
+def _readers(flow: Flow, names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the convs that read each dense conv's channels: depthwise ones, then a dense one.
+
+    A dense conv whose channels cannot be pruned is left out.
+    """
+    readers = {}
     live = _live(flow)
     for node in flow.convs:
         if str(node.target) in names and _is_dense(flow.module(node)):
-            link = _link(flow, node, names, live)
-            if link:
-                links[str(node.target)] = link
-    return links
+            convs = _readers_of(flow, node, names, live)
+            if convs:
+                readers[str(node.target)] = convs
+    return readers
 
 
 def _live(flow: Flow) -> set[fx.Node]:
-    """Return the nodes that the output comes from; autograd makes others, which nothing reads."""
+    """Return the nodes that the output depends on; autograd makes others that nothing reads."""
     waiting = [node for node in flow.all_nodes if node.op == "output"]
     live: set[fx.Node] = set()
     while waiting:
@@ -68,7 +75,10 @@ def _live(flow: Flow) -> set[fx.Node]:
     return live
 
 
-def _link(flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node]) -> tuple[str, ...]:
+def _readers_of(
+    flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node]
+) -> tuple[str, ...]:
+    """Return the convs that read a dense conv's channels, empty if these cannot be pruned."""
     channels = node.meta["shape"][1]
     passed: list[str] = []
     while True:
@@ -81,14 +91,14 @@ def _link(flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node])
         if flow.calls_conv(user):
             name, conv = str(user.target), flow.module(user)
             passed.append(name)
-            if name not in names or not _has_own_weight(conv):
+            if name not in names or not _has_plain_weight(conv):
                 return ()
             if _is_dense(conv):
                 return tuple(passed)
             if not is_depthwise(conv):
                 return ()
         elif user.op == "call_module" and not (
-            # Of what has numbers a norm alone can be cut, and it has to be the site's own.
+            # Of the modules with parameters only a norm right after a conv can be cut.
             _has_no_numbers(flow.module(user))
             or (flow.calls_conv(node) and _keeps_channels_apart(flow.module(user), channels))
         ):
@@ -99,17 +109,17 @@ def _link(flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node])
         node = user
 
 
-def _is_dense(conv: Any) -> bool:
-    return _has_own_weight(conv) and conv.groups == 1
+def _is_dense(conv: nn.Module) -> bool:
+    return _has_plain_weight(conv) and conv.groups == 1
 
 
 def _has_no_numbers(module: nn.Module) -> bool:
-    """Return whether a module holds none that a channel could have for itself."""
+    """Return whether no parameter or buffer of a module could have one number per channel."""
     return all(tensor.numel() <= 1 for tensor in module.state_dict().values())
 
 
 def _keeps_channels_apart(norm: nn.Module, channels: int) -> bool:
-    """Return whether a module is a norm with one number of each kind for each channel, or for all of them."""
+    """Return whether a module is a norm whose tensors hold one number, or one per channel."""
     if not is_norm(norm) or isinstance(norm, (nn.GroupNorm, nn.LayerNorm)):
         return False
     own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
@@ -118,24 +128,29 @@ def _keeps_channels_apart(norm: nn.Module, channels: int) -> bool:
     return all(id(tensor) in each or tensor.numel() == 1 for tensor in rest)
 
 
-def is_depthwise(conv: Any) -> bool:
-    """Return whether each channel that a conv, or a conv of a spec, gives is made of one of its input alone."""
-    return bool(1 < conv.groups == conv.in_channels == conv.out_channels)
+def is_depthwise(conv: _ConvNd | ConvSpec) -> bool:
+    """Return whether a conv computes each output channel from one input channel of its own."""
+    return 1 < conv.groups == conv.in_channels == conv.out_channels
 
 
-def _has_own_weight(conv: nn.Module) -> bool:
-    """Return whether a conv is one of torch's with a plain weight, of which channels can be cut."""
+def _has_plain_weight(conv: nn.Module) -> TypeGuard[_ConvNd]:
+    """Return whether a conv is one of torch's own classes with a plain weight, which can be cut."""
     return type(conv) in CONV_TYPES and "weight" in conv._parameters
 
 
 def _pieces(flow: Flow, group: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Return the groups that a run of convs, given as its first one and its links, is cut into."""
+    """Return the groups that a run of convs is cut into.
+
+    Args:
+        flow: data flow in eval mode.
+        group: the first conv alone, then the convs that read each set of inner channels.
+    """
     if len(group) == 1:
         return []
-    widths = [flow.modules[link[-1]].in_channels for link in group[1:]]
+    widths = [flow.modules[convs[-1]].in_channels for convs in group[1:]]
     if len(group) <= MOST_CONVS and 2 * min(widths) >= max(widths):
-        return [tuple(name for link in group for name in link)]
+        return [tuple(name for convs in group for name in convs)]
     middle = (len(widths) - 1) / 2
     cut = 1 + min(range(len(widths)), key=lambda i: (widths[i], abs(i - middle)))
-    rest = [group[cut][-1:], *group[cut + 1 :]]  # depthwise convs on the link stand alone
+    rest = [group[cut][-1:], *group[cut + 1 :]]  # depthwise convs at the cut belong to no group
     return [*_pieces(flow, group[:cut]), *_pieces(flow, rest)]

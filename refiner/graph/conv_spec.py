@@ -1,4 +1,4 @@
-"""The hyperparameters of a conv, all that a candidate has to know of the place it stands in."""
+"""The hyperparameters of a conv: all that a candidate needs to know about the conv it replaces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,10 @@ class ConvSpec:
     padding_mode: str
 
     def __str__(self) -> str:
-        """Return ``conv3x3 64->128 /2``: kernel, channels, and what is not 1 of stride, dilation, groups."""
+        """Return a text such as ``conv3x3 64->128 /2``.
+
+        Stride, dilation and groups appear where they are not 1.
+        """
         text = f"conv{'x'.join(map(str, self.kernel_size))} {self.in_channels}->{self.out_channels}"
         if any(s != 1 for s in self.stride):
             text += f" /{max(self.stride)}"
@@ -48,10 +51,10 @@ class ConvSpec:
 def conv_spec(
     conv: nn.Module, in_shape: Sequence[int] = (), out_shape: Sequence[int] = ()
 ) -> ConvSpec:
-    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, ``padding='same'`` resolved.
+    """Return the hyperparameters of a Conv1d, Conv2d or Conv3d, with ``padding='same'`` resolved.
 
-    A subclass that pads by itself so that its size stays (timm's Conv2dSame with stride 1) is known by
-    the shapes of its input and output, where they are given.
+    A subclass may pad its input itself to keep the size, as timm's Conv2dSame does at stride 1.
+    It is recognised by the shapes of its input and output, if they are given.
     """
     assert isinstance(conv, CONV_TYPES)
     spans = [d * (k - 1) for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
@@ -78,16 +81,16 @@ def conv_spec(
 
 
 def _enough(size: int, kernel: int, dilation: int, stride: int) -> int:
-    """Return a size, no larger than ``size`` and alike modulo the stride, that holds whole windows."""
+    """Return a size up to ``size``, equal to it modulo the stride, that holds whole windows."""
     wanted = 3 * dilation * (kernel - 1) + 2 * stride + 1
     return min(size, wanted + (size - wanted) % stride)
 
 
 def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> bool:
-    """Return whether a subclass does what a conv of ``spec`` does, with whatever weight it computes.
+    """Return whether a subclass computes what a conv of ``spec`` does, with any weight.
 
-    It has to be affine in its input, and an output may read the window that ``spec`` gives it, no more.
-    On the meta device this cannot be told, and is taken for granted.
+    It has to be affine in its input, and each output may only read the window that ``spec`` gives.
+    The meta device has no values to check this with, so there the answer is always yes.
     """
     if any(p.is_meta for p in conv.parameters()):
         return True
@@ -117,10 +120,10 @@ def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> b
     read = gradients[0]
     if read is None:
         return True
-    for axis, place in enumerate(middle):
+    for axis, position in enumerate(middle):
         others = [d for d in range(read.dim()) if d != axis + 2]
         touched = read.abs().amax(others).nonzero().flatten()
-        start = place * spec.stride[axis] - spec.padding[axis][0]
+        start = position * spec.stride[axis] - spec.padding[axis][0]
         end = start + spec.dilation[axis] * (spec.kernel_size[axis] - 1)
         if len(touched) and (touched.min() < start or touched.max() > end):
             return False

@@ -1,7 +1,7 @@
-"""Find the modules that cannot be replaced: each is put behind a wrapper, and the model is run.
+"""Find the modules that cannot be replaced: put each in a wrapper, and run the model.
 
-A forward may read a conv's attributes (``self.conv.stride``), ask for its class, or call it with
-more than one tensor. Such a forward works with the original conv only. No graph of the data shows
+A forward may read a conv's attributes (``self.conv.stride``), check its class, or call it with
+more than one tensor. Such a forward works with the original conv only. The graph does not show
 that, but a run does.
 """
 
@@ -18,7 +18,7 @@ from refiner.graph.traced_model import TracedModel
 
 
 class _Shell(nn.Module):
-    """Passes one tensor on to a module, and shows nothing else of it."""
+    """Passes one tensor to a module and hides everything else about it."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -32,11 +32,11 @@ def irreplaceable(traced: TracedModel, groups: Sequence[Sequence[str]]) -> list[
     """Return the indices of the groups whose modules cannot be replaced by others.
 
     Args:
-        traced: the model; it is left as it is.
-        groups: names of modules that would change together.
+        traced: the model; it stays unchanged.
+        groups: names of the modules that would change together.
 
     Raises:
-        ModelError: the recorded outputs are not those of a run without recording.
+        ModelError: a run without recording gives other outputs than the recorded ones.
     """
     names = [name for group in groups for name in group]
     if _replaceable(traced, names):
@@ -48,7 +48,7 @@ def irreplaceable(traced: TracedModel, groups: Sequence[Sequence[str]]) -> list[
 
 
 def _replaceable(traced: TracedModel, names: Sequence[str]) -> bool:
-    """Return whether the model gives the same outputs with these modules behind wrappers."""
+    """Return whether the model gives the same outputs with these modules in wrappers."""
     if traced.replaceable.issuperset(names):
         return True
     work = traced.work
@@ -64,14 +64,14 @@ def _replaceable(traced: TracedModel, names: Sequence[str]) -> bool:
         replace_modules(work, modules)
     if holds:
         traced.replaceable.update(names)
-        traced.confirmed = True  # a wrapper passes everything on, so the original ran
+        traced.confirmed = True  # the wrapped modules are the originals
     return holds
 
 
 def to_blame(count: int, holds: Callable[[Sequence[int]], bool]) -> list[int]:
-    """Return the indices below ``count`` with which ``holds`` fails; few are expected.
+    """Return the indices below ``count`` for which ``holds`` fails; few should.
 
-    Halves are tried first, so that one failure among many costs few calls.
+    The search halves the range, so that one failure among many costs few calls.
     """
 
     def among(indices: range) -> list[int]:

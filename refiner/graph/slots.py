@@ -1,21 +1,22 @@
-"""Slots: the convs of a traced model that may change, and the frozen ones that may not.
+"""Slots: the convs of a traced model that may change.
 
-The convs on skip edges (see skips.py) are frozen, as are those that no candidate can stand in for.
+The other convs are frozen, each with a reason: see ``frozen.py``.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from torch import fx, nn
+from torch import fx
 
 from refiner.core.errors import ConfigError
-from refiner.core.layers import CONV_TYPES, is_conv, is_norm
+from refiner.core.layers import is_norm
 from refiner.graph.blocks import find_blocks
 from refiner.graph.channel_groups import find_channel_groups
-from refiner.graph.conv_spec import ConvSpec, conv_spec, is_plain_conv
-from refiner.graph.skips import Flow, SkipEdge, kernel_volume
+from refiner.graph.conv_spec import ConvSpec, conv_spec
+from refiner.graph.frozen import frozen_reasons
+from refiner.graph.skips import Flow, SkipConnection
 
 Granularity: TypeAlias = Literal["conv", "block", "all", "group"]
 GRANULARITIES: tuple[Granularity, ...] = ("conv", "block", "all", "group")
@@ -28,13 +29,14 @@ class ConvSite:
     conv: str
     """Name of the conv module in the model."""
     norm: str | None
-    """Name of the norm that alone reads the conv's output, if there is one."""
+    """Name of the norm that follows the conv and is the only reader of its output, if any."""
     spec: ConvSpec
     in_shape: tuple[int, ...] = ()
-    """Shape of the conv's input, batch first, on the example input; empty if not known."""
+    """Shape of the conv's input for the example input, batch first; empty if unknown."""
     out_shape: tuple[int, ...] = ()
+    """Shape of its output, likewise."""
     norm_parameters: int = 0
-    """Number of the norm's parameters that belong to one output channel each."""
+    """Number of the norm's parameters that each belong to one output channel."""
 
     @property
     def macs(self) -> int:
@@ -45,12 +47,13 @@ class ConvSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """A place whose operation may change: one conv, the spatial convs of a residual block, or a chain."""
+    """One conv, the spatial convs of a residual block, or a channel group, which may change."""
 
     name: str
     sites: tuple[ConvSite, ...]
+    """The convs, each with its norm, in the order of the data flow."""
     is_group: bool = False
-    """Whether the sites are a group, between whose convs there may be fewer channels; see groups.py."""
+    """Whether it is a channel group, whose inner channels can be pruned."""
 
     @property
     def modules(self) -> list[str]:
@@ -64,23 +67,24 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """A conv that is no slot, and why."""
+    """A conv that is no slot."""
 
     name: str
     reason: str
+    """Why it cannot change, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotTable:
-    """What :func:`find_slots` found, in the order in which data flows."""
+    """The result of :func:`find_slots`, in the order of the data flow."""
 
     slots: tuple[Slot, ...]
     frozen: tuple[Frozen, ...]
-    skips: tuple[SkipEdge, ...]
+    skips: tuple[SkipConnection, ...]
 
 
 def check_granularity(granularity: str) -> None:
-    """Raise a ConfigError unless ``granularity`` is one."""
+    """Raise a ConfigError unless ``granularity`` is one of ``GRANULARITIES``."""
     if granularity not in GRANULARITIES:
         raise ConfigError(
             f"unknown slots {granularity!r}. Choose one of: {', '.join(GRANULARITIES)}."
@@ -88,26 +92,27 @@ def check_granularity(granularity: str) -> None:
 
 
 def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> SlotTable:
-    """Find the slots, the frozen convs and the skip edges of a traced model.
+    """Find the slots, the frozen convs and the skip connections of a traced model.
 
     Args:
-        traced: what :func:`refiner.trace` returned.
-        granularity: ``conv`` makes each spatial conv off the skip edges a slot; ``block`` changes
-            the spatial convs of one residual block together; ``all`` is ``conv`` with the pointwise convs
-            as well; ``group`` has those of ``all``, convs that are a group being one slot.
+        traced: the result of :func:`refiner.trace`.
+        granularity: what a slot is. ``conv``: each spatial conv that is on no skip connection.
+            ``block``: the spatial convs of a residual block. ``all``: as ``conv``, with pointwise
+            convs. ``group``: as ``all``, with one slot for each channel group.
 
     Raises:
         ConfigError: an unknown granularity.
     """
     check_granularity(granularity)
     flow = Flow(traced)
-    skips = flow.skip_edges()
-    reasons = _frozen_reasons(flow, skips, granularity)
+    skips = flow.skip_connections()
+    spatial_only = granularity in ("conv", "block")
+    reasons = frozen_reasons(flow, [skip for skip, _ in skips], spatial_only)
     training = None
-    if traced.meta["train_graph"] is not None:  # train mode may go other ways
+    if traced.meta["train_graph"] is not None:  # train mode may run other operations
         training = Flow(traced, traced.meta["train_graph"])
-        in_training = training.skip_edges()
-        for name, reason in _frozen_reasons(training, in_training, granularity).items():
+        in_training = [skip for skip, _ in training.skip_connections()]
+        for name, reason in frozen_reasons(training, in_training, spatial_only).items():
             reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
@@ -123,129 +128,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     return SlotTable(
         slots=_named_slots(_grouped(sites, together), granularity),
         frozen=tuple(frozen),
-        skips=tuple(edge for edge, _ in skips),
+        skips=tuple(skip for skip, _ in skips),
     )
-
-
-def _frozen_reasons(
-    flow: Flow, skips: Iterable[tuple[SkipEdge, Any]], granularity: Granularity
-) -> dict[str, str]:
-    """Return why each conv that cannot be a slot is frozen, by the conv's name."""
-    projections = {name: edge for edge, _ in skips for name in edge.convs}
-    calls: dict[int, list[fx.Node]] = {}
-    for node in flow.all_nodes:
-        if node.op == "call_module":
-            calls.setdefault(id(flow.module(node)), []).append(node)
-    read_elsewhere = {
-        str(node.target).rpartition(".")[0] for node in flow.all_nodes if node.op == "get_attr"
-    }
-    owners: dict[int, list[str]] = {}
-    for name, module in flow.modules.items():
-        for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
-    called = {str(node.target): node for node in flow.convs}
-    reasons = _other_convolutions(flow)
-    for name, module in flow.modules.items():
-        if not is_conv(module):
-            continue
-        node = called.get(name)
-        if name in read_elsewhere:
-            reason = "its weight is read outside its own call"
-        elif node is None:
-            reason = _not_called(flow, name, calls)
-        elif len(calls[id(module)]) > 1:
-            reason = "called more than once in a forward pass"
-        elif tied := _tied(flow, name, owners):
-            reason = f"shares its weight with {tied}"
-        elif not flow.trains(name):
-            reason = "not called in train mode"
-        elif not flow.learns(name):
-            reason = "called with gradients off"
-        elif not any(p.requires_grad for p in module.parameters()):
-            reason = "its parameters take no gradient"
-        elif _has_hooks(module):
-            reason = "has hooks, which a replacement would lose"
-        elif name in projections:
-            reason = f"projection on the skip edge to {projections[name].join}"
-        else:
-            reason = _unfit(flow, node, granularity)
-        if reason:
-            reasons[name] = reason
-    return reasons
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has hooks other than those by which torch computes its weight."""
-    before = [h for h in module._forward_pre_hooks.values() if not _computes_weight(h)]
-    backward = (*module._backward_hooks.values(), *module._backward_pre_hooks.values())
-    return bool(before or backward or module._forward_hooks)
-
-
-def _computes_weight(hook: object) -> bool:
-    return type(hook).__module__.startswith("torch.nn.utils")
-
-
-def _tied(flow: Flow, name: str, owners: dict[int, list[str]]) -> str:
-    """Return another module that holds a parameter of this one, or an empty string."""
-    parameters = flow.modules[name].parameters(recurse=False)
-    others = (owner for p in parameters for owner in owners[id(p)])
-    return next((o for o in others if flow.modules[o] is not flow.modules[name]), "")
-
-
-def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        parent = flow.modules.get(".".join(parts[:end]))
-        if parent is not None and id(parent) in calls:
-            return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), a conv itself"
-    if id(flow.modules[name]) in calls:
-        if any(m is flow.modules[name] and n != name for n, m in flow.modules.items()):
-            return "shared with another name"
-        return "reads nothing that comes from the model's input"
-    return "called in train mode alone" if flow.trains(name) else "not called on the example input"
-
-
-def _other_convolutions(flow: Flow) -> dict[str, str]:
-    """Return why each convolution that runs outside of torch's conv modules stays, by its place."""
-    reasons = {}
-    for node in flow.all_nodes:
-        if not node.meta.get("convolves"):
-            continue
-        if node.op == "call_module":
-            kind = type(flow.module(node)).__name__
-            reasons[str(node.target)] = f"{kind} convolves in its own way"
-        else:
-            owners = {
-                str(a.target).rpartition(".")[0] for a in node.all_input_nodes if a.op == "get_attr"
-            }
-            if not any(is_conv(flow.modules[o]) for o in owners if o in flow.modules):
-                reasons[flow.labels[node]] = "functional convolution"
-    return reasons
-
-
-def _unfit(flow: Flow, node: fx.Node, granularity: Granularity) -> str:
-    """Return why a conv that is called once, off the skips, is no slot; empty if it is one."""
-    conv = flow.module(node)
-    if not isinstance(conv, CONV_TYPES):
-        return "transposed conv"
-    if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
-        return "stem: reads the model's input"
-    if kernel_volume(conv) == 1 and granularity in ("conv", "block"):
-        return "pointwise conv: nothing spatial to replace"
-    if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
-        return "called with more than its input"
-    in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
-    if in_shape is None or len(in_shape) != len(conv.kernel_size) + 2:
-        return "its input has no batch dimension"
-    spec = conv_spec(conv, in_shape, out_shape)
-    if conv.weight.dtype.is_complex:
-        return "its numbers are complex"
-    expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
-    if out_shape != expected:
-        return f"{type(conv).__name__} computes its own padding"
-    if type(conv) not in CONV_TYPES and not is_plain_conv(conv, spec, in_shape):
-        return f"{type(conv).__name__} computes more than a conv"
-    return ""
 
 
 def _site(flow: Flow, node: fx.Node) -> ConvSite:
@@ -274,7 +158,7 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
 def _grouped(
     sites: Sequence[ConvSite], together: Iterable[tuple[str, ...]]
 ) -> list[list[ConvSite]]:
-    """Group sites by the names of convs that change together; one among none of them stands alone."""
+    """Group sites by the names of convs that change together; any other site stands alone."""
     by_name = {site.conv: site for site in sites}
     group_of = {name: names for names in together for name in names}
     groups = dict.fromkeys(group_of.get(site.conv, (site.conv,)) for site in sites)
@@ -282,9 +166,9 @@ def _grouped(
 
 
 def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tuple[Slot, ...]:
-    """Name a slot after its conv or, of a block or a group, after what its modules share.
+    """Return slots, each named after its conv or after the common prefix of its modules.
 
-    A group that shares this with convs of other slots is named after its first conv.
+    A channel group whose prefix other slots share is named after its first conv.
     """
     names: list[str] = []
     all_convs = [site.conv for group in groups for site in group]

@@ -81,7 +81,7 @@ def _at(flow: Flow, drawn: dict[fx.Node, None], node: fx.Node) -> list[fx.Node]:
 
 def _skip_connections(flow: Flow, drawn: dict[fx.Node, None]) -> Iterable[Edge]:
     """Yield the drawn edges of each skip connection: one, or two around its projection."""
-    for edge, (fork, join) in flow.skip_edges():
+    for edge, (fork, join) in flow.skip_connections():
         projections = [node for node in flow.convs if str(node.target) in edge.convs]
         starts = _at(flow, drawn, fork)
         for node in (*projections, join):
@@ -91,7 +91,7 @@ def _skip_connections(flow: Flow, drawn: dict[fx.Node, None]) -> Iterable[Edge]:
 
 def _reduced(flow: Flow) -> tuple[dict[fx.Node, None], list[Edge]]:
     """Return the nodes to draw, in order, and the edges between them."""
-    joins = {join for _, (_, join) in flow.skip_edges()}
+    joins = {join for _, (_, join) in flow.skip_connections()}
     drawn: dict[fx.Node, None] = {}
     edges = []
     for node, sources in flow.inputs.items():

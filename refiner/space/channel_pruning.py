@@ -25,7 +25,7 @@ from refiner.graph.trace_check import Run, run_original
 from refiner.graph.traced_model import TracedModel
 
 
-def links_of(slot: Slot) -> list[tuple[int, ...]]:
+def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
     """Return the links of a group: numbers of its sites from a dense conv over depthwise ones to the next dense one."""
     dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
@@ -33,13 +33,13 @@ def links_of(slot: Slot) -> list[tuple[int, ...]]:
 
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
     """Return how many channels each link keeps at a keep ratio, rounded down; empty for a single conv."""
-    return tuple(int(slot.sites[link[0]].spec.out_channels * keep_ratio) for link in links_of(slot))
+    return tuple(int(slot.sites[link[0]].spec.out_channels * keep_ratio) for link in inner_channels_of(slot))
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
     """Return the sites of a group as they are with a share ``keep_ratio`` of the channels between them."""
     sites = list(slot.sites)
-    for link, few in zip(links_of(slot), widths(slot, keep_ratio), strict=True):
+    for link, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
         for i in link[:-1]:  # what gives the channels
             site = sites[i]
             sites[i] = replace(
@@ -68,7 +68,7 @@ def kept_channels(
     gives it or, without one, the norm of the weights that make it.
     """
     kept = []
-    for link, few in zip(links_of(slot), widths(slot, keep_ratio), strict=True):
+    for link, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
         reads = weight_of(modules[slot.sites[link[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[link[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
@@ -94,7 +94,7 @@ def pruned(
     """
     rows: dict[int, torch.Tensor] = {}
     columns: dict[int, torch.Tensor] = {}
-    for link, channels in zip(links_of(slot), kept, strict=True):
+    for link, channels in zip(inner_channels_of(slot), kept, strict=True):
         rows |= dict.fromkeys(link[:-1], channels)
         columns |= dict.fromkeys(link[1:], channels)
     made = {}
@@ -178,7 +178,7 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
                     first=sites[link[0]].conv, last=sites[link[-1]].conv,
                     channels=sites[link[0]].spec.out_channels, kept=channels,
                 )
-                for link, channels in zip(links_of(groups[i]), kept[i], strict=True)
+                for link, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
             ]  # fmt: skip
         try:
             for run in traced.runs:

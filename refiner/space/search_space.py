@@ -11,7 +11,7 @@ from torch import nn
 from refiner.core.errors import ArchitectureError, ConfigError, ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.graph.probe import irreplaceable
-from refiner.graph.skips import SkipEdge
+from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace, trace_model
@@ -42,7 +42,7 @@ class SearchSpace:
     candidates: tuple[tuple[str, ...], ...]
     """Names of the candidates of each slot; index 0 is ``original``."""
     frozen: tuple[Frozen, ...]
-    skips: tuple[SkipEdge, ...]
+    skips: tuple[SkipConnection, ...]
     granularity: Granularity
 
     @property

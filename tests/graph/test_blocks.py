@@ -9,7 +9,7 @@ from refiner.graph.tracing import trace
 
 def blocks_of(model: nn.Module) -> list[tuple[str, ...]]:
     flow = Flow(trace(model, images(size=32)))
-    return find_blocks(flow, flow.skip_edges(), {str(node.target) for node in flow.convs})
+    return find_blocks(flow, flow.skip_connections(), {str(node.target) for node in flow.convs})
 
 
 def test_the_convs_of_each_residual_block_and_its_projection() -> None:
@@ -21,7 +21,9 @@ def test_the_convs_of_each_residual_block_and_its_projection() -> None:
 
 def test_of_the_convs_that_may_change_alone() -> None:
     flow = Flow(trace(TinyResNet(), images(size=32)))
-    assert find_blocks(flow, flow.skip_edges(), {"stem", "block2.conv2"}) == [("block2.conv2",)]
+    assert find_blocks(flow, flow.skip_connections(), {"stem", "block2.conv2"}) == [
+        ("block2.conv2",)
+    ]
 
 
 def test_a_concat_makes_no_block() -> None:

@@ -7,7 +7,7 @@ from refiner.graph.tracing import trace
 
 
 def edges(model: nn.Module, x: torch.Tensor) -> list[tuple[str, ...]]:
-    return [edge.convs for edge, _ in Flow(trace(model, x)).skip_edges()]
+    return [edge.convs for edge, _ in Flow(trace(model, x)).skip_connections()]
 
 
 def test_the_identity_and_the_projection_of_a_residual_net() -> None:

@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import ModelError
-from refiner.graph.trace_check import as_found, check_repeats, reference_runs, same
+from refiner.graph.trace_check import check_repeats, reference_runs, repeatable, same
 
 
 def test_buffers_mode_and_generators_are_put_back() -> None:
@@ -12,7 +12,7 @@ def test_buffers_mode_and_generators_are_put_back() -> None:
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(5)
     expected = torch.rand(1, generator=torch.Generator().manual_seed(5))
-    with as_found(model, training=True):
+    with repeatable(model, training=True):
         model(images())
         torch.rand(3)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
@@ -65,7 +65,7 @@ def test_the_module_that_does_not_repeat_is_named() -> None:
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Counts(), nn.ReLU())
     run = reference_runs(model, images())[0]
-    with pytest.raises(ModelError, match=r"module 1 \(Counts\) gives something else"):
+    with pytest.raises(ModelError, match=r"module 1 \(Counts\) gives other outputs"):
         check_repeats(model, run)
     check_repeats(TinyResNet(), reference_runs(TinyResNet(), images())[0])
 

@@ -12,7 +12,7 @@ from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import PRUNING_CANDIDATES, get_candidate
-from refiner.space.channel_pruning import kept_channels, links_of, pruned_sites
+from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned_sites
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.space.supernet import Supernet
@@ -30,7 +30,7 @@ def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Modul
         if k == 0:
             continue
         for link, kept in zip(
-            links_of(slot),
+            inner_channels_of(slot),
             kept_channels(slot, get_candidate(names[k]).keep_ratio, modules),
             strict=True,
         ):
