@@ -329,8 +329,8 @@ class Raises(Hostile):
     [
         (Generates, "Generates returns a generator"),
         (Grows, "Grows makes the module late when it is called"),
-        (Drifts, r"module drift \(Drift\) gives something else"),
-        (DriftsInside, "itself gives something else"),
+        (Drifts, r"module drift \(Drift\) gives other outputs"),
+        (DriftsInside, "itself gives other outputs"),
         (lambda: torch.jit.script(nn.Sequential(conv(), conv())), "TorchScript already"),
         (Raises, r"KeyError: 'gone' \(test_hostile.py, line \d+\)"),
         (lambda: nn.Sequential(conv(), nn.LazyConv2d(3, 3)), r"1\.weight has no shape yet"),

@@ -1,10 +1,10 @@
 """Channel groups: runs of convs whose inner channels can be pruned.
 
-Each conv of a group alone reads what the conv before it gives, channel by channel. Between two
-dense convs stand only norms, depthwise convs and operations without parameters. So the inner
-channels, those between the convs, can go and the rest of the network need not know. Names do not
-show that an operation keeps channels apart. ``channel_pruning.py`` therefore runs the network with
-pruned channels and drops a group that fails.
+Each conv of a group is the only reader of the conv before it. Between two dense convs stand only
+norms, depthwise convs and operations without parameters. So inner channels, those between the
+convs, can be removed without any change to the rest of the network. Names do not show whether an
+operation keeps channels apart, so ``channel_pruning.py`` runs the network with pruned channels and
+drops each group that fails.
 """
 
 from collections.abc import Collection
@@ -18,9 +18,9 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.skips import Flow
 
 MOST_CONVS = 3
-"""Most dense convs of a group: the three of a bottleneck. A longer run of convs is cut at the
-fewest channels. So is one where some inner channels are less than half as many as others, for
-example at the end of an inverted residual block that the next block reads."""
+"""Most dense convs of a group: the three of a bottleneck. A longer run of convs is cut where the
+channels are fewest. So is a run in which some inner channels are less than half as many as others,
+for example at the end of an inverted residual block that the next block reads."""
 
 
 def find_channel_groups(

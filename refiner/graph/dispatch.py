@@ -5,10 +5,11 @@ from typing import TypeAlias
 
 import torch
 from torch._ops import OpOverload
+from torch.fx.node import Argument
 
 from refiner.core.contents import PLAIN_TYPES, contents, tensors_in
 
-Steps: TypeAlias = tuple[tuple[Callable[..., object], object], ...]
+Steps: TypeAlias = tuple[tuple[Callable[..., object], Argument], ...]
 """The way to a part of a value: functions such as ``getitem``, each with its key."""
 
 _READS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.is_nonzero, torch.ops.aten.equal}

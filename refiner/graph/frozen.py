@@ -1,17 +1,25 @@
-"""Why a conv is frozen: each conv that no candidate can replace has a reason to read."""
+"""Why a conv cannot be a slot: each frozen conv has a reason that a person can read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from torch import fx, nn
 
 from refiner.core.layers import CONV_TYPES, is_conv
 from refiner.graph.conv_spec import conv_spec, is_plain_conv
-from refiner.graph.skips import Flow, LocatedSkip, kernel_volume
+from refiner.graph.skips import Flow, SkipConnection, kernel_volume
 
 
-def frozen_reasons(flow: Flow, skips: Sequence[LocatedSkip], granularity: str) -> dict[str, str]:
-    """Return why each conv that cannot be a slot is frozen, by the conv's name."""
-    projections = {name: edge for edge, _ in skips for name in edge.convs}
+def frozen_reasons(
+    flow: Flow, skips: Iterable[SkipConnection], spatial_only: bool
+) -> dict[str, str]:
+    """Return why each conv that cannot be a slot is frozen, by the conv's name.
+
+    Args:
+        flow: data flow in one mode.
+        skips: the skip connections there; their convs are frozen.
+        spatial_only: freeze pointwise convs as well.
+    """
+    projections = {name: skip for skip in skips for name in skip.convs}
     calls: dict[int, list[fx.Node]] = {}
     for node in flow.all_nodes:
         if node.op == "call_module":
@@ -48,14 +56,14 @@ def frozen_reasons(flow: Flow, skips: Sequence[LocatedSkip], granularity: str) -
         elif name in projections:
             reason = f"projection on the skip connection to {projections[name].join}"
         else:
-            reason = _unfit(flow, node, granularity)
+            reason = _unfit(flow, node, spatial_only)
         if reason:
             reasons[name] = reason
     return reasons
 
 
 def _has_hooks(module: nn.Module) -> bool:
-    """Return whether a module has hooks other than those by which torch computes its weight."""
+    """Return whether a module has hooks other than those with which torch computes its weight."""
     before = [h for h in module._forward_pre_hooks.values() if not _computes_weight(h)]
     backward = (*module._backward_hooks.values(), *module._backward_pre_hooks.values())
     return bool(before or backward or module._forward_hooks)
@@ -86,7 +94,7 @@ def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
 
 
 def _other_convolutions(flow: Flow) -> dict[str, str]:
-    """Return why each convolution that runs outside of torch's conv modules stays, by its place."""
+    """Return why each convolution outside of torch's conv modules is frozen, by its label."""
     reasons = {}
     for node in flow.all_nodes:
         if not node.meta.get("convolves"):
@@ -103,14 +111,14 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
     return reasons
 
 
-def _unfit(flow: Flow, node: fx.Node, granularity: str) -> str:
-    """Return why a conv that is called once, off the skips, is no slot; empty if it is one."""
+def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:
+    """Return why a conv that is called once, on no skip connection, is no slot; empty if it is."""
     conv = flow.module(node)
     if not isinstance(conv, CONV_TYPES):
         return "transposed conv"
     if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
         return "stem: reads the model's input"
-    if kernel_volume(conv) == 1 and granularity in ("conv", "block"):
+    if kernel_volume(conv) == 1 and spatial_only:
         return "pointwise conv: nothing spatial to replace"
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"

@@ -213,8 +213,7 @@ class Recorder(TorchDispatchMode):
                 if steps[:i] not in at:
                     access, key = steps[i - 1]
                     parent = at[steps[: i - 1]]
-                    place = (parent, cast(Argument, key))
-                    at[steps[:i]] = self.graph.call_function(access, place)
+                    at[steps[:i]] = self.graph.call_function(access, (parent, key))
             self._annotated(at[steps], part)
             if isinstance(part, torch.Tensor):
                 self._nodes[part] = at[steps]
@@ -238,7 +237,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, torch.Size):
             return tuple(value)
         if isinstance(value, PLAIN_TYPES):
-            return cast(Argument, value)
+            return cast(Argument, value)  # fx keeps an Ellipsis, too
         if type(value) is list:
             return [self._argument(item) for item in value]
         if type(value) is tuple:

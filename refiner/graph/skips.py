@@ -1,11 +1,11 @@
-"""Skip connections: the paths around a block, found in the graph and never by names.
+"""Skip connections: the paths on which data passes a block. The graph defines them, not names.
 
-A *join* is a node that two or more tensors flow into (add, concat, mul). Its input ``a`` is a skip
-connection if walking back from ``a`` leads to a *fork* from which another input of the join is also
-reached, over more convs than the walk passed. The walk passes no conv (identity, pooling, a norm)
-or, at a join that keeps the shape of its inputs, one: the projection. Where data parts and meets
-again on the way (a gate, a swish written out), the walk goes to where it parted, unless a spatial
-conv lies between.
+A *join* is a node that two or more tensors flow into (add, concat, mul). A walk back from one of
+its inputs may meet a *fork*, a node that another input of the join depends on, too. The input is a
+skip connection if the way from the fork to the other input has more convs than the walk passed.
+The walk may pass no conv (identity, pooling, a norm) or, at a join that keeps the shape of its
+input, one: the projection. Data may also split and meet again on the way, as in a gate or a swish
+written out. The walk then continues from the split, unless a spatial conv lies between.
 """
 
 import math
@@ -14,26 +14,34 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd
 
 from refiner.core.layers import is_conv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkipConnection:
-    """A path around a block, from node ``fork`` to node ``join``."""
+    """A path on which data passes a block, from node ``fork`` to node ``join``."""
 
     fork: str
+    """Label of the node where the path begins."""
     join: str
+    """Label of the node where it meets the block's output."""
     convs: tuple[str, ...]
-    """Names of the convs on the path: empty, or the projection."""
+    """Names of the convs on the path: none, or the projection."""
 
 
 LocatedSkip: TypeAlias = tuple[SkipConnection, tuple[fx.Node, fx.Node]]
-"""A skip connection with the nodes of its fork and join."""
+"""A skip connection with its fork and its join."""
 
 
 class Flow:
-    """The data flow of a graph: which nodes carry data, and who reaches whom."""
+    """The data flow of a graph: which nodes carry data, and which nodes each one reaches.
+
+    Args:
+        traced: the traced model.
+        graph: one of its graphs; by default that of eval mode.
+    """
 
     def __init__(self, traced: fx.GraphModule, graph: fx.Graph | None = None) -> None:
         self.modules = dict(traced.named_modules(remove_duplicate=False))
@@ -52,7 +60,7 @@ class Flow:
         self._work: dict[fx.Node, tuple[dict[fx.Node, tuple[int, int]], int]] = {}
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.ancestors: dict[fx.Node, int] = {}
-        """Bit i of a node's word says whether node i reaches it; a node reaches itself."""
+        """A number for each node: bit i is set if node i reaches it. A node reaches itself."""
         for node, sources in self.inputs.items():
             word = 1 << self.index[node]
             for source in sources:
@@ -63,8 +71,7 @@ class Flow:
         if train is not None:
             self.in_training = {str(n.target): n for n in train.nodes if n.op == "call_module"}
         self.labels: dict[fx.Node, str] = {}
-        """What a person calls a node: the module's name, or ``path:add`` for an operation in
-        one."""
+        """A readable name of each node: a module's name, or ``path:add`` for an operation in it."""
         seen_labels: Counter[str] = Counter()
         for node in self.all_nodes:
             name = _label(node)
@@ -74,12 +81,11 @@ class Flow:
         self.conv_bits = sum(1 << self.index[node] for node in self.convs)
 
     def trains(self, name: str) -> bool:
-        """Return whether train mode, where it is known, calls the module of that name."""
+        """Return whether train mode calls the module of that name; True if the mode is unknown."""
         return self.in_training is None or name in self.in_training
 
     def learns(self, name: str) -> bool:
-        """Return whether, where it is known, the module of that name is called with gradients
-        on."""
+        """Return whether train mode calls the module with gradients on; True if that is unknown."""
         if self.in_training is None or name not in self.in_training:
             return True
         return bool(self.in_training[name].meta["grad"])
@@ -87,6 +93,12 @@ class Flow:
     def module(self, node: fx.Node) -> nn.Module:
         """Return the module that a node calls."""
         module: nn.Module = self.modules[str(node.target)]
+        return module
+
+    def conv(self, node: fx.Node) -> _ConvNd:
+        """Return the conv that a node calls."""
+        module = self.module(node)
+        assert isinstance(module, _ConvNd)
         return module
 
     def calls_conv(self, node: fx.Node) -> bool:
@@ -103,8 +115,7 @@ class Flow:
         return [n for n in nodes if self.reaches(source, n) and self.reaches(n, node)]
 
     def dominator(self, node: fx.Node) -> fx.Node | None:
-        """Return the last node that all data on the way to ``node`` passes, None if there is
-        none."""
+        """Return the last node that all data passes on the way to ``node``, None without one."""
         if not self._dominators:
             depth: dict[fx.Node | None, int] = {None: 0}
             for here, sources in self.inputs.items():
@@ -128,10 +139,10 @@ class Flow:
         return first
 
     def work(self, source: fx.Node, last: fx.Node) -> dict[fx.Node, tuple[int, int]]:
-        """Return (most convs on one path, largest kernel volume) from ``source`` to what it
-        reaches.
+        """Return the work between ``source`` and each node that it reaches, up to ``last``.
 
-        The nodes up to ``last`` are looked at, and what was found for an earlier one is kept.
+        The work is a pair: the most convs on one path, and the largest kernel volume of a conv.
+        Later calls with the same source continue from the nodes of earlier calls.
         """
         found, seen = self._work.get(source, ({source: (0, 0)}, self.index[source] + 1))
         for node in self.nodes[seen : self.index[last] + 1]:
@@ -139,18 +150,19 @@ class Flow:
             if before:
                 depth, largest = (max(values) for values in zip(*before, strict=True))
                 if self.calls_conv(node):
-                    depth, largest = depth + 1, max(largest, kernel_volume(self.module(node)))
+                    depth, largest = depth + 1, max(largest, kernel_volume(self.conv(node)))
                 found[node] = depth, largest
         self._work[source] = found, max(seen, self.index[last] + 1)
         return found
 
     def skip_connections(self) -> list[LocatedSkip]:
-        """Return each skip connection with its fork and join."""
+        """Return each skip connection with its fork and its join."""
         joins = [node for node, sources in self.inputs.items() if len(sources) > 1]
         found = (self._skip_connection(a, join) for join in joins for a in self.inputs[join])
-        return [edge for edge in found if edge is not None]
+        return [skip for skip in found if skip is not None]
 
     def _skip_connection(self, start: fx.Node, join: fx.Node) -> LocatedSkip | None:
+        """Return the skip connection that ends in the input ``start`` of a join, if it is one."""
         others = [
             source
             for source in self.inputs[join]
@@ -168,13 +180,13 @@ class Flow:
                 return None
             before = self.dominator(node)
             if before is None or any(
-                kernel_volume(self.module(n)) > 1
+                kernel_volume(self.conv(n)) > 1
                 for n in self.between(before, node)
                 if n is not node and self.calls_conv(n)
             ):
                 return None
             node = before
-        own = (len(passed), max((kernel_volume(self.module(n)) for n in passed), default=0))
+        own = (len(passed), max((kernel_volume(self.conv(n)) for n in passed), default=0))
         own_bits = self.ancestors[node]
         others = [o for o in others if self.ancestors[o] & ~own_bits & self.conv_bits]
         if not others:
@@ -184,8 +196,10 @@ class Flow:
         if around[0] == 0 or around <= own:
             return None
         convs = tuple(str(n.target) for n in passed)
-        found = SkipConnection(fork=self.labels[node], join=self.labels[join], convs=convs)
-        return found, (node, join)
+        return SkipConnection(fork=self.labels[node], join=self.labels[join], convs=convs), (
+            node,
+            join,
+        )
 
 
 def _label(node: fx.Node) -> str:
@@ -199,6 +213,6 @@ def _label(node: fx.Node) -> str:
     return f"{path}:{name}" if path else name
 
 
-def kernel_volume(conv: nn.Module) -> int:
+def kernel_volume(conv: _ConvNd) -> int:
     """Return the number of positions in a conv's kernel."""
-    return math.prod(conv.kernel_size)  # type: ignore[arg-type]
+    return math.prod(conv.kernel_size)

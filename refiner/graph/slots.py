@@ -1,7 +1,6 @@
-"""Slots: the convs of a traced model that may change, and the frozen ones that may not.
+"""Slots: the convs of a traced model that may change.
 
-The convs on skip connections (see skips.py) are frozen, as are those that no candidate can stand
-in for.
+The other convs are frozen, each with a reason: see ``frozen.py``.
 """
 
 import math
@@ -30,13 +29,14 @@ class ConvSite:
     conv: str
     """Name of the conv module in the model."""
     norm: str | None
-    """Name of the norm that alone reads the conv's output, if there is one."""
+    """Name of the norm that follows the conv and is the only reader of its output, if any."""
     spec: ConvSpec
     in_shape: tuple[int, ...] = ()
-    """Shape of the conv's input, batch first, on the example input; empty if not known."""
+    """Shape of the conv's input for the example input, batch first; empty if unknown."""
     out_shape: tuple[int, ...] = ()
+    """Shape of its output, likewise."""
     norm_parameters: int = 0
-    """Number of the norm's parameters that belong to one output channel each."""
+    """Number of the norm's parameters that each belong to one output channel."""
 
     @property
     def macs(self) -> int:
@@ -47,13 +47,13 @@ class ConvSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slot:
-    """What changes together: a conv, the spatial convs of a residual block, or a channel group."""
+    """One conv, the spatial convs of a residual block, or a channel group, which may change."""
 
     name: str
     sites: tuple[ConvSite, ...]
+    """The convs, each with its norm, in the order of the data flow."""
     is_group: bool = False
-    """Whether the sites are a group, between whose convs there may be fewer channels; see
-    groups.py."""
+    """Whether it is a channel group, whose inner channels can be pruned."""
 
     @property
     def modules(self) -> list[str]:
@@ -67,15 +67,16 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """A conv that is no slot, and why."""
+    """A conv that is no slot."""
 
     name: str
     reason: str
+    """Why it cannot change, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotTable:
-    """What :func:`find_slots` found, in the order in which data flows."""
+    """The result of :func:`find_slots`, in the order of the data flow."""
 
     slots: tuple[Slot, ...]
     frozen: tuple[Frozen, ...]
@@ -83,7 +84,7 @@ class SlotTable:
 
 
 def check_granularity(granularity: str) -> None:
-    """Raise a ConfigError unless ``granularity`` is one."""
+    """Raise a ConfigError unless ``granularity`` is one of ``GRANULARITIES``."""
     if granularity not in GRANULARITIES:
         raise ConfigError(
             f"unknown slots {granularity!r}. Choose one of: {', '.join(GRANULARITIES)}."
@@ -94,11 +95,10 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     """Find the slots, the frozen convs and the skip connections of a traced model.
 
     Args:
-        traced: what :func:`refiner.trace` returned.
-        granularity: ``conv`` makes each spatial conv off the skip connections a slot; ``block``
-            changes the spatial convs of one residual block together; ``all`` is ``conv`` with the
-            pointwise convs as well; ``group`` has those of ``all``, convs that are a group being
-            one slot.
+        traced: the result of :func:`refiner.trace`.
+        granularity: what a slot is. ``conv``: each spatial conv that is on no skip connection.
+            ``block``: the spatial convs of a residual block. ``all``: as ``conv``, with pointwise
+            convs. ``group``: as ``all``, with one slot for each channel group.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -106,12 +106,13 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     check_granularity(granularity)
     flow = Flow(traced)
     skips = flow.skip_connections()
-    reasons = frozen_reasons(flow, skips, granularity)
+    spatial_only = granularity in ("conv", "block")
+    reasons = frozen_reasons(flow, [skip for skip, _ in skips], spatial_only)
     training = None
-    if traced.meta["train_graph"] is not None:  # train mode may go other ways
+    if traced.meta["train_graph"] is not None:  # train mode may run other operations
         training = Flow(traced, traced.meta["train_graph"])
-        in_training = training.skip_connections()
-        for name, reason in frozen_reasons(training, in_training, granularity).items():
+        in_training = [skip for skip, _ in training.skip_connections()]
+        for name, reason in frozen_reasons(training, in_training, spatial_only).items():
             reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
@@ -127,7 +128,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     return SlotTable(
         slots=_named_slots(_grouped(sites, together), granularity),
         frozen=tuple(frozen),
-        skips=tuple(edge for edge, _ in skips),
+        skips=tuple(skip for skip, _ in skips),
     )
 
 
@@ -157,8 +158,7 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
 def _grouped(
     sites: Sequence[ConvSite], together: Iterable[tuple[str, ...]]
 ) -> list[list[ConvSite]]:
-    """Group sites by the names of convs that change together; one among none of them stands
-    alone."""
+    """Group sites by the names of convs that change together; any other site stands alone."""
     by_name = {site.conv: site for site in sites}
     group_of = {name: names for names in together for name in names}
     groups = dict.fromkeys(group_of.get(site.conv, (site.conv,)) for site in sites)
@@ -166,9 +166,9 @@ def _grouped(
 
 
 def _named_slots(groups: list[list[ConvSite]], granularity: Granularity) -> tuple[Slot, ...]:
-    """Name a slot after its conv or, of a block or a group, after what its modules share.
+    """Return slots, each named after its conv or after the common prefix of its modules.
 
-    A group that shares this with convs of other slots is named after its first conv.
+    A channel group whose prefix other slots share is named after its first conv.
     """
     names: list[str] = []
     all_convs = [site.conv for group in groups for site in group]

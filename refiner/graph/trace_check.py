@@ -1,4 +1,4 @@
-"""Does a trace do what the model does? Both run on the example input, in both modes."""
+"""Run a model repeatably in both modes, and compare the outputs of two runs."""
 
 import contextlib
 import traceback
@@ -24,9 +24,9 @@ _SEED = 0
 
 @contextmanager
 def repeatable(module: nn.Module, training: bool) -> Iterator[None]:
-    """Run inside in the given mode, seeded; put back buffers and mode after.
+    """Make runs inside repeatable: set the mode and the seed, and restore buffers and mode after.
 
-    Gradients are on in train mode alone, as in training: some operations go another way with them.
+    Gradients are on in train mode only, as in training, since some operations depend on that.
     """
     tables = [(child._buffers, dict(child._buffers)) for child in module.modules()]
     values = [(buffer, buffer.clone()) for buffer in module.buffers() if not buffer.is_inference()]
@@ -34,27 +34,28 @@ def repeatable(module: nn.Module, training: bool) -> Iterator[None]:
         with mode(module, training), torch.set_grad_enabled(training), seeded(_SEED):
             yield
     finally:
-        for table, before in tables:  # a forward may put another tensor in a buffer's place
+        for table, before in tables:  # a forward may assign another tensor to a buffer
             table.clear()
             table.update(before)
         with torch.no_grad():
             for buffer, value in values:
-                # One that is expanded refuses; nothing can have written into it either.
+                # An expanded buffer refuses; nothing can have written to it either.
                 with contextlib.suppress(RuntimeError):
                     buffer.copy_(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the original gave for an input in one mode."""
+    """One run of the original."""
 
     example: ExampleInput
     training: bool
+    """Whether it ran in train mode."""
     output: Output
 
 
 def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Output:
-    """Return what the model gives for an example input in one mode, under the seed of all runs.
+    """Return the model's output for an example input in one mode; all runs share one seed.
 
     Raises:
         ModelError: the model fails, or returns an iterator.
@@ -66,8 +67,8 @@ def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Outp
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or "
-                "mend the model."
+                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or correct "
+                "the model."
             ) from error
     return checked_output(work, output)
 
@@ -76,7 +77,7 @@ def checked_output(work: nn.Module, output: Output) -> Output:
     """Return a model's output with its tensors detached.
 
     Raises:
-        ModelError: the output is an iterator, which has computed nothing yet.
+        ModelError: the output is an iterator, which computes nothing until it is read.
     """
     if isinstance(output, Iterator):
         raise ModelError(
@@ -116,7 +117,7 @@ def reference_runs(
 
 
 def location_of(error: Exception) -> str:
-    """Return where in the model's own code an error came from: `` (net.py, line 12)``."""
+    """Return where in the model's own code an error arose, as in `` (net.py, line 12)``."""
     torch_home = str(Path(torch.__file__).parent)
     here = str(Path(__file__).parent)
     frames = traceback.extract_tb(error.__traceback__)
@@ -125,8 +126,11 @@ def location_of(error: Exception) -> str:
 
 
 def check_repeats(work: nn.Module, run: Run) -> None:
-    """Raise a ModelError that names the first module to give something else when all is run
-    again."""
+    """Run the model twice, and check that each module gives the same outputs again.
+
+    Raises:
+        ModelError: a module gives other outputs; the message names the first one.
+    """
 
     def outputs() -> list[tuple[str, Output]]:
         seen: list[tuple[str, Output]] = []
@@ -147,16 +151,16 @@ def check_repeats(work: nn.Module, run: Run) -> None:
                 f"module {name} ({type(work.get_submodule(name)).__name__})" if name else "itself"
             )
             raise ModelError(
-                f"{type(work).__name__} cannot be refined: {what} gives something else when it is "
-                "run again on the same input under the same seed. Let it keep no state between "
-                "calls but in buffers, and draw random numbers from the global generators alone."
+                f"{type(work).__name__} cannot be refined: {what} gives other outputs when it runs "
+                "again on the same input with the same seed. Keep state between calls in buffers "
+                "only, and draw random numbers from the global generators only."
             )
 
 
 def same(first: Output, second: Output) -> bool:
     """Return whether two outputs hold equal tensors (NaN equals NaN) in equal structures.
 
-    Tensors on the meta device have no values to compare.
+    Tensors on the meta device have no values, so only their shapes and types count.
     """
     if pytree.tree_structure(first) != pytree.tree_structure(second):
         return False

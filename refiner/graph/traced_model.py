@@ -1,7 +1,7 @@
-"""A model after one recording: its graph, and what the original gave in each mode.
+"""A recorded model: its graph, and the outputs of the original in each mode.
 
 Every later check compares with the recorded outputs, so the original runs once for all of them.
-The recording itself is believed once a run without it gave the same outputs (:meth:`confirm`).
+:meth:`TracedModel.confirm` checks that recording itself does not change the outputs.
 """
 
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ from refiner.graph.trace_check import Run, check_repeats, run_original, same
 
 @dataclass(slots=True, kw_only=True)
 class TracedModel:
-    """A model's graph, with the runs that it was recorded from."""
+    """A model's graph, and the runs that it was recorded from."""
 
     source: nn.Module
-    """The caller's model, which is never changed."""
+    """The caller's model; it is never changed."""
     work: nn.Module
-    """A copy of it, for further runs."""
+    """A copy of it for further runs."""
     graph_module: fx.GraphModule
     """The graph of each mode; see :func:`refiner.trace`."""
     runs: tuple[Run, ...]
-    """The recorded run in eval mode and, where the model runs in train mode, the one there."""
+    """The recorded run in eval mode and, if the model can run there, the one in train mode."""
     confirmed: bool = False
     """Whether a run without recording gave the recorded outputs."""
     replaceable: set[str] = field(default_factory=set)
-    """Names of modules that a run has shown to be replaceable together; see probe.py."""
+    """Names of modules that can be replaced together, as a run has shown; see ``probe.py``."""
 
     def confirm(self) -> None:
-        """Run the original without recording, unless such a run has taken place.
+        """Run the original without recording, if no such run has happened yet.
 
         Raises:
             ModelError: its outputs differ from the recorded ones.

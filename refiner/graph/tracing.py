@@ -1,18 +1,18 @@
-"""Model and example input to a ``torch.fx.GraphModule`` with shapes, believed once it has run.
+"""Trace a model: record it on an example input as a ``torch.fx.GraphModule`` with shapes.
 
-The model is run in eval and in train mode, and each run is recorded (see recording.py). A leaf,
-which is one node, is (1) every conv and norm, whatever its class, and (2) every submodule without
-a conv, so that dropout, drop-path and attention keep their own train and eval behaviour. All else
-is recorded operation by operation. What the graph does not tell, such as a branch that depends on
-the data, is as it was in the run on the example input.
+The model runs in eval and in train mode, and each run is recorded (see ``recording.py``). A leaf is
+a module whose call is one node: every conv and norm of any class, and every submodule without a
+conv. So dropout, drop-path and attention keep their own behaviour in train and eval mode.
+Everything else is recorded operation by operation. A branch that depends on data is recorded as
+the example input took it. The graph has to reproduce the recorded outputs before it is used.
 """
 
 import contextlib
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.node import Argument
 
 from refiner.core.errors import ModelError, one_line
 from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
@@ -35,17 +35,17 @@ _CONSTANT = "_constant"
 
 
 def trace(model: nn.Module, example_input: ExampleInput) -> fx.GraphModule:
-    """Record what ``model`` does with an example input, and check that the graph does the same.
+    """Record a run of ``model`` on an example input, and check that the graph does the same.
 
-    The module holds a graph for each mode and runs that of the mode it is in. ``graph`` is that of
-    eval mode. ``meta["train_graph"]`` is the other; it is None where the model fails in train mode
-    on this input. Their nodes carry what recording.py lists. The module tree below, and so the
-    name of each parameter and buffer, is that of the model.
+    The returned module holds a graph for each mode and runs that of its current mode. ``graph`` is
+    the graph of eval mode. ``meta["train_graph"]`` is that of train mode, or None if the model
+    fails there on this input. ``recording.py`` lists the metadata of the nodes. The module tree,
+    and so the name of each parameter and buffer, is that of the model.
 
     Args:
-        model: any module; it is copied, never changed. It may live on the meta device.
-        example_input: a tensor, a tuple of positional or a mapping of keyword arguments. Arguments
-            of ``forward`` that it does not name keep their defaults.
+        model: any module; it is copied, never changed. It may be on the meta device.
+        example_input: a tensor, a tuple of positional or a mapping of keyword arguments. Other
+            arguments of ``forward`` keep their defaults.
 
     Raises:
         ModelError: the model cannot be copied, rejects the example input, or gives other outputs
@@ -59,8 +59,8 @@ def trace(model: nn.Module, example_input: ExampleInput) -> fx.GraphModule:
 def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
     """Return the graph of ``model`` with the runs that it was recorded from.
 
-    The graph has run and given the recorded outputs. Whoever uses it lets a run without recording
-    give them, too: the probe of replaceable modules does, or :meth:`TracedModel.confirm`.
+    The graph has reproduced the recorded outputs. The caller still has to check them with a run
+    without recording: call :meth:`TracedModel.confirm` or ``probe.irreplaceable``.
 
     Args:
         model: any module; it is copied, never changed.
@@ -70,7 +70,9 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
         ModelError: as for :func:`trace`.
     """
     if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError("the model is TorchScript already. Give the module it was made from.")
+        raise ModelError(
+            "the model is a TorchScript module. Give the module that it was made from."
+        )
     work = copied(model)
     names = {id(module) for module in work.modules()}
     recorders: dict[bool, Recorder] = {}
@@ -105,7 +107,7 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
 
 
 def _check_replay(work: nn.Module, traced: fx.GraphModule, run: Run) -> None:
-    """Raise a ModelError unless the graph gives what the recorded run gave."""
+    """Raise a ModelError unless the graph reproduces the output of the recorded run."""
     again: Output = None
     trouble = "gives other outputs"
     with repeatable(traced, run.training):
@@ -123,20 +125,20 @@ def _check_replay(work: nn.Module, traced: fx.GraphModule, run: Run) -> None:
 
 
 def reads_values(model: nn.Module, example: ExampleInput) -> bool:
-    """Return whether the model, in eval mode, asks for numbers that follow from its input.
+    """Return whether the model, in eval mode, reads numbers that depend on its input.
 
-    Other values may then lead it another way than they led this run.
+    With other input values it may then run other operations than it ran here.
     """
     recorder, _ = _record(model, example, training=False)
     return recorder.reads_values()
 
 
 def _with_graphs(work: nn.Module, recorders: Mapping[bool, Recorder]) -> fx.GraphModule:
-    """Return a module over ``work``'s own tree that runs the recorded graph of its mode."""
+    """Return a module that shares the tree of ``work`` and runs the recorded graph of its mode."""
     by_mode = {}
     for training, recorder in recorders.items():
         module = fx.GraphModule(nn.Module(), fx.Graph(), type(work).__name__)
-        # Before there are submodules: one may be named graph.
+        # Set before there are submodules, since one may be named graph.
         module.graph = recorder.graph
         for kind in ("_parameters", "_buffers", "_modules"):
             getattr(module, kind).update(getattr(work, kind))
@@ -153,23 +155,22 @@ def _with_graphs(work: nn.Module, recorders: Mapping[bool, Recorder]) -> fx.Grap
 
 
 class _Replay(fx.Interpreter):
-    """Runs a recorded graph; leaf modules are called as they were, gradients off or under
-    autocast."""
+    """Runs a recorded graph; each leaf runs with its recorded gradient and autocast state."""
 
-    def fetch_attr(self, target: str) -> Any:
-        holder: Any = self.module
+    def fetch_attr(self, target: str) -> object:
+        holder: object = self.module
         for name in target.split("."):
-            # A submodule may have the name of an attribute of GraphModule.
-            tables = (holder._modules, holder._parameters, holder._buffers)
+            # A submodule may have the name of an attribute of GraphModule, so look there first.
+            tables = [getattr(holder, t) for t in ("_modules", "_parameters", "_buffers")]
             table = next((t for t in tables if name in t), None)
             holder = getattr(holder, name) if table is None else table[name]
         return holder
 
-    def map_nodes_to_values(self, args: Any, n: fx.Node) -> Any:
-        # A graph keeps lists and dicts as kinds of its own, which refuse to be written into.
+    def map_nodes_to_values(self, args: Argument, n: fx.Node) -> Argument:
+        # A graph keeps lists and dicts as types of its own, which cannot be written to.
         return _plain(super().map_nodes_to_values(args, n))
 
-    def run_node(self, n: fx.Node) -> Any:
+    def run_node(self, n: fx.Node) -> Output:
         with contextlib.ExitStack() as stack:
             if self.module.training and not n.meta.get("grad", True):
                 stack.enter_context(torch.no_grad())
@@ -178,8 +179,8 @@ class _Replay(fx.Interpreter):
             return super().run_node(n)
 
 
-def _plain(value: Any) -> Any:
-    """Return a node's argument with python's own lists and dicts."""
+def _plain(value: Argument) -> Argument:
+    """Return a node's argument with Python's own lists and dicts."""
     if isinstance(value, fx.immutable_collections.immutable_list):
         return [_plain(item) for item in value]
     if isinstance(value, fx.immutable_collections.immutable_dict):
@@ -189,10 +190,10 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _replay_by_mode(own: Any) -> None:
-    """Let a GraphModule's class, which it has for itself, run the graph of its mode."""
+def _replay_by_mode(own: type[fx.GraphModule]) -> None:
+    """Make the class of one GraphModule, which no other shares, run the graph of its mode."""
 
-    def forward(self: fx.GraphModule, *args: Any, **kwargs: Any) -> Any:
+    def forward(self: fx.GraphModule, *args: object, **kwargs: object) -> Output:
         graph = (self.meta["train_graph"] if self.training else None) or self.graph
         names = [n.target for n in graph.nodes if n.op == "placeholder"]
         given = [*args, *(kwargs[name] for name in names[len(args) :] if name in kwargs)]
@@ -202,7 +203,7 @@ def _replay_by_mode(own: Any) -> None:
 
 
 def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Recorder, Output]:
-    """Return the record of one run, and the run's output, detached."""
+    """Return the recorder of one run, and the run's detached output."""
     opened: set[int] = set()
 
     def leaf(module: nn.Module) -> bool:
@@ -220,4 +221,4 @@ def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Rec
         if recorder.opened <= opened:
             recorder.finish(output)
             return recorder, checked_output(work, output)
-        opened |= recorder.opened  # a module without convs that calls those of others
+        opened |= recorder.opened  # modules that have no convs but call the model's

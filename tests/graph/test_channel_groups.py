@@ -19,7 +19,7 @@ def sequence(*layers: nn.Module) -> nn.Sequential:
 
 
 def test_the_two_convs_of_each_residual_block() -> None:
-    # The stem feeds the skip edge as well, so it begins no chain.
+    # The stem feeds the skip connection as well, so it begins no group.
     assert channel_groups_of(TinyResNet(), images()) == [
         ("block1.conv1", "block1.conv2"),
         ("block2.conv1", "block2.conv2"),
@@ -36,13 +36,13 @@ def test_an_inverted_residual_block_with_its_depthwise_conv() -> None:
     found = channel_groups_of(torchvision.models.mobilenet_v2(), torch.zeros(1, 3, 32, 32))
     block = "features.3.conv"
     assert (f"{block}.0.0", f"{block}.1.0", f"{block}.2") in found
-    # The first block has no skip edge, and its narrow end, which the second reads, is where they are cut.
+    # The first block has no skip connection, so the run is cut at its end, where channels are few.
     first, second = found[:2]
     assert first == ("features.0.0", "features.1.conv.0.0", "features.1.conv.1")
     assert second[0] == "features.2.conv.0.0"
 
 
-def test_a_long_run_is_cut_where_it_is_narrowest() -> None:
+def test_a_long_run_is_cut_where_channels_are_fewest() -> None:
     convs = [nn.Conv2d(a, b, 3, padding=1) for a, b in [(3, 8), (8, 8), (8, 6), (6, 8), (8, 8)]]
     model = sequence(*[layer for conv in convs for layer in (conv, nn.ReLU())])
     assert channel_groups_of(model, images(size=8)) == [("0", "2", "4"), ("6", "8")]

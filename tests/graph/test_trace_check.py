@@ -65,7 +65,7 @@ def test_the_module_that_does_not_repeat_is_named() -> None:
 
     model = nn.Sequential(nn.Conv2d(3, 4, 3), Counts(), nn.ReLU())
     run = reference_runs(model, images())[0]
-    with pytest.raises(ModelError, match=r"module 1 \(Counts\) gives something else"):
+    with pytest.raises(ModelError, match=r"module 1 \(Counts\) gives other outputs"):
         check_repeats(model, run)
     check_repeats(TinyResNet(), reference_runs(TinyResNet(), images())[0])
 
