@@ -1,7 +1,7 @@
 """Export a model to a form that lives without refiner; believed once it has been loaded again.
 
-What each form is, how it was made and whether it takes any batch size is returned as one line. Batches
-are left open where the model allows it.
+The returned line names the form, how it was made, and whether it takes any batch size. The batch
+size stays open where the model allows it.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def export(
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
-    - ``torchscript``: by ``torch.jit.script``, which keeps baseline flow, or where the model's code
+    - ``torchscript``: by ``torch.jit.script``, which keeps control flow, or where the model's code
       cannot be scripted by ``torch.jit.trace``.
     - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
@@ -66,7 +66,8 @@ def export(
     ending = Path(path).suffix.removeprefix(".")
     if ending != format and ending in FORMATS:
         raise ConfigError(
-            f"{path} is to hold {format}, and its name says {ending}. Name the format {ending}, or the file otherwise."
+            f"{path} is to hold {format}, and its name says {ending}. Choose the format "
+            f"{ending}, or rename the file."
         )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)
