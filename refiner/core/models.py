@@ -1,5 +1,7 @@
-"""Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``,
-``package:FUNCTION``."""
+"""Build models by name.
+
+Names are ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` and ``package:FUNCTION``.
+"""
 
 import difflib
 import inspect
@@ -106,8 +108,10 @@ class ModelSpec:
 
 
 def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
-    """Return a model of torchvision; with published weights, a head for another number
-    of classes is new."""
+    """Return a model of torchvision.
+
+    With published weights, a head for another number of classes starts with new weights.
+    """
     from torchvision.models import get_model_builder, get_model_weights
 
     builder = get_model_builder(name)
@@ -194,7 +198,7 @@ def load_weights(model: nn.Module, file: str | os.PathLike[str]) -> None:
     except Exception as error:
         raise ModelError(
             f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of "
-            "weights of this network, with this number of classes."
+            "weights of this very network, with this number of classes."
         ) from error
 
 

@@ -1,8 +1,7 @@
-"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps
-to them.
+"""Budgets such as ``macs=60%``, ``params=5e6`` or ``latency=5ms``, and what keeps to them.
 
-Latencies are those of a table of latency_table.py, counted in nanoseconds. Where latency is the
-budget, a candidate that is slower than the original in its place is not offered.
+Latencies come from a table of latency_table.py and are counted in nanoseconds. With a latency
+budget, candidates that are slower than the original operation of their slot are left out.
 """
 
 import re
@@ -43,13 +42,14 @@ class Budget:
         return f"{self.resource}={self.amount:.12g}" + ("ms" if self.resource == "latency" else "")
 
     def most(self, original: float) -> float:
-        """Return the budget as MACs, parameters or milliseconds, for a network that costs
-        ``original``."""
+        """Return the budget in MACs, parameters or ms, for an original that costs ``original``."""
         return self.amount * original if self.relative else self.amount
 
     def limit(self, original: int) -> int:
-        """Return the budget as a number, for a network that costs ``original``; latency in
-        nanoseconds."""
+        """Return the budget as an integer, for an original that costs ``original``.
+
+        Latencies are in nanoseconds.
+        """
         if self.relative:
             return int(self.amount * original)
         return int(self.amount * (_NANOSECONDS if self.resource == "latency" else 1))
@@ -62,7 +62,7 @@ class Budget:
 
 
 def parse_budgets(budgets: str | Sequence[str] | None) -> tuple[Budget, ...]:
-    """Return the budgets that texts such as ``macs=60%`` or ``macs=60%,params=5e6`` tell.
+    """Parse texts such as ``macs=60%`` or ``macs=60%,params=5e6``.
 
     Raises:
         ConfigError: a text that is no budget, or two for one resource.
@@ -117,7 +117,7 @@ def within_budgets(
         latencies: of the model and its candidates; latency cannot be a budget without.
 
     Raises:
-        ConfigError: the space cannot reach a budget; the message names the least and the most.
+        ConfigError: the space cannot reach a budget; the message gives the least and the most.
     """
     measured = measure_cost(model, first_sample(example_input), cross_check=False)
     original = {"macs": measured.macs, "params": measured.params}
@@ -155,8 +155,8 @@ def within_budgets(
     except ConfigError:
         listed = " and ".join(b.words(limit) for b, limit in zip(budgets, limits, strict=True))
         raise ConfigError(
-            f"{listed} are within reach each, but no architecture of this space keeps to all at "
-            "once. Give more of one."
+            f"{listed} are within reach each, but no architecture of this space keeps to all "
+            "at once. Give more of one."
         ) from None
 
 
@@ -166,18 +166,17 @@ def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) 
     most = original - sum(row[0] - max(row) for row in costs)
     if least > limit:
 
-        def words(cost: int) -> str:
+        def with_share(cost: int) -> str:
             return f"{budget.words(cost)} ({100 * cost / original:.1f} % of the original's)"
 
         raise ConfigError(
-            f"a budget of {words(limit)} is out of reach: this search space goes from "
-            f"{words(least)} to {words(most)}. Give more, or other candidates."
+            f"a budget of {with_share(limit)} is out of reach: this search space goes from "
+            f"{with_share(least)} to {with_share(most)}. Give more, or other candidates."
         )
 
 
 def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> SearchSpace:
-    """Return the space with some of each slot's candidates; a slot with none but its own is
-    frozen."""
+    """Return the space with the kept candidates; freeze slots that keep only the original."""
     slots = list(zip(space.slots, space.candidates, kept, strict=True))
     slow = [
         Frozen(name=site.conv, reason="no candidate is faster on this device")

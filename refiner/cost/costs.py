@@ -155,8 +155,9 @@ class _Positional(nn.Module):
 
 
 def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
-    """Return the cost of each candidate of each slot, norms left out but for what a candidate
-    takes from them.
+    """Return the cost of each candidate of each slot.
+
+    Norms are left out, except for the parameters that a candidate takes from them.
 
     The cost of an architecture is that of the model plus, over the slots, the chosen candidate's
     minus the original's.

@@ -1,14 +1,13 @@
-"""Which choices still lead to an architecture within every budget: a sum of per-slot costs,
-exactly.
+"""Find the choices that still lead to an architecture within every budget, exactly.
 
-For each slot the sums that the slots from it to the last can reach are kept, with the number of
-ways to reach each. A choice is allowed where what was spent before it, its own cost and one of the
-sums behind it stay within all limits; that sum was itself built from choices, so there is always a
-next one. Costs are integers (MACs, parameters, nanoseconds), so nothing is rounded.
+For each slot, the set keeps the sums that this slot and all later ones can reach, and the number
+of ways to reach each. A choice is allowed if the cost of the choices before it, its own cost and
+one of the sums after it stay within all limits together. That sum was itself built from choices,
+so there is always a next one. Costs are integers (MACs, parameters, nanoseconds), so nothing is
+rounded.
 
-Where more sums can be reached than are kept, those that lie close together are counted as one of
-them. What is sampled is then still within the limits, and a few architectures at their edge are
-lost.
+Where too many sums can be reached, those that lie close together are merged into one of them.
+What is sampled is then still within the limits, and a few architectures at their edge are lost.
 
 Suffixes: M samples, V candidates of a slot, P sums, R resources.
 """
@@ -72,8 +71,9 @@ class FeasibleSet:
         share = min(least_used, float(used.max()))
         floors = np.minimum(np.ceil(share * self.limits), self.limits).astype(np.int64)
         self.floors = np.where(binding, floors, self.most + 1)
-        """What an architecture costs at least of one resource or another, R; of a limit that does
-        not bind, more than there is."""
+        """An architecture costs at least this of one resource or another, R.
+
+        For a limit that does not bind, it is more than any architecture costs."""
         if not self.ways(0, self.nothing_spent(1)).any():
             # Rounding up went over the largest total that there is.
             self.floors = np.where(binding, reached[used.argmax()], self.most + 1)
@@ -115,8 +115,7 @@ class FeasibleSet:
         )
 
     def resources(self) -> list[tuple[list[list[int]], int, int]]:
-        """Return, of each resource, the cost of each candidate of each slot, the base and the
-        limit."""
+        """Return for each resource the costs by slot and candidate, the base and the limit."""
         return [
             ([each[:, r].tolist() for each in self._costs], int(self._base[r]), int(self.limits[r]))
             for r in range(len(self.limits))
@@ -133,8 +132,7 @@ class FeasibleSet:
         return bool((self.cost(vector) <= self.limits).all())
 
     def used(self, vector: Sequence[int]) -> float:
-        """Return the largest share of a limit that an architecture uses; of limits that do not
-        bind, none."""
+        """Return the largest share of a binding limit that an architecture uses, or 0."""
         binding = self.limits < self.most
         shares = self.cost(vector) / np.maximum(self.limits, 1)
         return float(shares[binding].max(initial=0.0))
@@ -149,11 +147,9 @@ class FeasibleSet:
         return spent
 
     def ways(self, slot: int, spent_MR: Array) -> Array:
-        """Return in how many ways each candidate of a slot leads to an architecture of the set, M
-        x V.
+        """Return the ways in which each candidate of a slot leads into the set, M x V.
 
-        The numbers tell the candidates of one slot apart; they are scaled, since there may be very
-        many.
+        The numbers are scaled, since they can be very large. Compare those of one slot only.
 
         Args:
             slot: number of the slot.

@@ -1,11 +1,10 @@
 """Milliseconds of a forward pass of a network, on the device that will run it.
 
-Several run in turn, one pass each a round, so that what slows the machine down for a while slows
-all of them. The median over the rounds is taken, with the median distance of the rounds from it. A
-GPU is waited for once, after all rounds: events in its stream tell when each pass began and ended,
-so that no pass pays for the wait. Where the precision is bf16 they run under autocast, which casts
-the weights once, in the rounds that are not timed (in torch's inference mode it would cast them in
-each pass).
+Several networks run in turn, one pass each per round. So a slow phase of the machine slows all of
+them. The result is the median over the rounds, and the median distance from it as noise. The GPU
+is synchronized once, after all rounds: events in its stream mark the begin and end of each pass.
+With precision bf16 the passes run under autocast, which casts the weights once, in the warm-up
+rounds. In torch's inference mode it would cast them in each pass.
 """
 
 import platform
@@ -40,7 +39,7 @@ class Latency:
 
     @classmethod
     def of(cls, times: Sequence[float]) -> "Latency":
-        """Return the latency that ``times``, in milliseconds, give."""
+        """Return the latency of measured ``times`` in milliseconds."""
         median = statistics.median(times)
         return cls(median=median, noise=statistics.median(abs(t - median) for t in times))
 
@@ -82,8 +81,7 @@ def network_latencies(
     repeats: int = 30,
     warm_up: int = 5,
 ) -> list[Latency]:
-    """Return the latency of one forward pass of a copy of each network on the devices, in their
-    precision."""
+    """Return the latency of one forward pass of a copy of each network, on ``devices``."""
     copies = [ready(copied(network), devices) for network in networks]
     with devices.autocast():
         return _passes_of(copies, example_input, repeats, warm_up)

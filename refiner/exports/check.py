@@ -1,5 +1,4 @@
-"""Is an export what the model is? It is run on the example, on other values and on other batch
-sizes."""
+"""Compare an export with its model, on the example, on other values and other batch sizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,8 +40,7 @@ def compare(
     example: ExampleInput,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other
-    values."""
+    """Raise an AssertionError unless ``run`` and the model agree, on these and other values."""
     for given in (example, _varied(example)):
         with seeded(0):
             expected = _tensors_of(call(model, fresh(given)))
@@ -59,8 +57,7 @@ def _tensors_of(output: Any) -> list[torch.Tensor]:
 
 
 def _varied(example: ExampleInput) -> Any:
-    """Return an example of the same kind with other values, which a branch or a constant may be
-    about."""
+    """Return an example with other values, to expose branches and constants in a trace."""
     return pytree.tree_map(
         lambda v: (
             v.flip(tuple(range(v.dim()))) * (0.7 if v.is_floating_point() else 1)

@@ -1,7 +1,7 @@
 """Export a model to a form that lives without refiner; believed once it has been loaded again.
 
-What each form is, how it was made and whether it takes any batch size is returned as one line.
-Batches are left open where the model allows it.
+The returned line names the form, how it was made, and whether it takes any batch size. The batch
+size stays open where the model allows it.
 """
 
 import contextlib
@@ -66,8 +66,8 @@ def export(
     ending = Path(path).suffix.removeprefix(".")
     if ending != format and ending in FORMATS:
         raise ConfigError(
-            f"{path} is to hold {format}, but its name says {ending}. Name the format {ending}, or "
-            "another file."
+            f"{path} is to hold {format}, and its name says {ending}. Choose the format "
+            f"{ending}, or rename the file."
         )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)

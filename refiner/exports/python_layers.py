@@ -16,8 +16,7 @@ _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
 def layer_arguments(module: nn.Module) -> dict[str, Any] | None:
-    """Return the constructor arguments of a layer of torch.nn, or None where it cannot be built
-    again."""
+    """Return the constructor arguments of a layer of torch.nn, or None if it cannot be rebuilt."""
     kind = type(module)
     if (
         not kind.__module__.startswith("torch.nn.modules.")
@@ -56,10 +55,9 @@ def _literal(value: Any) -> bool:
 def batch_norm(model: nn.Module, node: fx.Node) -> tuple[str, nn.Module] | None:
     """Return the path of the batch norm that called the operation ``node``, and a layer like it.
 
-    Subclasses (timm has several) call the operation themselves. As a layer it can be trained on
-    and pruned; the operation is that of eval mode for good, and takes statistics of more channels
-    than its input has without a word. None where it is no batch norm in eval mode, or more than
-    that is read of it.
+    Subclasses (timm has several) call the operation themselves. A layer can be trained and pruned.
+    The operation always runs in eval mode, and accepts statistics of too many channels silently.
+    Returns None unless ``node`` is a batch norm in eval mode with only its output in use.
     """
     if node.target is not torch.ops.aten.native_batch_norm.default:
         return None

@@ -1,8 +1,8 @@
 """A model as one readable file of plain PyTorch and a safetensors file, which need torch alone.
 
-The model is recorded (see recording.py) in eval mode with the layers of ``torch.nn`` for leaves;
-every other operation is written out. The batch size is left open where two recordings, of two
-batch sizes, differ in nothing else. Branches that depend on the data are as on the example input.
+The model is recorded (see recording.py) in eval mode, with the layers of ``torch.nn`` as leaves.
+Every other operation is written out. The batch size stays open where two recordings of different
+batch sizes differ in nothing else. Branches that depend on the data are as on the example input.
 """
 
 import contextlib
@@ -90,9 +90,9 @@ def python_source(
         model: what to write.
         example: an example input.
         title: of the file.
-        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its
-            name, and layers for the operations of batch norms; a few methods mean something else,
-            which only a run shows.
+        methods: write ``x.mean(1)`` for an operation of aten if tensors have a method of its name,
+            and layers for the operations of batch norms. A few methods mean something else, which
+            only a run shows.
 
     Raises:
         ModelError: it holds or gives something that cannot be written down.
@@ -146,8 +146,9 @@ def _plain(output: Any) -> Any:
 def _follow_the_batch(
     graph: fx.Graph, other: fx.Graph, size: int
 ) -> dict[tuple[int, tuple[Any, ...]], int] | None:
-    """Return which integers follow the batch size, as multiples of it; None if more than that
-    differs.
+    """Return the integers that follow the batch size, as multiples of it.
+
+    Returns None if the graphs differ in anything else.
 
     An integer is named by the number of its node and its place in the node's arguments.
     """

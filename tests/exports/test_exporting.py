@@ -156,6 +156,6 @@ def test_what_no_exporter_takes_is_refused_and_leaves_nothing(tmp_path) -> None:
 
 
 def test_a_name_that_says_another_format_is_refused(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="Name the format onnx"):
+    with pytest.raises(ConfigError, match="Choose the format onnx"):
         export(TinyResNet(), tmp_path / "x.onnx", images())
     assert not list(tmp_path.iterdir())
