@@ -116,3 +116,13 @@ def test_silent_says_nothing(capsys) -> None:
     silent.note("y")
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_a_phase_that_comes_twice_has_its_own_number_each_time() -> None:
+    clock = Clock(lambda: 0.0)
+    clock.plan(["search", "top-k", "random baseline", "top-k"])
+    numbers = []
+    for phase in ("search", "top-k", "random baseline", "top-k"):
+        clock.begin(phase, 1, 0)
+        numbers.append(clock.number())
+    assert numbers == ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]
