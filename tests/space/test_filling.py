@@ -19,7 +19,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def bottleneck():
-    """Return the modules and the space of a network whose first slot is conv1x1, conv3x3, conv1x1."""
+    """Return modules and space of a network whose first slot is conv1x1, conv3x3, conv1x1."""
     model = timm.create_model("resnet50")
     return dict(model.named_modules()), search_space(model, images(size=64), granularity="group")
 
@@ -75,7 +75,7 @@ def test_a_pruning_of_what_is_no_group_is_refused() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x, candidates=["depthwise3x3"])
     wrong = replace(space.architecture((1, 0, 0, 0)), candidates=(("original", "keep0.5"),) * 4)
-    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no group"):
+    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no channel group"):
         rewrite(model, wrong)
 
 
