@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.refiner-installed
 
-.PHONY: demo test lint bench install clean
+.PHONY: demo test lint docs bench install clean
 
 install: $(STAMP)
 
@@ -15,7 +15,8 @@ $(STAMP): pyproject.toml
 
 # The main job on the built-in data: search, final training of both networks, report, export.
 demo: install
-	$(BIN)/refine timm:resnet18 --data digits --warmup-epochs 3 --epochs 6 --train-epochs 5
+	$(BIN)/refine timm:resnet18 --data digits --slots conv --strategy controller --warmup-epochs 3 \
+		--search-epochs 6 --trials 300 --epochs 5
 
 lint: install
 	$(BIN)/ruff check .
@@ -26,10 +27,14 @@ lint: install
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
+# The documentation site, into site/; a broken link or reference is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 # Minutes to hours; benchmarks/README.md tells what each script measures and holds the results.
 bench: install
 	$(BIN)/python benchmarks/controller_vs_random.py
 	$(BIN)/python benchmarks/step_time.py
 
 clean:
-	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

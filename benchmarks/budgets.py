@@ -45,7 +45,7 @@ KINDS = (
     ("macs", "params"), ("macs", "latency"), ("macs", "params", "latency"),
 )  # fmt: skip
 """What is limited, in turn."""
-STRATEGIES = ("controller", "random", "milp", "nsga2", "tpe")
+STRATEGIES = ("controller", "random", "milp")
 
 
 def budgets_of(

@@ -36,8 +36,9 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import refiner
+from refiner.core.contents import tensors_in
 from refiner.core.errors import ModelError
-from refiner.core.inputs import call, tensors_in
+from refiner.core.inputs import call
 from refiner.core.layers import is_conv
 from refiner.core.models import ModelSpec
 from refiner.core.randomness import seeded

@@ -107,7 +107,7 @@ def main() -> None:
           f"with accuracy {tau(sums, accuracy):+.2f}\n")  # fmt: skip
 
     print("| strategy | best of its recommendations, mean | of each seed |\n| --- | ---: | --- |")
-    kinds = [("random", None), ("milp", None), ("nsga2", None), ("tpe", None)]
+    kinds = [("random", None), ("milp", None)]
     kinds += [("controller", ControllerConfig(entropy_weight=w)) for w in (0.2, 0.1, 0.05, 0.0)]
     for name, config in kinds:
         values = [

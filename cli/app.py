@@ -38,7 +38,7 @@ class _DefaultCommand(Group):
     """A group in which ``refine MODEL`` means ``refine run MODEL``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the default command's name in front where none is named; no argument asks for help."""
+        """Put the default command in front where none is named; without arguments show help."""
         args = args or ["--help"]
         near = difflib.get_close_matches(args[0], list(self.commands), n=1, cutoff=0.7)
         if near and args[0][0] != "-" and ":" not in args[0] and args[0] not in self.commands:
@@ -55,7 +55,8 @@ app = typer.Typer(
     context_settings={"max_content_width": WIDTH},
     pretty_exceptions_enable=False,
     help=(
-        "Make a trained convolutional network cheaper and faster, and leave its skip connections alone.\n\n"
+        "Make a trained convolutional network cheaper and faster, and leave its skip connections "
+        "alone.\n\n"
         "`refine MODEL` is short for `refine run MODEL`; `refine MODEL --help` lists its options. "
         "MODEL is timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
         "Example: `refine timm:resnet18 --pretrained --data folder:images --budget macs=60%`"
@@ -92,7 +93,10 @@ def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> 
     """Run a command whose options come from dataclasses that need torch to be imported."""
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     inner.command(cls=Command, context_settings={"max_content_width": WIDTH})(command)
-    typer.main.get_command(inner).main(list(arguments), prog_name=name, standalone_mode=False)
+    call = typer.main.get_command(inner)
+    status = call.main(list(arguments), prog_name=name, standalone_mode=False)
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command("slots", cls=Command)
@@ -165,8 +169,8 @@ def apply_command(
         return
     if architecture is None:
         raise RefinerError(
-            "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% and a "
-            "run's folder."
+            "no architecture is named. Name an architecture.json or a vector, or --pick macs=50% "
+            "and a run's folder."
         )
     if Path(model).is_dir():
         refuse(context, {"model", "architecture", "out", "as_json"}, "is set by the run")

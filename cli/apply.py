@@ -10,8 +10,10 @@ from typing import Any
 from torch import nn
 
 import refiner
+from refiner.core.batches import first_sample
+from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
-from refiner.core.inputs import first_sample, from_json, to_json
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
 from refiner.cost.budget import parse_budgets
 from refiner.cost.reach import choose_space
@@ -57,7 +59,8 @@ def apply_architecture(
     given = Architecture.load(text) if text.endswith(".json") else None
     if given is not None and (slots != "auto" or candidates is not None or allow_larger):
         raise ConfigError(
-            f"{text} holds its slots and candidates. Leave --slots, --candidates and --allow-larger out."
+            f"{text} holds its slots and candidates. Leave --slots, --candidates and "
+            "--allow-larger out."
         )
     made = given.model or {} if given is not None else {}
     spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
@@ -88,8 +91,8 @@ def _check_length(vector: Vector, space: SearchSpace, source: str) -> None:
         slots = space.granularity
         raise ArchitectureError(
             f"the vector has {len(vector)} numbers, but with --slots {slots} the model has "
-            f"{len(space.slots)} slots. `refine slots {source} --slots {slots}` lists them; a trained "
-            "model is refined with --slots group."
+            f"{len(space.slots)} slots. `refine slots {source} --slots {slots}` lists them; a "
+            "trained model is refined with --slots group."
         )
 
 
@@ -111,8 +114,8 @@ def pick_architecture(
     found = pick(points, limits)
     shares = ", ".join(f"{100 * point.macs / original['macs']:.0f}" for point in points)
     notes = [
-        f"the best within {', '.join(budgets)} of the front, where there are {shares} % of the MACs; it scored "
-        f"{found.score:.4f} in the search"
+        f"the best within {', '.join(budgets)} of the front, which has {shares} % of the MACs; it "
+        f"scored {found.score:.4f} in the search"
     ]
     if found.latency is not None:
         notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
@@ -126,7 +129,7 @@ def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) ->
     run = RunFolder.open(folder)
     if text.endswith(".json"):
         raise ConfigError(
-            f"{folder} is a run, to which a vector such as 1,0,0,2 is applied, or --pick macs=50%. Name a "
+            f"{folder} is a run: it takes a vector such as 1,0,0,2, or --pick macs=50%. Name a "
             f"model to apply {text} to."
         )
     _rewrite_of_run(run, _vector(text), [], out=out, as_json=as_json)
@@ -139,8 +142,8 @@ def _rewrite_of_run(
     config = run.config()
     if not config.get("settings"):
         raise RunError(
-            f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name the run that it "
-            f"is of, or apply to a model: refine apply MODEL {run.path / 'architecture.json'}."
+            f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name its "
+            f"run, or apply it to a model: refine apply MODEL {run.path / 'architecture.json'}."
         )
     command = config.get("provenance", {}).get("command", {})
     given, made = run_architecture(
@@ -180,7 +183,7 @@ def _fine_tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
             words += [f"--{name.replace('_', '-')}", str(command[name])]
     if command.get("data") in ("cifar10", "cifar100"):
         words += ["--data-root", command["data_root"]]
-    return shlex.join([*words, "--epochs", str(command.get("train_epochs", 5)), "--lr", "0.01"])
+    return shlex.join([*words, "--epochs", str(command.get("epochs", 5)), "--lr", "0.01"])
 
 
 def _rewrite(
@@ -188,7 +191,7 @@ def _rewrite(
     model: nn.Module,
     space: SearchSpace,
     vector: Vector,
-    example: Any,
+    example: ExampleInput,
     *,
     out: Path | None,
     as_json: bool,

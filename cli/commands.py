@@ -32,8 +32,8 @@ def run_command(
         bool | None,
         typer.Option(
             "--distill/--no-distill",
-            help="Refine from the trained weights: candidates are fitted to the layers of MODEL, which "
-            "is then the teacher. Default: with --pretrained or --weights.",
+            help="Refine from the trained weights: candidates are fitted to the layers of MODEL, "
+            "which is then the teacher. Default: with --pretrained or --weights.",
             rich_help_panel="Search",
             show_default=False,
         ),
@@ -53,7 +53,8 @@ def run_command(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Run an experiment of the paper instead of MODEL: a name of `refine recipes`, or FILE.py.",
+            help="Run an experiment of the paper instead of MODEL: a name of `refine recipes`, or "
+            "FILE.py.",
             rich_help_panel="Paper",
             metavar="NAME",
             show_default=False,
@@ -62,7 +63,7 @@ def run_command(
     scale: Annotated[
         float | None,
         typer.Option(
-            help="Shrink a recipe to this share of its images and epochs, with narrower networks. "
+            help="Shrink a recipe to this share of its images and epochs, with fewer channels. "
             "Default: 1.",
             rich_help_panel="Paper",
             metavar="SHARE",
@@ -137,8 +138,8 @@ def train_command(
     teacher: Annotated[
         str | None,
         typer.Option(
-            help="Weights of MODEL, which is then the teacher: a .safetensors or .pt file, the folder "
-            "of a training of MODEL, or pretrained.",
+            help="Weights of MODEL, which is then the teacher: a .safetensors or .pt file, the "
+            "folder of a training of MODEL, or pretrained.",
             rich_help_panel="Fine-tuning",
             metavar="FILE",
             show_default=False,

@@ -62,7 +62,7 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """Return the folder itself or, where a recipe put several runs into it, the folders of the finished ones."""
+    """Return the folder, or those of the finished runs that a recipe put into it."""
     inner = sorted(path.parent for path in folder.glob("*/report.json"))
     inner = [path for path in inner if (path / "config.json").is_file()]
     return [folder] if (folder / "config.json").is_file() or not inner else inner
@@ -103,17 +103,29 @@ def _rows(folder: Path) -> list[_Row]:
     changed = any(report.vector)
     rows = [
         _Row(
-            run=str(folder), network="refined" if changed else "original", vector=report.vector,
-            macs=report.after.macs, params=report.after.params, latency=report.latency_after, noise=noises[1],
-            epochs=epochs, scores=refined,
+            run=str(folder),
+            network="refined" if changed else "original",
+            vector=report.vector,
+            macs=report.after.macs,
+            params=report.after.params,
+            latency=report.latency_after,
+            noise=noises[1],
+            epochs=epochs,
+            scores=refined,
         )
-    ]  # fmt: skip
+    ]
     if original:
         row = _Row(
-            run=str(folder), network="original", vector=(0,) * len(report.vector),
-            macs=report.before.macs, params=report.before.params, latency=report.latency_before, noise=noises[0],
-            epochs=epochs, scores=original,
-        )  # fmt: skip
+            run=str(folder),
+            network="original",
+            vector=(0,) * len(report.vector),
+            macs=report.before.macs,
+            params=report.before.params,
+            latency=report.latency_before,
+            noise=noises[0],
+            epochs=epochs,
+            scores=original,
+        )
         rows.insert(0, row)
     return rows
 

@@ -1,27 +1,30 @@
 """The input that a command traces a model with."""
 
-from typing import Any
-
 import torch
 from torch import nn
 
 from refiner.core.errors import ConfigError, one_line
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import default_input_size, input_channels
 from refiner.data.datasets import load_data
 from refiner.data.loaders import example_of
 
 
-def example_input(model: nn.Module, size: str | None, data: str | None, seed: int = 0) -> Any:
+def example_input(
+    model: nn.Module, size: str | None, data: str | None, seed: int = 0
+) -> ExampleInput:
     """Return two samples: of a data set, or random ones of the given or the model's own size."""
     if data is None:
         return _random_input(model, size)
     if size is not None:
-        raise ConfigError("--input-size and --data both tell the input's size. Give one.")
-    return example_of(load_data(data, channels=input_channels(model), seed=seed).train)
+        raise ConfigError("--input-size and --data both give the size of the input. Name one.")
+    loader = load_data(data, channels=input_channels(model), seed=seed).train
+    example: ExampleInput = example_of(loader)
+    return example
 
 
 def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
-    """Return two random samples of the given size, ``C,H,W`` say, or of the model's own input size."""
+    """Return two random samples of a size such as ``C,H,W``, or of the model's own input size."""
     shape: tuple[int, ...]
     if size is None:
         shape = default_input_size(model)

@@ -5,8 +5,8 @@ from pathlib import Path
 from safetensors.torch import load_model
 
 import refiner
+from refiner.core.contents import from_json
 from refiner.core.errors import RunError, one_line
-from refiner.core.inputs import from_json
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.exports.exporting import check_format

@@ -1,9 +1,9 @@
 """The model, the data and the task of a command: what its options name, loaded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import nn
 
@@ -17,6 +17,7 @@ from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.task import TASKS, Task, checked_task, make_task
 
+from .declared import Given
 from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
@@ -77,14 +78,14 @@ class ModelAndData:
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def notes(self, data: Data) -> list[str]:
-        """Return what a user should know of the data, and that nothing is verified without pairs."""
+        """Return what a user should know of the data, such as that pairs to verify on lack."""
         faces = self.data.removeprefix("faces:")
         notes = [data.note] if data.note else []
         lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
         if lacking and not self.verify:
             notes.append(
-                f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or give "
-                "--verify FILE."
+                f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or "
+                "give --verify FILE."
             )
         return notes
 
@@ -99,12 +100,13 @@ class ModelAndData:
         )
 
     def load(
-        self, first: Callable[[], Any] = lambda: None
+        self, first: Callable[[], object] = lambda: None
     ) -> tuple[ModelSpec, nn.Module, Data, Task, Tests]:
         """Return the model's spec, the model, data that fits its channels, the task and its tests.
 
-        The data decides how many classes the model has, and the model how many channels the data has.
-        With ArcFace the model's output is an embedding, and the head's size that of the embedding.
+        The data decides how many classes the model has, and the model how many channels the data
+        has. With ArcFace the model's output is an embedding, and the
+        head has the size of the embedding.
 
         Args:
             first: is called once the model's file has run, before data is read.
@@ -143,8 +145,8 @@ class ModelAndData:
             return {}
         if data.mean is None or data.std is None:
             raise ConfigError(
-                f"--verify does not know how {self.data} scales its pixels. Use --data faces:PATH or "
-                "folder:PATH."
+                f"--verify does not know how {self.data} scales its pixels. Use --data faces:PATH "
+                "or folder:PATH."
             )
         _, channels, height, width = example_of(data.train).shape
         return pair_tests(
@@ -163,7 +165,7 @@ class ModelAndData:
         return free_folder(f"{name}-{Path(data).name}")
 
 
-def readable_anywhere(given: Mapping[str, Any]) -> dict[str, Any]:
+def readable_anywhere(given: Given) -> Given:
     """Return given options with absolute paths, so that a run can go on from any folder."""
     changed = dict(given)
     for name in ("model", "data", "task"):

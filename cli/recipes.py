@@ -106,7 +106,8 @@ def _run(kept: JsonDict, folder: Path, *, resume: bool, as_json: bool) -> None:
     file = Path(name) if name.endswith(".py") else known_recipes().get(name)
     if file is None:
         raise ConfigError(
-            f"there is no recipe {name!r}. Choose from: {', '.join(known_recipes())}; or name a FILE.py."
+            f"there is no recipe {name!r}. Choose from: {', '.join(known_recipes())}; or name a "
+            "FILE.py."
         )
     # Of the package where it is one of ours: its file may import another by that name.
     source = str(file) if name.endswith(".py") else f"refiner.recipes.{file.stem}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self, TypeVar
 
 from refiner.core.errors import ConfigError, RunError
 from refiner.core.models import DRAWN
@@ -29,7 +29,7 @@ class Request:
     given: Given
 
     @classmethod
-    def of(cls, model: str | None, given: Mapping[str, Any]) -> Self:
+    def of(cls, model: str | None, given: Mapping[str, object]) -> Self:
         """Return the request for a model.
 
         Raises:
@@ -52,7 +52,7 @@ class Request:
         return Devices.choose(self.given.get("device", "auto"), self.given.get("precision", "no"))
 
     def readable_anywhere(self) -> Self:
-        """Return the request with absolute paths, and with the pairs of faces that lie beside the data."""
+        """Return the request with absolute paths, and with the pairs of faces beside the data."""
         given = readable_anywhere(self.given)
         beside = self.source.pairs_beside() if self.trains else []
         if beside and "verify" not in given:
@@ -126,7 +126,7 @@ class TrainRequest(Request):
 
     @property
     def original(self) -> ModelAndData:
-        """The original model, which may be the teacher; ``weights`` are those of the trained network."""
+        """The original, which may be the teacher; ``--weights`` are the trained network's."""
         teacher = self.given.get("teacher")
         pretrained = self.source.pretrained or teacher == PRETRAINED
         return replace(
@@ -134,24 +134,26 @@ class TrainRequest(Request):
         )
 
 
+R = TypeVar("R", bound=Request)
+
 PRETRAINED = "pretrained"
 """Names published weights where a weight file could stand."""
 
 
-def _training(start: TrainConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """Return a training with what the user gave; the least learning rate never exceeds the largest."""
+def _training(start: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
+    """Return a training with what the user gave; lr_min never exceeds lr_max."""
     values = values_of(TrainConfig, given)
     lr = values.get("lr_max", start.lr_max)
     return replace(start, **{**values, "lr_min": min(start.lr_min, lr)})
 
 
-def kept_request(kind: type[Request], folder: Path, model: str | None) -> Any:
+def kept_request(kind: type[R], folder: Path, model: str | None) -> R:
     """Return the request that a run's folder keeps; see :func:`request_from`."""
     provenance = RunFolder.open(folder).config().get("provenance") or {}
     return request_from(kind, provenance.get("command"), folder, model)
 
 
-def request_from(kind: type[Request], kept: Any, folder: Path, model: str | None) -> Any:
+def request_from(kind: type[R], kept: object, folder: Path, model: str | None) -> R:
     """Return the request that a command began with.
 
     Args:
@@ -166,8 +168,8 @@ def request_from(kind: type[Request], kept: Any, folder: Path, model: str | None
     command = "train" if kind is TrainRequest else "run"
     if not isinstance(kept, dict) or "model" not in kept or kept.get("name") != command:
         raise RunError(
-            f"{folder} holds no run that this command began, so it cannot be resumed. A run made in "
-            "Python goes on with resume=True there."
+            f"{folder} holds no run that this command began, so it cannot be resumed. A run made "
+            "in Python goes on with resume=True there."
         )
     given = {name: value for name, value in kept.items() if name != "name"}
     if model is not None and absolute(model) != given["model"]:
@@ -177,7 +179,7 @@ def request_from(kind: type[Request], kept: Any, folder: Path, model: str | None
     return kind(given=given)
 
 
-def kept_form(request: Request) -> dict[str, Any]:
+def kept_form(request: Request) -> Given:
     """Return what a run's folder keeps of a request."""
     name = "train" if isinstance(request, TrainRequest) else "run"
     return {"name": name, **asdict(request)["given"]}

@@ -8,7 +8,7 @@ import refiner
 from refiner.core.types import Provenance
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
-from refiner.space.search_space import candidate_names
+from refiner.space.admissible import offered_names
 
 from .recipes import kept_recipe, resume_recipe
 from .request import RunRequest, kept_form, kept_request
@@ -57,7 +57,7 @@ def carry_out(
     with listening(folder, "refine --resume", shown or folder) as progress:
         # Before data is read, and after the model's file could register its own candidates.
         spec, model, data, task, tests = source.load(
-            first=lambda: candidate_names(settings.candidates, "group")
+            first=lambda: offered_names(settings.candidates, "group")
         )
         for note in source.notes(data) if devices.is_main else ():
             progress.note(note)

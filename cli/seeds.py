@@ -63,8 +63,8 @@ def show_seeds(folder: Path, *, as_json: bool) -> None:
     )
     if len(files) < 2:
         raise RunError(
-            f"{folder} holds {len(files)} finished runs, and a report over seeds needs two. Go on with "
-            f"refine --resume {folder}."
+            f"{folder} holds {len(files)} finished runs, and a report over seeds needs two. Go on "
+            f"with refine --resume {folder}."
         )
     reports = [Report.from_json(RunFolder.open(file.parent).read_json(file.name)) for file in files]
     _print_seeds(reports, folder, as_json)

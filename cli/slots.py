@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import refiner
+from refiner.core.batches import first_sample
+from refiner.core.contents import describe
 from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
-from refiner.core.inputs import describe, first_sample
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost, slot_costs
@@ -41,7 +42,7 @@ def show_slots(
     latency: bool,
     as_json: bool,
 ) -> None:
-    """Print the slots of a model, their candidates with costs, the frozen convs and the skip connections.
+    """Print the slots of a model, candidates with costs, frozen convs and skip connections.
 
     With ``latency`` the model and the candidates are timed, on the device that a run would take.
     """
@@ -136,7 +137,7 @@ def _document(
 
 
 def _print_space(space: SearchSpace, title: str, table: LatencyTable | None) -> None:
-    """Print the slots, the frozen convs, the skip connections and, where it was timed, the model."""
+    """Print the slots, frozen convs, skip connections and, where it was timed, the model."""
     _print_slots(space, title, table)
     if space.frozen:
         rows = [(f.name, f.reason) for f in space.frozen]

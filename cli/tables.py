@@ -5,6 +5,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -101,8 +102,8 @@ def _print(
         padding=(0, 1, 0, 0),
     )
     for i, (cells, width) in enumerate(zip(columns, widths, strict=True)):
-        justify = "left" if i < len(texts) else "right"
-        table.add_column(_folded(cells[0], width), justify=justify, no_wrap=True, width=width)  # type: ignore[arg-type]
+        justify: Literal["left", "right"] = "left" if i < len(texts) else "right"
+        table.add_column(_folded(cells[0], width), justify=justify, no_wrap=True, width=width)
     for row in list(zip(*columns, strict=True))[1:]:
         table.add_row(*(_folded(c, w) for c, w in zip(row, widths, strict=True)))
     console.width = max(console.width, sum(widths) + _GAP * (len(widths) - 1))

@@ -1,18 +1,20 @@
-"""LResNet50E-IR refined on a proxy task of faces, then trained on all of them (section 4.1, tables 2, 3).
+"""LResNet50E-IR refined on a proxy task of faces, then trained on all of them (section 4.1, tables
+2, 3).
 
-The paper, in % on LFW, CFP-FP and AgeDB-30: LResNet50E-IR 99.68, 97.54, 96.86; LResNet50E-IR-R (without
-a warm-up) 99.73, 97.59, 97.32; LResNet50E-IR-RP 99.75, 97.61, 97.13 with 4.69e9 for 6.32e9 FLOPs, its
-vector 0,0,2,0,0,0,1,0,0,0,0,0,0,0,0,1,1,0,2,2,1,0,1,0. Give the images by --data faces:PATH, with
-train/IDENTITY/*.jpg, aligned as ArcFace does; and to verify with, pairs.txt beside train (its images in
-val/) or packs such as lfw.bin, cfp_fp.bin and agedb_30.bin.
+The paper, in % on LFW, CFP-FP and AgeDB-30: LResNet50E-IR 99.68, 97.54, 96.86; LResNet50E-IR-R
+(without a warm-up) 99.73, 97.59, 97.32; LResNet50E-IR-RP 99.75, 97.61, 97.13 with 4.69e9 for
+6.32e9 FLOPs, its vector 0,0,2,0,0,0,1,0,0,0,0,0,0,0,0,1,1,0,2,2,1,0,1,0. Give the images by --data
+faces:PATH, with train/IDENTITY/*.jpg, aligned as ArcFace does; and to verify with, pairs.txt
+beside train (its images in val/) or packs such as lfw.bin, cfp_fp.bin and agedb_30.bin.
 
 The network is ArcFace's with 50 layers. Improved residual units (IR): norm, conv3x3, norm, PReLU,
-conv3x3 with the stride, norm. Output setting E: norm, dropout, fully connected, norm. 112x112 images, a
-stem without stride (L). 4.36e7 parameters and 6.31e9 MACs; 24 slots of granularity ``block``.
+conv3x3 with the stride, norm. Output setting E: norm, dropout, fully connected, norm. 112x112
+images, a stem without stride (L). 4.36e7 parameters and 6.31e9 MACs; 24 slots of granularity
+``block``.
 
-Where the paper is silent, the values are those of ArcFace, as it says: Deng et al., ArcFace: Additive
-Angular Margin Loss for Deep Face Recognition, 2018, sections 2.2, 2.3 and 3.1, and the code that its
-authors published (insightface).
+Where the paper is silent, the values are those of ArcFace, as it says: Deng et al., ArcFace:
+Additive Angular Margin Loss for Deep Face Recognition, 2018, sections 2.2, 2.3 and 3.1, and the
+code that its authors published (insightface).
 """
 
 from dataclasses import replace
@@ -33,40 +35,50 @@ from refiner.runs.report import Report
 from refiner.space.architecture import Architecture
 
 STAGES = ((1, 3), (2, 4), (4, 14), (8, 3))
-"""(channels over those of the stem, units) of each stage; the first unit of each halves the image."""
+"""(channels over those of the stem, units) of each stage; the first unit of each halves the
+image."""
 WIDTH, IMAGE_SIZE = 64, 112
-"""Channels of the stem and side of the images: ArcFace, sections 2.2 and 3.1. An embedding has its 512 numbers."""
+"""Channels of the stem and side of the images: ArcFace, sections 2.2 and 3.1. An embedding has its
+512 numbers."""
 IDENTITIES, IMAGES, TRAIN_IMAGES = 4_000, 40, 36
 """Of the proxy task: 36 images of each identity train, the rest validate (section 4.1.1)."""
 EPOCHS, LEAST_EPOCHS = 150, 30
-"""Of the search in all: SGDR with T_0 10 and T_mult 2 (section 4.1.1). Its first two cycles are 30."""
+"""Of the search in all: SGDR with T_0 10 and T_mult 2 (section 4.1.1). Its first two cycles are
+30."""
 WARMUP_EPOCHS = 30
 """Of them on random paths in RP. The paper says "few epochs"; a fifth is ours."""
 UPDATES, SAMPLES = 10, 10
-"""Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 30 to 50 and 10."""
+"""Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 30 to 50 and
+10."""
 TRAIN_EPOCHS, LEAST_TRAIN_EPOCHS = 35, 15
-"""Of the final trainings: SGDR with T_0 5 and T_mult 2 (section 4.1.3). Its first two cycles are 15."""
+"""Of the final trainings: SGDR with T_0 5 and T_mult 2 (section 4.1.3). Its first two cycles are
+15."""
 BATCH_SIZE, LEAST_BATCH_SIZE = 512, 64
-"""ArcFace, section 3.1; at a small scale the batches are smaller, so that there are steps enough."""
+"""ArcFace, section 3.1; at a small scale the batches are smaller, so that there are steps
+enough."""
 LR_MAX, LR_MIN = 0.1, 0.0001
-"""Sections 4.1.1 and 4.1.3. They are those of whole batches, and smaller with smaller ones (the linear rule
-of Goyal et al., 2017). Batches of 64 with the whole rate were tried, and at its first restart the network
-fell into the minimum in which each embedding lies opposite to all identities (arcface.py): 54.6 % of the
-pairs after ten epochs, with the rule 82.6 % (7,003 images of 1,345 people, 32x32, width 8, one run each)."""
+"""Sections 4.1.1 and 4.1.3. They are those of whole batches, and smaller with smaller ones (the
+linear rule of Goyal et al., 2017). Batches of 64 with the whole rate were tried, and at its first
+restart the network fell into the minimum in which each embedding lies opposite to all identities
+(arcface.py): 54.6 % of the pairs after ten epochs, with the rule 82.6 % (7,003 images of 1,345
+people, 32x32, width 8, one run each)."""
 WEIGHT_DECAY, MOMENTUM = 5e-4, 0.9
 """ArcFace, section 3.1."""
 GRADIENT_CLIP = 5.0
-"""Largest norm of the gradient. It is insightface's arcface_torch's, which clips the backbone alone; here it
-is the norm over backbone and head together. ArcFace's gradients are large, since its scale is 64. Tried once, on 3,000 images of 250 people, 48x48, width 8, batches of 64, rate 0.1: after five
-epochs 70.7 % of the pairs of other people were judged rightly, and 64.7 % where no gradient was cut."""
+"""Largest norm of the gradient. It is insightface's arcface_torch's, which clips the backbone
+alone; here it is the norm over backbone and head together. ArcFace's gradients are large, since
+its scale is 64. Tried once, on 3,000 images of 250 people, 48x48, width 8, batches of 64, rate
+0.1: after five epochs 70.7 % of the pairs of other people were judged rightly, and 64.7 % where no
+gradient was cut."""
 HELD_OUT = 0.01
-"""Share of all images that the final trainings leave for a score. The paper scores with pairs alone."""
+"""Share of all images that the final trainings leave for a score. The paper scores with pairs
+alone."""
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """Section 3.4 and table 2."""
 
 
 class ImprovedResidualUnit(nn.Module):
-    """Two conv3x3 between norms, and a skip edge round them."""
+    """Two conv3x3 between norms, and a skip connection around them."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -145,10 +157,11 @@ def build_model(
 
 
 def run(settings: RecipeSettings) -> None:
-    """Search on the proxy task, train original and refined network alike on all images, and verify both.
+    """Search on the proxy task, train the original and the refined network on all images, and
+    verify both.
 
     R without, RP with a warm-up on random paths. The folders below ``settings.out`` are ``search``,
-    ``original`` and ``refined``; the report of the last tells the scores of both networks.
+    ``original`` and ``refined``; the report of the last holds the scores of both networks.
     """
     root = _root(settings)
     pairs = find_pairs(root)

@@ -1,23 +1,27 @@
-"""Architecture overfitting of NAS, which is the paper's case for refining operators alone (section 3).
+"""Architecture overfitting of NAS, which is the paper's case for refining operators alone (section
+3).
 
-Three searches on CIFAR-10, or on what --data names: ENAS's of operators and skips by one controller, the same two domains in
-turn, and NAR's of ResNet-20's operators alone. Then ENAS's find and ResNet-20 are trained alike on
-CIFAR-10 and on telling faces apart. ``report.md`` and ``report.json`` say what came out, beside
+Three searches on CIFAR-10, or on what --data names: ENAS's of operators and skips by one
+controller, the same two domains in turn, and NAR's of ResNet-20's operators alone. Then ENAS's
+find and ResNet-20 are trained with equal settings on CIFAR-10 and on recognising faces.
+``report.md`` and ``report.json`` say what came out, beside
 
     figure1.svg          gradient magnitudes of the controllers' heads (figure 1)
     best-reward.svg      the best reward so far of each search (equation 11)
     assigned-reward.svg  the rewards assigned to operators and skips (equations 6 and 7)
 
-The paper's table 1: NAS-Arch 95.43 % on CIFAR-10 and 97.85, 88.97 and 86.33 % on LFW, CFP-FP and AgeDB30,
-ResNet-20 94.15 % and 98.36, 89.99 and 88.28 %. Its faces are face-emore's and its measure is verification.
-Here they are those of DATA_ROOT/faces (``train/IDENTITY/*.jpg`` or ``IDENTITY/*.jpg``; ``--data-root`` names
-DATA_ROOT), and the measure is the share of held-out images put to the right identity. Accuracies are those of
-the fifth of the images that is kept from training, which on CIFAR-10 the search has seen; one seed a network.
+The paper's table 1: NAS-Arch 95.43 % on CIFAR-10 and 97.85, 88.97 and 86.33 % on LFW, CFP-FP and
+AgeDB30, ResNet-20 94.15 % and 98.36, 89.99 and 88.28 %. Its faces are face-emore's and its measure
+is verification. Here they are those of DATA_ROOT/faces (``train/IDENTITY/*.jpg`` or
+``IDENTITY/*.jpg``; ``--data-root`` names DATA_ROOT), and the measure is the share of held-out
+images put to the right identity. Accuracies are those of the fifth of the images that is kept from
+training, which on CIFAR-10 the search has seen; one seed a network.
 
-The paper says nothing of how it searched or trained here. ENAS is its published code (Pham et al., 2018,
-github.com/melodyguan/enas: scripts/cifar10_macro_search.sh and src/cifar10), the differences being those
-of macro.py, macro_network.py, joint_controller.py and strategy_controller.py, and: no drop path, no
-auxiliary head, a fifth of the images rather than a tenth to score on, momentum not Nesterov's.
+The paper says nothing of how it searched or trained here. ENAS is its published code (Pham et al.,
+2018, github.com/melodyguan/enas: scripts/cifar10_macro_search.sh and src/cifar10), the differences
+being those of macro.py, macro_network.py, joint_controller.py and strategy_controller.py, and: no
+drop path, no auxiliary head, a fifth of the images rather than a tenth to score on, momentum not
+Nesterov's.
 """
 
 import os
@@ -55,30 +59,34 @@ EPOCHS, BATCH_SIZE = 310, 128
 UPDATES, SAMPLES = 50, 20
 """Controller steps an epoch, architectures for each; ENAS's."""
 SEARCH_LR_MAX, SEARCH_LR_MIN, WEIGHT_DECAY = 0.05, 0.0005, 5e-4
-"""ENAS's; its l2_reg of 0.00025 multiplies the squares, not their halves. SGDR with T_mul 2, the last cycle ending
-with the search; ENAS takes T_0 10, which are five cycles, here four."""
+"""ENAS's; its l2_reg of 0.00025 multiplies the squares, not their halves. SGDR with T_mul 2, the
+last cycle ending with the search; ENAS takes T_0 10, which are five cycles, here four."""
 LEARNING_RATE, DECAY, TEMPERATURE, TANH_CONSTANT = 0.001, 0.99, 1.0, 1.5
 """Of all controllers; ENAS's. A scaled search has few controller steps and takes a larger rate."""
 SKIP_TARGET = 0.4
 """Share of skips that the joint controller is drawn to; ENAS's."""
 REWARD_SCALE = 0.03
-"""ENAS's weights are in units of the reward, ours of its moving deviation. So theirs are divided by what that is about:
-the standard deviation of an accuracy of 0.7 on 256 images, sqrt(0.7 * 0.3 / 256)."""
+"""ENAS's weights are in units of the reward, ours of its moving deviation. So theirs are divided
+by what that is about: the standard deviation of an accuracy of 0.7 on 256 images, sqrt(0.7 * 0.3 /
+256)."""
 ENTROPY_WEIGHT, SKIP_WEIGHT = 0.0001 / REWARD_SCALE, 0.8 / REWARD_SCALE
 """ENAS's."""
 BETA1, EPSILON = 0.0, 1e-3 / REWARD_SCALE
-"""Of the controllers' Adam; ENAS's (src/utils.py). Epsilon stands beside gradients, which go with the reward's units."""
+"""Of the controllers' Adam; ENAS's (src/utils.py). Epsilon stands beside gradients, which go with
+the reward's units."""
 CHANNELS = resnet20.CHANNELS
 """Section 3.1: 64, 128 and 256."""
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
 """Of the search of operators alone (section 3.4)."""
 TRAIN_EPOCHS, LR_MAX, LR_MIN = 150, 0.1, 0.0001
-"""Of the final trainings, for both networks and both tasks ("the same training strategy"). The paper is silent;
-learning rates and schedule are those of its searches (section 4.1.1)."""
+"""Of the final trainings, for both networks and both tasks ("the same training strategy"). The
+paper is silent; learning rates and schedule are those of its searches (section 4.1.1)."""
 IMAGE_SIZE = 32
-"""Height and width of all images: CIFAR-10's, which both networks are made for. The paper is silent on its faces'."""
+"""Height and width of all images: CIFAR-10's, which both networks are made for. The paper is silent
+on its faces'."""
 FACES_EACH, LEAST_FACES = 40, 10
-"""Images of an identity at most, as in the paper's proxy task (section 4.1.1), and at least, which is ours."""
+"""Images of an identity at most, as in the paper's proxy task (section 4.1.1), and at least, which
+is ours."""
 
 
 def run(settings: RecipeSettings) -> None:
@@ -189,7 +197,8 @@ def search(
         skip_weight=SKIP_WEIGHT,
         skip_target=SKIP_TARGET,
     )
-    # A phase is as long as an epoch has controller steps, so that each begins on weights that moved.
+    # A phase is as long as an epoch has controller steps, so that each begins on weights that
+    # moved.
     alternating = AlternatingStrategy(
         space.choices, space.operators, tuple(space.skips),
         seed=seed, period=updates, config=controller,
@@ -211,6 +220,7 @@ def search(
         ),
     }
     found: dict[str, dict[str, Any]] = {}
+    assert data.val is not None
     for name, (supernet, strategy) in runs.items():
         folder = settings.out / name
         best = run_search(
@@ -230,7 +240,8 @@ def search(
 
 
 def learning_rate(scale: Scale) -> float:
-    """Return the controllers' learning rate; at a scale, larger as the steps get fewer, 0.02 at most."""
+    """Return the controllers' learning rate; at a scale, larger as the steps get fewer, 0.02 at
+    most."""
     return min(0.02, LEARNING_RATE / scale.share)
 
 
@@ -239,7 +250,8 @@ def macro_network(
 ) -> nn.Module:
     """Return the network of a vector, wide enough to have as many parameters as ResNet-20.
 
-    ``channels`` are ResNet-20's. The paper compares networks of comparable parameters (section 3.1).
+    ``channels`` are ResNet-20's. The paper compares networks of comparable parameters (section
+    3.1).
     """
 
     def parameters(width: int) -> int:

@@ -1,9 +1,10 @@
-"""ResNet-18-8: ResNet-18 refined on CIFAR-10, each residual block one slot (section 4.2, tables 5, 6).
+"""ResNet-18-8: ResNet-18 refined on CIFAR-10, each residual block one slot (section 4.2, tables 5,
+6).
 
 The paper: ResNet-18 93.46 %, ResNet-18-8 93.72 % with 11 % fewer FLOPs; its vector is
-1,0,0,0,0,0,0,0. It does not tell how the networks were trained on CIFAR-10, so what is not named with
-its source here is as in its search on faces (section 4.1). Accuracies are those of a fifth of the
-training images, which the search alone has seen; the paper's are of the test images.
+1,0,0,0,0,0,0,0. It does not tell how the networks were trained on CIFAR-10, so what is not named
+with its source here is as in its search on faces (section 4.1). Accuracies are those of a fifth of
+the training images, which the search alone has seen; the paper's are of the test images.
 """
 
 import timm
@@ -23,7 +24,8 @@ TRAIN_EPOCHS = 150
 BATCH_SIZE = 128
 """The paper is silent; He et al., 2016, section 4.2, on CIFAR-10."""
 UPDATES, SAMPLES = 10, 10
-"""Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 50 and 20, in its micro search 30 and 10."""
+"""Controller steps an epoch, architectures for each. The paper is silent; ENAS takes 50 and 20, in
+its micro search 30 and 10."""
 LR_MAX, LR_MIN = 0.1, 0.0001
 """Section 4.1.1."""
 CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
@@ -45,7 +47,7 @@ def build_model(num_classes: int = 10, width: int = 64, seed: int = 0) -> nn.Mod
 
 
 def refine_on_cifar10(settings: RecipeSettings, slots: Granularity) -> refiner.Result:
-    """Search, train ResNet-18 and the refined network alike, and report."""
+    """Search, train ResNet-18 and the refined network with equal settings, and report."""
     scale = settings.scale
     images = scale.count("training images", 40_000, least=500)
     epochs = scale.count("search epochs", EPOCHS, least=3)

@@ -2,9 +2,9 @@
 
 The paper's top-1: 69.39, 69.42 and 69.18 %. Give the images by --data folder:PATH, with
 train/CLASS/*.jpg and val/CLASS/*.jpg. The paper is silent on how they were trained, so that is
-torchvision's reference training of ResNet-18: 90 epochs, batches of 256, learning rate 0.1 with steps,
-weight decay 1e-4, parts of 8 to 100 % of the area (its references/classification; He et al., 2016,
-section 3.4).
+torchvision's reference training of ResNet-18: 90 epochs, batches of 256, learning rate 0.1 with
+steps, weight decay 1e-4, parts of 8 to 100 % of the area (its references/classification; He et
+al., 2016, section 3.4).
 """
 
 import timm
@@ -27,7 +27,8 @@ ARCHITECTURES: dict[str, tuple[Granularity, tuple[int, ...]]] = {
 
 
 def build_model(num_classes: int = 1000, width: int = 64, seed: int = 0) -> nn.Module:
-    """Return timm's ResNet-18; ``width`` is the number of channels of the first stage, the paper's 64."""
+    """Return timm's ResNet-18; ``width`` is the number of channels of the first stage, the paper's
+    64."""
     with seeded(seed):
         channels = (width, 2 * width, 4 * width, 8 * width)
         model: nn.Module = timm.create_model("resnet18", num_classes=num_classes, channels=channels)
@@ -35,7 +36,8 @@ def build_model(num_classes: int = 1000, width: int = 64, seed: int = 0) -> nn.M
 
 
 def run(settings: RecipeSettings) -> None:
-    """Train the three networks alike, each into a folder of its own below ``settings.out``."""
+    """Train the three networks with equal settings, each into a folder of its own below
+    ``settings.out``."""
     if settings.data is None:
         raise ConfigError("this recipe needs ImageNet's images. Give --data folder:PATH.")
     scale = settings.scale

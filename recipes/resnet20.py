@@ -1,10 +1,10 @@
 """ResNet-20 for 32x32 images, the hand-made network of the paper's section 3.1 (table 1).
 
 A conv3x3, then three stages of residual blocks at full, half and quarter height and width, average
-pooling and one linear layer; ``6 units + 2`` layers, so 20 with the 3 units of each stage. Shortcuts
-have no parameters: where a block halves the image, they take every other pixel and pad the channels
-with zeros (He et al.'s option A). The paper widens He et al.'s 16, 32 and 64 channels to 64, 128 and
-256: 4.3e6 parameters, 6.4e8 MACs.
+pooling and one linear layer; ``6 units + 2`` layers, so 20 with the 3 units of each stage.
+Shortcuts have no parameters: where a block halves the image, they take every other pixel and pad
+the channels with zeros (He et al.'s option A). The paper widens He et al.'s 16, 32 and 64 channels
+to 64, 128 and 256: 4.3e6 parameters, 6.4e8 MACs.
 
 Source: He et al., Deep Residual Learning for Image Recognition, 2016, section 4.2.
 """

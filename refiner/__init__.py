@@ -1,6 +1,6 @@
-"""Refine the operators of a convolutional network and leave its skip connections alone.
+"""Makes a trained convolutional network cheaper and faster, and leaves its skip connections alone.
 
-Names are imported when they are first used, so that ``refine --help`` need not wait for torch.
+Names are imported when they are first used, so that ``refine --help`` does not wait for torch.
 """
 
 import importlib
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from refiner.distill.distillation import DistillConfig
     from refiner.exports.exporting import export
     from refiner.graph.conv_spec import ConvSpec
-    from refiner.graph.slots import ConvSite, Frozen, Slot, find_slots
+    from refiner.graph.slots import Slot, find_slots
     from refiner.graph.tracing import trace
     from refiner.runs.architecture_training import train_architecture
     from refiner.runs.report import Report
     from refiner.runs.result import Result
     from refiner.runs.seeds import SeedsReport
+    from refiner.runs.settings import Settings
     from refiner.search.search import Search, SearchConfig, SearchResult
     from refiner.search.strategy import Strategy
     from refiner.space.architecture import Architecture
@@ -39,22 +40,21 @@ _HOME = {
     "Architecture": "space.architecture",
     "Candidate": "space.candidates",
     "Classification": "training.task",
-    "ConvSite": "graph.slots",
     "ConvSpec": "graph.conv_spec",
     "Cost": "cost.costs",
     "Data": "data.loaders",
     "DistillConfig": "distill.distillation",
-    "Frozen": "graph.slots",
     "ModelSpec": "core.models",
     "RefinerError": "core.errors",
     "Regression": "training.task",
     "Report": "runs.report",
     "Result": "runs.result",
     "Search": "search.search",
-    "SearchConfig": "search.search",
+    "SearchConfig": "search.search_config",
     "SearchResult": "search.search",
     "SearchSpace": "space.search_space",
     "SeedsReport": "runs.seeds",
+    "Settings": "runs.settings",
     "Segmentation": "training.task",
     "Slot": "graph.slots",
     "Strategy": "search.strategy",
@@ -80,12 +80,10 @@ __all__ = [
     "Architecture",
     "Candidate",
     "Classification",
-    "ConvSite",
     "ConvSpec",
     "Cost",
     "Data",
     "DistillConfig",
-    "Frozen",
     "ModelSpec",
     "RefinerError",
     "Regression",
@@ -96,6 +94,7 @@ __all__ = [
     "SearchResult",
     "SearchSpace",
     "SeedsReport",
+    "Settings",
     "Segmentation",
     "Slot",
     "Strategy",

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import Loader, Provenance
 from refiner.cost.reach import choose_space
@@ -27,7 +28,7 @@ def refine(
     val_loader: Loader | None = None,
     *,
     task: Task | str = "classification",
-    example_input: Any = None,
+    example_input: ExampleInput | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | Progress = True,
@@ -49,8 +50,8 @@ def refine(
         resume: go on with the run in ``out``, which must have been made with the same settings.
         progress: True writes plain lines to stderr, False nothing; or a listener.
         provenance: how the model was made, for config.json and architecture.json.
-        tests: further measures of the fine-tuned networks by name, such as accuracy on other images.
-            Each takes a network on the device in eval mode, gradients off.
+        tests: further measures of the fine-tuned networks by name, such as accuracy on other
+            images. Each takes a network on the device in eval mode, gradients off.
         notes: lines for the report.
         settings: in one object, instead of as ``options``.
         **options: the fields of :class:`refiner.Settings`, such as ``budget="macs=60%"``,
@@ -75,6 +76,7 @@ def refine(
         candidates=settings.candidates, allow_larger=settings.allow_larger,
     )  # fmt: skip
     chosen = announce([choice] if choice else [], job.progress)
+    job.progress.plan(settings.phases())
     with in_folder(job, settings.to_json(space)) as job:
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)

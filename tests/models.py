@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from refiner.search.config import SearchConfig
 from torch import nn
 
 from refiner.cost.latency import Conditions, Latency
@@ -15,6 +14,7 @@ from refiner.runs.costing import cost_space
 from refiner.runs.job import Output, set_up
 from refiner.runs.searching import make_search, run_search_stage
 from refiner.runs.settings import Settings
+from refiner.search.search_config import SearchConfig
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.training.devices import Devices
 from refiner.training.task import Classification

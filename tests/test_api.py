@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner import api
 from refiner.core.errors import ConfigError, DataError, RunError
 from refiner.cost.latency import Latency
-from refiner.runs import latency_check
+from refiner.runs import costing, latency_check
+from refiner.runs.settings import DISTILLED_SEARCH
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, trials=4, samples=2, top_k=2,
@@ -82,6 +82,9 @@ class StopAfter:
     def __init__(self, phase: str, steps: int) -> None:
         self.phase, self.steps, self.now = phase, steps, ""
 
+    def plan(self, stages):
+        pass
+
     def begin(self, phase, total, done=0):
         self.now = phase
 
@@ -100,7 +103,7 @@ class StopAfter:
 
 @pytest.mark.parametrize(
     ("phase", "steps"),
-    [("search", 3), ("top_k", 1), ("train original", 1), ("train refined", 1)],
+    [("search", 3), ("top-k", 1), ("train original", 1), ("train refined", 1)],
 )
 def test_a_run_broken_off_anywhere_ends_as_if_left_alone(phase, steps, tmp_path) -> None:
     options = {"train": refiner.TrainConfig(epochs=2, lr_max=0.05)}
@@ -126,7 +129,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
         measured.append(example_input.shape[0])
         return latencies(space, 10.0, lambda name, _: times[name])
 
-    monkeypatch.setattr(api, "latency_table", measure)
+    monkeypatch.setattr(costing, "latency_table", measure)
     monkeypatch.setattr(
         latency_check,
         "network_latencies",
@@ -162,7 +165,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
         return latencies(space, 10.0, lambda _, k: 2.0 - 0.2 * k)
 
     takes = iter([8.5, 7.0])
-    monkeypatch.setattr(api, "latency_table", table)
+    monkeypatch.setattr(costing, "latency_table", table)
     monkeypatch.setattr(
         latency_check,
         "network_latencies",
@@ -177,7 +180,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
         "distill": refiner.DistillConfig(steps=1),
         "baselines": True,
     }
-    options |= {"search": replace(api.DISTILLED_SEARCH, epochs=1, trials=4, samples=4)}
+    options |= {"search": replace(DISTILLED_SEARCH, epochs=1, trials=4, samples=4)}
     with pytest.raises(Stop):
         small(progress=StopAfter("train refined", 0), **options)
     first, second = json.loads((tmp_path / "run" / "latency_check.json").read_text())["top_k"]
@@ -412,7 +415,7 @@ def test_a_task_is_rehearsed_before_anything_is_trained(tmp_path) -> None:
 
 def test_tests_without_a_training_are_refused() -> None:
     for train in (None, refiner.TrainConfig(epochs=0)):
-        with pytest.raises(ConfigError, match=r"tests measure trained networks\. Give train="):
+        with pytest.raises(ConfigError, match=r"tests measure fine-tuned networks\. Give train="):
             small(train=train, tests={"one": lambda _: 1.0})
 
 
@@ -477,7 +480,7 @@ def test_the_refined_model_is_tuned_from_what_it_inherited() -> None:
 
 def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monkeypatch) -> None:
     whole = small(**DISTILLED, out=tmp_path / "whole")
-    epoch, calls = refiner.Search._epoch, []
+    epoch, calls = refiner.Search._update_strategy, []
 
     def stop_at_the_second(self, *args):
         calls.append(1)
@@ -485,7 +488,7 @@ def test_a_distilled_run_that_was_stopped_goes_on_to_the_same_end(tmp_path, monk
             raise KeyboardInterrupt
         return epoch(self, *args)
 
-    monkeypatch.setattr(refiner.Search, "_epoch", stop_at_the_second)
+    monkeypatch.setattr(refiner.Search, "_update_strategy", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         small(**DISTILLED, out=tmp_path / "cut")
     monkeypatch.undo()
@@ -503,7 +506,7 @@ def test_a_run_stopped_while_it_is_distilled_is_distilled_again(tmp_path, monkey
 
     whole = small(**DISTILLED)
     with monkeypatch.context() as during:
-        during.setattr("refiner.api.warm_up", stop)
+        during.setattr("refiner.runs.searching.distill", stop)
         with pytest.raises(KeyboardInterrupt):
             small(**DISTILLED, out=tmp_path / "cut")
     result = small(**DISTILLED, out=tmp_path / "cut", resume=True)

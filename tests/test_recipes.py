@@ -64,7 +64,7 @@ def settings(tmp_path: Path, **more) -> RecipeSettings:
     ids=["resnet18-8, RP", "resnet18-16, R"],
 )
 def test_the_cifar10_recipes(recipe, slots: int, pretrain: bool, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(resnet18_8_cifar10, "TELLS", 1)
+    monkeypatch.setattr(resnet18_8_cifar10, "UPDATES", 1)
     monkeypatch.setattr(resnet18_8_cifar10, "SAMPLES", 2)
     recipe.run(settings(tmp_path, pretrain=pretrain))
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -263,9 +263,14 @@ def test_the_recipe_on_faces_has_the_numbers_of_the_paper(monkeypatch, tmp_path)
     assert asked["notes"] == ("",)
 
 
-def test_the_readme_names_every_recipe_and_no_other() -> None:
+def test_the_documentation_names_every_recipe_and_no_other() -> None:
     root = Path(__file__).resolve().parents[1]
-    table = (root / "README.md").read_text("utf-8").partition("| recipe |")[2].partition("\n\n")[0]
+    table = (
+        (root / "docs" / "paper.md")
+        .read_text("utf-8")
+        .partition("| recipe |")[2]
+        .partition("\n\n")[0]
+    )
     named = set(re.findall(r"`([a-z0-9-]+)`", table))
     files = {path.stem.replace("_", "-") for path in (root / "recipes").glob("*.py")}
     assert named == files - {"--init--"}

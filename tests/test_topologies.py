@@ -41,7 +41,11 @@ def test_resnet50() -> None:
     assert [e.join for e in found.skips] == [f"{b}:add" for b in blocks]
     projected = [e.convs for e in found.skips if e.convs]
     assert projected == [(f"layer{i}.0.downsample.0",) for i in (1, 2, 3, 4)]
-    assert reasons(found) == {"stem": 1, "pointwise conv": 32, "projection on the skip connection": 4}
+    assert reasons(found) == {
+        "stem": 1,
+        "pointwise conv": 32,
+        "projection on the skip connection": 4,
+    }
 
 
 def test_pre_activation_resnetv2_50() -> None:

@@ -1,4 +1,5 @@
-"""Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``, ``package:FUNCTION``."""
+"""Models by name: ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION``,
+``package:FUNCTION``."""
 
 import difflib
 import inspect
@@ -105,7 +106,8 @@ class ModelSpec:
 
 
 def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
-    """Return a model of torchvision; with published weights, another number of classes starts anew."""
+    """Return a model of torchvision; with published weights, a head for another number
+    of classes is new."""
     from torchvision.models import get_model_builder, get_model_weights
 
     builder = get_model_builder(name)
@@ -187,12 +189,12 @@ def load_weights(model: nn.Module, file: str | os.PathLike[str]) -> None:
         model.load_state_dict(state)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} is no file of weights alone. Save them with torch.save(model.state_dict(), FILE)."
+            f"{path} holds more than weights. Save them with torch.save(model.state_dict(), FILE)."
         ) from error
     except Exception as error:
         raise ModelError(
-            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of weights "
-            "of this very network, with this number of classes."
+            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of "
+            "weights of this network, with this number of classes."
         ) from error
 
 

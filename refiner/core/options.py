@@ -1,7 +1,7 @@
 """Declares an option once: its default, its help and where the command shows it.
 
-The fields of a settings dataclass are declared with :func:`option`. ``refiner.refine`` takes them as keyword
-arguments, ``config.json`` keeps their values, and the command makes its options from them.
+The fields of a settings dataclass are declared with :func:`option`. ``refiner.refine`` takes them
+as keyword arguments, ``config.json`` keeps their values, and the command makes its options of them.
 """
 
 from collections.abc import Sequence

@@ -97,7 +97,8 @@ class Clock:
 
     def number(self) -> str:
         """Return the number of the phase in the plan, ``[3/7]``, or an empty text."""
-        return "" if self.stage is None else f"[{self.stage + 1}/{len(self.stages)}]"
+        count = str(len(self.stages))
+        return "" if self.stage is None else f"[{self.stage + 1:>{len(count)}}/{count}]"
 
     def count(self) -> str:
         """Return the steps done of all: ``120/750``."""

@@ -15,8 +15,8 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
 
     ``memo`` is as of :func:`copy.deepcopy`: what stands in the copy for objects, by their ``id``.
 
-    Tensors that a module computed from its parameters and keeps (torch's older ``weight_norm`` does)
-    are copied as values; the module computes them anew when it is called.
+    Tensors that a module computed from its parameters and keeps (torch's older ``weight_norm``
+    does) are copied as values; the module computes them again when it is called.
 
     Raises:
         ModelError: it cannot be copied, or has lazy modules that have not run yet.
@@ -32,8 +32,8 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
             memory = parameter.untyped_storage()._cdata
             if parameter.numel() and owners.setdefault(memory, name) != name:
                 raise ModelError(
-                    f"{name} and {owners[memory]} are two parameters in the same memory, which no copy "
-                    "keeps. Assign the Parameter itself to tie them."
+                    f"{name} and {owners[memory]} are two parameters in the same memory, which no "
+                    "copy keeps. Assign the Parameter itself to tie them."
                 )
     memo = {} if memo is None else memo
     memo |= {

@@ -39,4 +39,4 @@ class Provenance(TypedDict, total=False):
     recipe: Mapping[str, Any]
     """Settings of the recipe that made the run."""
     example_input: Any
-    """What :func:`refiner.core.inputs.to_json` returned."""
+    """What :func:`refiner.core.contents.to_json` returned."""

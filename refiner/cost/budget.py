@@ -1,7 +1,8 @@
-"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps to them.
+"""Budgets: what a network may cost, ``macs=60%``, ``params=5e6``, ``latency=5ms``; and what keeps
+to them.
 
-Latencies are those of a table of latency_table.py, counted in nanoseconds. Where latency is the budget, a
-candidate that is slower than the original in its place is not offered.
+Latencies are those of a table of latency_table.py, counted in nanoseconds. Where latency is the
+budget, a candidate that is slower than the original in its place is not offered.
 """
 
 import re
@@ -10,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
+from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import ExampleInput, first_sample
+from refiner.core.inputs import ExampleInput
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable
@@ -41,11 +43,13 @@ class Budget:
         return f"{self.resource}={self.amount:.12g}" + ("ms" if self.resource == "latency" else "")
 
     def most(self, original: float) -> float:
-        """Return the budget as MACs, parameters or milliseconds, for a network that costs ``original``."""
+        """Return the budget as MACs, parameters or milliseconds, for a network that costs
+        ``original``."""
         return self.amount * original if self.relative else self.amount
 
     def limit(self, original: int) -> int:
-        """Return the budget as a number, for a network that costs ``original``; latency in nanoseconds."""
+        """Return the budget as a number, for a network that costs ``original``; latency in
+        nanoseconds."""
         if self.relative:
             return int(self.amount * original)
         return int(self.amount * (_NANOSECONDS if self.resource == "latency" else 1))
@@ -89,8 +93,8 @@ def _parse(text: str) -> Budget:
     relative = found[2] == "%"
     if relative and float(found[1]) > 100:
         raise ConfigError(
-            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or an amount "
-            "where candidates may be larger."
+            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or "
+            "an amount where candidates may be larger."
         )
     amount = float(found[1]) / (100 if relative else 1)
     return Budget(resource=resource, amount=amount, relative=relative)
@@ -113,7 +117,7 @@ def within_budgets(
         latencies: of the model and its candidates; latency cannot be a budget without.
 
     Raises:
-        ConfigError: the space cannot reach a budget; the message tells the least and the most.
+        ConfigError: the space cannot reach a budget; the message names the least and the most.
     """
     measured = measure_cost(model, first_sample(example_input), cross_check=False)
     original = {"macs": measured.macs, "params": measured.params}
@@ -151,8 +155,8 @@ def within_budgets(
     except ConfigError:
         listed = " and ".join(b.words(limit) for b, limit in zip(budgets, limits, strict=True))
         raise ConfigError(
-            f"{listed} are within reach each, but no architecture of this space keeps to all at once. "
-            "Give more of one."
+            f"{listed} are within reach each, but no architecture of this space keeps to all at "
+            "once. Give more of one."
         ) from None
 
 
@@ -162,17 +166,18 @@ def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) 
     most = original - sum(row[0] - max(row) for row in costs)
     if least > limit:
 
-        def told(cost: int) -> str:
+        def words(cost: int) -> str:
             return f"{budget.words(cost)} ({100 * cost / original:.1f} % of the original's)"
 
         raise ConfigError(
-            f"a budget of {told(limit)} is out of reach: this search space goes from {told(least)} to "
-            f"{told(most)}. Give more, or other candidates."
+            f"a budget of {words(limit)} is out of reach: this search space goes from "
+            f"{words(least)} to {words(most)}. Give more, or other candidates."
         )
 
 
 def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> SearchSpace:
-    """Return the space with some of each slot's candidates; a slot with none but its own is frozen."""
+    """Return the space with some of each slot's candidates; a slot with none but its own is
+    frozen."""
     slots = list(zip(space.slots, space.candidates, kept, strict=True))
     slow = [
         Frozen(name=site.conv, reason="no candidate is faster on this device")
@@ -182,8 +187,8 @@ def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> Searc
     ]
     if len(slow) == sum(len(slot.sites) for slot in space.slots):
         raise ConfigError(
-            "no candidate is faster than the original in any slot on this device, so nothing can be won. "
-            "Name other candidates, or give a budget of MACs."
+            "no candidate is faster than the original in any slot on this device, so nothing can "
+            "be won. Name other candidates, or give a budget of MACs."
         )
     return replace(
         space,

@@ -20,16 +20,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from refiner.core.batches import batch_size
+from refiner.core.contents import describe
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import (
-    ExampleInput,
-    batch_size,
-    call,
-    call_arguments,
-    describe,
-    fresh,
-    to_device_of,
-)
+from refiner.core.inputs import ExampleInput, call, call_arguments, fresh, to_device_of
 from refiner.core.layers import is_conv
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
@@ -43,8 +37,8 @@ _MOVES_DATA = frozenset(
     "view _unsafe_view reshape expand permute transpose t clone detach copy_ alias slice select "
     "unsqueeze squeeze cat stack split split_with_sizes chunk unbind flatten constant_pad_nd empty "
     "empty_like zeros zeros_like ones ones_like full full_like new_zeros new_ones new_empty arange "
-    "_to_copy contiguous lift_fresh unfold as_strided index _local_scalar_dense narrow pad roll flip "
-    "repeat scalar_tensor".split()
+    "_to_copy contiguous lift_fresh unfold as_strided index _local_scalar_dense narrow pad roll "
+    "flip repeat scalar_tensor".split()
 )
 """Operations of aten that compute nothing."""
 
@@ -161,7 +155,8 @@ class _Positional(nn.Module):
 
 
 def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
-    """Return the cost of each candidate of each slot, norms left out but for what a candidate takes from them.
+    """Return the cost of each candidate of each slot, norms left out but for what a candidate
+    takes from them.
 
     The cost of an architecture is that of the model plus, over the slots, the chosen candidate's
     minus the original's.

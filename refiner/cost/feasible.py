@@ -1,12 +1,14 @@
-"""Which choices still lead to an architecture within every budget: a sum of per-slot costs, exactly.
+"""Which choices still lead to an architecture within every budget: a sum of per-slot costs,
+exactly.
 
-For each slot the sums that the slots from it to the last can reach are kept, with the number of ways
-to reach each. A choice is allowed where what was spent before it, its own cost and one of the sums
-behind it stay within all limits; that sum was itself built from choices, so there is always a next
-one. Costs are integers (MACs, parameters, nanoseconds), so nothing is rounded.
+For each slot the sums that the slots from it to the last can reach are kept, with the number of
+ways to reach each. A choice is allowed where what was spent before it, its own cost and one of the
+sums behind it stay within all limits; that sum was itself built from choices, so there is always a
+next one. Costs are integers (MACs, parameters, nanoseconds), so nothing is rounded.
 
 Where more sums can be reached than are kept, those that lie close together are counted as one of
-them. What is sampled is then still within the limits, and a few architectures at their edge are lost.
+them. What is sampled is then still within the limits, and a few architectures at their edge are
+lost.
 
 Suffixes: M samples, V candidates of a slot, P sums, R resources.
 """
@@ -70,8 +72,8 @@ class FeasibleSet:
         share = min(least_used, float(used.max()))
         floors = np.minimum(np.ceil(share * self.limits), self.limits).astype(np.int64)
         self.floors = np.where(binding, floors, self.most + 1)
-        """What an architecture costs at least of one resource or another, R; of a limit that does not bind,
-        more than there is."""
+        """What an architecture costs at least of one resource or another, R; of a limit that does
+        not bind, more than there is."""
         if not self.ways(0, self.nothing_spent(1)).any():
             # Rounding up went over the largest total that there is.
             self.floors = np.where(binding, reached[used.argmax()], self.most + 1)
@@ -113,7 +115,8 @@ class FeasibleSet:
         )
 
     def resources(self) -> list[tuple[list[list[int]], int, int]]:
-        """Return, of each resource, the cost of each candidate of each slot, the base and the limit."""
+        """Return, of each resource, the cost of each candidate of each slot, the base and the
+        limit."""
         return [
             ([each[:, r].tolist() for each in self._costs], int(self._base[r]), int(self.limits[r]))
             for r in range(len(self.limits))
@@ -130,7 +133,8 @@ class FeasibleSet:
         return bool((self.cost(vector) <= self.limits).all())
 
     def used(self, vector: Sequence[int]) -> float:
-        """Return the largest share of a limit that an architecture uses; of limits that do not bind, none."""
+        """Return the largest share of a limit that an architecture uses; of limits that do not
+        bind, none."""
         binding = self.limits < self.most
         shares = self.cost(vector) / np.maximum(self.limits, 1)
         return float(shares[binding].max(initial=0.0))
@@ -145,9 +149,11 @@ class FeasibleSet:
         return spent
 
     def ways(self, slot: int, spent_MR: Array) -> Array:
-        """Return in how many ways each candidate of a slot leads to an architecture of the set, M x V.
+        """Return in how many ways each candidate of a slot leads to an architecture of the set, M
+        x V.
 
-        The numbers tell the candidates of one slot apart; they are scaled, since there may be very many.
+        The numbers tell the candidates of one slot apart; they are scaled, since there may be very
+        many.
 
         Args:
             slot: number of the slot.

@@ -1,10 +1,11 @@
 """Milliseconds of a forward pass of a network, on the device that will run it.
 
-Several run in turn, one pass each a round, so that what slows the machine down for a while slows all of them. The
-median over the rounds is taken, and how far rounds are from it is told. A GPU is waited for once, after
-all rounds: events in its stream tell when each pass began and ended, so that no pass pays for the wait. Where the
-precision is bf16 they run under autocast, which casts the weights once, in the rounds that are not timed (in
-torch's inference mode it would cast them in each pass).
+Several run in turn, one pass each a round, so that what slows the machine down for a while slows
+all of them. The median over the rounds is taken, with the median distance of the rounds from it. A
+GPU is waited for once, after all rounds: events in its stream tell when each pass began and ended,
+so that no pass pays for the wait. Where the precision is bf16 they run under autocast, which casts
+the weights once, in the rounds that are not timed (in torch's inference mode it would cast them in
+each pass).
 """
 
 import platform
@@ -20,7 +21,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from refiner.core.inputs import ExampleInput, batch_size, call, fresh, to_device_of
+from refiner.core.batches import batch_size
+from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
 from refiner.core.surgery import copied
 from refiner.graph.trace_check import repeatable
 from refiner.training.devices import Devices
@@ -38,7 +40,7 @@ class Latency:
 
     @classmethod
     def of(cls, times: Sequence[float]) -> "Latency":
-        """Return the latency of which ``times``, in milliseconds, were measured."""
+        """Return the latency that ``times``, in milliseconds, give."""
         median = statistics.median(times)
         return cls(median=median, noise=statistics.median(abs(t - median) for t in times))
 
@@ -80,7 +82,8 @@ def network_latencies(
     repeats: int = 30,
     warm_up: int = 5,
 ) -> list[Latency]:
-    """Return the latency of one forward pass of a copy of each network on the devices, in their precision."""
+    """Return the latency of one forward pass of a copy of each network on the devices, in their
+    precision."""
     copies = [ready(copied(network), devices) for network in networks]
     with devices.autocast():
         return _passes_of(copies, example_input, repeats, warm_up)

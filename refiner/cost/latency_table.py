@@ -1,9 +1,10 @@
 """The milliseconds of each candidate in each slot, and what they say of an architecture.
 
-Candidates are timed where they stand: in passes of the whole supernet, each round of which has every candidate of
-every slot on its path once or more, beside a pass of the model itself. Whatever a slot holds, what follows it is given
-what the original gave. So the data, its layout and its precision are the model's, and the caches hold what they hold in a network.
-(An operation by itself may be far off: on zeros a maximum is found twice as fast.)
+Candidates are timed where they stand, in passes of the whole supernet. Each round has
+every candidate of every slot on its path once or more, beside a pass of the model itself. Whatever
+a slot holds, what follows it is given what the original gave. So the data, its layout and its
+precision are the model's, and the caches hold what they hold in a network. (An operation by itself
+may be far off: on zeros a maximum is found twice as fast.)
 
 The latency of an architecture is predicted as that of the model plus, over the slots, the chosen
 candidate's less the original's.
@@ -55,7 +56,8 @@ class LatencyTable:
             ]
         except KeyError as error:
             raise RunError(
-                f"latency.json tells nothing of {error}, so it is of another model or other candidates. "
+                f"latency.json has no entry for {error}, so it is of another model or other "
+                "candidates. "
                 "Begin a new run."
             ) from error
 
@@ -106,13 +108,14 @@ def latency_table(
 ) -> LatencyTable:
     """Measure a model and the candidates for its slots.
 
-    A slot's time is that of its convs and of the norms after them. What else stands between the convs of a group
-    is left out, which makes a pruning cheaper than is told.
+    A slot's time is that of its convs and of the norms after them. What else stands between the
+    convs of a group is left out, which makes a pruning cheaper than the table says.
 
     Args:
         space: slots and candidates.
         model: the original; it is left as it is.
-        example_input: is timed, in a batch of its size. Its values count: some operations are faster on zeros.
+        example_input: is timed, in a batch of its size. Its values count: some operations are
+            faster on zeros.
         devices: where, and in which precision.
         repeats: rounds that are timed.
         warm_up: rounds before them.
@@ -165,7 +168,8 @@ _Span = tuple[Any, Any]
 class _Watch:
     """Takes the moments at which the mixed operations of each slot begin and end.
 
-    The first pass has to be the original's: what each slot gives then is given in its place ever after.
+    The first pass has to be the original's: what each slot gives then is given in its place ever
+    after.
     """
 
     def __init__(self, supernet: Supernet, device: torch.device) -> None:

@@ -5,7 +5,8 @@ from typing import Literal
 
 from torch import nn
 
-from refiner.core.inputs import ExampleInput, first_sample
+from refiner.core.batches import first_sample
+from refiner.core.inputs import ExampleInput
 from refiner.cost.costs import measure_cost
 from refiner.graph.slots import Granularity
 from refiner.graph.tracing import trace_model

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
 
+from refiner.core.batches import inputs_and_target, of_each_batch
 from refiner.core.errors import DataError, one_line
-from refiner.core.inputs import inputs_and_target, of_each_batch
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.split import Indices, stratified

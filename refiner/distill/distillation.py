@@ -97,7 +97,7 @@ def distill(
     steps = config.steps if any(fit.parameters() for fit in fits) else 0
     sums: list[Listener] = [(fit.name, fit.accumulate) for fit in fits]
     group_sums: list[Listener] = [(each.site.conv, each.accumulate) for each in inner]
-    progress.begin("distil", len(inner) + steps)
+    progress.begin("distillation", len(inner) + steps)
     with usage.counting(supernet.model):
         original.run([*sums, *group_sums], config.solve_batches, epoch=0)
         _solve(fits, devices)

@@ -2,7 +2,7 @@
 
 The inner channels of a group lie between one dense conv and the next. Which of them can go, and the
 weights of the conv that reads them, follow from one sum over what that conv reads. The same sum
-serves all keep ratios; see ``elimination.py``.
+serves all keep ratios; see ``channel_elimination.py``.
 
 Suffixes: F features, O outputs.
 """
@@ -18,7 +18,7 @@ from refiner.core.layers import weight_of
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied
-from refiner.distill.elimination import Reduced, eliminate, patches
+from refiner.distill.channel_elimination import Reduced, eliminate, patches
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.channel_pruning import inner_channels_of, pruned, widths

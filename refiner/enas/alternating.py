@@ -1,4 +1,5 @@
-"""Alternating optimisation of two domains, say operators and skips (section 3.3, equations 9 to 11).
+"""Alternating optimisation of two domains, say operators and skips (section 3.3, equations 9 to
+11).
 
 Two controllers, one a domain, take turns. While one moves, the other domain stays as it is in the
 best architecture; so what a phase ends with is never worse than what it began with (equation 11).
@@ -29,17 +30,17 @@ class Phase:
 
 
 class AlternatingStrategy:
-    """Moves one domain for some tells, then the other, beginning with the operators.
+    """Moves one domain for some updates, then the other, beginning with the operators.
 
-    Skips are fixed at index 0 at first: the model as it came, or in a macro space a chain. An
-    architecture that was told of but differs from the fixed part teaches the controller nothing,
+    Skips are fixed at index 0 at first: the original model, or in a macro space a plain sequence.
+    An evaluated architecture that differs from the fixed part is no lesson for the controller,
     since its score belongs to another fixed part; it may become the best all the same.
 
     Args:
         choices: names of the candidates of each position.
         operators, skips: positions of the two domains; together every position once.
         seed: fixes what is drawn.
-        period: tells of a phase.
+        period: updates of a phase.
         config: of both controllers.
 
     Raises:
@@ -58,7 +59,8 @@ class AlternatingStrategy:
     ) -> None:
         if sorted([*operators, *skips]) != list(range(len(choices))) or not (operators and skips):
             raise ConfigError(
-                f"the two domains hold {len(operators)} and {len(skips)} of {len(choices)} positions. "
+                f"the two domains hold {len(operators)} and {len(skips)} of {len(choices)} "
+                "positions. "
                 "Put each position into one of them, and at least one into each."
             )
         if period < 1:
@@ -78,7 +80,7 @@ class AlternatingStrategy:
         self.fixed: Vector = (0,) * len(choices)
         """Where the domain that does not move is read from."""
         self.best: tuple[Vector, float] | None = None
-        """Of all that was told, the architecture of the highest score, the latest of equals."""
+        """The architecture of the highest score so far, the latest of equals."""
         self.best_rewards: list[float] = []
         """The best reward after each tell."""
         self.phases: list[Phase] = []
@@ -96,11 +98,11 @@ class AlternatingStrategy:
             # Scores around another fixed part say nothing of what is usual around this one.
             strategy.baseline = None
             strategy.scores = Scores()
-        told = [(tuple(v), float(s)) for v, s in zip(vectors, scores, strict=True)]
-        parts = [(self._part(v), s) for v, s in told if self._whole(self._part(v)) == v]
+        scored = [(tuple(v), float(s)) for v, s in zip(vectors, scores, strict=True)]
+        parts = [(self._part(v), s) for v, s in scored if self._whole(self._part(v)) == v]
         if parts:
             strategy.tell([part for part, _ in parts], [score for _, score in parts])
-        for vector, score in told:
+        for vector, score in scored:
             if self.best is None or score >= self.best[1]:
                 self.best = (vector, score)
         assert self.best is not None
@@ -123,7 +125,8 @@ class AlternatingStrategy:
         return list(dict.fromkeys(vectors))[:count]
 
     def metrics(self) -> dict[str, float]:
-        """Return, of the last tell, its controller's metrics, the best reward and the phase, from 0."""
+        """Return, of the last tell, its controller's metrics, the best reward and the phase, from
+        0."""
         return dict(self._metrics)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The rewards that policy gradient assigns to each candidate (equations 6 and 7), and their noise.
 
-Of N architectures with rewards R, candidate ``k`` of a position is assigned ``sum_i 1[i chose k] R_i
-/ N``. Operators and skips are the same here: a skip is a position with two candidates.
+Of N architectures with rewards R, candidate ``k`` of a position is assigned ``sum_i 1[i chose k]
+R_i / N``. Operators and skips are the same here: a skip is a position with two candidates.
 """
 
 import json
@@ -39,8 +39,8 @@ def assigned_reward_errors(
 ) -> Arrays:
     """Return the standard error of each assigned reward, as the mean of N independent samples.
 
-    It is not a number where N is 1. Architectures of many tells are drawn from policies that differ,
-    so give those of one tell, or of few.
+    It is not a number where N is 1. Architectures of many updates are drawn from policies that
+    differ, so give those of one update, or of few.
 
     Raises:
         DataError, ArchitectureError: as :func:`assigned_rewards`.
@@ -66,10 +66,10 @@ def sampling_frequencies(vectors: Sequence[Vector], choices: Choices) -> Arrays:
 
 
 def read_trials(metrics_jsonl: Path) -> tuple[list[Vector], list[float]]:
-    """Return all architectures that a run's strategy was told of, in order, and their scores.
+    """Return all architectures that a run evaluated, in order, and their scores.
 
     Raises:
-        RunError: the file is missing, damaged, or of a run that was not told of any.
+        RunError: the file is missing, damaged, or of a run without evaluations.
     """
     try:
         records = [json.loads(line) for line in metrics_jsonl.read_text("utf-8").splitlines()]
@@ -94,8 +94,8 @@ def _column(vectors: Sequence[Vector], scores: Sequence[float]) -> NDArray[np.fl
     """Return the scores, N x 1."""
     if not vectors or len(vectors) != len(scores):
         raise DataError(
-            f"there are {len(vectors)} architectures and {len(scores)} scores. Give one or more, and a "
-            "score for each."
+            f"there are {len(vectors)} architectures and {len(scores)} scores. Give one or more, "
+            "and a score for each."
         )
     return np.asarray(scores, dtype=np.float64)[:, None]
 
@@ -107,8 +107,8 @@ def _chosen(vectors: Sequence[Vector], choices: Choices) -> Arrays:
             not 0 <= index < len(names) for index, names in zip(vector, choices, strict=False)
         ):
             raise ArchitectureError(
-                f"the vector {tuple(vector)} does not fit the {len(choices)} positions. Give the choices "
-                "of the run that scored it."
+                f"the vector {tuple(vector)} does not fit the {len(choices)} positions. Give the "
+                "choices of the run that scored it."
             )
     index_NS = np.asarray(vectors, dtype=np.int64)
     return [np.eye(len(names))[index_NS[:, i]] for i, names in enumerate(choices)]

@@ -22,8 +22,8 @@ class JointConfig(ControllerConfig):
 
     skip_weight: float = 0.0
     """Of the skips' divergence from their target rate, in units of the reward's scale; 0 leaves it
-    out, as the paper's equation 1 does. ENAS takes 0.8 (``cifar10_macro_search.sh``) in units of the
-    reward itself, and takes the sigmoid of each logit where here the probability stands
+    out, as the paper's equation 1 does. ENAS takes 0.8 (``cifar10_macro_search.sh``) in units of
+    the reward itself, and takes the sigmoid of each logit where here the probability stands
     (``general_controller.py``)."""
     skip_target: float = 0.4
     """Rate of skips; ENAS's."""

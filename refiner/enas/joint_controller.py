@@ -2,10 +2,10 @@
 
 Two steps of the LSTM a node. After the first the operation is drawn, as in controller.py; its
 embedding is the input of the second, whose output ``h_j`` is the node's anchor. A skip from node
-``t`` has the logits ``(-q, q)``, ``q = v^T tanh(W_prev h_t + W_curr h_j)`` and a bias of its own; the
-sum of the anchors of the chosen skips, over one more than their number, is the next node's input. As
-in controller.py, and unlike ENAS, a node adds a learned embedding to its inputs and the logits have
-learned biases, so that the two controllers differ in what they search alone.
+``t`` has the logits ``(-q, q)``, ``q = v^T tanh(W_prev h_t + W_curr h_j)`` and a bias of its own;
+the sum of the anchors of the chosen skips, over one more than their number, is the next node's
+input. As in controller.py, and unlike ENAS, a node adds a learned embedding to its inputs and the
+logits have learned biases, so that the two controllers differ in what they search alone.
 
 Shapes: M samples, S positions of the vector, T earlier nodes, H hidden size, K operations.
 """
@@ -161,7 +161,8 @@ def _pick(
     positions: slice,
     generator: torch.Generator | None,
 ) -> torch.Tensor:
-    """Return indices, M x positions: the given ones, or drawn, or without a generator the likeliest."""
+    """Return indices, M x positions: the given ones, or drawn, or without a generator the
+    likeliest."""
     rows = log_p.reshape(-1, log_p.shape[-1])
     if given is not None:
         return given[:, positions]

@@ -1,8 +1,8 @@
 """The macro search space of ENAS, operators and skips together.
 
 Section 3.2 of the paper argues against it; it is here so that the argument can be measured. The
-space is the paper's: node ``j`` may take a skip from each node ``t <= j - 2``. ENAS lets the stem be
-a source too, so its space has one bit more a node.
+space is the paper's: node ``j`` may take a skip from each node ``t <= j - 2``. ENAS lets the stem
+be a source too, so its space has one bit more a node.
 """
 
 import math
@@ -28,7 +28,8 @@ SKIP_CHOICES = ("no skip", "skip")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MacroSpace:
-    """Vectors in the order of the paper's tau: ``O_j``, then ``S_{j,t}`` for ``t = 1..j-2``, by node.
+    """Vectors in the order of the paper's tau: ``O_j``, then ``S_{j,t}`` for ``t = 1..j-2``, by
+    node.
 
     With 4 nodes: ``O_1, O_2, O_3, S_{3,1}, O_4, S_{4,1}, S_{4,2}``.
 
@@ -45,7 +46,8 @@ class MacroSpace:
             raise ConfigError(f"nodes is {self.nodes}. Give 1 or more.")
         if not self.operations or len(set(self.operations)) < len(self.operations):
             raise ConfigError(
-                f"the operations are {', '.join(self.operations) or 'none'}. Name one or more, each once."
+                f"the operations are {', '.join(self.operations) or 'none'}. Name one or more, "
+                "each once."
             )
         for name in self.operations:
             if isinstance(get_candidate(name), ChannelPruning):
@@ -98,7 +100,8 @@ class MacroSpace:
         choices = self.choices
         if len(vector) != len(choices):
             raise ArchitectureError(
-                f"the vector has {len(vector)} numbers, but the macro space has {len(choices)} positions. "
+                f"the vector has {len(vector)} numbers, but the macro space has {len(choices)} "
+                "positions. "
                 "MacroSpace.choices lists them."
             )
         for (j, t), names, index in zip(self.layout, choices, vector, strict=True):

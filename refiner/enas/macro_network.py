@@ -41,8 +41,9 @@ class FactorizedReduction(nn.Module):
 class MacroPath(nn.Module):
     """The network of one vector: node ``j`` gives ``norm(op(x_{j-1}) + sum of its skips' x_t)``.
 
-    The modules are held as they are, not copied. ``reductions`` are named ``{stage}_{t}``: what takes
-    the output of node ``t`` from a stage to the next. Only those that the vector needs are kept.
+    The modules are held as they are, not copied. ``reductions`` are named ``{stage}_{t}``: what
+    takes the output of node ``t`` from a stage to the next. Only those that the vector needs are
+    kept.
     """
 
     def __init__(
@@ -75,7 +76,8 @@ class MacroPath(nn.Module):
         at = list(self.stages)
         for node, sources in enumerate(self.sources, start=1):
             for t in (*sources, node - 1):
-                # No later node is of an earlier stage, so the reduced output takes the old one's place.
+                # No later node is of an earlier stage, so the reduced output takes the old one's
+                # place.
                 while at[t] < self.stages[node]:
                     outputs[t] = self.reductions[f"{at[t]}_{t}"](outputs[t])
                     at[t] += 1
@@ -90,8 +92,8 @@ class MacroPath(nn.Module):
 class MacroNetwork(nn.Module):
     """The shared weights of a macro space, one path active at a time: what a search trains.
 
-    Operations and reductions off the path cost neither time nor activations. The norm after a node's
-    sum belongs to the node, whatever its operation, as in ENAS.
+    Operations and reductions off the path cost neither time nor activations. The norm after a
+    node's sum belongs to the node, whatever its operation, as in ENAS.
 
     Args:
         space: the nodes and their operations.
@@ -173,7 +175,8 @@ class MacroNetwork(nn.Module):
         object.__setattr__(self, "path", path)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return N x num_classes for images ``x``, N x in_channels x H x W, by the selected path."""
+        """Return N x num_classes for images ``x``, N x in_channels x H x W, by the selected
+        path."""
         output: torch.Tensor = self.path(x)
         return output
 
@@ -183,7 +186,8 @@ class MacroNetwork(nn.Module):
         return copied(self.path).train(self.training)
 
     def build(self, vector: Vector, seed: int) -> nn.Module:
-        """Return the network of ``vector`` with fresh weights, on the CPU, to train from scratch."""
+        """Return the network of ``vector`` with fresh weights, on the CPU, to train from
+        scratch."""
         fresh = MacroNetwork(
             self.space,
             channels=self.channels,
@@ -205,7 +209,8 @@ def stages(nodes: int) -> tuple[int, ...]:
 
 
 def _operation(name: str, channels: int) -> nn.Module:
-    """Return conv-norm-relu of a candidate; of a pool, the pool after a pointwise conv-norm-relu."""
+    """Return conv-norm-relu of a candidate; of a pool, the pool after a pointwise
+    conv-norm-relu."""
     spec = ConvSpec(
         in_channels=channels,
         out_channels=channels,

@@ -1,4 +1,5 @@
-"""Architecture overfitting (section 3.1, table 1): better on the task of the search, worse elsewhere."""
+"""Architecture overfitting (section 3.1, table 1): better on the task of the search, worse
+elsewhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from refiner.core.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchitectureOverfitting:
-    """A searched and a hand-made architecture, each trained and scored the same way on each task."""
+    """A searched and a hand-made architecture, each trained and scored the same way on each
+    task."""
 
     search_task: str
     """Name of the task that the architecture was searched on."""
@@ -49,7 +51,8 @@ class ArchitectureOverfitting:
         lines = [f"| {' | '.join(row)} |" for row in rows]
         lines += [
             "",
-            f"Advantage on {self.search_task}, searched on: {self.search_advantage:+.4g}; on {others}: "
+            f"Advantage on {self.search_task}, searched on: {self.search_advantage:+.4g}; "
+            f"on {others}: "
             f"{self.other_advantage:+.4g}; gap: {self.gap:+.4g}.",
         ]
         return "\n".join(lines) + "\n"
@@ -68,8 +71,8 @@ def architecture_overfitting(
         raise DataError(f"only one of the two has a score on {', '.join(lone)}. Score both on it.")
     if search_task not in searched or len(searched) < 2:
         raise DataError(
-            f"there are scores on {', '.join(searched) or 'no task'}. Give those on {search_task}, the task of "
-            "the search, and on another."
+            f"there are scores on {', '.join(searched) or 'no task'}. Give those on {search_task}, "
+            "the task of the search, and on another."
         )
     tasks = (search_task, *(task for task in searched if task != search_task))
     return ArchitectureOverfitting(

@@ -1,6 +1,8 @@
-"""What the logs of section 3's searches tell: gradients, best and assigned rewards, skips; figures and report.
+"""What the logs of section 3's searches tell: gradients, best and assigned rewards, skips; figures
+and report.
 
-A log is the ``tells`` of a run's metrics.jsonl in turn: ``vectors``, ``scores`` and the strategy's metrics.
+A log is the ``updates`` of a run's metrics.jsonl in turn: ``vectors``, ``scores`` and the
+strategy's metrics.
 """
 
 import itertools
@@ -58,14 +60,15 @@ def draw(out: Path, space: MacroSpace, searches: dict[str, dict[str, Any]]) -> N
 
 
 def reward_noise(space: MacroSpace, log: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the relative standard errors of the rewards assigned in one controller step, mean over all.
+    """Return the relative standard errors of the rewards assigned in one controller step, mean
+    over all.
 
     Of operators and of skips: an error over the assigned reward, where that is above 0.
     """
     noise: dict[str, list[float]] = {"operators": [], "skips": []}
     for tell in log:
-        told = [tuple(v) for v in tell["vectors"]], tell["scores"], space.choices
-        pairs = zip(assigned_rewards(*told), assigned_reward_errors(*told), strict=True)
+        read = [tuple(v) for v in tell["vectors"]], tell["scores"], space.choices
+        pairs = zip(assigned_rewards(*read), assigned_reward_errors(*read), strict=True)
         for position, (rewards, errors) in enumerate(pairs):
             domain = "skips" if position in space.skips else "operators"
             noise[domain] += list(errors[rewards > 0] / rewards[rewards > 0])
@@ -95,8 +98,8 @@ def write_report(
     Args:
         out: folder of both.
         space: of the first two searches.
-        searches: ``joint``, ``alternating`` and ``operators``, each with the ``vector`` found, its ``score``
-            and its ``log``; the second with its ``phases``, too.
+        searches: ``joint``, ``alternating`` and ``operators``, each with the ``vector`` found, its
+            ``score`` and its ``log``; the second with its ``phases``, too.
         scores: in % on each task by its name, of the networks ``searched`` and ``ResNet-20``.
         costs: ``params`` and ``macs`` of each of these.
         search_task: name of the task that was searched on.
@@ -140,12 +143,14 @@ def write_report(
     lines += [f"| {name} | {value:.3f} |" for name, value in variations.items()]
     lines += [
         "",
-        "The paper gives no number: the skips' gradients oscillate, the operators' are far smoother.",
+        "The paper gives no number: the skips' gradients oscillate, the operators' are far "
+        "smoother.",
         "",
         "## Rewards assigned in one controller step: standard error over reward",
         "",
-        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the joint search. The "
-        "fewer candidates a position has, the more samples each gets: a skip has two, an operator six.",
+        f"Operators {noise['operators']:.3f}, skips {noise['skips']:.3f}, on average over the "
+        "joint search. The fewer candidates a position has, the more samples each gets: a skip has "
+        "two, an operator six.",
         "",
         f"Share of skips taken: {rates['first']:.3f} in the first {tenth} controller steps, "
         f"{rates['last']:.3f} in the last.",

@@ -1,4 +1,5 @@
-"""Is an export what the model is? It is run on the example, on other values and on other batch sizes."""
+"""Is an export what the model is? It is run on the example, on other values and on other batch
+sizes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +8,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled, one_more
+from refiner.core.contents import contents
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import ExampleInput, batch_size, call, contents, doubled, fresh, one_more
+from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.randomness import seeded
 from refiner.core.types import Output
 
@@ -27,8 +30,8 @@ def attempts_in_turn(format_name: str, ways: dict[str, Callable[[], str]]) -> st
                 raise  # the disk's trouble; torch raises OSError for want of a source file, too
             errors.append(f"{name}: {one_line(error, 150)}")
     raise ModelError(
-        f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another format; "
-        "torchscript, where it is scripted, keeps what depends on the data."
+        f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another "
+        "format; torchscript, where it is scripted, keeps what depends on the data."
     )
 
 
@@ -38,7 +41,8 @@ def compare(
     example: ExampleInput,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other values."""
+    """Raise an AssertionError unless ``run`` gives what the model gives, on these and on other
+    values."""
     for given in (example, _varied(example)):
         with seeded(0):
             expected = _tensors_of(call(model, fresh(given)))
@@ -55,7 +59,8 @@ def _tensors_of(output: Any) -> list[torch.Tensor]:
 
 
 def _varied(example: ExampleInput) -> Any:
-    """Return an example of the same kind with other values, which a branch or a constant may be about."""
+    """Return an example of the same kind with other values, which a branch or a constant may be
+    about."""
     return pytree.tree_map(
         lambda v: (
             v.flip(tuple(range(v.dim()))) * (0.7 if v.is_floating_point() else 1)

@@ -1,7 +1,7 @@
 """Export a model to a form that lives without refiner; believed once it has been loaded again.
 
-What each form is, how it was made and whether it takes any batch size is returned as one line. Batches
-are left open where the model allows it.
+What each form is, how it was made and whether it takes any batch size is returned as one line.
+Batches are left open where the model allows it.
 """
 
 import contextlib
@@ -21,17 +21,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled
+from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
-from refiner.core.inputs import (
-    ExampleInput,
-    batch_size,
-    call,
-    call_arguments,
-    doubled,
-    tensors_in,
-    to_device_of,
-)
+from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
 from refiner.core.surgery import copied
 from refiner.exports.check import attempts_in_turn, batch_note, compare
 from refiner.exports.python_source import python_source
@@ -55,7 +49,7 @@ def export(
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
-    - ``torchscript``: by ``torch.jit.script``, which keeps baseline flow, or where the model's code
+    - ``torchscript``: by ``torch.jit.script``, which keeps control flow, or where the model's code
       cannot be scripted by ``torch.jit.trace``.
     - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
@@ -72,7 +66,8 @@ def export(
     ending = Path(path).suffix.removeprefix(".")
     if ending != format and ending in FORMATS:
         raise ConfigError(
-            f"{path} is to hold {format}, and its name says {ending}. Name the format {ending}, or the file otherwise."
+            f"{path} is to hold {format}, but its name says {ending}. Name the format {ending}, or "
+            "another file."
         )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)

@@ -16,7 +16,8 @@ _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
 def layer_arguments(module: nn.Module) -> dict[str, Any] | None:
-    """Return the constructor arguments of a layer of torch.nn, or None where it cannot be made anew."""
+    """Return the constructor arguments of a layer of torch.nn, or None where it cannot be built
+    again."""
     kind = type(module)
     if (
         not kind.__module__.startswith("torch.nn.modules.")
@@ -55,9 +56,10 @@ def _literal(value: Any) -> bool:
 def batch_norm(model: nn.Module, node: fx.Node) -> tuple[str, nn.Module] | None:
     """Return the path of the batch norm that called the operation ``node``, and a layer like it.
 
-    Subclasses (timm has several) call the operation themselves. As a layer it can be trained on and
-    pruned; the operation is that of eval mode for good, and takes statistics of more channels than its
-    input has without a word. None where it is no batch norm in eval mode, or more than that is read of it.
+    Subclasses (timm has several) call the operation themselves. As a layer it can be trained on
+    and pruned; the operation is that of eval mode for good, and takes statistics of more channels
+    than its input has without a word. None where it is no batch norm in eval mode, or more than
+    that is read of it.
     """
     if node.target is not torch.ops.aten.native_batch_norm.default:
         return None

@@ -1,8 +1,8 @@
 """A model as one readable file of plain PyTorch and a safetensors file, which need torch alone.
 
-The model is recorded (see recording.py) in eval mode with the layers of ``torch.nn`` for leaves; every
-other operation is written out. The batch size is left open where two recordings, of two batch sizes,
-differ in nothing else. Branches that depend on the data are as on the example input.
+The model is recorded (see recording.py) in eval mode with the layers of ``torch.nn`` for leaves;
+every other operation is written out. The batch size is left open where two recordings, of two
+batch sizes, differ in nothing else. Branches that depend on the data are as on the example input.
 """
 
 import contextlib
@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from refiner.core.batches import batch_size, one_more
 from refiner.core.errors import ModelError
-from refiner.core.inputs import ExampleInput, batch_size, bind, fresh, one_more
+from refiner.core.inputs import ExampleInput, bind, fresh
 from refiner.exports.python_layers import layer_arguments
 from refiner.exports.python_writer import Writer
 from refiner.graph.recording import Recorder
@@ -46,7 +47,7 @@ DTYPES = {
 
 
 def read_safetensors(path):
-    """Return the tensors of a safetensors file: 8 bytes of header length, a JSON header, the data."""
+    """Return the tensors of a safetensors file: header length (8 bytes), JSON header, data."""
     data = Path(path).read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     tensors = {}
@@ -89,9 +90,9 @@ def python_source(
         model: what to write.
         example: an example input.
         title: of the file.
-        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its name,
-            and layers for the operations of batch norms; a few methods mean something else, which
-            only a run tells.
+        methods: write ``x.mean(1)`` for the operation of aten where a tensor has a method of its
+            name, and layers for the operations of batch norms; a few methods mean something else,
+            which only a run shows.
 
     Raises:
         ModelError: it holds or gives something that cannot be written down.
@@ -145,7 +146,8 @@ def _plain(output: Any) -> Any:
 def _follow_the_batch(
     graph: fx.Graph, other: fx.Graph, size: int
 ) -> dict[tuple[int, tuple[Any, ...]], int] | None:
-    """Return which integers follow the batch size, as multiples of it; None if more than that differs.
+    """Return which integers follow the batch size, as multiples of it; None if more than that
+    differs.
 
     An integer is named by the number of its node and its place in the node's arguments.
     """

@@ -157,7 +157,8 @@ class Writer:
         return self._stored(str(node.target)) if node.op == "get_attr" else self.variables[node]
 
     def _layer(self, path: str, layer: nn.Module | None = None) -> str:
-        """Return the attribute that holds the layer at ``path``, made as ``layer`` if that is given."""
+        """Return the attribute that holds the layer at ``path``, made as ``layer`` if that is
+        given."""
         if path not in self.names:
             module = self.model.get_submodule(path)
             layer = module if layer is None else layer

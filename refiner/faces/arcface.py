@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refiner.core.batches import output_and_target
 from refiner.core.errors import ConfigError, DataError, ModelError, one_line
-from refiner.core.inputs import ExampleInput, call, output_and_target
+from refiner.core.inputs import ExampleInput, call
 from refiner.core.modes import mode
 from refiner.core.randomness import derive_seed
 from refiner.core.types import Batch

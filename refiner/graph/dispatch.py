@@ -7,7 +7,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx.node import Argument
 
-from refiner.core.inputs import PLAIN_TYPES, contents, tensors_in
+from refiner.core.contents import PLAIN_TYPES, contents, tensors_in
 
 Steps: TypeAlias = tuple[tuple[Callable[..., object], Argument], ...]
 """The way to a part of a value: functions such as ``getitem``, each with its key."""

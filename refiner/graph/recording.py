@@ -17,7 +17,7 @@ module is one node, and so is every other operation of aten. Each node carries
 import re
 import sys
 from collections.abc import Callable, Mapping
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import fx, nn
@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from refiner.core.inputs import PLAIN_TYPES, tensors_in
+from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.layers import is_conv
 from refiner.core.types import Output
 from refiner.graph.dispatch import (
@@ -237,7 +237,7 @@ class Recorder(TorchDispatchMode):
         if isinstance(value, torch.Size):
             return tuple(value)
         if isinstance(value, PLAIN_TYPES):
-            return value  # type: ignore[return-value]  # fx keeps an Ellipsis, too
+            return cast(Argument, value)  # fx keeps an Ellipsis, too
         if type(value) is list:
             return [self._argument(item) for item in value]
         if type(value) is tuple:

@@ -12,10 +12,10 @@ from torch import fx
 
 from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
-from refiner.graph.blocks import find_blocks
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.graph.frozen import frozen_reasons
+from refiner.graph.residual_blocks import find_blocks
 from refiner.graph.skips import Flow, SkipConnection
 
 Granularity: TypeAlias = Literal["conv", "block", "all", "group"]

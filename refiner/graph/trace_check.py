@@ -11,17 +11,10 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.batches import batch_size, doubled
+from refiner.core.contents import PLAIN_TYPES, contents, describe
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import (
-    PLAIN_TYPES,
-    ExampleInput,
-    batch_size,
-    call,
-    contents,
-    describe,
-    doubled,
-    fresh,
-)
+from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.modes import mode
 from refiner.core.randomness import seeded
 from refiner.core.types import Output

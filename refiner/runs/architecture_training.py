@@ -1,18 +1,18 @@
-"""Train an architecture on data of its own: how one found on a proxy task goes to the whole task."""
+"""Trains an architecture on other data than its search had, such as the whole of a proxy task."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from torch import nn
 
+from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import first_sample
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
-from refiner.core.types import Loader, Provenance, StateDict
+from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up
@@ -39,7 +39,7 @@ def train_architecture(
     architecture: Architecture | None = None,
     weights: str | os.PathLike[str] | None = None,
     task: Task | str = "classification",
-    example_input: Any = None,
+    example_input: ExampleInput | None = None,
     config: TrainConfig | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -54,18 +54,19 @@ def train_architecture(
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
 
-    The data may differ from that of the search (sections 4.1.4 and 4.2.2 of the paper). Arguments that are not
-    listed here are those of :func:`refiner.refine`.
+    The data may differ from that of the search (sections 4.1.4 and 4.2.2 of the paper). Arguments
+    that are not listed here are those of :func:`refiner.refine`.
 
     Args:
-        model: the original; never changed. Operations that the architecture keeps begin with its weights.
+        model: the original; never changed. Operations that the architecture keeps begin with its
+            weights.
         loader: training batches.
         val_loader: validation batches; without it a fifth of the training samples.
         architecture: by default the zero vector, which is ``model`` itself.
         weights: file of weights of the rewritten network, to begin with.
         config: how long and how; its ``teacher_weight`` makes ``model`` the teacher.
-        original: the report of the original, trained by this function with the same config and data. Its
-            scores then stand beside those of the rewritten network.
+        original: the report of the original, trained by this function with the same config and
+            data. Its scores then stand beside those of the rewritten network.
 
     Returns:
         The trained network and its report, without a search.
@@ -111,7 +112,7 @@ def train_architecture(
 def _space_and_architecture(
     job: Job, architecture: Architecture | None
 ) -> tuple[SearchSpace, Architecture]:
-    """Return the space with this job's shapes, and the architecture in it; the zero vector by default."""
+    """Return the space with this job's shapes and the architecture; by default the zero vector."""
     if architecture is None:
         space = offered_space(job.model, job.example)  # without a slot it is trained all the same
         vector = (0,) * len(space.slots)
@@ -121,7 +122,7 @@ def _space_and_architecture(
 
 
 def _score_before(job: Job, network: nn.Module) -> tuple[str, ...]:
-    """Return a note with the score of the given weights; a task with a head has learned nothing yet."""
+    """Return a note with the score of the given weights; a task's own head is still untrained."""
     if isinstance(job.task, nn.Module):
         return ()
     with seeded(derive_seed(job.seed, "given"), generators_of(job.val_loader)):
@@ -148,7 +149,7 @@ def _train(job: Job, config: TrainConfig, network: nn.Module) -> float:
 
 def _finish(
     job: Job,
-    settings: Mapping[str, Any],
+    settings: JsonDict,
     space: SearchSpace,
     architecture: Architecture,
     network: nn.Module,
@@ -204,5 +205,6 @@ def _scores(report: Report | None, config: TrainConfig, task: Task) -> dict[str,
     else:
         return {report.metric: trained.refined, **{name: v for name, _, v in trained.tests}}
     raise ConfigError(
-        f"the report given as original is {fault}. Give that of the original, trained with equal settings."
+        f"the report given as original is {fault}. Give that of the original, trained with equal "
+        "settings."
     )

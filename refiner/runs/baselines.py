@@ -1,17 +1,17 @@
-"""Baselines: what a search is held against, on its own shared weights and within its own budgets.
+"""Baselines: what a search is compared with, on its own shared weights and within its own budgets.
 
-``random`` is random search: the strategy ``random`` is told as many scores as the search's strategy was, on
-the same validation images, and the best of as many finalists is taken. ``uniform`` is
-the best of the architectures that take no search at all: one operation in every slot that offers it; under
-a budget, in as few slots as keep to it, evenly spread.
+``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy
+had, on the same validation images, and the best of as many top-k architectures is taken.
+``uniform`` takes no search: it is the best architecture with one operation in every slot that
+offers it. Under a budget the operation fills as few slots as keep to it, evenly spread.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from torch import nn
 
+from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
 from refiner.cost.costs import measure_cost
@@ -30,11 +30,11 @@ def find_baselines(
     search: Search,
     space: SearchSpace,
     model: nn.Module,
-    example_input: Any,
+    example_input: ExampleInput,
     folder: RunFolder | None,
     progress: Progress,
 ) -> list[Baseline]:
-    """Return the baselines of a search that has ended: scored once for a run, and kept in its folder."""
+    """Return the baselines of a finished search, scored once and kept in its folder."""
     if folder is not None and folder.holds("baselines.json"):
         return baselines_from_json(folder.read_json("baselines.json"))
     scored = score_baselines(search, progress)
@@ -42,46 +42,32 @@ def find_baselines(
     costs = points(space, before, [each for _, _, each in scored])
     found = [
         Baseline(
-            kind=kind, name=name, vector=each.vector,
-            macs=cost.macs, params=cost.params, search_score=each.score,
+            kind=kind,
+            name=name,
+            vector=each.vector,
+            macs=cost.macs,
+            params=cost.params,
+            search_score=each.score,
         )
         for (kind, name, each), cost in zip(scored, costs, strict=True)
-    ]  # fmt: skip
+    ]
     if folder is not None and search.devices.is_main:
-        if search.scorer.fixed:  # the front may give a baseline, with the norms it was scored with
+        if search.scorer.fixed:  # the front may hold a baseline, with the norms of its score
             folder.save_checkpoint("search", search.state_dict())
         folder.write_json("baselines.json", {"baselines": [asdict(each) for each in found]})
     return found
 
 
 def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
-    """Return (kind, name, architecture with its score) of each baseline of a search that has ended.
+    """Return (kind, name, scored architecture) of each baseline of a finished search.
 
-    A search that is random itself has no ``random``, and a budget that no uniform architecture keeps to
-    leaves no ``uniform``.
+    A random search has no ``random`` baseline. Where no uniform architecture keeps to the budget
+    there is no ``uniform`` one.
     """
     found = []
     candidates = search.supernet.candidates
     if not isinstance(search.strategy, RandomStrategy):
-        seed = derive_seed(search.seed, "control")
-        assert search.result is not None
-        top_k = len(search.result.top_k)  # those of other costs for the front among them
-        agreement = search.scorer.agreement
-        random = Search(
-            search.supernet,
-            RandomStrategy(candidates, seed=seed, feasible=search.feasible),
-            search.task, search.train_loader, search.val_loader, search.score_loader,
-            devices=search.devices, teacher=None if agreement is None else agreement.teacher, seed=search.seed, feasible=search.feasible,
-            config=replace(
-                search.config,
-                trials=search.trials or search.config.trials,  # fewer after a timeout
-                timeout=None,
-                warmup_epochs=0,
-                train_weights=False,
-                top_k=top_k,
-                front=0,
-            ),
-        )  # fmt: skip
+        random = _random_search(search)
         best = random.run(progress=progress, name="random baseline").best
         if search.scorer.fixed:
             search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
@@ -94,15 +80,46 @@ def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, 
     return found
 
 
+def _random_search(search: Search) -> Search:
+    """Return a search at random with the weights, the batches and the trials of a finished one."""
+    assert search.result is not None
+    agreement = search.scorer.agreement
+    return Search(
+        search.supernet,
+        RandomStrategy(
+            search.supernet.candidates,
+            seed=derive_seed(search.seed, "control"),
+            feasible=search.feasible,
+        ),
+        search.task,
+        search.train_loader,
+        search.val_loader,
+        search.score_loader,
+        devices=search.devices,
+        teacher=None if agreement is None else agreement.teacher,
+        seed=search.seed,
+        feasible=search.feasible,
+        config=replace(
+            search.config,
+            trials=search.trials or search.config.trials,  # fewer after a timeout
+            timeout=None,
+            warmup_epochs=0,
+            train_weights=False,
+            top_k=len(search.result.top_k),  # with those of other costs for the front
+            front=0,
+        ),
+    )
+
+
 def uniform_vectors(
     candidates: Sequence[Sequence[str]], feasible: FeasibleSet | None = None
 ) -> dict[str, Vector]:
-    """Return the architectures with one operation in every slot that offers it, by name for people.
+    """Return the architectures with one operation in every slot that offers it, by their names.
 
     Args:
-        candidates: names of each slot's, the original first.
-        feasible: what may serve; where all slots would go over a limit the operation has none, and where
-            fewer keep to it, as few as do.
+        candidates: names of each slot's candidates, the original first.
+        feasible: the feasible architectures; None where all are. An operation that exceeds a limit
+            however many slots it fills has no architecture.
     """
     found = {}
     for name in dict.fromkeys(name for names in candidates for name in names[1:]):
@@ -120,5 +137,5 @@ def uniform_vectors(
 
 
 def evenly(places: Sequence[int], count: int) -> list[int]:
-    """Return ``count`` of the places, evenly spread: each from the middle of its share of them."""
+    """Return ``count`` of the slots, evenly spread: each from the middle of its share."""
     return [places[(2 * i + 1) * len(places) // (2 * count)] for i in range(count)]

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from torch import nn
 
-from refiner.core.inputs import first_sample, to_json
+from refiner.core.batches import first_sample
+from refiner.core.contents import to_json
+from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader
@@ -42,7 +44,7 @@ class Job:
     model: nn.Module
     """The original; never changed."""
     task: Task
-    example: Any
+    example: ExampleInput
     """Example input of the model."""
     train_loader: Loader
     """Training batches of this process, as :meth:`Devices.loader` returned them."""
@@ -60,7 +62,7 @@ class Job:
     """None where nothing is written."""
 
     @property
-    def one(self) -> Any:
+    def one(self) -> ExampleInput:
         """The first sample of the example input: costs are those of one sample."""
         return first_sample(self.example)
 
@@ -90,7 +92,7 @@ def set_up(
     val_loader: Loader | None,
     *,
     task: Task | str,
-    example_input: Any,
+    example_input: ExampleInput | None,
     seed: int,
     devices: Devices,
     output: Output,

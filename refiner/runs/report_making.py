@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from refiner.core.inputs import ExampleInput, first_sample
+from refiner.core.batches import first_sample
+from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.cost.costs import measure_cost, slot_costs

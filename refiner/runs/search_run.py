@@ -1,15 +1,15 @@
-"""A search in a run's folder: written down epoch by epoch, and gone on with from where it stopped."""
+"""A search in a run's folder: kept epoch by epoch, and resumed from where it stopped."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import torch
 from torch import nn
 
 from refiner.core.errors import RunError
 from refiner.core.progress import Progress
+from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import mixed
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search.scoring import WeightSharing
@@ -25,8 +25,8 @@ from refiner.training.task import Task, checked_task
 def run_search(
     supernet: WeightSharing,
     strategy: Strategy,
-    loader: Any,
-    val_loader: Any,
+    loader: Loader,
+    val_loader: Loader,
     *,
     task: Task | str = "classification",
     config: SearchConfig | None = None,
@@ -36,24 +36,25 @@ def run_search(
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | Progress = True,
-    provenance: Mapping[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> SearchResult:
-    """Search any network with shared weights, a macro network say; nothing is rewritten or trained after.
+    """Search any network with shared weights, such as a macro network, and stop there.
 
-    Settings that are not told here are those of :func:`refiner.refine`.
+    Nothing is rewritten or fine-tuned. Arguments that are not listed are those of
+    :func:`refiner.refine`.
 
     Args:
         supernet: the shared weights; they are trained in place.
-        strategy: what proposes architectures; in the end it holds what it learned, also where the
-            search went on or was done before.
+        strategy: what proposes architectures. At the end it holds what it learned, also after a
+            resumed or a finished search.
         loader: training batches.
         val_loader: validation batches, which rewards come from.
         config: how long and how much.
         out: folder for config.json, metrics.jsonl and checkpoint/; must be new.
-        resume: go on with the search in ``out``, which must have been begun with the same settings.
+        resume: go on with the search in ``out``, which must have equal settings.
 
     Raises:
-        RefinerError: something that the caller gave does not work; the message tells the next step.
+        RefinerError: something that the caller gave does not work; the message names the next step.
     """
     config = config or SearchConfig()
     devices = Devices.choose(device, precision)
@@ -91,7 +92,7 @@ def run_kept(
         folder: of its run; None keeps nothing.
         resume: whether the folder holds a search to go on with.
         progress: listener.
-        prepare: is called with the search where it is new, before it is saved for the first time.
+        prepare: is called with a new search, before it is saved for the first time.
 
     Raises:
         RunError: there is nothing to go on with, or it does not fit.
@@ -113,7 +114,7 @@ def run_kept(
         if folder is not None and main:
             folder.save_checkpoint("search", searching.state_dict())
 
-    def keep(record: dict[str, Any]) -> None:
+    def keep(record: JsonDict) -> None:
         if folder is not None and main:
             folder.record(record)
         save()
@@ -126,16 +127,17 @@ def run_kept(
 def kept_network(
     folder: RunFolder, model: nn.Module, space: SearchSpace, vector: Vector
 ) -> nn.Module:
-    """Return an architecture of a search that a folder keeps, with the weights that the search left.
+    """Return an architecture of a kept search, with the weights that the search left.
 
-    Its norms have the statistics with which it was scored, where they were kept; else the model's own where the
-    architecture leaves it as it was, and where it does not those of the last score of each candidate.
+    Its norms get the statistics that its score was taken with, where those were kept. Otherwise
+    they get the model's own in slots that the architecture leaves unchanged, and those of each
+    candidate's last score in all others.
 
     Args:
         folder: of the run.
-        model: that was searched.
-        space: that was searched.
-        vector: any; statistics were kept of finalists and baselines.
+        model: the original that was searched.
+        space: the search space.
+        vector: any architecture; statistics are kept of the top-k and the baselines.
 
     Raises:
         RunError: there is no checkpoint of the search, or it does not fit.
@@ -151,13 +153,13 @@ def kept_network(
     network = supernet.emit(vector)
     buffers = dict(network.named_buffers())
     norms = {tuple(each): norms for each, norms in state.get("norms", [])}
-    for name, kept in norms.get(vector, _left_as_it_was(model, space, vector)).items():
+    for name, kept in norms.get(vector, _unchanged_buffers(model, space, vector)).items():
         if name in buffers:
             buffers[name].copy_(kept)
     return network
 
 
-def _left_as_it_was(
+def _unchanged_buffers(
     model: nn.Module, space: SearchSpace, vector: Vector
 ) -> dict[str, torch.Tensor]:
     """Return the buffers of a model that are not in a slot which an architecture changes."""
@@ -171,8 +173,8 @@ def _left_as_it_was(
     return {name: buffer for name, buffer in model.named_buffers() if not name.startswith(changed)}
 
 
-def _load(searching: Search, folder: RunFolder, state: dict[str, Any]) -> None:
-    """Let a search go on from a checkpoint of its folder."""
+def _load(searching: Search, folder: RunFolder, state: StateDict) -> None:
+    """Load a checkpoint of its folder into a search."""
     try:
         searching.load_state_dict(state)
     except (KeyError, RuntimeError, ValueError) as error:

@@ -43,8 +43,8 @@ def run_search_stage(
 ) -> tuple[SearchResult, tuple[str, ...]]:
     """Run a search to its end, from where the run's folder left it.
 
-    A new search of a trained model begins with distillation. With a latency budget the top-k architectures are
-    timed, and those that exceed it are left out.
+    A new search of a trained model begins with distillation. With a latency budget the top-k
+    architectures are timed, and those that exceed it are left out.
 
     Returns:
         How the search ended, and notes for the report.

@@ -53,8 +53,8 @@ def select(
 ) -> Selection:
     """Return the networks of a search that has ended, each a module of its own.
 
-    Networks that are trained from scratch afterwards begin with new weights where they differ from the
-    original. All others keep the weights that the search left.
+    Networks that are trained from scratch afterwards begin with new weights where they differ from
+    the original. All others keep the weights that the search left.
     """
     vector, space = found.best.vector, costed.space
     notes = (*notes, *search_notes(search, job.model, vector, distilled=settings.trained))

@@ -1,11 +1,11 @@
 """The settings of a run, each declared once.
 
-:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the command makes
-its options from them (:mod:`refiner.core.options`).
+:func:`refiner.refine` takes the fields as keyword arguments, ``config.json`` keeps them, and the
+command makes its options from them (:mod:`refiner.core.options`).
 """
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -16,18 +16,11 @@ from refiner.cost.budget import Budget, parse_budgets
 from refiner.distill.distillation import DistillConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
-from refiner.search.strategies import STRATEGIES, check_strategy
-from refiner.search.strategy import Strategy
+from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
+from refiner.search.strategy import Strategy, StrategyFactory
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
-
-StrategyFactory = Any
-
-
-def resolve_strategy(name: str, *, trained: bool, budget: bool) -> str:
-    return name if name != "auto" else ("milp" if trained and budget else "controller")
-
 
 DISTILLED_SEARCH = SearchConfig(
     trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
@@ -41,8 +34,8 @@ class Settings:
 
     slots: Granularity | Literal["auto"] = option(
         "auto",
-        "What changes together: one conv (conv, all), a residual block (block), or convs that share "
-        "their inner channels (group). auto takes what reaches most of the MACs.",
+        "What changes together: one conv (conv, all), a residual block (block), or convs that "
+        "share their inner channels (group). auto takes what reaches most of the MACs.",
         panel="Search",
         choices=("auto", *GRANULARITIES),
     )
@@ -59,29 +52,30 @@ class Settings:
     )
     strategy: str | Strategy | StrategyFactory = option(
         "auto",
-        "What proposes architectures. auto takes milp for a trained model with a budget, else controller.",
+        "What proposes architectures. auto takes milp for a trained model with a budget, else "
+        "controller.",
         panel="Search",
         choices=("auto", *STRATEGIES),
     )
     """A name, or an object of your own; see :mod:`refiner.search.strategy`."""
     budget: tuple[str, ...] = option(
         (),
-        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or latency=5ms. "
-        "Can be repeated.",
+        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or "
+        "latency=5ms. Can be repeated.",
         panel="Budget",
         metavar="RESOURCE=AMOUNT",
     )
     """The refined model never exceeds it. Milliseconds are those of one sample on the device."""
     distill: DistillConfig | None = None
-    """For a trained model: fit every candidate to the layer that it may replace, and keep the weights."""
+    """For a trained model: fit every candidate to its layer, and keep the weights in the search."""
     search: SearchConfig | None = None
     """How many architectures are evaluated, and how; None takes what suits ``distill``."""
     train: TrainConfig | None = None
     """Fine-tuning of the refined model, the original and the baselines; None leaves it out."""
     baselines: bool = option(
         True,
-        "Compare with random search of as many trials and with one operation everywhere. This takes "
-        "about as long again.",
+        "Compare with random search of as many trials and with one operation everywhere. This "
+        "takes about as long again.",
         panel="Search",
     )
     seed: int = option(0, "Seed; it fixes a run on a CPU to the bit.", panel="Search", metavar="N")
@@ -89,7 +83,7 @@ class Settings:
     precision: str = option("no", "Mixed precision.", panel="Output", choices=PRECISIONS)
 
     def __post_init__(self) -> None:
-        kinds: tuple[tuple[Any, type], ...] = (
+        kinds: tuple[tuple[object, type], ...] = (
             (self.search, SearchConfig),
             (self.train, TrainConfig),
             (self.distill, DistillConfig),
@@ -103,11 +97,10 @@ class Settings:
             )
         if self.distill is not None and self.search is not None and self.search.train_weights:
             raise ConfigError(
-                "distill keeps the weights fixed during the search, and this SearchConfig trains them. "
-                "Set warmup_epochs=0 and train_weights=False in it, or leave search out."
+                "distill keeps the weights fixed during the search, and this SearchConfig trains "
+                "them. Set warmup_epochs=0 and train_weights=False in it, or leave search out."
             )
-        if self.strategy != "auto" and isinstance(self.strategy, str):
-            check_strategy(self.strategy)
+        check_strategy(self.strategy)
         parse_budgets(self.budget)
 
     @classmethod
@@ -154,10 +147,23 @@ class Settings:
         """Whether networks are trained after the search."""
         return self.train is not None and self.train.epochs > 0
 
-    def check_tests(self, tests: Mapping[str, Any]) -> None:
+    def check_tests(self, tests: Mapping[str, object]) -> None:
         """Raise a ConfigError where further measures are asked for and no network is trained."""
         if tests and not self.fine_tunes:
             raise ConfigError("tests measure fine-tuned networks. Give train= (--epochs).")
+
+    def phases(self) -> list[str]:
+        """Return the names of the phases of a run, in order, for its progress."""
+        assert self.search is not None
+        phases = ["warm-up"] if self.search.warmup_epochs else []
+        phases += ["distillation"] if self.trained else []
+        phases += ["search", "top-k"]
+        random = [] if self.strategy == "random" else ["random baseline", "top-k"]
+        phases += [*random, "uniform baseline"] if self.baselines else []
+        if self.fine_tunes:
+            kinds = ["random", "uniform"] if self.baselines else []
+            phases += [f"train {name}" for name in ("original", "refined", *kinds)]
+        return phases
 
     def resolved(self) -> "Settings":
         """Return the settings with a search and a strategy where they were left open."""
@@ -172,11 +178,10 @@ class Settings:
     def to_json(self, space: SearchSpace) -> JsonDict:
         """Return what config.json keeps: all that has to be equal where a run goes on."""
         assert self.search is not None
-        strategy = self.strategy
         return {
             "slots": space.granularity,
             "candidates": [list(names) for names in space.candidates],
-            "strategy": strategy if isinstance(strategy, str) else _name(strategy),
+            "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
             "distill": None if self.distill is None else asdict(self.distill),
             "search": asdict(self.search),
@@ -185,7 +190,3 @@ class Settings:
             "seed": self.seed,
             "precision": self.precision,
         }
-
-
-def _name(strategy: Strategy | Callable[..., Strategy]) -> str:
-    return getattr(strategy, "__name__", type(strategy).__name__)

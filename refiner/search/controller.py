@@ -1,13 +1,14 @@
 """The controller: the LSTM that samples architectures, after ENAS (Pham et al., 2018).
 
 One step of the LSTM a slot. Its input is an embedding of the operation chosen for the slot before,
-its output the logits over this slot's candidates, squashed as in ENAS: ``c * tanh(logits / t)``. The
-embedding and the output layer know operations by name, so what is learned of ``depthwise3x3`` in one
-slot serves the next; slots that lack an operation mask it. ENAS's macro controller tells its layers
-apart by the recurrent state alone; here each slot adds a learned embedding of its own to the input
-and a learned bias to the logits, without which 16 slots are hard to tell apart in the few thousand
-samples of a refinement. Within budgets the logits are added to the logarithm of the number of feasible
-architectures behind each choice, so that all are alike before anything is learned.
+its output the logits over this slot's candidates, squashed as in ENAS: ``c * tanh(logits / t)``.
+The embedding and the output layer know operations by name, so what is learned of ``depthwise3x3``
+in one slot serves the next; slots that lack an operation mask it. ENAS's macro controller
+separates its layers apart by the recurrent state alone; here each slot adds a learned embedding of
+its own to the input and a learned bias to the logits, without which 16 slots are hard to tell
+apart in the few thousand samples of a refinement. Within budgets the logits are added to the
+logarithm of the number of feasible architectures behind each choice, so that all are equally
+likely before anything is learned.
 
 Shapes: M samples, S slots, V operations of all slots together.
 """
@@ -46,11 +47,11 @@ class Controller(nn.Module):
     Args:
         candidates: names of the candidates of each slot.
         hidden_size: of the LSTM; ENAS takes 64 (macro search on CIFAR-10).
-        temperature, tanh_constant: of the logits. ENAS's macro script takes no temperature, which is 1, and
-            1.5; 5.0 and 2.5 are what implementations after it take.
+        temperature, tanh_constant: of the logits. ENAS's macro script takes no temperature, which
+            is 1, and 1.5; 5.0 and 2.5 are what implementations after it take.
         generator: for the initial weights, uniform in [-0.1, 0.1] as in ENAS.
-        feasible: what may be sampled, alike before training; all else has the probability zero. Everything
-            by default.
+        feasible: what may be sampled, with equal probability before training; all else has the
+            probability zero. Everything by default.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Controller(nn.Module):
                 ways_MV = torch.from_numpy(self.feasible.ways(slot, spent_MR))
                 most_M1 = ways_MV.amax(dim=1, keepdim=True).clamp(
                     min=_TINY
-                )  # a told one may lead nowhere
+                )  # a scored one may lead nowhere
                 share_MV = ways_MV / most_M1
                 logits = logits + share_MV.log().clamp(min=_IMPOSSIBLE).to(logits.dtype)
             log_p = F.log_softmax(logits, dim=1)

@@ -1,9 +1,10 @@
 """An integer program over what each swap costs the score, solved by HiGHS (scipy).
 
-First each single swap is scored: the zero vector with one candidate in one slot. Their changes of the
-score are taken as additive, and the best feasible architecture under that is the solution of an integer
-program. Where additivity fails, pairs that the solution swaps together are scored, and the part of
-their change that the two alone do not explain enters the program; it is solved again, round by round.
+First each single swap is scored: the zero vector with one candidate in one slot. Their changes of
+the score are taken as additive, and the best feasible architecture under that is the solution of
+an integer program. Where additivity fails, pairs that the solution swaps together are scored, and
+the part of their change that the two alone do not explain enters the program; it is solved again,
+round by round.
 
 What is asked for may go over a budget, since it measures; what is recommended never does.
 
@@ -53,12 +54,14 @@ class MilpStrategy:
         self.scores = Scores()
         self._solved: tuple[int, list[Vector]] | None = None
         self._round: tuple[int, list[Vector]] = 0, []
-        """How often the least known of a round had been told when it began, and what it wants scored."""
+        """How often the least scored of a round had been scored when it began, and what it wants
+        scored."""
         self._last: list[Vector] = []
         """Solutions of the program that the round began with."""
 
     def ask(self, count: int) -> list[Vector]:
-        """Return what is to be scored next: what was told of the least, in the order of the rounds."""
+        """Return what is to be scored next: what was scored least, in the order of the
+        rounds."""
         known, wanted = self._round
         # A program is solved once a round, since that may take longer than the scores.
         if not wanted or min(map(self.scores.count, wanted)) > known:
@@ -78,7 +81,8 @@ class MilpStrategy:
         return sorted(solutions, key=lambda v: (-self._expected(v), solutions.index(v)))
 
     def ladder(self, count: int) -> list[Vector]:
-        """Return the best architecture within each of ``count`` limits, from the least to the budget.
+        """Return the best architecture within each of ``count`` limits, from the least to the
+        budget.
 
         The limits are on the first resource, evenly from what is just reached to what is allowed.
         """
@@ -94,7 +98,8 @@ class MilpStrategy:
         return list(dict.fromkeys(found))
 
     def metrics(self) -> dict[str, float]:
-        """Return how many of the swaps have a score, and what the best of the last solutions is expected to have."""
+        """Return how many of the swaps have a score, and what the best of the last solutions is
+        expected to have."""
         if not self.scores:
             return {}
         known = {"swaps": float(sum(single in self.scores for single in self._singles()))}
@@ -128,7 +133,8 @@ class MilpStrategy:
         return [self._with(swap) for swap in self.swaps]
 
     def _wanted(self) -> Iterator[Vector]:
-        """Yield the zero vector and the single swaps; once all are told, what checks the solutions."""
+        """Yield the zero vector and the single swaps; once all have scores, what checks the
+        solutions."""
         yield self.zero
         yield from self._singles()
         if all(vector in self.scores for vector in (self.zero, *self._singles())):
@@ -151,7 +157,7 @@ class MilpStrategy:
         return sum(known) / len(known) - zero if known and zero is not None else 0.0
 
     def _pairs(self) -> dict[tuple[_Swap, _Swap], float]:
-        """Return, of each pair that was told, what the two swaps alone do not explain."""
+        """Return, for each pair with a score, what the two single swaps do not explain."""
         zero = self._mean(self.zero)
         found = {}
         for vector in self.scores:
@@ -172,7 +178,8 @@ class MilpStrategy:
         return (self._mean(self.zero) or 0.0) + sum(map(self._effect, swapped)) + pairs
 
     def _solutions(self, count: int) -> list[Vector]:
-        """Return at most ``count`` different feasible architectures, by the value of the program."""
+        """Return at most ``count`` different feasible architectures, by the value of the
+        program."""
         if self._solved is None or self._solved[0] < count:
             self._solved = count, self._program(self.feasible).best(count)
         return self._solved[1][:count]
@@ -183,7 +190,8 @@ class MilpStrategy:
 
 
 class _Program:
-    """A binary variable for each candidate of each slot, and for each pair one that follows from those of its swaps."""
+    """A binary variable for each candidate of each slot, and for each pair one that follows from
+    those of its swaps."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class Point:
     """Milliseconds, as predicted from the run's table of candidates; None in a run without one."""
 
     def costs(self) -> tuple[float, ...]:
-        """Return what the front is to make small; parameters are told, but no axis of it."""
+        """Return what the front minimises; parameters are shown, but are no axis of it."""
         known = (self.macs, self.latency)
         return tuple(float(cost) for cost in known if cost is not None)
 
@@ -92,7 +92,7 @@ def pick(points: Sequence[Point], limits: Mapping[str, float]) -> Point:
     """
     for name in limits:
         if any(getattr(point, name) is None for point in points):
-            raise RunError(f"this front tells no {name}. Pick by macs or params.")
+            raise RunError(f"this front has no {name}. Pick by macs or params.")
     within = [p for p in points if all(getattr(p, n) <= limit for n, limit in limits.items())]
     if not within:
         least = ", ".join(_shown(n, min(getattr(p, n) for p in points)) for n in limits)

@@ -24,8 +24,9 @@ from refiner.space.architecture import Vector
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
-    """Settings of the controller's training. The paper is silent; ENAS's values are named: those of the
-    published ``scripts/cifar10_macro_search.sh`` and of ``src/cifar10/main.py`` that it calls.
+    """Settings of the controller's training. The paper is silent; ENAS's values are named: those
+    of the published ``scripts/cifar10_macro_search.sh`` and of ``src/cifar10/main.py`` that it
+    calls.
 
     The defaults were chosen on ``benchmarks/controller_vs_random.py`` at 750 and 3,000 samples, on
     other seeds than those reported.
@@ -115,7 +116,8 @@ class ControllerStrategy:
         self.entropy = float(samples.entropy_M.detach().mean()) / len(vectors[0])
 
     def domains(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters of the heads of each domain, whose gradients are watched (figure 1)."""
+        """Return the parameters of the heads of each domain, whose gradients are watched (figure
+        1)."""
         return {"operators": self.controller.head_parameters()}
 
     def with_terms(self, policy_loss: torch.Tensor, samples: Samples) -> torch.Tensor:
@@ -123,7 +125,8 @@ class ControllerStrategy:
         return policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return by turns the likeliest architectures, the greedy one first, and those that scored best."""
+        """Return by turns the likeliest architectures, the greedy one first, and those that scored
+        best."""
         pairs = itertools.zip_longest(self._likeliest(count), self.scores.best(count))
         return list(dict.fromkeys(v for pair in pairs for v in pair if v is not None))[:count]
 
@@ -143,10 +146,11 @@ class ControllerStrategy:
         return [vector for _, vector in ranked]
 
     def metrics(self) -> dict[str, float]:
-        """Return the entropy in nats a slot, the reward baseline, and a ``gradient_`` of each domain.
+        """Return the entropy in nats a slot, the reward baseline, and a ``gradient_`` of each
+        domain.
 
-        That is the L2 norm of the gradient of the last tell's policy loss, nothing added to it, with
-        respect to the parameters of the domain's heads (figure 1 of the paper).
+        That is the L2 norm of the gradient of the last tell's policy loss, nothing added to it,
+        with respect to the parameters of the domain's heads (figure 1 of the paper).
         """
         if self.baseline is None:
             return {}
@@ -184,7 +188,8 @@ def adam(parameters: Iterable[nn.Parameter], config: ControllerConfig) -> torch.
 
 
 def gradient_norm(loss: torch.Tensor, parameters: Sequence[nn.Parameter]) -> float:
-    """Return the L2 norm of the gradient of ``loss`` with respect to ``parameters``; the graph stays."""
+    """Return the L2 norm of the gradient of ``loss`` with respect to ``parameters``; the graph
+    stays."""
     gradients = torch.autograd.grad(
         loss,
         parameters,

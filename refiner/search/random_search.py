@@ -41,7 +41,7 @@ class RandomStrategy:
     def _feasible(self, feasible: FeasibleSet, count: int) -> list[Vector]:
         spent_MR, columns = feasible.nothing_spent(count), []
         for slot in range(len(self.sizes)):
-            # As likely as there are architectures behind it, so all are alike in the end.
+            # As likely as there are architectures behind it, so all are equally likely in the end.
             ways_MV = torch.from_numpy(feasible.ways(slot, spent_MR))
             index_M = torch.multinomial(
                 ways_MV / ways_MV.sum(1, keepdim=True), 1, generator=self.generator
@@ -55,7 +55,7 @@ class RandomStrategy:
         self.scores.add(vectors, scores)
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return the architectures of the highest mean score, or fresh ones if none was told."""
+        """Return the architectures of the highest mean score, or new ones if none has a score."""
         return self.scores.best(count) or list(dict.fromkeys(self.ask(count)))
 
     def metrics(self) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""The scores that a search was told, by architecture: what several strategies and the search remember."""
+"""The scores of a search by architecture: what several strategies and the search
+remember."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +10,8 @@ State = list[tuple[list[int], list[float]]]
 
 
 class Scores:
-    """All scores told of each architecture; one that was scored more than once counts by its mean."""
+    """All scores of each architecture; one that was scored more than once counts by its
+    mean."""
 
     def __init__(self) -> None:
         self._of: dict[Vector, list[float]] = {}
@@ -19,7 +21,7 @@ class Scores:
         return vector in self._of
 
     def __iter__(self) -> Iterator[Vector]:
-        """Yield the architectures that have one, in the order in which they were first told."""
+        """Yield the architectures that have one, in the order of their first scores."""
         return iter(self._of)
 
     def __len__(self) -> int:

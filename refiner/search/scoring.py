@@ -1,8 +1,10 @@
-"""Scoring: architectures of shared weights on validation batches, each with norm statistics of its own.
+"""Scoring: architectures of shared weights on validation batches, each with norm statistics of its
+own.
 
-The statistics that a supernet gathers in training mix those of all its paths, so a path gathers its own from a
-few training batches before it is scored. Where the weights stay as they are these batches are always the
-same, so that scores compare, and the statistics of an architecture are kept beside its score.
+The statistics that a supernet gathers in training mix those of all its paths, so a path gathers
+its own from a few training batches before it is scored. Where the weights stay as they are these
+batches are always the same, so that scores compare, and the statistics of an architecture are kept
+beside its score.
 """
 
 import itertools
@@ -41,7 +43,7 @@ class Scored:
 
 
 class WeightSharing(Protocol):
-    """A network of which one path is active at a time. A Supernet is one."""
+    """A network with one active path at a time. A Supernet is one."""
 
     @property
     def candidates(self) -> Sequence[Sequence[str]]:
@@ -63,14 +65,14 @@ class Scorer:
 
     Args:
         supernet: the shared weights.
-        task: by whose score the finalists are compared, but with a teacher.
+        task: its score ranks the top-k, unless there is a teacher.
         train_loader: training batches, from which norm statistics are taken.
-        val_loader: validation batches, the whole of which finalists are scored on.
+        val_loader: validation batches; the top-k are scored on all of them.
         devices: where.
         recalibration_batches: number of training batches for a path's norm statistics.
         fixed: whether the weights stay as they are.
-        teacher: a trained network, on the device, where the shared weights stand in for its parts. Then
-            ``reward`` is agreement to it, which finalists are compared by as well.
+        teacher: a trained network, on the device, where the shared weights stand in for its parts.
+            Then ``reward`` is agreement with it, which ranks the top-k as well.
         seed: fixes which batches are taken.
     """
 
@@ -97,10 +99,12 @@ class Scorer:
         self.agreement = None if teacher is None else self._agreement(teacher)
         """What ``reward`` is, where it is not the task."""
         self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
-        """Of each architecture that was ranked with fixed weights: the norm statistics, by their names in it."""
+        """Of each architecture that was ranked with fixed weights: the norm statistics, by their
+        names in it."""
 
     def _agreement(self, teacher: nn.Module) -> Agreement | None:
-        """Return the task that compares with a teacher, or None where the outputs cannot be compared."""
+        """Return the task that compares with a teacher, or None where the outputs cannot be
+        compared."""
         agreement = Agreement(self.task, teacher)
         with seeded(derive_seed(self.seed, "rehearsal"), self._generators), self.devices.autocast():
             batch = next(iter(self.devices.batches(self.val_loader)))
@@ -108,11 +112,12 @@ class Scorer:
 
     @property
     def reward(self) -> Task:
-        """The task whose score a strategy is told."""
+        """The task whose score a strategy learns from."""
         return self.agreement or self.task
 
     def norm_batches(self) -> list[Any]:
-        """Return the training batches that norm statistics come from; always the same where the weights are."""
+        """Return the training batches that norm statistics come from; always the same where the
+        weights are."""
         if not self.fixed:
             return self._next_batches()
         with self._last() as batches:
@@ -126,7 +131,7 @@ class Scorer:
     def reward_of(
         self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
     ) -> float:
-        """Return what a strategy is told of an architecture."""
+        """Return the reward of an architecture."""
         self._select(vector, norm_batches)
         return evaluate(self.network, val_batches, self.reward, self.devices)
 
@@ -136,12 +141,13 @@ class Scorer:
             self.agreement.forget()
 
     def rank(
-        self, vectors: Sequence[Vector], progress: Progress, name: str = "top_k"
+        self, vectors: Sequence[Vector], progress: Progress, name: str = "top-k"
     ) -> list[Scored]:
         """Score architectures on the whole validation part and return them, the best first.
 
-        With a teacher the most alike is the best, and the task's score is told: of as many images agreement tells more
-        of what accuracy is on others. Where the weights stay as they are, ``norms`` keeps the statistics that each was scored with.
+        With a teacher, architectures are ranked by agreement, which predicts the accuracy on other
+        images better than accuracy on as many images does. Where the weights stay fixed, ``norms``
+        keeps the statistics that each architecture was scored with.
         """
         progress.begin(name, len(vectors))
         scored = []
@@ -167,12 +173,13 @@ class Scorer:
         return Scored(vector=vector, score=score, agreement=agreement)
 
     def _told(self, scored: Scored) -> dict[str, float | str]:
-        """Return what progress is told of an architecture."""
-        alike = {} if scored.agreement is None else {"agreement": scored.agreement}
-        return {self.task.metric: scored.score, **alike, "vector": short(scored.vector)}
+        """Return what progress shows of an architecture."""
+        agreement = {} if scored.agreement is None else {"agreement": scored.agreement}
+        return {self.task.metric: scored.score, **agreement, "vector": short(scored.vector)}
 
     def emit(self, vector: Vector) -> nn.Module:
-        """Return an architecture as a module of its own, with the weights as they are and norms of its own."""
+        """Return an architecture as a module of its own, with the weights as they are and norms of
+        its own."""
         with self._last() as norm_batches:
             self._select(vector, norm_batches)
         return self.supernet.emit(vector)

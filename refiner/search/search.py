@@ -2,9 +2,10 @@
 
 In a warm-up (the paper's PreTrain) paths are drawn uniformly and nothing is scored. In each epoch
 after it, the shared weights take one pass over the training batches, with a new path from the
-strategy at each step. Then the strategy asks for architectures, each is scored on validation batches
-after BN recalibration on training batches, and the strategy learns the scores. In the end the
-architectures that it recommends are scored on the whole validation part, and the best is taken.
+strategy at each step. Then the strategy asks for architectures, each is scored on validation
+batches after BN recalibration on training batches, and the strategy learns the scores. In the end
+the architectures that it recommends are scored on the whole validation part, and the best is
+taken.
 
 Where the weights stay as they are (``train_weights=False``), BN recalibration uses the same batches
 in all epochs, so that scores compare. With a teacher, the strategy learns from agreement with it
@@ -25,11 +26,11 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
-from refiner.search.config import SearchConfig
 from refiner.search.pareto import spread
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scores import Scores
 from refiner.search.scoring import Scored, Scorer, WeightSharing, short
+from refiner.search.search_config import SearchConfig
 from refiner.search.strategy import Ladder, Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
@@ -58,8 +59,9 @@ class Search:
         strategy: what proposes architectures.
         task: the loss and the score.
         train_loader, val_loader: as :meth:`Devices.loader` returned them.
-        score_loader: validation batches that the strategy's rewards come from, a few at a time. They
-            should mix the classes (:func:`refiner.data.loaders.mixed`). By default ``val_loader``.
+        score_loader: validation batches that the strategy's rewards come from, a few at a time.
+            They should mix the classes (:func:`refiner.data.loaders.mixed`). By default
+            ``val_loader``.
         devices: where.
         teacher: a trained network, on the device. With it, the strategy's rewards are the agreement
             of an architecture's outputs with the teacher's, and the top-k are ranked by it. By

@@ -1,12 +1,17 @@
 """The seam between the search and what proposes architectures: ask, tell, recommend.
 
-A strategy is deterministic given its seed and what it was told, so that several processes that run
-the same one side by side agree, and its whole state can be saved.
+A strategy is deterministic given its seed and the scores that it received, so that several
+processes that run the same one agree. Its whole state can be saved.
+
+``refiner.refine(strategy=...)`` takes a name, an object that keeps :class:`Strategy`, or a
+:data:`StrategyFactory`, which is called once the candidates and the feasible set are known.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
+from refiner.core.types import StateDict
+from refiner.cost.feasible import FeasibleSet
 from refiner.space.architecture import Vector
 
 Choices = Sequence[Sequence[str]]
@@ -17,7 +22,7 @@ class Strategy(Protocol):
     """What proposes architectures and learns from their scores."""
 
     def ask(self, count: int) -> list[Vector]:
-        """Return ``count`` architectures to train or to score; not all need be told about."""
+        """Return ``count`` architectures to train or to score. Some may never be scored."""
 
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Learn the scores, higher is better, of architectures."""
@@ -28,10 +33,10 @@ class Strategy(Protocol):
     def metrics(self) -> dict[str, float]:
         """Return what a person may watch, by name; ``entropy`` (nats a slot) where there is one."""
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state as tensors and plain values."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take over a state that :meth:`state_dict` returned."""
 
 
@@ -40,4 +45,10 @@ class Ladder(Protocol):
     """A strategy that can also propose for other costs than that of the budget."""
 
     def ladder(self, count: int) -> list[Vector]:
-        """Return at most ``count`` different architectures within the budget, from cheap to dear."""
+        """Return at most ``count`` different architectures within the budget, from cheap to
+        dear."""
+
+
+StrategyFactory: TypeAlias = Callable[[Choices, FeasibleSet | None, int], Strategy]
+"""Makes a strategy of the candidates, the feasible set (None where all is feasible) and the
+seed."""

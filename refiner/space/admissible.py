@@ -1,12 +1,52 @@
-"""Which candidates a slot admits: those that keep its output shape and are no larger than it."""
+"""Which candidates a slot is offered, and which of these it admits.
+
+An admissible candidate keeps the output shape of the slot and is no larger than it.
+"""
 
 from collections.abc import Sequence
 
 from refiner.core.errors import ConfigError
-from refiner.graph.slots import Slot
-from refiner.space.candidates import ORIGINAL, ChannelPruning, get_candidate
+from refiner.graph.slots import Granularity, Slot
+from refiner.space.candidates import (
+    DEFAULT_CANDIDATES,
+    FURTHER_CANDIDATES,
+    GROUP_CANDIDATES,
+    ORIGINAL,
+    ChannelPruning,
+    get_candidate,
+)
 from refiner.space.channel_pruning import widths
 from refiner.space.filling import filling, operation_shape_and_parameters
+
+
+def offered_names(
+    candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
+) -> tuple[str, ...]:
+    """Return the names of the candidates for a slot: those given, or else the defaults.
+
+    The defaults are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots,
+    with ``FURTHER_CANDIDATES`` where pointwise convs are slots.
+
+    Raises:
+        ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
+    """
+    if candidates is not None:
+        names = tuple(candidates)
+    elif is_group:
+        names = GROUP_CANDIDATES
+    else:
+        further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
+        names = (*DEFAULT_CANDIDATES, *further)
+    for name in names:
+        if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
+            raise ConfigError(
+                f"{name} prunes the channels between the convs of a group, and slots is "
+                f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
+            )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
+    return names
 
 
 def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:

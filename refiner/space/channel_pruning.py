@@ -3,7 +3,7 @@
 Inner channels lie between one dense conv and the next. The pruned convs and norms are cut out of
 the originals, so the next conv reads the same values of the channels that stay. The size of the
 weights decides which channels stay. Distillation of a trained network chooses better; see
-``distill/elimination.py``.
+``distill/channel_elimination.py``.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """

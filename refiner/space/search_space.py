@@ -8,22 +8,15 @@ from typing import Literal
 
 from torch import nn
 
-from refiner.core.errors import ArchitectureError, ConfigError, ModelError
+from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace, trace_model
-from refiner.space.admissible import admissible
+from refiner.space.admissible import admissible, offered_names
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import (
-    DEFAULT_CANDIDATES,
-    FURTHER_CANDIDATES,
-    GROUP_CANDIDATES,
-    ORIGINAL,
-    ChannelPruning,
-    get_candidate,
-)
+from refiner.space.candidates import ORIGINAL, ChannelPruning, get_candidate
 from refiner.space.replaceable import replaceable, without_broken_groups
 
 AUTO_GRANULARITIES: tuple[Granularity, ...] = ("group", "all", "conv")
@@ -107,36 +100,6 @@ def _granularity(slots: Sequence[Slot]) -> Granularity:
     return "all" if pointwise else "conv"
 
 
-def candidate_names(
-    candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
-) -> tuple[str, ...]:
-    """Return the names of the candidates for a slot: those given, or else the defaults.
-
-    The defaults are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots,
-    with ``FURTHER_CANDIDATES`` where pointwise convs are slots.
-
-    Raises:
-        ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
-    """
-    if candidates is not None:
-        names = tuple(candidates)
-    elif is_group:
-        names = GROUP_CANDIDATES
-    else:
-        further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
-        names = (*DEFAULT_CANDIDATES, *further)
-    for name in names:
-        if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
-            raise ConfigError(
-                f"{name} prunes the channels between the convs of a group, and slots is "
-                f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
-            )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
-    return names
-
-
 def search_space(
     model: nn.Module,
     example_input: ExampleInput,
@@ -170,7 +133,7 @@ def search_space(
     if granularity == "auto":
         traced = trace_model(model, example_input)
         return preferred_space(traced, False, candidates, allow_larger)[0]
-    candidate_names(candidates, granularity)
+    offered_names(candidates, granularity)
     space = offered_space(
         model,
         example_input,
@@ -192,7 +155,7 @@ def offered_space(
     allow_larger: bool = False,
 ) -> SearchSpace:
     """Return the same as :func:`search_space`, but an empty space if no conv can change."""
-    candidate_names(candidates, granularity)
+    offered_names(candidates, granularity)
     traced = trace_model(model, example_input)
     return space_in(traced, granularity, candidates, allow_larger)
 
@@ -216,7 +179,7 @@ def preferred_space(
         ModelError: no granularity has a slot.
         ConfigError: an unknown candidate, or one named twice.
     """
-    candidate_names(candidates, "group")
+    offered_names(candidates, "group")
     spaces = spaces_in(traced, candidates, allow_larger)
     reached = {each: space.slot_macs for each, space in spaces.items()}
     best = max(reached.values())
@@ -256,7 +219,7 @@ def space_in(
     slots = without_broken_groups(table.slots, traced)
     fitting, without = [], []
     for slot in slots:
-        names = candidate_names(candidates, granularity, slot.is_group)
+        names = offered_names(candidates, granularity, slot.is_group)
         found = admissible(slot, names, allow_larger)
         if found:
             fitting.append((slot, found))

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
-from refiner.core.inputs import tensors_in
 from refiner.core.types import Batch, Loader
 from refiner.graph.trace_check import location_of
 from refiner.training.agreement import Agreement

@@ -31,9 +31,22 @@ class TrainConfig:
     The learning rates and the schedule are those of the paper (section 4.1).
     """
 
-    epochs: int = option(15, "Epochs of training.", panel="Fine-tuning")
+    epochs: int = option(
+        15,
+        "Epochs of training; 0 leaves it out.",
+        panel="Fine-tuning",
+        metavar="N",
+        shown_default="15, or 35 for refine train",
+    )
     """Passes over the training data."""
-    lr_max: float = option(0.1, "Largest learning rate.", panel="Fine-tuning", flag="--lr")
+    lr_max: float = option(
+        0.1,
+        "Largest learning rate.",
+        panel="Fine-tuning",
+        flag="--lr",
+        metavar="RATE",
+        shown_default="0.1, or 0.01 where a trained model is refined",
+    )
     """Largest learning rate."""
     lr_min: float = 0.0001
     """Least learning rate."""
@@ -47,7 +60,13 @@ class TrainConfig:
     """Weight decay. The paper gives none; this is ArcFace's, and usual for ResNets on CIFAR."""
     gradient_clip: float = 5.0
     """Largest norm of the gradient, a task's head included; ENAS's value."""
-    teacher_weight: float = 0.0
+    teacher_weight: float = option(
+        0.0,
+        "Share of the loss that follows the teacher, 0 to 1.",
+        panel="Fine-tuning",
+        metavar="SHARE",
+        shown_default="0.5 with a teacher, else 0",
+    )
     """Share of the divergence from the original network in the loss, 0 to 1; see ``teacher.py``."""
 
     def __post_init__(self) -> None:

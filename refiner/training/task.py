@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from refiner.core.batches import output_and_target
 from refiner.core.errors import ConfigError, DataError, one_line
-from refiner.core.inputs import output_and_target
 from refiner.core.types import Batch
 
 

@@ -11,8 +11,9 @@ import itertools
 import torch
 from torch import nn
 
+from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError
-from refiner.core.inputs import fresh, tensors_in
+from refiner.core.inputs import fresh
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
 from refiner.training.task import Task

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from refiner.core.inputs import batch_size
+from refiner.core.batches import batch_size
 
 
 @dataclass(slots=True)

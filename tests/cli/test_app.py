@@ -14,6 +14,7 @@ import torch
 import typer
 from models import latencies
 from refiner.cli.app import app, main
+from refiner.cli.commands import run_command, train_command
 from safetensors.torch import load_file
 
 SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size",
@@ -82,8 +83,12 @@ def net(tmp_path, monkeypatch) -> str:
 
 
 def options(command: str) -> set[str]:
-    group = typer.main.get_command(app)
-    return {name for p in group.commands[command].params for name in (*p.opts, *p.secondary_opts)}
+    found = typer.main.get_command(app).commands[command]
+    if command in ("run", "train"):
+        inner = typer.Typer(add_completion=False)
+        inner.command()(run_command if command == "run" else train_command)
+        found = typer.main.get_command(inner)
+    return {name for p in found.params for name in (*p.opts, *p.secondary_opts)}
 
 
 def test_commands_and_options_are_frozen() -> None:
@@ -99,7 +104,8 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
-        "--strategy", "--warmup-epochs", "--epochs", "--tells", "--samples", "--recipe", "--scale",
+        "--strategy", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
+        "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
         "--no-baselines", "--seeds",
     }  # fmt: skip
@@ -215,7 +221,7 @@ def test_slots_and_apply(net, capsys) -> None:
     assert "2 slots, 25 architectures" in shown
     assert shown.splitlines()[-1] == (
         "MACs in reach: "
-        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("conv", "all", "group"))
+        + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each in ("group", "all", "conv"))
     )
     assert "Skip connections, which stay unchanged" in shown
     assert main(["slots", net, "--data", "digits", "--json"]) == 0
@@ -353,7 +359,7 @@ BAD = {
     "negative training": (["NET", "--epochs", "-3"], "epochs is -3"),
     "unknown slots": (["NET", "--slots", "layer"], "'conv', 'block'"),
     "unknown device": (["NET", "--device", "tpu"], "'auto', 'cpu', 'cuda'"),
-    "unknown strategy": (["NET", "--strategy", "bayes"], "'controller', 'milp', 'random'"),
+    "unknown strategy": (["NET", "--strategy", "bayes"], "'auto', 'controller', 'milp'"),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
@@ -363,7 +369,10 @@ BAD = {
     "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
     "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
     "vector of other slots": (["apply", "NET", "1"], "with --slots conv the model has 2 slots"),
-    "pruning without groups": (["NET", "--candidates", "keep0.5"], "Take --slots group"),
+    "pruning without groups": (
+        ["NET", "--candidates", "keep0.5"],
+        "no admissible candidate among keep0.5",
+    ),
     "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
     "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
     "name of another format": (["export", "fresh", "--to", "x.onnx"], "Name the format onnx"),
@@ -383,7 +392,7 @@ BAD = {
     "huge input": (["slots", "NET", "--input-size", "3,9999999,9999999"], "too large"),
     "mistyped function": (["net.py:buildmodel"], "Did you mean build_model?"),
     "builder with an argument of its own": (["net.py:wants"], "--model-arg NAME=VALUE"),
-    "one class": (["NET", "--data", "folder:single"], "one class alone"),
+    "one class": (["NET", "--data", "folder:single"], "only one class"),
     "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
     "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "2x5x8x8"),
     "channels that do not fit": (["net.py:gray"], "fails on an input"),
@@ -499,7 +508,7 @@ def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
-    process = start(net, "--out", "stopped")
+    process = start(net, "--search-epochs", "60", "--trials", "600", "--out", "stopped")
     wait_for(Path("stopped/checkpoint/search.pt"), process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
@@ -509,12 +518,12 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
-    from refiner import api
+    from refiner.runs import costing
 
     def measured(space, model, example_input, *, devices):
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
-    monkeypatch.setattr(api, "latency_table", measured)
+    monkeypatch.setattr(costing, "latency_table", measured)
     run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     assert main(run) == 0
     assert "latency.json" in capsys.readouterr().out
@@ -540,9 +549,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert report["after"]["params"] <= 0.9 * report["before"]["params"]
     settings = dict(report["settings"])
     assert settings["budget"] == "macs=70%,params=90%"
-    assert (
-        json.loads(Path("run/config.json").read_text())["provenance"]["command"]["slots"] == "group"
-    )
+    assert json.loads(Path("run/config.json").read_text())["settings"]["slots"] == "group"
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.5"
     assert int(settings["distill.steps"]) > 0
@@ -561,19 +568,19 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["apply", "run", "--pick", "macs=1"]) == 2
     assert "no architecture of this front" in capsys.readouterr().err
     assert main(["apply", "run", "--pick", "latency=1ms"]) == 2
-    assert "tells no latency" in capsys.readouterr().err
+    assert "has no latency" in capsys.readouterr().err
     assert main(["apply", "run"]) == 2
     assert "no architecture is named" in capsys.readouterr().err
     before = {file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()}
     assert main(["--resume", "run"]) == 0
-    assert "this run is finished" in capsys.readouterr().err
+    assert "This run is finished" in capsys.readouterr().err
     assert before == {
         file.name: file.read_bytes() for file in Path("run").iterdir() if file.is_file()
     }
     assert main([*run, "--distill", "--warmup-epochs", "2", "--out", "other"]) == 2
     assert "Leave one of them out" in capsys.readouterr().err
     assert main(["timm:resnet10t", "--distill", "--out", "other"]) == 2
-    assert "timm:resnet10t is new here" in capsys.readouterr().err
+    assert "timm:resnet10t has none here" in capsys.readouterr().err
     assert main([net, "--budget", "macs=1%", *SMALL, "--out", "other"]) == 2
     assert "out of reach" in capsys.readouterr().err
     assert main([net, "--budget", "cost=1", "--out", "other"]) == 2
@@ -613,7 +620,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     notes = json.loads(capsys.readouterr().out)["notes"]
     (note,) = [note for note in notes if "that the search left" in note]
     line = shlex.split(note.partition("Fine-tune it: ")[2])
-    assert {"--teacher", "--data", "--limit"} <= set(line)
+    assert {"--teacher", "--limit"} <= set(line)
     assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
@@ -623,7 +630,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     assert all(torch.equal(value, named[key]) for key, value in picked.items())
     capsys.readouterr()
     assert main(["apply", "picked", "1,0"]) == 2
-    assert "and no search. Name the run" in capsys.readouterr().err
+    assert "and no search. Name its run" in capsys.readouterr().err
     assert main(["apply", "run", "1,0,7"]) == 2
     assert main(["apply", "run", "picked/architecture.json"]) == 2
     assert "Name a model to apply" in capsys.readouterr().err
@@ -654,7 +661,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")
     page = Path("both/report.md").read_text()
     assert over["comparison"] in page
-    assert "deviation, of model " in page
+    assert "standard deviation. Settings: model " in page
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2
     assert "Name one of its runs, such as both/seed-3" in capsys.readouterr().err

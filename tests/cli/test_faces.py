@@ -139,7 +139,7 @@ BAD = {
         ["net.py:maps", "--task", "net.py:build_model", "--data", "faces:faces"], "lacks loss",
     ),
     "pixels of unknown scale": (
-        ["NET", "--data", "net.py:loaders", "--verify", "other.bin"], "cannot tell how net.py:loaders"
+        ["NET", "--data", "net.py:loaders", "--verify", "other.bin"], "does not know how net.py:loaders"
     ),
     "missing faces": (["NET", *ARCFACE, "--data", "faces:gone"], "there is no folder gone"),
     "missing pairs": (["NET", "--data", "faces:faces", "--verify", "gone.txt"], "there is no file gone.txt"),

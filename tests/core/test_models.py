@@ -97,7 +97,7 @@ def test_weights_that_are_missing_or_hold_code_are_refused(file, tmp_path) -> No
 
     path = tmp_path / "evil.pt"
     torch.save({"state_dict": Evil()}, path)
-    for weights, message in ((tmp_path / "none.pt", "no file"), (path, "no file of weights alone")):
+    for weights, message in ((tmp_path / "none.pt", "no file"), (path, "holds more than weights")):
         with pytest.raises(ModelError, match=message):
             ModelSpec(source=f"{file}:simple", weights=str(weights)).build()
     assert not (tmp_path / "owned").exists()

@@ -123,7 +123,7 @@ def test_a_table_comes_back_from_json_to_the_bit_and_fits_its_space_alone() -> N
     assert measured.conditions.batch == 1
     assert measured.conditions.precision == "no"
     assert measured.conditions.torch == torch.__version__
-    with pytest.raises(RunError, match="tells nothing of 'maxpool3x3'"):
+    with pytest.raises(RunError, match="has no entry for 'maxpool3x3'"):
         measured.rows(search_space(model, x))
     for damaged in ({}, {"conditions": {}}, {**measured.to_json(), "slots": []}):
         with pytest.raises(RunError, match=r"latency\.json is damaged"):

@@ -9,7 +9,7 @@ from refiner.enas.alternating import AlternatingStrategy
 from refiner.enas.joint import JointConfig, JointStrategy
 from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
 from refiner.search.random_search import RandomStrategy
-from refiner.search.strategies import STRATEGIES, make_strategy
+from refiner.search.strategies import STRATEGIES, make_strategy, resolve_strategy, strategy_name
 
 CHOICES = [
     ["original", "a", "b"],
@@ -89,7 +89,7 @@ def test_something_is_recommended_before_anything_was_told(name: str) -> None:
 
 
 def test_unknown_strategy() -> None:
-    with pytest.raises(ConfigError, match="controller, milp, nsga2, tpe, random"):
+    with pytest.raises(ConfigError, match="auto, controller, milp, random"):
         make_strategy("bayes", CHOICES, 0)
 
 
@@ -148,3 +148,31 @@ def test_the_controller_recommends_what_scored_best_beside_what_it_finds_likely(
     assert recommended[0] == greedy
     assert best in recommended[:2]
     assert (1, 0, 0, 1) in recommended
+
+
+@pytest.mark.parametrize(
+    ("trained", "budget", "expected"),
+    [(True, True, "milp"), (True, False, "controller"), (False, True, "controller")],
+)
+def test_auto_is_resolved(trained: bool, budget: bool, expected: str) -> None:
+    assert resolve_strategy("auto", trained=trained, budget=budget) == expected
+    assert resolve_strategy("random", trained=trained, budget=budget) == "random"
+
+
+def test_a_strategy_of_the_users_own() -> None:
+    own = RandomStrategy(CHOICES)
+    assert make_strategy(own, CHOICES, 0) is own
+    made = make_strategy(
+        lambda choices, feasible, seed: RandomStrategy(choices, seed=seed, feasible=feasible),
+        CHOICES,
+        3,
+    )
+    assert made.ask(5) == RandomStrategy(CHOICES, seed=3).ask(5)
+    assert strategy_name(own) == "RandomStrategy"
+    assert strategy_name("milp") == "milp"
+
+
+@pytest.mark.parametrize("strategy", [3, lambda choices, feasible, seed: object()])
+def test_a_missing_method_is_named(strategy: object) -> None:
+    with pytest.raises(ConfigError, match="has no method ask"):
+        make_strategy(strategy, CHOICES, 0)  # type: ignore[arg-type]

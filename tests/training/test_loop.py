@@ -30,6 +30,7 @@ def test_options_of_the_command_are_declared_with_their_defaults() -> None:
         "epochs": (15, None, ()),
         "lr_max": (0.1, "--lr", ()),
         "schedule": ("sgdr", None, ("sgdr", "cosine", "step")),
+        "teacher_weight": (0.0, None, ()),
     }
     assert {shown.panel for _, shown in options_of(TrainConfig).values()} == {"Fine-tuning"}
 

@@ -32,7 +32,7 @@ def test_a_score_does_not_depend_on_the_cut() -> None:
     "batch", [{"x": LOGITS}, {"y": LABELS}, (LOGITS,), (LOGITS, LABELS, LABELS)]
 )
 def test_batches_of_another_form_are_refused(batch) -> None:
-    with pytest.raises(DataError, match="cannot be told apart"):
+    with pytest.raises(DataError, match="cannot find the inputs and the target"):
         Classification().loss(nn.Identity(), batch)
 
 

@@ -1,4 +1,4 @@
-"""Refined networks are plain PyTorch to Torch-Pruning; and docs/pruning.md runs as it stands."""
+"""Refined networks are plain PyTorch to Torch-Pruning; and docs/guides/pruning.md runs as it stands."""
 
 import importlib.util
 import re
@@ -15,7 +15,7 @@ from torch import nn
 
 import refiner
 
-GUIDE = (Path(__file__).parents[1] / "docs" / "pruning.md").read_text("utf-8")
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "pruning.md").read_text("utf-8")
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", GUIDE, re.DOTALL)
 
 

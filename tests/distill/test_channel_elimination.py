@@ -2,11 +2,11 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from refiner.distill.elimination import eliminate, patches
+from refiner.distill.channel_elimination import eliminate, patches
 from refiner.graph.conv_spec import conv_spec
 
 
@@ -24,11 +24,16 @@ def variances(weight, moment):
 
 
 def least_squares_error(x, weight, kept_features):
-    """Error of the best weights for some features, over the variance, by torch's own solver."""
+    """Error of the best weights for some features, over the variance, by torch's own solver.
+
+    An output that hardly varies counts by a thousandth of the mean variance, as in ``eliminate``.
+    """
     y = x @ weight.T
+    variance = y.square().mean(0)
+    variance = variance.clamp(min=1e-3 * float(variance.mean()))
     best = torch.linalg.lstsq(x[:, kept_features], y).solution
     off = x[:, kept_features] @ best - y
-    return float((off.square().mean(0) / y.square().mean(0)).mean())
+    return float((off.square().mean(0) / variance).mean())
 
 
 def test_the_channel_whose_loss_costs_least_goes_first() -> None:
@@ -47,6 +52,7 @@ def test_the_channel_whose_loss_costs_least_goes_first() -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 6), st.sampled_from([1, 3]))
+@example(seed=2023, channels=2, size=1)  # one output hardly varies
 def test_the_weights_at_each_width_are_the_best_for_what_is_kept(seed, channels, size) -> None:
     x, weight, moment = problem(channels, size, 2, seed)
     found = eliminate(weight, moment, variances(weight, moment), channels, range(1, channels + 1))

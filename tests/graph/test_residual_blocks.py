@@ -2,7 +2,7 @@ import torchvision
 from models import TinyResNet, images
 from torch import nn
 
-from refiner.graph.blocks import find_blocks
+from refiner.graph.residual_blocks import find_blocks
 from refiner.graph.skips import Flow
 from refiner.graph.tracing import trace
 

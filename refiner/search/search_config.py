@@ -16,7 +16,11 @@ class SearchConfig:
     """
 
     trials: int = option(
-        750, "Number of architectures that the search evaluates.", panel="Search", metavar="N"
+        750,
+        "Number of architectures that the search evaluates.",
+        panel="Search",
+        metavar="N",
+        shown_default="750, or 500 for a trained model",
     )
     """Architectures evaluated in all, spread evenly over the epochs of the search."""
     timeout: float | None = option(

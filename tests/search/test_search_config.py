@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from refiner.core.errors import ConfigError
 from refiner.core.options import options_of
-from refiner.search.config import SearchConfig
+from refiner.search.search_config import SearchConfig
 
 
 @pytest.mark.parametrize(

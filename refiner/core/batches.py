@@ -1,0 +1,115 @@
+"""Batches: their inputs and target, their size, and batches of other sizes."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from refiner.core.contents import Nested, tensors_in
+from refiner.core.errors import DataError
+from refiner.core.inputs import call, call_arguments
+from refiner.core.types import Batch, Output
+
+TARGET_KEYS = ("labels", "label", "targets", "target", "mask", "masks", "y")
+"""Keys that name the target in a batch that is a mapping, in the order of preference."""
+
+_Example = TypeVar("_Example")
+
+
+def inputs_and_target(batch: Batch) -> tuple[Nested, Nested]:
+    """Return the model's input in a batch, and the target to compare the output with.
+
+    A batch is a pair of the two, or a mapping in which one of :data:`TARGET_KEYS` names the target.
+    If the mapping has one other value, that value is the only argument of the model. Several other
+    values are keyword arguments.
+
+    Raises:
+        DataError: the batch has another structure.
+    """
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[0], batch[1]
+    if isinstance(batch, Mapping):
+        key = next((key for key in TARGET_KEYS if key in batch), None)
+        if key is not None and len(batch) > 1:
+            rest = {name: value for name, value in batch.items() if name != key}
+            return (next(iter(rest.values())) if len(rest) == 1 else rest), batch[key]
+        kind = f"a mapping of {', '.join(map(str, batch))}"
+    else:
+        kind = f"a {type(batch).__name__}"
+        kind += f" of {len(batch)}" if isinstance(batch, tuple | list) else ""
+    raise DataError(
+        f"cannot find the inputs and the target in a batch: the loader yields {kind}. Yield pairs, "
+        f"or mappings with one of the keys {', '.join(TARGET_KEYS)} (all else goes to the model), "
+        "or pass a task and an example_input of your own."
+    )
+
+
+def output_and_target(model: nn.Module, batch: Batch) -> tuple[Output, Nested]:
+    """Return the output of ``model`` for a batch, and the batch's target.
+
+    Raises:
+        DataError: the batch does not name its target.
+    """
+    inputs, target = inputs_and_target(batch)
+    # Collating turns a tuple of positional arguments into a list.
+    return call(model, tuple(inputs) if isinstance(inputs, list) else inputs), target
+
+
+def batch_size(example: Nested) -> int:
+    """Return the number of samples, or 1 if there is no batch.
+
+    The first list, or the first tensor with at least one dimension, gives the number.
+    """
+    args, kwargs = call_arguments(example)
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, list) and value:
+            return len(value)
+        for tensor in tensors_in(value):
+            if tensor.dim():
+                return int(tensor.shape[0])
+    return 1
+
+
+def of_each_batch(example: _Example, change: Callable[[Nested], Nested]) -> _Example:
+    """Return ``example`` with ``change`` applied to each tensor and list of its batch size."""
+    size = batch_size(example)
+
+    def changed(value: Nested) -> Nested:
+        if isinstance(value, list) and len(value) == size:
+            return change(value)
+        return pytree.tree_map(
+            lambda v: (
+                change(v) if isinstance(v, torch.Tensor) and v.dim() and len(v) == size else v
+            ),
+            value,
+        )
+
+    args, kwargs = call_arguments(example)
+    result: Nested
+    if isinstance(example, Mapping):
+        result = {name: changed(value) for name, value in kwargs.items()}
+    else:
+        result = tuple(map(changed, args)) if isinstance(example, tuple) else changed(example)
+    same_kind: _Example = result
+    return same_kind
+
+
+def doubled(example: _Example) -> _Example:
+    """Return ``example`` with each of its samples twice."""
+    return of_each_batch(
+        example, lambda v: torch.cat([v, v]) if isinstance(v, torch.Tensor) else v * 2
+    )
+
+
+def one_more(example: _Example) -> _Example:
+    """Return ``example`` with its first sample appended once more."""
+    return of_each_batch(
+        example, lambda v: torch.cat([v, v[:1]]) if isinstance(v, torch.Tensor) else [*v, v[0]]
+    )
+
+
+def first_sample(example: _Example) -> _Example:
+    """Return ``example`` with only its first sample, as a batch of size one."""
+    return of_each_batch(example, lambda batch: batch[:1])

@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from refiner.core.batches import batch_size, first_sample, inputs_and_target
+from refiner.core.contents import tensors_in
+from refiner.core.errors import DataError
+
+
+def test_batch_size_and_first_sample_follow_the_first_tensor() -> None:
+    example = {"x": torch.zeros(3, 2), "table": torch.zeros(5, 2), "y": torch.zeros(3)}
+    assert batch_size(example) == 3
+    one = first_sample(example)
+    assert [tuple(t.shape) for t in tensors_in(one)] == [(1, 2), (5, 2), (1,)]
+    assert batch_size(torch.zeros(())) == 1
+
+
+def test_lists_are_batches_of_samples() -> None:
+    images, targets = [torch.ones(3, 8, 9), torch.ones(3, 7, 7)], [{"n": torch.ones(1)}] * 2
+    example = (images, targets)
+    assert batch_size(example) == 2
+    first = first_sample(example)
+    assert [len(part) for part in first] == [1, 1]
+    assert first[0][0].shape == (3, 8, 9)
+
+
+def test_a_batch_is_a_pair_or_names_its_target() -> None:
+    assert inputs_and_target([1, 2]) == (1, 2)
+    assert inputs_and_target({"x": 1, "label": 2}) == (1, 2)
+    assert inputs_and_target({"a": 1, "b": 2, "y": 3}) == ({"a": 1, "b": 2}, 3)
+    with pytest.raises(DataError, match="a tuple of 3"):
+        inputs_and_target((1, 2, 3))
