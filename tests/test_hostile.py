@@ -331,7 +331,7 @@ class Raises(Hostile):
         (Grows, "Grows makes the module late when it is called"),
         (Drifts, r"module drift \(Drift\) gives other outputs"),
         (DriftsInside, "itself gives other outputs"),
-        (lambda: torch.jit.script(nn.Sequential(conv(), conv())), "TorchScript already"),
+        (lambda: torch.jit.script(nn.Sequential(conv(), conv())), "is a TorchScript module"),
         (Raises, r"KeyError: 'gone' \(test_hostile.py, line \d+\)"),
         (lambda: nn.Sequential(conv(), nn.LazyConv2d(3, 3)), r"1\.weight has no shape yet"),
     ],

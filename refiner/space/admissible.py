@@ -1,4 +1,7 @@
-"""Which candidates does a slot admit? Those of its output shape that are no larger than it."""
+"""Which candidates a slot is offered, and which of these it admits.
+
+An admissible candidate keeps the output shape of the slot and is no larger than it.
+"""
 
 from collections.abc import Sequence
 
@@ -19,11 +22,10 @@ from refiner.space.filling import filling, operation_shape_and_parameters
 def offered_names(
     candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
 ) -> tuple[str, ...]:
-    """Return the names of candidates to offer to a slot: those that were named, or else the
-    defaults.
+    """Return the names of the candidates for a slot: those given, or else the defaults.
 
-    These are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots, with
-    ``FURTHER_CANDIDATES`` where pointwise convs are slots.
+    The defaults are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots,
+    with ``FURTHER_CANDIDATES`` where pointwise convs are slots.
 
     Raises:
         ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
@@ -50,11 +52,11 @@ def offered_names(
 def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
     """Return the candidates that a slot admits, in the order of ``names``.
 
-    The parameters are compared over the slot as a whole. A candidate that does not fit one of the
-    slot's convs, such as that conv's own kind, is not offered; in a group, one that fits none.
+    The parameters of the whole slot are compared. A candidate has to fit each conv of the slot or,
+    in a channel group, one of them. A conv's own kind does not fit it.
 
     Raises:
-        ConfigError: a candidate gives another shape than the conv that it replaces.
+        ConfigError: the output of a candidate has another shape than that of the conv.
     """
     found = []
     original = filling(slot, ORIGINAL).parameters
@@ -73,8 +75,7 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
             if operation != ORIGINAL and shape != (1, *site.out_shape[1:]):
                 raise ConfigError(
                     f"candidate {name!r} gives shape {shape} for slot {slot.name}, whose conv "
-                    "gives "
-                    f"{(1, *site.out_shape[1:])}. Correct its build function or its `fits`."
+                    f"gives {(1, *site.out_shape[1:])}. Correct its build function or its `fits`."
                 )
         if allow_larger or filled.parameters <= original:
             found.append(name)
@@ -84,8 +85,8 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
 def _prunes(slot: Slot, candidate: ChannelPruning, names: Sequence[str]) -> bool:
     """Return whether a slot admits a channel pruning.
 
-    Each inner boundary has to keep a channel. Of several prunings that keep equally many, the one
-    with the smallest keep ratio is offered.
+    A channel has to stay between each two dense convs. If several prunings keep equally many, only
+    the one with the smallest keep ratio is admitted.
     """
     left = widths(slot, candidate.keep_ratio)
     equal = [

@@ -1,40 +1,41 @@
-"""The architecture: one candidate index a slot, with its JSON."""
+"""The architecture: one candidate index for each slot, saved as JSON."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from refiner.core.errors import ArchitectureError, one_line
 from refiner.core.files import write_text
+from refiner.core.types import Json, JsonDict
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
 
 Vector: TypeAlias = tuple[int, ...]
-"""One candidate index a slot; all zeros is the original model."""
+"""One candidate index for each slot; all zeros is the original model."""
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """A point of a search space. It holds all that :func:`refiner.rewrite` needs but the model."""
+    """A point of a search space: all that :func:`refiner.rewrite` needs except the model."""
 
     vector: Vector
     slots: tuple[Slot, ...]
     candidates: tuple[tuple[str, ...], ...]
     """Names of the candidates of each slot; index 0 is ``original``."""
-    model: dict[str, Any] | None = field(default=None, compare=False)
-    """How the model was made, where that is known; free-form, for people and the command line."""
+    model: JsonDict | None = field(default=None, compare=False)
+    """How the model was made, if known; free-form, for people and the command line."""
 
     def __post_init__(self) -> None:
         check_vector(self.vector, self.slots, self.candidates)
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """Name of the chosen candidate of each slot."""
+        """Names of the chosen candidates, one for each slot."""
         return tuple(names[i] for names, i in zip(self.candidates, self.vector, strict=True))
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -61,10 +62,10 @@ class Architecture:
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "Architecture":
-        """Read what :meth:`save` wrote.
+        """Read a file that :meth:`save` wrote.
 
         Raises:
-            ArchitectureError: the file is missing, is no architecture, or of a newer version.
+            ArchitectureError: the file is missing, is no architecture, or has another version.
         """
         try:
             document = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -77,9 +78,9 @@ class Architecture:
         version = document.get("format_version") if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ArchitectureError(
-                f"{path} is no architecture of format version {FORMAT_VERSION} (found "
-                f"{version!r}). "
-                "Name an architecture.json that this version of refiner wrote."
+                f"{path} is no architecture of format version {FORMAT_VERSION} "
+                f"(found {version!r}). Name an architecture.json that this version of refiner "
+                "wrote."
             )
         try:
             return cls(
@@ -97,13 +98,13 @@ class Architecture:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ArchitectureError(
-                f"{path} is no architecture, or damaged: {one_line(error)}. Name an "
-                "architecture.json."
+                f"{path} is no architecture, or damaged: {one_line(error)}. "
+                "Name an architecture.json."
             ) from error
 
 
-def _site(document: dict[str, Any]) -> ConvSite:
-    spec = {key: _tuples(value) for key, value in document["spec"].items()}
+def _site(document: JsonDict) -> ConvSite:
+    spec: JsonDict = {key: _tuples(value) for key, value in document["spec"].items()}
     return ConvSite(
         conv=document["conv"],
         norm=document["norm"],
@@ -114,14 +115,14 @@ def _site(document: dict[str, Any]) -> ConvSite:
     )
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: Json) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def check_vector(
     vector: Sequence[int], slots: Sequence[Slot], candidates: Sequence[Sequence[str]]
 ) -> None:
-    """Raise an ArchitectureError unless ``vector`` has one valid index a slot."""
+    """Raise an ArchitectureError unless ``vector`` has one valid index for each slot."""
     if len(vector) != len(slots):
         raise ArchitectureError(
             f"the vector has {len(vector)} numbers, but the model has {len(slots)} slots. "
@@ -135,6 +136,6 @@ def check_vector(
             )
 
 
-def with_model(architecture: Architecture, model: dict[str, Any] | None) -> Architecture:
-    """Return ``architecture`` with a note of how its model was made."""
+def with_model(architecture: Architecture, model: JsonDict | None) -> Architecture:
+    """Return ``architecture`` with a note on how its model was made."""
     return replace(architecture, model=model)

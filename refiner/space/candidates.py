@@ -1,8 +1,8 @@
-"""Candidates: the operations that may fill a slot, and the one table that lists them.
+"""Candidates: the operations that may fill a slot, and the table that lists them.
 
-The paper's candidates (section 3.4) as its tables fix them: every one but the convs mixes channels
-with a pointwise conv, also where the channel count stays. Parameter-free pools have names of their
-own, ``plain_*``. What each of them does is in operations.py.
+The paper's candidates (section 3.4) are read as its tables require: each one except the convs mixes
+channels with a pointwise conv, even if the number of channels stays. Pools without parameters have
+names of their own, ``plain_*``. The operations are built in ``operations.py``.
 """
 
 from collections.abc import Callable
@@ -37,20 +37,19 @@ ORIGINAL = "original"
 """Name of index 0 of every slot: the original operation."""
 
 PAPER_CANDIDATES = ("conv3x3", "depthwise3x3", "maxpool3x3", "avgpool3x3")
-"""What the paper's experiments offer, in the order of its indices."""
+"""Candidates of the paper's experiments, in the order of its indices."""
 
 DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
-"""The paper's, and those that keep most of what a trained conv has learned."""
+"""The paper's candidates, and those that keep most of what a trained conv has learned."""
 
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
-"""What a conv by itself is offered as well, where pointwise ones are slots."""
+"""Further candidates for single convs, if pointwise convs are slots."""
 
 PRUNING_CANDIDATES = ("keep0.875", "keep0.75", "keep0.625", "keep0.5", "keep0.375", "keep0.25")
-"""What groups alone can be offered."""
+"""Candidates that only channel groups can have."""
 
 GROUP_CANDIDATES = (*PRUNING_CANDIDATES, *PAPER_CANDIDATES)
-"""What groups are offered: dense convs of fewer channels learn on better than those of low rank,
-and are faster."""
+"""Candidates of channel groups. Pruned convs fine-tune better than low-rank ones and are faster."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
@@ -63,24 +62,24 @@ class Candidate:
 
     name: str
     build: Callable[[ConvSpec], nn.Module]
-    """Makes the operation for a slot's conv: same input and output shape, no norm."""
+    """Builds the operation for a conv: same input and output shape, no norm."""
     fits: Callable[[ConvSpec], bool] = _fits_every_slot
-    """Whether the operation is offered to a slot at all; shape and parameters are checked apart."""
+    """Returns whether a conv is offered the operation; shape and size are checked separately."""
     about: str = ""
-    """What it is, in a line for people."""
+    """One-line description for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelPruning:
-    """A candidate for groups: fewer channels between their convs. See channel_pruning.py."""
+    """A candidate of channel groups: fewer inner channels. See ``channel_pruning.py``."""
 
     name: str
     keep_ratio: float
-    """Share of these channels that stays."""
+    """Share of the inner channels that stays."""
 
     @property
     def about(self) -> str:
-        """What it is, in a line for people."""
+        """One-line description for people."""
         return (
             f"channel pruning: keeps {100 * self.keep_ratio:g} % of the channels between the convs"
         )
@@ -96,14 +95,14 @@ def register_candidate(
     fits: Callable[[ConvSpec], bool] = _fits_every_slot,
     about: str = "",
 ) -> Candidate:
-    """Add an operation of your own, to be named in ``candidates=``.
+    """Register an operation of your own under a name for ``candidates=``.
 
     Args:
         name: a new name.
-        build: makes the module for a slot, given the hyperparameters of the slot's conv. Whatever
-            the input size, its output must have the shape of that conv's output.
-        fits: returns whether a slot is offered the operation.
-        about: what it is, in a line that ``refine slots`` shows.
+        build: builds the module from the hyperparameters of a slot's conv. For every input size,
+            its output must have the shape of that conv's output.
+        fits: returns whether a conv is offered the operation.
+        about: a one-line description, which ``refine slots`` shows.
 
     Raises:
         ConfigError: the name is taken.
@@ -124,7 +123,7 @@ def get_candidate(name: str) -> Candidate | ChannelPruning:
     """Return the candidate of that name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no candidate has that name.
     """
     try:
         return _TABLE[name]

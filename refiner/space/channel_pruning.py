@@ -1,9 +1,9 @@
-"""Channel pruning: fewer channels between the convs of a group, everything at its ends as it was.
+"""Channel pruning: fewer inner channels in a channel group, whose input and output stay the same.
 
-What stays of a conv, of the norm after it and of a depthwise conv on the way is cut out of the
-original, so that of the channels that stay the next conv reads what it read. Channels are kept by
-the length of what is read of them, as far as weights tell it; distillation of a trained network
-chooses better (channel_elimination.py).
+Inner channels lie between one dense conv and the next. The pruned convs and norms are cut out of
+the originals, so the next conv reads the same values of the channels that stay. The size of the
+weights decides which channels stay. Distillation of a trained network chooses better; see
+``distill/channel_elimination.py``.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
@@ -11,7 +11,6 @@ Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,26 +26,28 @@ from refiner.graph.traced_model import TracedModel
 
 
 def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
-    """Return the spans of a group: numbers of its sites from a dense conv over depthwise ones to
-    the next dense one."""
+    """Return the sites that share each set of inner channels of a group.
+
+    Each tuple holds the indices of a dense conv, the depthwise convs after it, and the next dense
+    conv, which reads the channels. A slot that is no channel group has none.
+    """
     dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
-    """Return how many channels each span keeps at a keep ratio, rounded down; empty for a single
-    conv."""
+    """Return how many of each set of inner channels stay at a keep ratio, rounded down."""
     return tuple(
-        int(slot.sites[span[0]].spec.out_channels * keep_ratio) for span in inner_channels_of(slot)
+        int(slot.sites[inner[0]].spec.out_channels * keep_ratio)
+        for inner in inner_channels_of(slot)
     )
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
-    """Return the sites of a group as they are with a share ``keep_ratio`` of the channels between
-    them."""
+    """Return the sites of a group with the share ``keep_ratio`` of their inner channels."""
     sites = list(slot.sites)
-    for span, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
-        for i in span[:-1]:  # what gives the channels
+    for inner, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
+        for i in inner[:-1]:  # these give the channels
             site = sites[i]
             sites[i] = replace(
                 site,
@@ -54,7 +55,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
             )
-        for i in span[1:]:  # what reads them
+        for i in inner[1:]:  # these read them
             site = sites[i]
             groups = few if is_depthwise(slot.sites[i].spec) else 1
             sites[i] = replace(
@@ -68,15 +69,16 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
 def kept_channels(
     slot: Slot, keep_ratio: float, modules: Mapping[str, nn.Module]
 ) -> tuple[torch.Tensor, ...]:
-    """Return the numbers of the channels of each span that count most, in order.
+    """Return the indices of the most important inner channels of each set, in order.
 
-    A channel counts by the norm of the weights that read it, times the scale that the norm before
-    them gives it or, without one, the norm of the weights that make it.
+    A channel's importance is the length of the weights that read it, times the scale that the norm
+    before them gives it. Without a norm, that factor is the length of the weights that make it.
     """
     kept = []
-    for span, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
-        reads = weight_of(modules[slot.sites[span[-1]].conv]).transpose(0, 1).flatten(1).norm(dim=1)
-        before = slot.sites[span[-2]]
+    for inner, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
+        reader = modules[slot.sites[inner[-1]].conv]
+        reads = weight_of(reader).transpose(0, 1).flatten(1).norm(dim=1)
+        before = slot.sites[inner[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
         if scale is None:
             scale = weight_of(modules[before.conv]).flatten(1).norm(dim=1)
@@ -91,23 +93,23 @@ def kept_channels(
 def pruned(
     slot: Slot, kept: Sequence[torch.Tensor], modules: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """Return the convs and norms of a group, by name, with the channels of each span that are kept.
+    """Return the convs and norms of a channel group, by name, with only the kept inner channels.
 
     Args:
         slot: the channel group.
-        kept: numbers of these channels, of each span.
+        kept: indices of the channels that stay, for each set of inner channels.
         modules: the originals by name; they are copied.
     """
     rows: dict[int, torch.Tensor] = {}
     columns: dict[int, torch.Tensor] = {}
-    for span, channels in zip(inner_channels_of(slot), kept, strict=True):
-        rows |= dict.fromkeys(span[:-1], channels)
-        columns |= dict.fromkeys(span[1:], channels)
+    for inner, channels in zip(inner_channels_of(slot), kept, strict=True):
+        rows |= dict.fromkeys(inner[:-1], channels)
+        columns |= dict.fromkeys(inner[1:], channels)
     made = {}
     for i, site in enumerate(slot.sites):
         before = site.spec.out_channels
         conv = modules[site.conv]
-        if is_depthwise(site.spec):  # its weight has a row a channel, and no column
+        if is_depthwise(site.spec):  # its weight has one row for each channel, and no columns
             made[site.conv] = cut(conv, before, rows[i])
             vars(made[site.conv]).update(in_channels=len(rows[i]), groups=len(rows[i]))
         else:
@@ -126,10 +128,10 @@ def cut(
     """Return a copy of a conv or a norm with some of its channels.
 
     Args:
-        module: is copied; of a norm all is cut that has one number for each channel.
-        channels: number of those that it gives.
-        rows: numbers of those that stay; None keeps all.
-        columns: the same of those that it reads.
+        module: it is copied; each tensor of a norm that has one number per channel is cut.
+        channels: number of its output channels.
+        rows: indices of the output channels that stay; None keeps all.
+        columns: indices of the input channels that stay; None keeps all.
     """
     work = copied(module)
     for table in (work._parameters, work._buffers):
@@ -154,44 +156,49 @@ def cut(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Inner:
-    """Names of the first and the last conv of a span, and which of the channels between them
-    stay."""
+    """A set of inner channels of a model."""
 
     first: str
+    """Name of the dense conv that makes them."""
     last: str
+    """Name of the dense conv that reads them."""
     channels: int
+    """Their number in the original."""
     kept: torch.Tensor
+    """Indices of those that stay."""
 
 
 def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
     """Return the indices of the groups whose channels cannot be pruned.
 
-    Their channels mix between the convs, or the model counts them. The model runs with half of the
-    channels, beside the original with all. In both, the first conv before each inner boundary
-    gives the same noise, so that channels differ whatever the example is. The last conv has to
-    read the same values of the channels that stay.
+    Either their channels mix between the convs, or the model depends on their number. To find out,
+    the model runs with half of the inner channels, and the original with all. In both, the first
+    conv of each set gives the same noise, so that channels differ for any example input. The last
+    conv has to read the same values of the channels that stay.
     """
     model = traced.source
     modules = dict(traced.work.named_modules())
     kept = [kept_channels(slot, 0.5, modules) for slot in groups]
 
     def holds(numbers: Sequence[int]) -> bool:
-        fewer, spans = copied(model), []
+        fewer, sets = copied(model), list[_Inner]()
         for i in numbers:
             replace_modules(fewer, pruned(groups[i], kept[i], modules))
             sites = groups[i].sites
-            spans += [
+            sets += [
                 _Inner(
-                    first=sites[span[0]].conv, last=sites[span[-1]].conv,
-                    channels=sites[span[0]].spec.out_channels, kept=channels,
+                    first=sites[inner[0]].conv,
+                    last=sites[inner[-1]].conv,
+                    channels=sites[inner[0]].spec.out_channels,
+                    kept=channels,
                 )
-                for span, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
-            ]  # fmt: skip
+                for inner, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
+            ]
         try:
             for run in traced.runs:
-                if run.training:  # random numbers that it draws are others for other shapes
+                if run.training:  # with other shapes, it draws other random numbers
                     run_original(fewer, run.example, training=True)
-                elif not _equal(_read(fewer, spans, run), _read(traced.work, spans, run)):
+                elif not _equal(_read(fewer, sets, run), _read(traced.work, sets, run)):
                     return False
         except ModelError:
             return False
@@ -200,32 +207,39 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
     return to_blame(len(groups), holds)
 
 
-def _read(work: nn.Module, spans: Sequence[_Inner], run: Run) -> dict[str, torch.Tensor]:
-    """Return what the last convs of spans read of the channels that stay, the first ones giving
-    noise."""
+def _read(work: nn.Module, sets: Sequence[_Inner], run: Run) -> dict[str, torch.Tensor]:
+    """Return the kept channels that each last conv reads while each first conv gives noise."""
     read: dict[str, torch.Tensor] = {}
 
-    def stay(tensor: torch.Tensor, span: _Inner) -> torch.Tensor:
-        return tensor.index_select(1, span.kept.to(tensor.device))
+    def stay(tensor: torch.Tensor, inner: _Inner) -> torch.Tensor:
+        return tensor.index_select(1, inner.kept.to(tensor.device))
 
     hooks = []
-    for i, span in enumerate(spans):
-        few = bool(work.get_submodule(span.last).in_channels == len(span.kept))
+    for i, inner in enumerate(sets):
+        few = bool(work.get_submodule(inner.last).in_channels == len(inner.kept))
 
         def noise(
-            _m: Any, _i: Any, output: torch.Tensor, i: int = i, span: _Inner = span, few: bool = few
+            _m: nn.Module,
+            _i: object,
+            output: torch.Tensor,
+            i: int = i,
+            inner: _Inner = inner,
+            few: bool = few,
         ) -> torch.Tensor:
-            shape = (len(output), span.channels, *output.shape[2:])
+            shape = (len(output), inner.channels, *output.shape[2:])
             drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(output)
-            return stay(drawn, span) if few else drawn
+            return stay(drawn, inner) if few else drawn
 
         def keep(
-            _m: Any, inputs: tuple[torch.Tensor], span: _Inner = span, few: bool = few
+            _m: nn.Module,
+            inputs: tuple[torch.Tensor],
+            inner: _Inner = inner,
+            few: bool = few,
         ) -> None:
-            read[span.last] = inputs[0] if few else stay(inputs[0], span)
+            read[inner.last] = inputs[0] if few else stay(inputs[0], inner)
 
-        hooks.append(work.get_submodule(span.first).register_forward_hook(noise))
-        hooks.append(work.get_submodule(span.last).register_forward_pre_hook(keep))
+        hooks.append(work.get_submodule(inner.first).register_forward_hook(noise))
+        hooks.append(work.get_submodule(inner.last).register_forward_pre_hook(keep))
     try:
         run_original(work, run.example, run.training)
     finally:
@@ -235,8 +249,10 @@ def _read(work: nn.Module, spans: Sequence[_Inner], run: Run) -> dict[str, torch
 
 
 def _equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether tensors of the same names are equal up to rounding; on the meta device shapes
-    alone are."""
+    """Return whether tensors of the same names are equal up to rounding.
+
+    On the meta device only their shapes are compared.
+    """
     if some.keys() != others.keys():
         return False
     for name, first in some.items():

@@ -1,7 +1,6 @@
-"""What a candidate puts into a slot: an operation for each conv, or convs and norms with fewer
-channels.
+"""What a candidate puts into a slot: an operation for each conv, or pruned convs and norms.
 
-Everything that builds, counts or times candidates goes by this.
+Everything that builds, counts or times candidates uses this.
 """
 
 import math
@@ -23,18 +22,18 @@ from refiner.space.channel_pruning import kept_channels, pruned, pruned_sites
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """What a slot holds with one of its candidates."""
+    """The contents of a slot with one of its candidates."""
 
     operations: tuple[str, ...]
-    """Of each conv, the name of the operation in its place; ``original`` is the conv."""
+    """Name of the operation that replaces each conv; ``original`` keeps the conv."""
     sites: tuple[ConvSite, ...]
-    """Each conv with the candidate; after channel pruning, with fewer channels."""
+    """The convs, with fewer channels if the candidate prunes them."""
     pruning: ChannelPruning | None = None
-    """The candidate, if channels go."""
+    """The candidate, if it prunes channels."""
 
     @property
     def parameters(self) -> int:
-        """Of all operations and convs, and what their norms have for each channel."""
+        """Number of parameters of all operations and convs, and of the norms per channel."""
         return sum(
             site.norm_parameters
             + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
@@ -43,10 +42,10 @@ class Filling:
 
 
 def filling(slot: Slot, name: str) -> Filling:
-    """Return what a slot holds with the candidate of that name.
+    """Return the contents of a slot with the candidate of that name.
 
-    In a group an operation takes the place of those convs that it fits and that it makes no
-    larger, or, if there are none, of all that it fits; elsewhere of all.
+    An operation replaces all convs of a slot. In a channel group it replaces those that it fits and
+    does not make larger or, if there are none, all that it fits.
 
     Raises:
         ArchitectureError: the candidate prunes channels, and the slot is no channel group.
@@ -57,8 +56,8 @@ def filling(slot: Slot, name: str) -> Filling:
     if isinstance(candidate, ChannelPruning):
         if not slot.is_group:
             raise ArchitectureError(
-                f"{name} prunes channels between convs, but slot {slot.name} is no channel group. "
-                "Name another candidate."
+                f"{name} prunes the channels between convs, but slot {slot.name} is no channel "
+                "group. Name another candidate."
             )
         return Filling(
             operations=(ORIGINAL,) * len(slot.sites),
@@ -88,11 +87,13 @@ def original_parameters(spec: ConvSpec) -> int:
 def operation_shape_and_parameters(
     name: str, spec: ConvSpec, in_shape: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int]:
-    """Return the output shape for one sample, and the number of parameters, of an operation in a
-    conv's place.
+    """Return the output shape for one sample, and the number of parameters, of an operation.
 
-    It is built and run on the meta device, so neither memory nor time is spent on numbers. Of the
-    original only the parameters are returned, with an empty shape.
+    It is built and run on the meta device, which takes neither memory nor time. The shape of the
+    original is left empty.
+
+    Raises:
+        ConfigError: the operation fails to build or run.
     """
     if name == ORIGINAL:
         return (), original_parameters(spec)
@@ -106,14 +107,14 @@ def operation_shape_and_parameters(
 
 
 def built(name: str, spec: ConvSpec) -> nn.Module:
-    """Return a candidate's operation for one conv, on the device of the moment."""
+    """Return a candidate's operation for one conv, on torch's current device."""
     candidate = get_candidate(name)
     assert isinstance(candidate, Candidate)
     return candidate.build(spec)
 
 
 def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
-    """Return a freshly initialised candidate on the device and of the dtype of ``conv``."""
+    """Return a newly initialised operation with the device, dtype and mode of ``conv``."""
     weight = weight_of(conv)
     with seeded(seed):
         module = built(name, spec)
@@ -123,14 +124,13 @@ def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn
 def fill(
     slot: Slot, name: str, modules: Mapping[str, nn.Module], seed_of: Callable[[int], int]
 ) -> dict[str, nn.Module]:
-    """Return what a candidate puts in the place of a slot's convs and norms, by name; the others
-    stay.
+    """Return the modules with which a candidate replaces convs and norms of a slot, by name.
 
     Args:
         slot: the slot.
-        name: of a candidate that it admits; ``original`` puts nothing.
-        modules: the originals by name; what is made has their device, dtype and mode.
-        seed_of: of the number of a conv, the seed of a new operation's weights.
+        name: name of a candidate that it admits; ``original`` replaces nothing.
+        modules: the originals by name; new modules get their device, dtype and mode.
+        seed_of: returns the seed of a new operation's weights, given the index of its conv.
     """
     filled = filling(slot, name)
     if filled.pruning is not None:

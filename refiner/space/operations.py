@@ -1,6 +1,6 @@
-"""Operations: what candidates put into a slot, each built for the conv that the slot came with.
+"""Operations that candidates put into a slot, each built for the slot's original conv.
 
-All of them give the conv's exact output size for every input size.
+All of them keep the conv's exact output size for every input size.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import nn
 from refiner.graph.conv_spec import ConvSpec
 
 Pools = dict[int, Callable[..., nn.Module]]
-"""Of a kind, by the number of spatial dimensions."""
+"""Classes of one kind of pool, by the number of spatial dimensions."""
 MAX_POOL: Pools = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 AVG_POOL: Pools = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _CONV: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class Pad(nn.Module):
-    """Pads, or with negative amounts crops, the spatial dimensions as a conv would."""
+    """Pads the spatial dimensions as a conv does; negative amounts crop them."""
 
     def __init__(self, padding: tuple[tuple[int, int], ...], mode: str) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def _padding(spec: ConvSpec, kernel: int, dilation: tuple[int, ...]) -> tuple[tu
 def _with_padding(
     spec: ConvSpec, padding: tuple[tuple[int, int], ...], own: bool, make: Callable[..., nn.Module]
 ) -> list[nn.Module]:
-    """Return ``make(padding=...)``, with a :class:`Pad` before it where it cannot pad so itself."""
+    """Return ``make(padding=...)``, after a :class:`Pad` if it cannot pad like this itself."""
     if own and all(before == after >= 0 for before, after in padding):
         return [make(padding=tuple(before for before, _ in padding))]
     return [Pad(padding, spec.padding_mode), make(padding=0)]
@@ -85,12 +85,12 @@ def _pointwise(spec: ConvSpec) -> nn.Module:
 
 
 def _pool(spec: ConvSpec, kernel: int, kind: Pools) -> list[nn.Module]:
-    """Return a pool, without dilation. As in a conv, an average counts the zeros of the padding."""
+    """Return a pool without dilation. As in a conv, an average counts the zeros of the padding."""
     dims = len(spec.kernel_size)
     padding = _padding(spec, kernel, (1,) * dims)
     own = spec.padding_mode == "zeros" and all(p <= kernel // 2 for pair in padding for p in pair)
     if kind is AVG_POOL and dims == 3:
-        own = False  # AvgPool3d refuses inputs smaller than its kernel, its own padding left aside
+        own = False  # AvgPool3d refuses inputs that are smaller than its kernel before padding
     return _with_padding(spec, padding, own, partial(kind[dims], kernel, stride=spec.stride))
 
 
@@ -118,12 +118,12 @@ def build_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
 
 
 def build_plain_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
-    """Return a pool with the slot's stride alone."""
+    """Return only a pool with the slot's stride."""
     return _group(_pool(spec, kernel, kind))
 
 
 def _own_conv(spec: ConvSpec, *, groups: int, out_channels: int, bias: bool) -> list[nn.Module]:
-    """Return the slot's conv with other groups or channels, its window as it is."""
+    """Return the slot's conv with other groups or output channels and the same window."""
     make = partial(
         _CONV[len(spec.kernel_size)],
         spec.in_channels,
@@ -139,7 +139,7 @@ def _own_conv(spec: ConvSpec, *, groups: int, out_channels: int, bias: bool) -> 
 
 
 def build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
-    """Return the slot's conv in more groups, behind a channel shuffle by which each group sees all.
+    """Return a channel shuffle, and the slot's conv in more groups, which then mix.
 
     Source: Zhang et al., ShuffleNet, 2018, section 3.1.
     """
@@ -155,35 +155,34 @@ def divides(spec: ConvSpec, *, parts: int) -> bool:
 
 
 class LowRank(nn.Sequential):
-    """The slot's conv to few channels, and a pointwise conv from these to all.
+    """The slot's conv with few output channels, and a pointwise conv to all channels.
 
-    The best one for given inputs is known in closed form; see fitting.py.
+    The best weights for given inputs have a closed form; see ``distill/fitting.py``.
 
     Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
     """
 
 
 def _rank(spec: ConvSpec, parts: int) -> int:
-    """Return the most channels with which the two convs have one of ``parts`` of the slot's
-    weights."""
+    """Return the most channels with which both convs have ``1 / parts`` of the slot's weights."""
     inputs = spec.in_channels * math.prod(spec.kernel_size)
     return inputs * spec.out_channels // (parts * (inputs + spec.out_channels))
 
 
 def build_low_rank(spec: ConvSpec, *, parts: int) -> nn.Module:
-    """Return a :class:`LowRank` with one of ``parts`` of the slot's weights."""
+    """Return a :class:`LowRank` with ``1 / parts`` of the slot's weights."""
     rank = _rank(spec, parts)
     pointwise = _CONV[len(spec.kernel_size)](rank, spec.out_channels, 1, bias=spec.bias)
     return LowRank(*_own_conv(spec, groups=1, out_channels=rank, bias=False), pointwise)
 
 
 def has_rank(spec: ConvSpec, *, parts: int) -> bool:
-    """Return whether a low rank with one of ``parts`` of a conv's weights has a channel."""
+    """Return whether a low-rank conv with ``1 / parts`` of the weights has any channel."""
     return spec.groups == 1 and _rank(spec, parts) > 0
 
 
 def build_factorised(spec: ConvSpec) -> nn.Module:
-    """Return a k x 1 and a 1 x k conv with the channels of the smaller side between them.
+    """Return a k x 1 and a 1 x k conv; between them are as many channels as at the smaller end.
 
     Source: Szegedy et al., Rethinking the Inception Architecture, 2016, section 3.2.
     """
@@ -213,13 +212,13 @@ def build_factorised(spec: ConvSpec) -> nn.Module:
 
 
 def can_be_factorised(spec: ConvSpec) -> bool:
-    """Return whether a conv's window is two-dimensional, and its padding that of two convs."""
+    """Return whether a conv has a 2-D window, and padding that two convs can have."""
     two = len(spec.kernel_size) == 2 and min(spec.kernel_size) > 1
     return two and all(before == after >= 0 for before, after in spec.padding)
 
 
 class Identity(nn.Module):
-    """Gives a copy of its input, which what follows may change in place."""
+    """Returns a copy of its input, since the next operation may work in place."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return a copy of ``x``."""
@@ -227,7 +226,7 @@ class Identity(nn.Module):
 
 
 def build_identity(_spec: ConvSpec) -> nn.Module:
-    """Return what gives the slot's input."""
+    """Return an :class:`Identity`."""
     return Identity()
 
 
@@ -239,16 +238,15 @@ def keeps_shape(spec: ConvSpec) -> bool:
 
 
 def has_other_kernel(spec: ConvSpec, *, kernel: int) -> bool:
-    """Return whether a conv with that kernel would be another operation than the slot's own."""
+    """Return whether a conv with that kernel differs from the slot's own."""
     return any(k != kernel for k in spec.kernel_size)
 
 
 def is_spatial(spec: ConvSpec) -> bool:
-    """Return whether a conv sees more than one pixel: a pool before a pointwise conv wins
-    nothing."""
+    """Return whether a conv sees more than one pixel; otherwise a pool saves nothing."""
     return max(spec.kernel_size) > 1
 
 
 def keeps_channels(spec: ConvSpec) -> bool:
-    """Return whether a conv has as many output channels as inputs."""
+    """Return whether a conv has as many output channels as input channels."""
     return spec.in_channels == spec.out_channels

@@ -1,4 +1,4 @@
-"""Rewrite a model to an architecture: a plain new module, no trace of the search in it."""
+"""Rewrite a model to an architecture: a plain new module without traces of the search."""
 
 from functools import partial
 
@@ -14,17 +14,17 @@ from refiner.space.filling import fill
 
 
 def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:
-    """Return a copy of ``model`` in which each slot holds the operation that was chosen for it.
+    """Return a copy of ``model`` in which each slot holds its chosen operation.
 
-    Only the convs of slots with a non-zero index are replaced, where they stand in the module
-    tree; the norm after them stays, but where channels go. All else, the model's own class and its
-    ``forward`` included, is that of the original, and so are the weights of what was kept: the
-    zero vector gives a plain copy.
+    Only the convs of slots with a non-zero index are replaced, under their own names in the module
+    tree. The norms after them stay, except that channel pruning cuts them. Everything else is that
+    of the original: the model's class, its ``forward`` and the remaining weights. So the zero
+    vector gives a plain copy.
 
     Args:
-        model: the model that the architecture was made for; never changed.
+        model: the model that the architecture was made for; it is never changed.
         architecture: from a search, a search space, or :meth:`Architecture.load`.
-        seed: fixes the initial weights of the new operations.
+        seed: determines the initial weights of the new operations.
 
     Raises:
         ArchitectureError: the architecture was made for another model.

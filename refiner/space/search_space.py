@@ -10,7 +10,6 @@ from torch import nn
 
 from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
-from refiner.graph.probe import irreplaceable
 from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
@@ -18,13 +17,13 @@ from refiner.graph.tracing import trace, trace_model
 from refiner.space.admissible import admissible, offered_names
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL, ChannelPruning, get_candidate
-from refiner.space.channel_pruning import broken_groups
+from refiner.space.replaceable import replaceable, without_broken_groups
 
 AUTO_GRANULARITIES: tuple[Granularity, ...] = ("group", "all", "conv")
 """What ``auto`` chooses from, in the order of preference for a trained model."""
 
 ENOUGH = 0.9
-"""Share of the most MACs in reach that a granularity needs to be preferred."""
+"""Share of the largest MACs of any granularity that a granularity needs to be preferred."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +34,10 @@ class SearchSpace:
     candidates: tuple[tuple[str, ...], ...]
     """Names of the candidates of each slot; index 0 is ``original``."""
     frozen: tuple[Frozen, ...]
+    """The convs that are no slots, with reasons."""
     skips: tuple[SkipConnection, ...]
     granularity: Granularity
+    """What a slot is; see :func:`search_space`."""
 
     @property
     def size(self) -> int:
@@ -45,7 +46,7 @@ class SearchSpace:
 
     @property
     def slot_macs(self) -> int:
-        """MACs of one sample that the original convs of all slots take."""
+        """MACs of the original convs of all slots for one sample."""
         return sum(site.macs for slot in self.slots for site in slot.sites)
 
     def architecture(self, vector: Sequence[int]) -> Architecture:
@@ -60,10 +61,9 @@ class SearchSpace:
 def space_of(
     architecture: Architecture, model: nn.Module, example_input: ExampleInput
 ) -> SearchSpace:
-    """Return the space that an architecture is a point of, with the shapes that ``example_input``
-    gives.
+    """Return the space of an architecture, with the shapes that ``example_input`` gives.
 
-    So an architecture found on small images has its costs on large ones.
+    So the costs of an architecture from small images can be measured on large ones.
 
     Raises:
         ArchitectureError: it was made for another model.
@@ -110,12 +110,12 @@ def search_space(
 ) -> SearchSpace:
     """Trace ``model`` and return its slots with their admissible candidates.
 
-    A candidate is admissible where it gives the slot's output shape and, unless ``allow_larger``,
+    A candidate is admissible if it gives the slot's output shape and, unless ``allow_larger``,
     has no more parameters than the original (section 3.4 of the paper). A conv without an
     admissible candidate is frozen.
 
     Args:
-        model: any conv model; never changed.
+        model: any conv model; it is never changed.
         example_input: a tensor, a tuple of positional or a mapping of keyword arguments.
         granularity: what a slot is. ``conv``: each spatial conv. ``block``: the spatial convs of a
             residual block. ``all``: each conv, pointwise ones included. ``group``: as ``all``, with
@@ -154,7 +154,7 @@ def offered_space(
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
 ) -> SearchSpace:
-    """Return what :func:`search_space` returns, and an empty space where no conv can change."""
+    """Return the same as :func:`search_space`, but an empty space if no conv can change."""
     offered_names(candidates, granularity)
     traced = trace_model(model, example_input)
     return space_in(traced, granularity, candidates, allow_larger)
@@ -165,10 +165,9 @@ def preferred_space(
 ) -> tuple[SearchSpace, dict[Granularity, int]]:
     """Return the space of the granularity that suits a model, and the MACs that each reaches.
 
-    ``group``, ``all`` and ``conv`` are tried in this order for a trained model, and in the order
-    ``conv``, ``all``, ``group`` otherwise. The first whose slots hold at least
-    ``ENOUGH`` of the MACs that the best holds is taken. A granularity for which the named
-    candidates are not made is left out.
+    The order is ``group``, ``all``, ``conv`` for a trained model, and ``conv``, ``all``, ``group``
+    otherwise. The first granularity is chosen whose slots hold at least ``ENOUGH`` of the MACs that
+    the best one holds. A granularity that does not support the named candidates is left out.
 
     Args:
         traced: the model.
@@ -194,7 +193,7 @@ def preferred_space(
 def spaces_in(
     traced: TracedModel, candidates: Sequence[str] | None, allow_larger: bool
 ) -> dict[Granularity, SearchSpace]:
-    """Return the space of each of ``AUTO_GRANULARITIES`` that takes the candidates.
+    """Return the space of each of ``AUTO_GRANULARITIES`` that supports the candidates.
 
     A space may be empty.
     """
@@ -215,9 +214,9 @@ def space_in(
     candidates: Sequence[str] | None,
     allow_larger: bool,
 ) -> SearchSpace:
-    """Return the space of one granularity; it is empty where no conv can change."""
+    """Return the space of one granularity; it is empty if no conv can change."""
     table = find_slots(traced.graph_module, granularity)
-    slots = _broken_apart(table.slots, traced)
+    slots = without_broken_groups(table.slots, traced)
     fitting, without = [], []
     for slot in slots:
         names = offered_names(candidates, granularity, slot.is_group)
@@ -227,25 +226,16 @@ def space_in(
             continue
         reason = "no admissible candidate among " + ", ".join(names)
         without += [Frozen(name=site.conv, reason=reason) for site in slot.sites]
-    bound = irreplaceable(traced, [slot.modules for slot, _ in fitting])
-    if bound:  # it may be the norm alone that the model reads; then candidates share it
-        convs = [[site.conv for site in fitting[i][0].sites] for i in bound]
-        still = {bound[i] for i in irreplaceable(traced, convs)}
-        for i in set(bound) - still:
-            slot, found = fitting[i]
-            sites = tuple(replace(site, norm=None) for site in slot.sites)
-            fitting[i] = replace(slot, sites=sites), found
-        bound = sorted(still)
+    fitting, bound = replaceable(fitting, traced)
     traced.confirm()
     without += [
         Frozen(name=site.conv, reason="the model uses it in other ways than by calling it")
-        for i in bound
-        for site in fitting[i][0].sites
+        for slot in bound
+        for site in slot.sites
     ]
-    kept = [pair for i, pair in enumerate(fitting) if i not in bound]
     return SearchSpace(
-        slots=tuple(slot for slot, _ in kept),
-        candidates=tuple((ORIGINAL, *found) for _, found in kept),
+        slots=tuple(slot for slot, _ in fitting),
+        candidates=tuple((ORIGINAL, *found) for _, found in fitting),
         frozen=(*table.frozen, *without),
         skips=table.skips,
         granularity=granularity,
@@ -265,24 +255,3 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
         f"none of the {len(frozen)} convs of {name} can change: {listed}. {more or 'N'}ame other "
         "candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
-
-
-def _broken_apart(slots: Sequence[Slot], traced: TracedModel) -> tuple[Slot, ...]:
-    """Return the slots, with each group that fails its run taken apart into single convs."""
-    groups = [slot for slot in slots if slot.is_group]
-    if not groups:
-        return tuple(slots)
-    # If all can be replaced together, each group can, and one run settles it.
-    everything = [name for slot in slots for name in slot.modules]
-    replaceable = not irreplaceable(traced, [everything])
-    bad = broken_groups(traced, groups)
-    if not replaceable:
-        bad += irreplaceable(traced, [slot.modules for slot in groups])
-    broken = {groups[i].name for i in bad}
-    whole: list[Slot] = []
-    for slot in slots:
-        if slot.name in broken:
-            whole += [Slot(name=site.conv, sites=(site,)) for site in slot.sites]
-        else:
-            whole.append(slot)
-    return tuple(whole)

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
 
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied, replace_modules
+from refiner.core.types import Output
 from refiner.space.architecture import Vector, check_vector
 from refiner.space.filling import fill
 from refiner.space.search_space import SearchSpace
 
 
 class MixedOp(nn.Module):
-    """Holds alternatives and runs the active one; the others cost neither time nor activations."""
+    """Holds operations and runs the active one; the others take neither time nor activations."""
 
     def __init__(self, operations: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class MixedOp(nn.Module):
         self.choose(0)
 
     def choose(self, index: int) -> None:
-        """Make the alternative of that index the active one."""
+        """Make the operation of that index the active one."""
         # Not registered a second time: the parameters belong to `operations`.
         object.__setattr__(self, "active", self.operations[index])
 
@@ -37,9 +37,14 @@ class MixedOp(nn.Module):
 class Supernet(nn.Module):
     """A copy of a model in which each conv of a slot, and the norm after it, is a mixed operation.
 
-    Index 0 of every slot is the original with its weights, so the zero vector gives the model as it
-    came, to the bit. Each candidate has a norm of its own, a copy of the original's, so that
+    Index 0 of every slot is the original with its weights, so the zero vector equals the original
+    model to the bit. Each candidate has a norm of its own, a copy of the original's, so that the
     statistics of different operations never mix.
+
+    Args:
+        model: the original; it is copied, never changed.
+        space: its slots and candidates.
+        seed: determines the initial weights of the new operations.
     """
 
     def __init__(self, model: nn.Module, space: SearchSpace, *, seed: int = 0) -> None:
@@ -57,7 +62,7 @@ class Supernet(nn.Module):
             ]
             mixed: dict[str, MixedOp] = {}
             for site in slot.sites:
-                conv = modules[site.conv]  # shared by candidates that leave it as it is
+                conv = modules[site.conv]  # shared by candidates that keep it
                 mixed[site.conv] = MixedOp([new.get(site.conv, conv) for new in filled])
                 if site.norm is not None:
                     norm = modules[site.norm]
@@ -71,7 +76,7 @@ class Supernet(nn.Module):
         self.vector: Vector = (0,) * len(space.slots)
 
     def mixed(self, name: str) -> MixedOp:
-        """Return the mixed operation in the place of a slot's conv, or of the norm after it."""
+        """Return the mixed operation that replaces a slot's conv, or the norm after it."""
         return self._names[name]
 
     def select(self, vector: Vector) -> None:
@@ -86,22 +91,20 @@ class Supernet(nn.Module):
                 mixed.choose(index)
         self.vector = tuple(vector)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> Output:
         """Return the output of the selected path."""
         return self.model(*args, **kwargs)
 
     def emit(self, vector: Vector) -> nn.Module:
-        """Return the path of ``vector`` as a module of its own, with copies of its weights."""
+        """Return the path of ``vector`` as a separate module with copies of its weights."""
         self.select(vector)
-        # The copy takes the mixed operations for what they run, so that no candidate that was not
-        # chosen is copied along.
-        memo: dict[int, Any] = {}
+        # In the copy, the active operation replaces each mixed one, so that no other is copied.
+        memo: dict[int, object] = {}
         for mixed in self._names.values():
             memo[id(mixed)] = copied(mixed.active, memo)
         return copied(self.model, memo)
 
 
 def _seed(seed: int, slot: int, candidate: int, conv: int) -> int:
-    """Return the seed of a new operation's weights, by the numbers of its slot, of itself and of
-    its conv."""
+    """Return the seed of a new operation's weights, given the indices of slot, candidate, conv."""
     return derive_seed(seed, "supernet", slot, conv, candidate)

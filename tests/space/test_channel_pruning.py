@@ -29,12 +29,12 @@ def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Modul
     for slot, names, k in zip(space.slots, space.candidates, vector, strict=True):
         if k == 0:
             continue
-        for link, kept in zip(
+        for inner, kept in zip(
             inner_channels_of(slot),
             kept_channels(slot, get_candidate(names[k]).keep_ratio, modules),
             strict=True,
         ):
-            weight = work.get_submodule(slot.sites[link[-1]].conv).weight
+            weight = work.get_submodule(slot.sites[inner[-1]].conv).weight
             unread = torch.ones(weight.shape[1], dtype=torch.bool)
             unread[kept] = False
             with torch.no_grad():
@@ -57,11 +57,11 @@ def assert_pruned_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> Se
     space = group_space(model, x)
     generator = torch.Generator().manual_seed(seed)
     vector = [int(torch.randint(len(n), (), generator=generator)) for n in space.candidates]
-    narrow = rewrite(model, space.architecture(vector))
+    pruned_model = rewrite(model, space.architecture(vector))
     for training in (False, True):
         expected = run_seeded(blinded(model, space, vector), x, training)
-        assert torch.allclose(run_seeded(narrow, x, training), expected, atol=1e-4, rtol=1e-3)
-    before, after = measure_cost(model, x), measure_cost(narrow, x)
+        assert torch.allclose(run_seeded(pruned_model, x, training), expected, atol=1e-4, rtol=1e-3)
+    before, after = measure_cost(model, x), measure_cost(pruned_model, x)
     swapped = [(row[k], row[0]) for row, k in zip(slot_costs(space), vector, strict=True)]
     assert after.macs == before.macs + sum(new.macs - old.macs for new, old in swapped)
     assert after.params == before.params + sum(new.params - old.params for new, old in swapped)
@@ -75,7 +75,7 @@ def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> N
 
 
 class RandomGroup(nn.Sequential):
-    """Random convs, each of which reads the one before it, with norms, activations, pools and depthwise convs."""
+    """Random convs in a row, with norms, activations, pools and depthwise convs."""
 
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
@@ -114,9 +114,9 @@ def test_random_nets(seed: int) -> None:
     assert any(slot.is_group for slot in space.slots)
     net = Supernet(model, space)
     vector = tuple(len(names) - 1 for names in space.candidates)
-    narrow = rewrite(model, space.architecture(vector))
-    narrow.load_state_dict(net.emit(vector).state_dict())
-    assert torch.equal(run_seeded(narrow, x, False), run_seeded(net.emit(vector), x, False))
+    pruned_model = rewrite(model, space.architecture(vector))
+    pruned_model.load_state_dict(net.emit(vector).state_dict())
+    assert torch.equal(run_seeded(pruned_model, x, False), run_seeded(net.emit(vector), x, False))
 
 
 def test_costs_by_hand() -> None:
@@ -182,7 +182,7 @@ class Gates(Counts):
 
 
 @pytest.mark.parametrize("kind", [Counts, Mixes, Gates])
-@pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # of which all channels are alike
+@pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # all channels are equal
 def test_a_group_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
     space = search_space(kind(), make(1, 3, 16, 16), granularity="group")
     assert [slot.name for slot in space.slots] == ["first", "second"]

@@ -19,7 +19,7 @@ def parameters(module: nn.Module) -> int:
 
 
 def bottleneck():
-    """Return the modules and the space of a network whose first slot is conv1x1, conv3x3, conv1x1."""
+    """Return modules and space of a network whose first slot is conv1x1, conv3x3, conv1x1."""
     model = timm.create_model("resnet50")
     return dict(model.named_modules()), search_space(model, images(size=64), granularity="group")
 

@@ -1,4 +1,4 @@
-"""What operations compute; their shapes and sizes, as candidates offer them, are in test_candidates.py."""
+"""What operations compute; test_candidates.py tests their shapes and sizes."""
 
 import torch
 from torch import nn

@@ -1,0 +1,54 @@
+import torch
+from models import images
+from torch import nn
+
+from refiner.graph.slots import find_slots
+from refiner.graph.tracing import trace_model
+from refiner.space.replaceable import replaceable, without_broken_groups
+
+
+class ReadsModules(nn.Module):
+    """Reads an attribute of one conv, and of the norm after another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.read, self.free, self.plain = (
+            nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)
+        )
+        self.norm = nn.BatchNorm2d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.read(self.stem(x)) * self.read.stride[0]
+        return self.plain(self.norm(self.free(x)) * self.norm.num_features)
+
+
+def test_a_norm_that_the_model_reads_stays_and_a_conv_cannot_be_replaced() -> None:
+    traced = trace_model(ReadsModules(), images())
+    slots = find_slots(traced.graph_module).slots
+    assert [slot.sites[0].norm for slot in slots] == [None, "norm", None]
+    kept, bound = replaceable([(slot, ("original",)) for slot in slots], traced)
+    assert [slot.name for slot, _ in kept] == ["free", "plain"]
+    assert [slot.sites[0].norm for slot, _ in kept] == [None, None]
+    assert [slot.name for slot in bound] == ["read"]
+
+
+def test_a_group_that_cannot_be_pruned_is_split() -> None:
+    class Pair(nn.Module):
+        def __init__(self, mixes: bool) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 3)
+            self.first, self.second = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+            self.mixes = mixes
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(self.stem(x))
+            return self.second(x.softmax(1) if self.mixes else x.relu())
+
+    def names(mixes: bool) -> list[list[str]]:
+        traced = trace_model(Pair(mixes), images())
+        slots = find_slots(traced.graph_module, "group").slots
+        found = without_broken_groups(slots, traced)
+        return [[site.conv for site in slot.sites] for slot in found]
+
+    assert names(False) == [["first", "second"]]
+    assert names(True) == [["first"], ["second"]]
