@@ -375,7 +375,7 @@ BAD = {
     ),
     "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
     "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
-    "name of another format": (["export", "fresh", "--to", "x.onnx"], "Name the format onnx"),
+    "name of another format": (["export", "fresh", "--to", "x.onnx"], "Choose the format onnx"),
     "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
     "no vector": (["apply", "NET", "one,two"], "neither a file"),
     "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
