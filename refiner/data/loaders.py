@@ -27,6 +27,8 @@ class Data:
     """Training batches; one pass is one epoch."""
     val: Loader | None
     """Validation batches; None where a user's function returned none."""
+    test: Loader | None = None
+    """Test batches, which no choice is made on; None where there is no test part."""
     name: str
     classes: tuple[str, ...] = ()
     """Names of the classes, empty if unknown."""
