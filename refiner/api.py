@@ -27,6 +27,7 @@ def refine(
     loader: Loader,
     val_loader: Loader | None = None,
     *,
+    test_loader: Loader | None = None,
     task: Task | str = "classification",
     example_input: ExampleInput | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -44,6 +45,8 @@ def refine(
         model: any conv model; never changed.
         loader: training batches, of known number: a DataLoader, or any iterable with ``len()``.
         val_loader: validation batches. Without it, a fifth of the training samples is split off.
+        test_loader: test batches, which no choice is made on: the report's scores come from them.
+            Without it they come from the validation batches and are optimistic.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         out: folder for the run's files; must be new.
@@ -68,8 +71,8 @@ def refine(
     settings.check_tests(output.tests)
     devices = Devices.choose(settings.device, settings.precision)
     job = set_up(
-        model, loader, val_loader, task=task, example_input=example_input,
-        seed=settings.seed, devices=devices, output=output,
+        model, loader, val_loader, test_loader=test_loader, task=task,
+        example_input=example_input, seed=settings.seed, devices=devices, output=output,
     )  # fmt: skip
     space, choice = choose_space(
         model, job.example, slots=settings.slots, trained=settings.trained,

@@ -36,6 +36,7 @@ def train_architecture(
     loader: Loader,
     val_loader: Loader | None = None,
     *,
+    test_loader: Loader | None = None,
     architecture: Architecture | None = None,
     weights: str | os.PathLike[str] | None = None,
     task: Task | str = "classification",
@@ -81,8 +82,8 @@ def train_architecture(
     config = config or TrainConfig()
     devices = Devices.choose(device, precision)
     job = set_up(
-        model, loader, val_loader, task=task, example_input=example_input,
-        seed=seed, devices=devices, output=output,
+        model, loader, val_loader, test_loader=test_loader, task=task,
+        example_input=example_input, seed=seed, devices=devices, output=output,
     )  # fmt: skip
     before = _scores(original, config, job.task)
     space, architecture = _space_and_architecture(job, architecture)

@@ -52,6 +52,8 @@ class Job:
     """All validation batches of this process."""
     score_loader: Loader
     """The same samples in another random order each pass: rewards come from them."""
+    test_loader: Loader | None = None
+    """All test batches of this process, which no choice is made on; None without a test part."""
     devices: Devices
     progress: Progress
     seed: int
@@ -71,11 +73,6 @@ class Job:
         """How the model was made and what it takes, for architecture.json."""
         return {**self.output.provenance, "example_input": to_json(self.example)}
 
-    @property
-    def writes(self) -> bool:
-        """Whether this process writes the run's files."""
-        return self.folder is not None and self.devices.is_main
-
     def load_checkpoint(self, name: str) -> StateDict | None:
         """Return a checkpoint of the run's folder; None where there is none."""
         return None if self.folder is None else self.folder.load_checkpoint(name)
@@ -91,6 +88,7 @@ def set_up(
     loader: Loader,
     val_loader: Loader | None,
     *,
+    test_loader: Loader | None = None,
     task: Task | str,
     example_input: ExampleInput | None,
     seed: int,
@@ -109,6 +107,7 @@ def set_up(
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
+    parts = {"training": loader, "validation": val_loader, "test": test_loader}
     return Job(
         model=model,
         task=checked,
@@ -116,11 +115,14 @@ def set_up(
         train_loader=devices.loader(loader),
         val_loader=devices.loader(val_loader, even=False),
         score_loader=devices.loader(mixed(val_loader), even=False),
+        test_loader=None if test_loader is None else devices.loader(test_loader, even=False),
         devices=devices,
         progress=progress,
         seed=seed,
         output=output,
-        sizes={"training batches": length(loader), "validation batches": length(val_loader)},
+        sizes={
+            f"{part} batches": length(given) for part, given in parts.items() if given is not None
+        },
     )
 
 

@@ -17,9 +17,9 @@ class Heard:
         self.notes.append(text)
 
 
-def job_of(**output):
+def job_of(test_loader=None, **output):
     return set_up(
-        TinyResNet(), batches(3), batches(2), task="classification", example_input=None, seed=0,
+        TinyResNet(), batches(3), batches(2), test_loader=test_loader, task="classification", example_input=None, seed=0,
         devices=Devices.choose("cpu"), output=Output(progress=False, **output),
     )  # fmt: skip
 
@@ -30,13 +30,19 @@ def test_a_job_knows_its_sizes_and_its_example() -> None:
     assert job.example.shape[0] == 2
     assert job.one.shape[0] == 1
     assert job.folder is None
-    assert not job.writes
+
+
+def test_a_test_part_is_counted_apart() -> None:
+    assert job_of().test_loader is None
+    job = job_of(test_loader=batches(4))
+    assert job.sizes["test batches"] == 4
+    assert len(job.test_loader) == 4
 
 
 def test_a_folder_is_dropped_when_nothing_was_done_before_an_error(tmp_path) -> None:
     job = job_of(out=tmp_path / "run")
     with in_folder(job, {"seed": 0}) as inside:
-        assert inside.writes
+        assert inside.folder is not None
     assert (tmp_path / "run").exists()
     shutil.rmtree(tmp_path / "run")
 
