@@ -19,8 +19,8 @@ import torch
 from refiner.recipes import resnet20
 
 import refiner
-from refiner.core.models import load_weights
 from refiner.core.randomness import seeded
+from refiner.core.weights import load_weights
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.data.tensor_loader import TensorLoader
 from refiner.distill.distillation import DistillConfig, distill

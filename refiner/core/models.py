@@ -5,15 +5,12 @@ Names are ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` and ``packag
 
 import difflib
 import inspect
-import os
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from refiner.core.errors import ModelError, one_line
@@ -21,6 +18,7 @@ from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import seeded
 from refiner.core.surgery import replace_modules
 from refiner.core.user_code import functions_in, load_function
+from refiner.core.weights import load_weights
 
 DRAWN = "drawn from the seed"
 """Weights of a model that nothing has trained yet."""
@@ -168,38 +166,6 @@ def _known(name: str, names: list[str], package: str) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"Did you mean {', '.join(near)}?" if near else f"See {package}'s list of models."
     raise ModelError(f"{package} has no model {name!r}. {hint}")
-
-
-def load_weights(model: nn.Module, file: str | os.PathLike[str]) -> None:
-    """Load a file of weights, safetensors or a state dict that torch saved, into a model.
-
-    Raises:
-        ModelError: there is none, or it does not fit.
-    """
-    path = Path(file)
-    if not path.is_file():
-        raise ModelError(f"there is no file {path}. Name a .safetensors or .pt file of weights.")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            inner = (state[k] for k in ("state_dict", "model_state_dict", "model") if k in state)
-            state = next(inner, state)
-        if all(key.startswith("module.") for key in state):  # of DataParallel
-            state = {key.removeprefix("module."): value for key, value in state.items()}
-        model.load_state_dict(state)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} holds more than weights. Save them with torch.save(model.state_dict(), FILE)."
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of "
-            "weights of this very network, with this number of classes."
-        ) from error
 
 
 def input_channels(model: nn.Module) -> int:

@@ -9,10 +9,10 @@ from torch import nn
 from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
-from refiner.core.models import load_weights
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
+from refiner.core.weights import load_weights
 from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up

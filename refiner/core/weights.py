@@ -1,0 +1,263 @@
+"""Load weights into a model: from any common container, without the prefixes of wrappers."""
+
+import copy
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from refiner.core.errors import ModelError, one_line
+from refiner.core.weight_files import read_weights
+
+State: TypeAlias = Mapping[str, Any]
+"""Tensors by name, and extra state."""
+
+_CONTAINERS = (
+    "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network",
+    "weights", "params", "state", "ema", "model_ema", "state_dict_ema", "ema_state_dict",
+    "params_ema", "backbone", "encoder",
+)  # fmt: skip
+"""Keys under which training scripts keep a state dict, in the order of preference."""
+_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Names that wrappers put anywhere into a path: DataParallel, torch.compile, FSDP."""
+_DEPTH = 3
+_SHOWN = 4
+"""Keys that a message lists."""
+
+
+def load_weights(model: nn.Module, file: str | os.PathLike[str], *, trust: bool = False) -> None:
+    """Load a file of weights, safetensors or a state dict that torch saved, into a model.
+
+    The state dict may lie in a checkpoint of a training script, under a key such as ``state_dict``,
+    ``model`` or ``ema``. Prefixes of wrappers (``module.``, ``_orig_mod.``, ``model.``, or any
+    other that all weights of the network share) are stripped where the result fits.
+
+    Args:
+        model: is changed in place; it stays as it is where the weights do not fit.
+        file: of the weights.
+        trust: whether to unpickle objects too, which can run code of whoever made the file.
+
+    Raises:
+        ModelError: there is no such file, or it does not fit.
+    """
+    path = Path(file)
+    content = read_weights(path, trust=trust)
+    states = list(_states(content))
+    if not states:
+        raise ModelError(
+            f"{path} holds no weights, but {_described(content)}. Save them with "
+            "torch.save(model.state_dict(), FILE)."
+        )
+    wanted = _shapes(model)
+    fits = [_best_fit(state, wanted) for state in states]
+    for fit in fits:
+        if fit.whole:
+            _load(model, fit.state, path)
+            return
+    for state in states:  # a model may rename older keys itself
+        trial = copy.deepcopy(model)
+        try:
+            trial.load_state_dict(dict(state))
+        except Exception:  # hooks of the model's own may raise anything
+            continue
+        model.load_state_dict(dict(state))
+        return
+    best = max(fits, key=lambda fit: len(fit.fitting))
+    raise ModelError(f"the weights of {path} do not fit: {_misfit(best)}")
+
+
+def _load(model: nn.Module, state: State, path: Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except Exception as error:
+        raise ModelError(
+            f"the weights of {path} cannot be loaded: {one_line(error, 200)}. Name a file of "
+            "weights of this very network."
+        ) from error
+
+
+def _states(content: object, depth: int = 0) -> Iterator[State]:
+    """Yield the state dicts in a file's content, those that trainers mean first."""
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
+    if not isinstance(content, Mapping) or depth > _DEPTH:
+        return
+    named = all(isinstance(key, str) for key in content)
+    if named and any(isinstance(value, torch.Tensor) for value in content.values()):
+        yield content
+    keys = [key for key in _CONTAINERS if key in content]
+    rest = [key for key in content if isinstance(key, str) and key not in _CONTAINERS]
+    for key in (*keys, *rest):
+        if key != "optimizer" and isinstance(content[key], Mapping | nn.Module):
+            yield from _states(content[key], depth + 1)
+
+
+Shape: TypeAlias = tuple[int, ...] | None
+
+
+def _shapes(model: nn.Module) -> dict[str, Shape]:
+    """Return the shape of each tensor of a model; None where it has none yet, or is no tensor."""
+    return {name: _shape(value) for name, value in model.state_dict().items()}
+
+
+def _shape(value: object) -> Shape:
+    if not isinstance(value, torch.Tensor) or nn.parameter.is_lazy(value):
+        return None
+    return tuple(value.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fit:
+    """How far a state dict fits a network."""
+
+    state: State
+    """With the names of the network where a prefix was stripped."""
+    wanted: Mapping[str, Shape]
+    fitting: tuple[str, ...]
+    missing: tuple[str, ...]
+    unknown: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    """Of other shapes."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether every tensor finds its place; counters of norms may lack, as in old files."""
+        lacking = [key for key in self.missing if not key.endswith("num_batches_tracked")]
+        return not (lacking or self.unknown or self.reshaped)
+
+
+def _best_fit(state: State, wanted: Mapping[str, Shape]) -> _Fit:
+    """Return the state under the names of the network that let most of it fit."""
+    plain = _without_wrappers(state, wanted)
+    fits = [_fit(each, wanted) for each in (state, plain)]
+    for prefix in _prefixes(plain, wanted):
+        inner = {key: value for key, value in plain.items() if key.startswith(prefix)}
+        fits.append(_fit(_renamed(inner, lambda key, p=prefix: key[len(p) :], plain), wanted))
+    return max(fits, key=lambda fit: (fit.whole, len(fit.fitting), -len(fit.unknown)))
+
+
+def _without_wrappers(state: State, wanted: Mapping[str, Shape]) -> State:
+    """Return the state without the names of wrappers, as far as the network has none of them."""
+    own = {part for key in wanted for part in key.split(".")}
+    drop = {name for name in _WRAPPERS if name not in own}
+
+    def plain(key: str) -> str:
+        return ".".join(part for part in key.split(".") if part not in drop)
+
+    if len({plain(key) for key in state}) < len(state):
+        return state
+    return _renamed(state, plain, state)
+
+
+def _prefixes(state: State, wanted: Mapping[str, Shape]) -> list[str]:
+    """Return the prefixes without which most keys of a state name tensors of the network."""
+    votes: Counter[str] = Counter()
+    for key in state:
+        parts = key.split(".")
+        for i in range(1, len(parts)):
+            if ".".join(parts[i:]) in wanted:
+                votes[".".join(parts[:i]) + "."] += 1
+    return [prefix for prefix, _ in votes.most_common(8)]
+
+
+def _renamed(state: State, rename: Any, whole: State) -> State:
+    """Return a state under other names, with the versions of its modules."""
+    renamed = OrderedDict((rename(key), value) for key, value in state.items())
+    metadata = getattr(whole, "_metadata", None)
+    if isinstance(metadata, Mapping):
+        versions = OrderedDict(
+            (rename(f"{name}.").rstrip("."), value)
+            for name, value in metadata.items()
+            if isinstance(name, str)
+        )
+        versions.setdefault("", metadata.get("", {}))
+        renamed._metadata = versions  # type: ignore[attr-defined]
+    return renamed
+
+
+def _fit(state: State, wanted: Mapping[str, Shape]) -> _Fit:
+    shared = [key for key in wanted if key in state]
+    reshaped = [
+        key for key in shared if wanted[key] is not None and _shape(state[key]) != wanted[key]
+    ]
+    return _Fit(
+        state=state,
+        wanted=wanted,
+        fitting=tuple(key for key in shared if key not in set(reshaped)),
+        missing=tuple(key for key in wanted if key not in state),
+        unknown=tuple(key for key in state if key not in wanted),
+        reshaped=tuple(reshaped),
+    )
+
+
+def _misfit(fit: _Fit) -> str:
+    """Return in which way a state does not fit, and the next step."""
+    wanted = fit.wanted
+    if not fit.fitting and not fit.reshaped:
+        return (
+            f"they are of another network. It has {_listed(list(wanted))}; the file has "
+            f"{_listed(list(fit.state))}. Name weights of this very network."
+        )
+    if fit.reshaped and not fit.unknown and not fit.missing:
+        change = _one_change(fit)
+        if change is not None:
+            return change
+    parts = [f"{len(fit.fitting)} of {len(wanted)} tensors of this network fit"]
+    if fit.missing:
+        parts.append(f"{len(fit.missing)} lack in the file ({_listed(fit.missing)})")
+    if fit.unknown:
+        parts.append(f"{len(fit.unknown)} are unknown here ({_listed(fit.unknown)})")
+    if fit.reshaped:
+        shapes = [
+            f"{key} {_size(_shape(fit.state[key]))} for {_size(wanted[key])}"
+            for key in fit.reshaped[:_SHOWN]
+        ]
+        parts.append(f"{len(fit.reshaped)} have another shape ({_listed(shapes, fit.reshaped)})")
+    return "; ".join(parts) + ". Name weights of this very network, built with equal arguments."
+
+
+def _one_change(fit: _Fit) -> str | None:
+    """Return the one thing in which the shapes differ: classes, or input channels."""
+    pairs = [(_shape(fit.state[key]) or (), fit.wanted[key] or ()) for key in fit.reshaped]
+    first = fit.reshaped[0]
+    outputs = {(a[0], b[0]) for a, b in pairs if len(a) == len(b) > 0 and a[1:] == b[1:]}
+    if len(outputs) == 1 and len(pairs) <= _SHOWN and all(a[1:] == b[1:] for a, b in pairs):
+        (theirs, ours), *_ = outputs
+        names = [key for key in fit.state if key in fit.wanted]
+        if names.index(first) >= len(names) // 2:
+            return (
+                f"they have {theirs} classes and the network has {ours} ({first}). Take data of "
+                f"{theirs} classes, or build the network with --model-arg num_classes={theirs}."
+            )
+    if len(pairs) == 1 and len(pairs[0][0]) == len(pairs[0][1]) > 2:
+        (theirs_, ours_) = pairs[0]
+        if (theirs_[0], theirs_[2:]) == (ours_[0], ours_[2:]):
+            return (
+                f"{first} reads {theirs_[1]} input channels there and {ours_[1]} here. Build the "
+                "network for as many."
+            )
+    return None
+
+
+def _listed(names: Sequence[str], whole: Sequence[str] | None = None) -> str:
+    more = len(names if whole is None else whole) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _size(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar" if shape is not None else "no tensor"
+
+
+def _described(content: object) -> str:
+    """Return what a file holds instead of weights."""
+    if isinstance(content, torch.Tensor):
+        return f"one tensor of {_size(tuple(content.shape))}"
+    if isinstance(content, Mapping):
+        return f"a dict of {_listed([str(key) for key in content])}" if content else "an empty dict"
+    kind = type(content).__name__
+    return f"a {kind} of {len(content)}" if isinstance(content, list | tuple) else f"a {kind}"
