@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from refiner.core.errors import ModelError, one_line
+from refiner.core.escapes import check_escapes
+from refiner.core.references import references
 
 
 def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
@@ -15,11 +17,12 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
 
     ``memo`` is as of :func:`copy.deepcopy`: what stands in the copy for objects, by their ``id``.
 
-    Some modules keep tensors that they computed from parameters, as torch's older ``weight_norm``
-    does. These are copied as values; the module computes them again at its next call.
+    Some modules keep tensors that they computed, as torch's older ``weight_norm`` does, or a list
+    of feature maps. These are copied as values; the module computes them again at its next call.
 
     Raises:
-        ModelError: it cannot be copied, or has lazy modules that have not run yet.
+        ModelError: it cannot be copied, its copy would still use the original (see
+            ``escapes.py``), or it has lazy modules that have not run yet.
     """
     lazy = [n for n, p in model.named_parameters() if nn.parameter.is_lazy(p)]
     if lazy:
@@ -35,17 +38,35 @@ def copied(model: nn.Module, memo: dict[int, Any] | None = None) -> nn.Module:
                     f"{name} and {owners[memory]} are two parameters in the same memory, which "
                     "no copy keeps. Assign the Parameter itself to tie them."
                 )
+    held = list(references(model))
     memo = {} if memo is None else memo
     memo |= {
-        id(value): value.detach().clone()
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
+        id(each.value): each.value.detach().clone()
+        for each in held
+        if isinstance(each.value, torch.Tensor) and not each.value.is_leaf
     }
     try:
-        return copy.deepcopy(model, memo)
+        twin = copy.deepcopy(model, memo)
     except Exception as error:
-        raise ModelError(f"the model cannot be copied: {one_line(error)}") from error
+        raise ModelError(
+            f"the model cannot be copied{_culprit(model)}: {one_line(error)}"
+        ) from error
+    check_escapes(model, twin, held)
+    return twin
+
+
+def _culprit(model: nn.Module) -> str:
+    """Return which attribute cannot be copied, for messages; empty if none alone is to blame."""
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value, {id(m): m for m in model.modules()})
+            except Exception:
+                path = ".".join(filter(None, (type(model).__name__, name, attribute)))
+                return f", since {path} (a {type(value).__name__}) cannot"
+    return ""
 
 
 def replace_modules(root: nn.Module, replacements: Mapping[str, nn.Module]) -> None:

@@ -1,8 +1,8 @@
 """Find the modules that cannot be replaced: put each in a wrapper, and run the model.
 
 A forward may read a conv's attributes (``self.conv.stride``), check its class, or call it with
-more than one tensor. Such a forward works with the original conv only. The graph does not show
-that, but a run does.
+more than one tensor. It may also call the conv by another reference, such as a list. Such a forward
+works with the original conv only. The graph does not show that, but a run does.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from refiner.core.errors import ModelError
+from refiner.core.references import references
 from refiner.core.surgery import replace_modules
 from refiner.core.types import Output
-from refiner.graph.trace_check import run_original, same
+from refiner.graph.trace_check import Run, run_original, same
 from refiner.graph.traced_model import TracedModel
 
 
@@ -23,8 +24,10 @@ class _Shell(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.inside = module
+        self.called = False
 
     def forward(self, x: torch.Tensor) -> Output:
+        self.called = True
         return self.inside(x)
 
 
@@ -53,11 +56,18 @@ def _replaceable(traced: TracedModel, names: Sequence[str]) -> bool:
         return True
     work = traced.work
     modules = {name: work.get_submodule(name) for name in names}
-    replace_modules(work, {name: _Shell(module) for name, module in modules.items()})
+    shells = {name: _Shell(module) for name, module in modules.items()}
+    replace_modules(work, shells)
+
+    def works(run: Run) -> bool:
+        for shell in shells.values():
+            shell.called = False
+        output = run_original(work, run.example, run.training)
+        # One that is not called hangs elsewhere, too, where its module stays.
+        return same(run.output, output) and all(shell.called for shell in shells.values())
+
     try:
-        holds = all(
-            same(run.output, run_original(work, run.example, run.training)) for run in traced.runs
-        )
+        holds = all(map(works, traced.runs))
     except ModelError:
         holds = False
     finally:
@@ -66,6 +76,16 @@ def _replaceable(traced: TracedModel, names: Sequence[str]) -> bool:
         traced.replaceable.update(names)
         traced.confirmed = True  # the wrapped modules are the originals
     return holds
+
+
+def why_irreplaceable(traced: TracedModel, name: str) -> str:
+    """Return why a module cannot be replaced, for people."""
+    module = traced.work.get_submodule(name)
+    paths = (each.path for each in references(traced.work) if each.value is module)
+    path = next(paths, None)
+    if path is not None:
+        return f"{path} holds it as well, and would not call what replaces it"
+    return "the model uses it in other ways than by calling it"
 
 
 def to_blame(count: int, holds: Callable[[Sequence[int]], bool]) -> list[int]:

@@ -41,6 +41,7 @@ from refiner.graph.dispatch import (
     reads_number,
     written,
 )
+from refiner.graph.outside import Outside
 
 
 class Recorder(TorchDispatchMode):
@@ -51,6 +52,7 @@ class Recorder(TorchDispatchMode):
         leaf: returns whether the call of a module is one node.
         inputs: name and value of each input; they become the placeholders.
         prefix: prefix of the names of constants.
+        outside: watches for tensors that are not the model's own.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Recorder(TorchDispatchMode):
         leaf: Callable[[nn.Module], bool],
         inputs: Mapping[str, object],
         prefix: str = "_constant",
+        outside: Outside | None = None,
     ) -> None:
         super().__init__()
         self.graph = fx.Graph()
@@ -69,6 +72,7 @@ class Recorder(TorchDispatchMode):
         self.opened: set[int] = set()
         """``id`` of each leaf that called a conv of the model; a correct leaf calls none."""
         self._root, self._leaf, self._prefix = root, leaf, prefix
+        self._outside = outside
         self._paths = {id(m): name for name, m in root.named_modules()}
         self._stored = {
             id(t): (name, t) for name, t in (*root.named_parameters(), *root.named_buffers())
@@ -123,7 +127,7 @@ class Recorder(TorchDispatchMode):
             self._note_read(args)
         if self._in_leaf is not None:
             module, node = self._in_leaf
-            output = func(*args, **kwargs)
+            output = self._run(func, args, kwargs)
             for tensor in tensors_in(output):
                 if tensor not in self._nodes:
                     self._born[tensor] = node
@@ -132,7 +136,7 @@ class Recorder(TorchDispatchMode):
         else:
             arguments = self._arguments(args, kwargs)
             after, self._after = self._after, set()
-            output = func(*args, **kwargs)
+            output = self._run(func, args, kwargs)
             if not changed and not tensors_in(output):
                 return output
             name = func._overloadpacket.__name__
@@ -150,6 +154,16 @@ class Recorder(TorchDispatchMode):
             self.read.append(self._in_leaf[1])
         else:
             self.read += [n for n in map(self._nodes.get, tensors_in(args)) if n is not None]
+
+    def _run(
+        self, func: OpOverload, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> Output:
+        if self._outside is None:
+            return func(*args, **kwargs)
+        self._outside.reads((args, kwargs))
+        output = func(*args, **kwargs)
+        self._outside.makes(output)
+        return output
 
     def reads_values(self) -> bool:
         """Return whether the run read numbers that depend on its inputs, as a branch does."""

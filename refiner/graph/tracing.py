@@ -15,10 +15,12 @@ from torch import fx, nn
 from torch.fx.node import Argument
 
 from refiner.core.errors import ModelError, one_line
+from refiner.core.escapes import check_escapes
 from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
 from refiner.core.layers import holds_conv, is_conv, is_norm
 from refiner.core.surgery import copied
 from refiner.core.types import Output
+from refiner.graph.outside import Outside
 from refiner.graph.recording import Recorder
 from refiner.graph.trace_check import (
     Run,
@@ -74,6 +76,7 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
             "the model is a TorchScript module. Give the module that it was made from."
         )
     work = copied(model)
+    outside = Outside(model, work)
     names = {id(module) for module in work.modules()}
     recorders: dict[bool, Recorder] = {}
 
@@ -87,7 +90,7 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
 
     def recorded(work: nn.Module, example: ExampleInput, training: bool) -> Output:
         try:
-            recorders[training], output = _record(work, example, training)
+            recorders[training], output = _record(work, example, training, outside)
         except Exception:
             output = run_original(work, example, training)  # the model's own error, if it is one
             if not training:
@@ -95,7 +98,13 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
                 raise
         return output
 
-    runs = reference_runs(work, to_device_of(work, example_input), recorded)
+    try:
+        runs = reference_runs(work, to_device_of(work, example_input), recorded)
+    except ModelError:
+        check_escapes(model, work)  # a run may fill a container that both share
+        raise
+    check_escapes(model, work)
+    outside.check()
     check_modules()
     traced = _with_graphs(work, recorders)
     on_meta = any(parameter.is_meta for parameter in work.parameters())
@@ -202,7 +211,9 @@ def _replay_by_mode(own: type[fx.GraphModule]) -> None:
     own.forward = forward
 
 
-def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Recorder, Output]:
+def _record(
+    work: nn.Module, example: ExampleInput, training: bool, outside: Outside | None = None
+) -> tuple[Recorder, Output]:
     """Return the recorder of one run, and the run's detached output."""
     opened: set[int] = set()
 
@@ -215,7 +226,7 @@ def _record(work: nn.Module, example: ExampleInput, training: bool) -> tuple[Rec
     while True:
         with repeatable(work, training):
             positional, keyword = bind(work, fresh(example))
-            recorder = Recorder(work, leaf, {**positional, **keyword}, prefix)
+            recorder = Recorder(work, leaf, {**positional, **keyword}, prefix, outside)
             with recorder:
                 output = work(*positional.values(), **keyword)
         if recorder.opened <= opened:

@@ -10,6 +10,7 @@ from torch import nn
 
 from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
+from refiner.graph.probe import why_irreplaceable
 from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
@@ -229,7 +230,7 @@ def space_in(
     fitting, bound = replaceable(fitting, traced)
     traced.confirm()
     without += [
-        Frozen(name=site.conv, reason="the model uses it in other ways than by calling it")
+        Frozen(name=site.conv, reason=why_irreplaceable(traced, site.conv))
         for slot in bound
         for site in slot.sites
     ]
