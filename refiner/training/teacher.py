@@ -25,6 +25,7 @@ from refiner.training.teacher_hooks import (
     Kwargs,
     compare_calls,
 )
+from refiner.training.teacher_mode import TeacherMode
 
 
 class WithTeacher(nn.Module):
@@ -32,7 +33,9 @@ class WithTeacher(nn.Module):
 
     Args:
         task: gives the loss and the score. A head of its own is trained as usual.
-        teacher: runs in eval mode without gradients, on its own device; it is not trained.
+        teacher: runs without gradients, on its own device; it is not trained. It runs in eval mode,
+            or where that gives other things than train mode, in the mode that matches the
+            network's (:class:`refiner.training.teacher_mode.TeacherMode`).
         weight: share of the divergence in the loss, 0 to 1.
 
     Raises:
@@ -40,6 +43,8 @@ class WithTeacher(nn.Module):
     """
 
     teacher: nn.Module
+    mode: TeacherMode | None
+    """Of the teacher, beside networks in train mode; found at the first of their calls."""
 
     def __init__(self, task: Task, teacher: nn.Module, *, weight: float = 0.5) -> None:
         super().__init__()
@@ -48,7 +53,8 @@ class WithTeacher(nn.Module):
         self.task, self.weight = task, weight
         self.metric = task.metric
         # Not a child: the children of a task are trained.
-        object.__setattr__(self, "teacher", teacher)
+        object.__setattr__(self, "teacher", teacher.eval())
+        object.__setattr__(self, "mode", None)
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the weighted mean of the task's loss and the divergence from the teacher.
@@ -56,13 +62,15 @@ class WithTeacher(nn.Module):
         Raises:
             ConfigError: there is nothing to compare, or the outputs differ in shape.
         """
-        self.teacher.eval()
         parts: list[torch.Tensor] = []
 
         def compare(output: object, target: object, _samples: int) -> None:
             parts.extend(self._divergences(output, target))
 
-        with compare_calls(model, self._run_teacher, compare):
+        def run_teacher(args: Args, kwargs: Kwargs) -> object:
+            return self._run_teacher(args, kwargs, training=model.training)
+
+        with compare_calls(model, run_teacher, compare):
             own = self.task.loss(model, batch)
         if not parts:
             raise ConfigError(
@@ -77,20 +85,33 @@ class WithTeacher(nn.Module):
         divergence: Divergence = getattr(self.task, "divergence", squared_error)
         # In train mode a network may give further outputs, after those of eval mode.
         pairs = itertools.takewhile(
-            lambda pair: pair[0].shape == pair[1].shape,
+            lambda pair: pair[0].shape == pair[1].shape and pair[0].dim(),
             zip(tensors_in(output), tensors_in(target), strict=False),
         )
         divergences = [divergence(ours.float(), theirs.float()) for ours, theirs in pairs]
         if not divergences:
             raise ConfigError(
-                "the teacher's output has another shape than the network's. "
-                "Use the original network as the teacher."
+                f"the teacher gives {_shapes(target)} where the network in training gives "
+                f"{_shapes(output)}, so they cannot be compared. Train without the teacher "
+                "(--teacher-weight 0, teacher_weight=0), or take the original as the teacher."
             )
         return divergences
 
-    def _run_teacher(self, args: Args, kwargs: Kwargs) -> object:
-        args, kwargs = fresh((args, kwargs))
-        return self.teacher(*args, **kwargs)
+    def _run_teacher(self, args: Args, kwargs: Kwargs, *, training: bool) -> object:
+        """Return the teacher's output for a call of the network, which is in train mode or not."""
+
+        def run() -> object:
+            given, named = fresh((args, kwargs))
+            return self.teacher(*given, **named)
+
+        if not training:
+            self.teacher.eval()
+            return run()
+        if self.mode is None:
+            object.__setattr__(self, "mode", TeacherMode(self.teacher, run))
+        assert self.mode is not None
+        with self.mode.on():
+            return run()
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the sums of the task's ``measure``."""
@@ -109,6 +130,14 @@ def with_teacher(task: Task, model: nn.Module, weight: float, device: torch.devi
     if not weight:
         return task
     return WithTeacher(task, copied(model).to(device), weight=weight)
+
+
+def _shapes(output: object) -> str:
+    """Return the shapes of an output's tensors, for messages."""
+    shapes = [
+        str(tuple(tensor.shape)) if tensor.dim() else "a number" for tensor in tensors_in(output)
+    ]
+    return ", ".join(shapes[:3]) or "no tensor"
 
 
 def squared_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
