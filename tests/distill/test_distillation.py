@@ -180,3 +180,16 @@ def test_single_values_and_dead_channels_are_no_trouble() -> None:
         net, batches, make_task("classification"), devices=DEVICES, config=DistillConfig(steps=3)
     )
     assert all(0 <= error < 1e4 for row in errors.values() for error in row.values())
+
+
+def test_the_learning_rate_falls_to_zero_along_a_cosine(monkeypatch) -> None:
+    rates: list[float] = []
+
+    class Noted(torch.optim.Adam):
+        def step(self, closure=None):
+            rates.append(self.param_groups[0]["lr"])
+            return super().step(closure)
+
+    monkeypatch.setattr(torch.optim, "Adam", Noted)
+    distilled(TinyResNet().eval(), DistillConfig(steps=4, learning_rate=0.02))
+    assert rates == pytest.approx([0.02, 0.01 * (1 + 0.5**0.5), 0.01, 0.01 * (1 - 0.5**0.5)])

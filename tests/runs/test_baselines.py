@@ -7,15 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from models import TinyResNet
+from models import TinyResNet, searched
 
 import refiner
+from refiner.core.progress import Silent
 from refiner.cost.feasible import FeasibleSet
-from refiner.runs.baselines import evenly, uniform_vectors
+from refiner.runs.baselines import evenly, score_baselines, uniform_vectors
 from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report
 from refiner.runs.report_data import Trained
 from refiner.search.pareto import front_from_json
+from refiner.search.random_search import RandomStrategy
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
 SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, trials=2, samples=2, top_k=2)
@@ -159,3 +161,19 @@ def test_a_baseline_that_came_out_ahead_is_told_with_how_to_take_it() -> None:
     assert replace(report, trained=trained).baseline_ahead() is None
     ahead = replace(report, trained=trained, baselines=(replace(less, trained=0.9), best))
     assert "To take random search instead: refine apply DIR 0,1" in (ahead.baseline_ahead() or "")
+
+
+def test_all_that_random_search_tries_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[int, ...]] = []
+    learn = RandomStrategy.tell
+
+    def note(strategy: RandomStrategy, vectors, scores) -> None:
+        tried.extend(vectors)
+        learn(strategy, vectors, scores)
+
+    monkeypatch.setattr(RandomStrategy, "tell", note)
+    *_, search, _ = searched(budget=("macs=40%",), distill=refiner.DistillConfig(steps=1))
+    score_baselines(search, Silent())
+    assert len(tried) == search.trials
+    assert search.feasible is not None
+    assert all(search.feasible.holds(vector) for vector in tried)

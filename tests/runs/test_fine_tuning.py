@@ -1,3 +1,6 @@
+import copy
+from dataclasses import replace
+
 import pytest
 import torch
 from models import searched
@@ -44,3 +47,17 @@ def test_the_refined_network_has_a_teacher_and_the_original_has_none(monkeypatch
     fine_tune(job, config, selection)
     assert tasks["original"] is job.task
     assert tasks["refined"].weight == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_with_the_teacher_alone_the_labels_have_no_say(weight: float) -> None:
+    config = refiner.TrainConfig(epochs=1, teacher_weight=weight)
+    job, selection = selection_of(config, distill=refiner.DistillConfig(steps=1))
+    tuned = []
+    for shift in (0, 1):
+        data = [(x, (labels + shift) % 10) for x, labels in job.train_loader]
+        networks = copy.deepcopy(selection)
+        fine_tune(replace(job, train_loader=data), config, networks)
+        tuned.append(networks.refined.state_dict())
+    same = all(torch.equal(value, tuned[1][name]) for name, value in tuned[0].items())
+    assert same == (weight == 1.0)

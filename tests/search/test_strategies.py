@@ -176,3 +176,15 @@ def test_a_strategy_of_the_users_own() -> None:
 def test_a_missing_method_is_named(strategy: object) -> None:
     with pytest.raises(ConfigError, match="has no method ask"):
         make_strategy(strategy, CHOICES, 0)  # type: ignore[arg-type]
+
+
+def test_among_equal_rewards_a_policy_becomes_more_even() -> None:
+    strategy = ControllerStrategy(CHOICES, seed=0)
+    with torch.no_grad():
+        strategy.controller.slot_bias[:, 0] = 4.0  # the original is far likelier
+    entropy = []
+    for _ in range(10):
+        vectors = strategy.ask(6)
+        strategy.tell(vectors, [0.5] * 6)
+        entropy.append(strategy.metrics()["entropy"])
+    assert entropy[-1] > entropy[0] + 0.05

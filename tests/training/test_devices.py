@@ -58,6 +58,9 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert first == second
     assert (alone["processes"], first["processes"]) == (1, 2)
     assert first["from main"] == 0
+    assert alone["mean"] == [0.0, 3.0]
+    assert first["mean"] == [0.5, 3.0]
+    assert first["averaged"] == [[0.5, 3.0], [0.5, 3.0]]
     assert first["loader is copied"]
     assert first["orders repeat"]
     assert first["sampler is as it was"]

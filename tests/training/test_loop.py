@@ -1,14 +1,16 @@
 import copy
+import itertools
 
 import pytest
 import torch
 from models import HeadTask, TinyResNet, batches
+from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
 from refiner.core.options import options_of
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
-from refiner.training.task import Classification
+from refiner.training.task import Classification, Regression
 
 CPU = Devices.choose("cpu")
 
@@ -118,3 +120,52 @@ def test_a_head_of_the_task_is_trained_from_where_it_was_each_time() -> None:
         TinyResNet(), data, data, frozen, devices=CPU, config=TrainConfig(epochs=2, lr_max=0.05)
     )
     assert fixed.losses != results[0].losses, "the head takes part in the training"
+
+
+class Slope(Regression):
+    """The loss is the output, so the gradient of a single weight is its input; notes the weight."""
+
+    def __init__(self) -> None:
+        self.weights: list[float] = []
+
+    def loss(self, model, batch):
+        self.weights.append(float(model.weight.detach()))
+        return model(batch[0]).sum()
+
+
+def weights_of(start: float = 0.0, **settings: object) -> list[float]:
+    """Return the weight before each of four steps and after them: one step for each epoch."""
+    model, task = nn.Linear(1, 1, bias=False), Slope()
+    nn.init.constant_(model.weight, start)
+    data = [(torch.ones(1, 1), torch.zeros(1, 1))]
+    plain = {"lr_max": 1.0, "lr_min": 0.0, "schedule": "step", "momentum": 0.0, "weight_decay": 0.0}
+    config = TrainConfig(epochs=4, **{**plain, **settings})
+    train(model, data, data, task, devices=CPU, config=config)
+    return [*task.weights, float(model.weight.detach())]
+
+
+def test_the_steps_by_hand() -> None:
+    # The rates are 1, 1, 0.1 and 0.01; the gradient is 1.
+    assert weights_of() == pytest.approx([0, -1, -2, -2.1, -2.11])
+    assert weights_of(gradient_clip=0.25) == pytest.approx([0, -0.25, -0.5, -0.525, -0.5275])
+    # The velocity is 1, 1.5, 1.75, 1.875.
+    assert weights_of(momentum=0.5) == pytest.approx([0, -1, -2.5, -2.675, -2.69375])
+    # The gradients are 1 + 1, 1 + 0, 1 - 0.5, 1 - 0.525.
+    assert weights_of(2.0, weight_decay=0.5) == pytest.approx([2, 0, -1, -1.05, -1.05475])
+
+
+def test_the_rate_falls_within_an_epoch_too() -> None:
+    model, data = nn.Linear(1, 1, bias=False), [(torch.ones(1, 1), torch.zeros(1, 1))] * 2
+    task = Slope()
+    config = TrainConfig(
+        epochs=2, lr_max=1.0, lr_min=0.0, schedule="cosine", momentum=0.0, weight_decay=0.0
+    )
+    train(model, data, data, task, devices=CPU, config=config)
+    steps = [a - b for a, b in itertools.pairwise([*task.weights, float(model.weight.detach())])]
+    assert steps == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-6)
+
+
+def test_the_defaults_are_those_of_the_sources() -> None:
+    config = TrainConfig()
+    assert (config.momentum, config.weight_decay, config.gradient_clip) == (0.9, 5e-4, 5.0)
+    assert (config.lr_max, config.lr_min, config.schedule) == (0.1, 0.0001, "sgdr")

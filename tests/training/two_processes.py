@@ -55,6 +55,15 @@ def main(out: Path) -> None:
         "loader is copied": whole.world == 1,
     }
     found["from main"] = devices.from_main(lambda: devices.accelerator.process_index)
+    own = torch.tensor([float(devices.accelerator.process_index), 3.0])
+    found["mean"] = devices.mean(own.clone()).tolist()
+    linear = torch.nn.Linear(2, 1, bias=False)
+    linear.weight.grad = own[None].clone()
+    devices.average_gradients(linear)
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean.copy_(own)
+    devices.average_buffers(norm)
+    found["averaged"] = [linear.weight.grad.flatten().tolist(), norm.running_mean.tolist()]
     for name, loader in (("tensor", whole), ("listed", listed)):
         part = devices.loader(loader, even=False)
         found[name] = evaluate(model, devices.batches(part), task, devices)
