@@ -103,7 +103,7 @@ def pick_architecture(
     if out is not None:
         check_free(out)
     run = RunFolder.open(folder)
-    points, original = front_from_json(run.read_json("pareto.json"))
+    points, original, measure = front_from_json(run.read_json("pareto.json"))
     limits = {}
     for budget in parse_budgets(budgets):
         if budget.resource not in original:
@@ -114,8 +114,8 @@ def pick_architecture(
     found = pick(points, limits)
     shares = ", ".join(f"{100 * point.macs / original['macs']:.0f}" for point in points)
     notes = [
-        f"the best within {', '.join(budgets)} of the front, which has {shares} % of the MACs; it "
-        f"scored {found.score:.4f} in the search"
+        f"the best within {', '.join(budgets)} of the front, which has {shares} % of the MACs; its "
+        f"{measure} in the search is {found.score:.4f}, on the validation images"
     ]
     if found.latency is not None:
         notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]

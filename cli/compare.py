@@ -90,14 +90,18 @@ def _rows(folder: Path) -> list[_Row]:
     trained = report.trained
     refined: dict[str, float] = {}
     original: dict[str, float] = {}
+    measured = [
+        (f"{report.score_name} before fine-tuning", report.original_score, report.refined_score)
+    ]
     if trained is not None:
-        measured = ((report.metric, trained.original, trained.refined), *trained.tests)
-        for name, before, after in measured:
+        measured += [(report.score_name, trained.original, trained.refined), *trained.tests]
+    elif report.refined_score is None:
+        measured.append((f"{report.measure} in the search", None, report.found))
+    for name, before, after in measured:
+        if before is not None:
+            original[name] = before
+        if after is not None:
             refined[name] = after
-            if before is not None:
-                original[name] = before
-    elif report.search_score is not None:
-        refined[f"{report.metric} in the supernet"] = report.search_score
     epochs = None if trained is None else trained.epochs
     noises = report.latency_noise or (None, None)
     changed = any(report.vector)

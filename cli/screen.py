@@ -7,7 +7,6 @@ from pathlib import Path
 
 from refiner.core.progress import Lines
 from refiner.runs.report import Report
-from refiner.runs.report_rows import BASELINE_HEAD
 
 from .bars import Bars
 from .tables import print_table as print_table
@@ -48,15 +47,16 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
 
 
 def print_report(report: Report) -> None:
-    """Print a report: the result, the baselines, the slots, then the notes."""
+    """Print a report: the result, the scores, the slots, then the notes."""
     replaced = sum(index != 0 for index in report.vector)
     print_table("Result", ("", "original", "refined", "change"), report.summary())
-    if report.baselines:
-        print_table("Baselines, within the same budgets", BASELINE_HEAD, report.baseline_rows())
+    if sentences := report.sentences():
+        head, *rows = report.network_rows()
+        print_table("Scores", head, rows)
         print()
-        say(str(report.comparison()))
-        if ahead := report.baseline_ahead():
-            say(ahead)
+        for sentence in (*sentences, report.comparison(), report.baseline_ahead()):
+            if sentence:
+                say(sentence)
     print_table(
         f"Slots: {replaced} of {len(report.vector)} replaced",
         ("slot", "original", "operation", "MACs before", "MACs after"),

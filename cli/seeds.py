@@ -13,7 +13,7 @@ from refiner.runs.seeds import NO_COMPARISON, SeedsReport
 
 from .request import RunRequest, kept_form, request_from
 from .run import carry_out
-from .screen import print_table
+from .screen import print_table, say
 
 _FILE = "seeds.json"
 
@@ -93,5 +93,7 @@ def _print_seeds(reports: Sequence[Report], folder: Path, as_json: bool) -> None
         ("", "MACs", "parameters", over.metric),
         over.table(),
     )
-    print(over.comparison or NO_COMPARISON)
+    if over.images:
+        say(over.images)
+    say(over.comparison or NO_COMPARISON)
     print(f"\n{folder}: {' '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -10,12 +10,11 @@ from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
-from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.core.weights import load_weights
-from refiner.data.loaders import generators_of
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.job import Job, Output, in_folder, set_up
+from refiner.runs.network_scores import has_head, score_network
 from refiner.runs.report import Report
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import cost_report, origin_settings
@@ -25,8 +24,8 @@ from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, offered_space, space_of
 from refiner.training.devices import Devices
-from refiner.training.evaluation import evaluate, run_tests
-from refiner.training.loop import TrainConfig
+from refiner.training.evaluation import run_tests
+from refiner.training.loop import TrainConfig, TrainResult
 from refiner.training.task import Task
 from refiner.training.teacher import with_teacher
 
@@ -85,7 +84,7 @@ def train_architecture(
         model, loader, val_loader, test_loader=test_loader, task=task,
         example_input=example_input, seed=seed, devices=devices, output=output,
     )  # fmt: skip
-    before = _scores(original, config, job.task)
+    before = _scores(original, config, job)
     space, architecture = _space_and_architecture(job, architecture)
     network = rewrite(model, architecture, seed=seed)
     if weights is not None:
@@ -98,13 +97,16 @@ def train_architecture(
         "precision": precision,
     }
     with in_folder(job, settings) as job:
-        start = _score_before(job, network) if weights is not None else ()
-        score = _train(job, config, network)
+        start = None
+        if weights is not None and not has_head(job.task):
+            start = score_network(job, network, job.task)
+        result = _train(job, config, network)
     measured = run_tests(network, output.tests)
     trained = Trained(
         epochs=config.epochs,
         original=before.get(job.task.metric),
-        refined=score,
+        refined=result.reported,
+        validation=result.score,
         tests=tuple((name, before.get(name), value) for name, value in measured.items()),
     )
     return _finish(job, settings, space, architecture, network, trained, start)
@@ -122,17 +124,7 @@ def _space_and_architecture(
     return space, with_model(space.architecture(vector), job.origin)
 
 
-def _score_before(job: Job, network: nn.Module) -> tuple[str, ...]:
-    """Return a note with the score of the given weights; a task's own head is still untrained."""
-    if isinstance(job.task, nn.Module):
-        return ()
-    with seeded(derive_seed(job.seed, "given"), generators_of(job.val_loader)):
-        batches = job.devices.batches(job.val_loader)
-        given = evaluate(job.devices.move(network), batches, job.task, job.devices)
-    return (f"Before training: {job.task.metric} {given:.4f}.",)
-
-
-def _train(job: Job, config: TrainConfig, network: nn.Module) -> float:
+def _train(job: Job, config: TrainConfig, network: nn.Module) -> TrainResult:
     """Train the network and write a line of metrics.jsonl for each epoch."""
     state = job.load_checkpoint("train")
     if job.folder is not None:
@@ -155,7 +147,7 @@ def _finish(
     architecture: Architecture,
     network: nn.Module,
     trained: Trained,
-    notes: Sequence[str],
+    start: float | None,
 ) -> Result:
     """Return the result, and write its files where the run has a folder."""
     network = network.cpu().eval()
@@ -171,9 +163,11 @@ def _finish(
     report = replace(
         costs,
         metric=job.task.metric,
+        scored_on=job.scored_on,
+        refined_score=start,
         trained=trained,
         settings=tuple((key, str(value)) for key, value in shown.items()),
-        notes=(*job.output.notes, *notes, *costs.notes),
+        notes=(*job.output.notes, *costs.notes),
     )
     if job.folder is not None and job.devices.is_main:
         write_result(
@@ -186,7 +180,7 @@ def _finish(
     )  # fmt: skip
 
 
-def _scores(report: Report | None, config: TrainConfig, task: Task) -> dict[str, float]:
+def _scores(report: Report | None, config: TrainConfig, job: Job) -> dict[str, float]:
     """Return the scores of the original by name, none without its report.
 
     Raises:
@@ -194,13 +188,18 @@ def _scores(report: Report | None, config: TrainConfig, task: Task) -> dict[str,
     """
     if report is None:
         return {}
-    trained = report.trained
+    trained, task = report.trained, job.task
+    weight = dict(report.settings).get("train.teacher_weight", str(config.teacher_weight))
     if any(report.vector):
         fault = "of a rewritten network"
     elif trained is None:
         fault = "of a network that was not trained"
     elif trained.epochs != config.epochs:
         fault = f"of {trained.epochs} epochs of training, not {config.epochs}"
+    elif weight != str(config.teacher_weight):
+        fault = f"with a teacher weight of {weight}, not {config.teacher_weight}"
+    elif report.scored_on != job.scored_on:
+        fault = f"of the {report.scored_on} images, not the {job.scored_on} images"
     elif report.metric != task.metric:
         fault = f"of another score: {report.metric}, not {task.metric}"
     else:

@@ -48,6 +48,7 @@ def find_baselines(
             macs=cost.macs,
             params=cost.params,
             search_score=each.score,
+            agreement=each.agreement,
         )
         for (kind, name, each), cost in zip(scored, costs, strict=True)
     ]

@@ -30,8 +30,14 @@ class Baseline:
     params: int
     search_score: float
     """Score in the supernet, on the whole validation part."""
+    agreement: float | None = None
+    """Agreement there, which the search goes by where it is distilled."""
+    score: float | None = None
+    """Score before any fine-tuning, on the images of the report; None without weights for it."""
     trained: float | None = None
-    """Score after the training that the refined model gets; None where nothing was trained."""
+    """Score after the training that the refined model gets, on the images of the report."""
+    validation: float | None = None
+    """The same on the validation images, which a choice may be made on."""
 
     @classmethod
     def from_json(cls, document: JsonDict) -> "Baseline":

@@ -1,4 +1,8 @@
-"""The fine-tuning stage: networks trained with equal settings, the original as their teacher."""
+"""The fine-tuning stage: networks trained with equal settings and the same teacher.
+
+The original has itself as the teacher, so that what distillation adds is no merit of the
+architecture.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +16,7 @@ from refiner.runs.job import Job
 from refiner.runs.report_data import Trained
 from refiner.runs.selection import ORIGINAL, REFINED, Selection
 from refiner.training.evaluation import run_tests
-from refiner.training.loop import TrainConfig, train
+from refiner.training.loop import TrainConfig, TrainResult, train
 from refiner.training.task import Task
 from refiner.training.teacher import with_teacher
 
@@ -27,11 +31,10 @@ def fine_tune(
     """
     if config is None or config.epochs == 0:
         return None, selection.baselines
-    scores, measured = {}, {}
-    guided = with_teacher(job.task, job.model, config.teacher_weight, job.devices.device)
+    results, measured = {}, {}
+    task = with_teacher(job.task, job.model, config.teacher_weight, job.devices.device)
     for name, network in selection.networks.items():
-        task = job.task if name == ORIGINAL else guided
-        scores[name] = fine_tune_one(job, config, name, network, task)
+        results[name] = fine_tune_one(job, config, name, network, task)
         if name in (ORIGINAL, REFINED):
             measured[name] = run_tests(network, job.output.tests)
         network.zero_grad(set_to_none=True)
@@ -40,12 +43,17 @@ def fine_tune(
         (name, measured[ORIGINAL][name], measured[REFINED][name]) for name in job.output.tests
     )
     trained = Trained(
-        epochs=config.epochs, original=scores[ORIGINAL], refined=scores[REFINED], tests=tests
+        epochs=config.epochs,
+        original=results[ORIGINAL].reported,
+        refined=results[REFINED].reported,
+        validation=results[REFINED].score,
+        tests=tests,
     )
-    baselines = (
-        replace(each, trained=scores[selection.network_of(each)]) for each in selection.baselines
+    of_baselines = ((each, results[selection.network_of(each)]) for each in selection.baselines)
+    return trained, tuple(
+        replace(each, trained=result.reported, validation=result.score)
+        for each, result in of_baselines
     )
-    return trained, tuple(baselines)
 
 
 def fine_tune_one(
@@ -57,8 +65,8 @@ def fine_tune_one(
     *,
     phase: str | None = None,
     on_epoch: Callable[[StateDict], None] = lambda _: None,
-) -> float:
-    """Train one network in place, from its checkpoint on, and return its score.
+) -> TrainResult:
+    """Train one network in place, from its checkpoint on, and score it.
 
     Args:
         job: of the run.
@@ -79,6 +87,7 @@ def fine_tune_one(
         job.train_loader,
         job.val_loader,
         task,
+        test_loader=job.test_loader,
         devices=job.devices,
         config=config,
         seed=derive_seed(job.seed, "final"),
@@ -86,4 +95,4 @@ def fine_tune_one(
         progress=job.progress,
         state=job.load_checkpoint(name),
         on_epoch=keep,
-    ).score
+    )

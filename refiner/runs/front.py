@@ -22,7 +22,7 @@ def points(
     scored: Sequence[Scored],
     latencies: LatencyTable | None = None,
 ) -> tuple[Point, ...]:
-    """Return scored architectures with their costs.
+    """Return scored architectures with their costs; the score is what the search goes by.
 
     Args:
         space: of the search; it gives the cost of every candidate.
@@ -36,7 +36,8 @@ def points(
         swapped = [(row[k], row[0]) for row, k in zip(costs, scored.vector, strict=True)]
         return Point(
             vector=scored.vector,
-            score=scored.score,
+            score=scored.objective,
+            task_score=None if scored.agreement is None else scored.score,
             macs=before.macs + sum(new.macs - old.macs for new, old in swapped),
             params=before.params + sum(new.params - old.params for new, old in swapped),
             latency=None
@@ -61,7 +62,7 @@ def write_front(
     folder: RunFolder,
     points: Sequence[Point],
     before: Cost,
-    metric: str,
+    measure: str,
     latencies: LatencyTable | None = None,
 ) -> None:
     """Write the front among scored architectures: pareto.json, and of score and MACs pareto.svg.
@@ -70,11 +71,11 @@ def write_front(
         folder: of the run.
         points: what :func:`points` returned.
         before: cost of the original.
-        metric: name of the score.
+        measure: name of the points' scores.
         latencies: the table that the points' milliseconds came from.
     """
     original: dict[str, float] = {"macs": before.macs, "params": before.params}
     if latencies is not None:
         original["latency"] = latencies.model.median
-    folder.write_json("pareto.json", front_to_json(front(points), original))
-    front_plot(*macs_shares(points, before), folder.path / "pareto.svg", metric=metric)
+    folder.write_json("pareto.json", front_to_json(front(points), original, measure))
+    front_plot(*macs_shares(points, before), folder.path / "pareto.svg", metric=measure)

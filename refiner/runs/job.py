@@ -14,6 +14,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import length
@@ -72,6 +73,17 @@ class Job:
     def origin(self) -> JsonDict:
         """How the model was made and what it takes, for architecture.json."""
         return {**self.output.provenance, "example_input": to_json(self.example)}
+
+    @property
+    def report_loader(self) -> Loader:
+        """The batches that the report's scores come from: the test part or, without it, all of the
+        validation part."""
+        return self.val_loader if self.test_loader is None else self.test_loader
+
+    @property
+    def scored_on(self) -> str:
+        """The part of the data that :attr:`report_loader` gives."""
+        return VALIDATION if self.test_loader is None else TEST
 
     def load_checkpoint(self, name: str) -> StateDict | None:
         """Return a checkpoint of the run's folder; None where there is none."""

@@ -161,7 +161,7 @@ def _front_figure(
     panel.plot(*zip(*scored, strict=True), "o", color="#999999", label="scored", markersize=4)
     panel.plot(*zip(*best, strict=True), "o-", color=_COLOURS[0], label="front", markersize=5)
     panel.set_xlabel("MACs, share of the original's")
-    panel.set_ylabel(f"{metric} in the supernet", parse_math=False)
+    panel.set_ylabel(f"{metric} in the search, validation images", parse_math=False)
     panel.legend(frameon=False)
     return figure
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from refiner.runs import report_page, report_rows
+from refiner.runs import report_page, report_rows, report_sentences
 from refiner.runs.report_data import ReportData
 
 
@@ -18,14 +18,18 @@ class Report(ReportData):
         """Return rows of (what, original, refined, change)."""
         return report_rows.summary_rows(self)
 
+    def network_rows(self) -> list[tuple[str, ...]]:
+        """Return the head, then a row for each network that was scored: costs and scores."""
+        return [report_rows.network_head(self), *report_rows.network_rows(self)]
+
+    def sentences(self) -> list[str]:
+        """Return which images the scores are of, what the search goes by, and what agreement is."""
+        return report_sentences.score_sentences(self)
+
     def comparison(self) -> str | None:
         """Return in one sentence whether the search beat its baselines; None without any."""
-        return report_rows.baseline_comparison(self)
+        return report_sentences.baseline_comparison(self)
 
     def baseline_ahead(self) -> str | None:
-        """Return how to take the best baseline, where it scores above the refined network."""
-        return report_rows.baseline_ahead(self)
-
-    def baseline_rows(self) -> list[tuple[str, ...]]:
-        """Return rows of (what, MACs, parameters, score in the supernet, score after training)."""
-        return report_rows.baseline_rows(self)
+        """Return how to take the best baseline, where it is above the refined network."""
+        return report_sentences.baseline_ahead(self)

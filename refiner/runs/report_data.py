@@ -10,8 +10,13 @@ from refiner.cost.latency import Latency
 from refiner.graph.slots import Frozen
 from refiner.runs.comparison import Baseline
 from refiner.space.architecture import Vector
+from refiner.training.agreement import Agreement
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 tells which images scores come from; before that, these were the validation images."""
+
+TEST, VALIDATION = "test", "validation"
+"""Parts of the data that scores may come from."""
 
 TopK: TypeAlias = tuple[Vector, float, float | None]
 """(vector, score, agreement in nats) of an architecture; agreement is None without distillation."""
@@ -40,12 +45,17 @@ class SlotReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """The scores of the original and the refined network after the same training."""
+    """The scores of the original and the refined network after the same training.
+
+    They are of the images that the report names.
+    """
 
     epochs: int
     original: float | None
     """None where only the refined network was trained."""
     refined: float
+    validation: float | None = None
+    """Of the refined network, on the validation images, which a choice may be made on."""
     tests: tuple[tuple[str, float | None, float], ...] = ()
     """(name, original, refined) of each further measure."""
 
@@ -78,6 +88,12 @@ class ReportData:
     """Samples in the batch that was timed."""
     metric: str = "score"
     """Name of the task's score."""
+    scored_on: str = VALIDATION
+    """Images of all scores but those of the search: ``test``, or ``validation`` without these."""
+    original_score: float | None = None
+    """Score of the original as given; None where its weights were not trained before the run."""
+    refined_score: float | None = None
+    """Score of the refined network before any fine-tuning; None where it began untrained."""
     search_score: float | None = None
     """Score of the architecture in the supernet, on the whole validation part."""
     top_k: tuple[TopK, ...] = ()
@@ -99,8 +115,14 @@ class ReportData:
         """Return the report that :meth:`to_json` gave.
 
         Raises:
-            RunError: the document is no report.
+            RunError: the document is no report, or one of a newer version.
         """
+        version = document.get("format_version") if isinstance(document, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise RunError(
+                f"report.json has format version {version}, and this refiner reads versions up to "
+                f"{FORMAT_VERSION}. Update refiner."
+            )
         try:
             return cls(**_values(document, {f.name for f in fields(cls)}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -110,6 +132,25 @@ class ReportData:
     def distilled(self) -> bool:
         """Whether the search compared architectures by their agreement with the original."""
         return any(agreement is not None for _, _, agreement in self.top_k)
+
+    @property
+    def measure(self) -> str:
+        """Name of the one figure that the search, the front and ``--pick`` go by."""
+        return Agreement.metric if self.distilled else self.metric
+
+    @property
+    def score_name(self) -> str:
+        """Name of the scores with their images: ``test accuracy``."""
+        return f"{self.scored_on} {self.metric}"
+
+    @property
+    def found(self) -> float | None:
+        """The refined network's figure in the search."""
+        return self.agreement if self.distilled else self.search_score
+
+    def found_of(self, baseline: Baseline) -> float | None:
+        """Return a baseline's figure in the search."""
+        return baseline.agreement if self.distilled else baseline.search_score
 
     @property
     def agreement(self) -> float | None:

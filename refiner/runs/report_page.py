@@ -1,25 +1,14 @@
 """A report as a Markdown page: one function for each section."""
 
 from refiner.runs.report_data import ReportData, TopK
-from refiner.runs.report_rows import (
-    BASELINE_HEAD,
-    SUMMARY_HEAD,
-    baseline_ahead,
-    baseline_comparison,
-    baseline_rows,
-    summary_rows,
-)
+from refiner.runs.report_rows import SUMMARY_HEAD, network_head, network_rows, summary_rows
+from refiner.runs.report_sentences import baseline_ahead, baseline_comparison, score_sentences
 from refiner.runs.text import comma_separated, markdown_table
-
-AGREEMENT = (
-    "Agreement is the negative KL divergence between an architecture's outputs and the original's, "
-    "in nats. The original itself scores 0."
-)
 
 
 def markdown(report: ReportData) -> str:
     """Return the page; each section is followed by an empty line."""
-    sections = (_head, _baselines, _supernet, _top_k, _slots, _frozen, _counting, _settings)
+    sections = (_head, _scores, _baselines, _top_k, _slots, _frozen, _counting, _settings)
     lines = [line for section in sections for line in section(report)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
@@ -35,6 +24,20 @@ def _head(report: ReportData) -> list[str]:
         f"{replaced} of {len(report.vector)} slots replaced.",
         "",
         *markdown_table(SUMMARY_HEAD, summary_rows(report)),
+        "",
+    ]
+
+
+def _scores(report: ReportData) -> list[str]:
+    sentences = score_sentences(report)
+    if not sentences:
+        return []
+    return [
+        "## Scores",
+        "",
+        " ".join(sentences),
+        "",
+        *markdown_table(network_head(report), network_rows(report)),
         "",
     ]
 
@@ -55,19 +58,7 @@ def _baselines(report: ReportData) -> list[str]:
         " ".join(sentence for sentence in sentences if sentence),
         "",
         *([ahead, ""] if ahead else []),
-        *markdown_table(BASELINE_HEAD, baseline_rows(report)),
-        "",
         *(f"- {b.name}: `{comma_separated(b.vector)}`" for b in report.baselines),
-        "",
-    ]
-
-
-def _supernet(report: ReportData) -> list[str]:
-    if report.search_score is None:
-        return []
-    return [
-        f"In the supernet, before any training of its own, the architecture reaches "
-        f"{report.metric} {report.search_score:.4f}.",
         "",
     ]
 
@@ -75,18 +66,15 @@ def _supernet(report: ReportData) -> list[str]:
 def _top_k(report: ReportData) -> list[str]:
     if not report.top_k:
         return []
-    by = "agreement with the original" if report.distilled else report.metric
     times = " and by measured latency" if report.latency_predicted else ""
-    agreement = [AGREEMENT, ""] if report.distilled else []
     return [
         "## Top architectures",
         "",
         "These architectures were scored in the supernet on the whole validation part. "
-        f"The first was chosen, by {by}{times}.",
+        f"The first was chosen, by {report.measure}{times}.",
         "",
-        *agreement,
         *markdown_table(
-            ("architecture", report.metric, *(["agreement (nats)"] if agreement else [])),
+            ("architecture", report.metric, *(["agreement"] if report.distilled else [])),
             [_top_k_row(each) for each in report.top_k],
         ),
         "",

@@ -1,14 +1,12 @@
-"""The tables and sentences of a report, as text without a format."""
+"""The tables of a report, as text without a format."""
 
 from refiner.cost.costs import Cost
-from refiner.runs.comparison import comparison
+from refiner.runs.comparison import Baseline
 from refiner.runs.report_data import ReportData
-from refiner.runs.text import change, comma_separated, milliseconds
+from refiner.runs.text import change, milliseconds
 
 SUMMARY_HEAD = ("", "original", "refined", "change")
 """Head of :func:`summary_rows`."""
-BASELINE_HEAD = ("", "MACs", "parameters", "in the supernet", "trained")
-"""Head of :func:`baseline_rows`."""
 
 Row = tuple[str, str, str, str]
 
@@ -25,42 +23,44 @@ def summary_rows(report: ReportData) -> list[Row]:
     return [*rows, *_latency_rows(report), *agreement_rows(report), *score_rows(report)]
 
 
-def baseline_rows(report: ReportData) -> list[tuple[str, ...]]:
-    """Return rows of (what, MACs, parameters, score in the supernet, score after training)."""
-    trained = None if report.trained is None else report.trained.refined
-    after = report.after
-    rows = [("refined", after.macs, after.params, report.search_score, trained)]
-    rows += [(b.name, b.macs, b.params, b.search_score, b.trained) for b in report.baselines]
-    return [
-        (name, f"{macs:,}", f"{params:,}", *("" if s is None else f"{s:.4f}" for s in scores))
-        for name, macs, params, *scores in rows
+def network_head(report: ReportData) -> tuple[str, ...]:
+    """Return the head of :func:`network_rows`."""
+    search = () if report.found is None else (f"{report.measure} in the search",)
+    return ("network", "MACs", "parameters", *search, report.score_name)
+
+
+def network_rows(report: ReportData) -> list[tuple[str, ...]]:
+    """Return a row for each network that was scored: costs, its figure in the search, its score.
+
+    The scores are of the same images. What the search goes by stands once for each architecture.
+    """
+    before, after, trained = report.before, report.after, report.trained
+    epochs = "" if trained is None else f" {after_epochs(trained.epochs)}"
+    scored: list[tuple[str, Cost | Baseline, float | None, float | None]] = []
+    if report.original_score is not None:
+        scored.append(("original as given", before, None, report.original_score))
+    if trained is not None and trained.original is not None:
+        scored.append((f"original{epochs}", before, None, trained.original))
+    found = report.found
+    if report.refined_score is not None or (trained is None and found is not None):
+        scored.append(("refined before fine-tuning", after, found, report.refined_score))
+        found = None
+    if trained is not None:
+        scored.append((f"refined{epochs}", after, found, trained.refined))
+    scored += [
+        (f"{b.name}{epochs}", b, report.found_of(b), b.score if trained is None else b.trained)
+        for b in report.baselines
     ]
-
-
-def baseline_comparison(report: ReportData) -> str | None:
-    """Return in one sentence whether the search beat its baselines; None where there are none."""
-    if not report.baselines or report.search_score is None:
-        return None
-    if report.trained is None:
-        scores = {baseline.name: baseline.search_score for baseline in report.baselines}
-        return comparison(f"{report.metric} in the supernet", report.search_score, scores)
-    scores = {b.name: b.trained for b in report.baselines if b.trained is not None}
-    return comparison(report.metric, report.trained.refined, scores)
-
-
-def baseline_ahead(report: ReportData) -> str | None:
-    """Return how to take the best baseline, where it scores above the refined network."""
-    if report.trained is None:
-        ours = report.search_score
-        scores = [(b.search_score, b) for b in report.baselines]
-    else:
-        ours = report.trained.refined
-        scores = [(b.trained, b) for b in report.baselines if b.trained is not None]
-    best = max(scores, key=lambda pair: pair[0], default=None)
-    if best is None or ours is None or best[0] <= ours:
-        return None
-    vector = comma_separated(best[1].vector)
-    return f"To take {best[1].name} instead: refine apply DIR {vector} (DIR is this run's folder)."
+    return [
+        (
+            name,
+            f"{cost.macs:,}",
+            f"{cost.params:,}",
+            *(() if report.found is None else (_score(figure),)),
+            _score(score),
+        )
+        for name, cost, figure, score in scored
+    ]
 
 
 def count_row(name: str, before: int, after: int) -> Row:
@@ -97,18 +97,33 @@ def agreement_rows(report: ReportData) -> list[Row]:
     if report.agreement is None:
         return []
     nats = f"{report.agreement:.4f}", f"{report.agreement:+.4f}"
-    return [("agreement in the supernet (nats)", f"{0:.4f}", *nats)]
+    return [("agreement in the search", f"{0:.4f}", *nats)]
 
 
 def score_rows(report: ReportData) -> list[Row]:
-    """Return the rows of the scores after training; none where nothing was trained."""
-    if report.trained is None:
-        return []
-    trained = report.trained
-    epochs = "1 epoch" if trained.epochs == 1 else f"{trained.epochs} epochs"
-    score = (f"{report.metric} after {epochs}", trained.original, trained.refined)
-    rows = []
-    for name, before, after in (score, *trained.tests):
-        kept = ("", "") if before is None else (f"{before:.4f}", f"{after - before:+.4f}")
-        rows.append((name, kept[0], f"{after:.4f}", kept[1]))
-    return rows
+    """Return the rows of the scores before and after fine-tuning, as far as there are any."""
+    scores: list[tuple[str, float | None, float | None]] = []
+    if report.refined_score is not None:
+        name = f"{report.score_name} before fine-tuning"
+        scores.append((name, report.original_score, report.refined_score))
+    if report.trained is not None:
+        name = f"{report.score_name} {after_epochs(report.trained.epochs)}"
+        scores.append((name, report.trained.original, report.trained.refined))
+        scores += report.trained.tests
+    return [
+        (name, _score(before), _score(after), _difference(before, after))
+        for name, before, after in scores
+    ]
+
+
+def after_epochs(epochs: int) -> str:
+    """Return for a score how long its network was fine-tuned: ``after 5 epochs``."""
+    return "after 1 epoch" if epochs == 1 else f"after {epochs} epochs"
+
+
+def _score(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    return "" if before is None or after is None else f"{after - before:+.4f}"

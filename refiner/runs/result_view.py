@@ -14,6 +14,7 @@ from refiner.runs.report_rows import (
     score_rows,
     summary_rows,
 )
+from refiner.runs.report_sentences import images_sentence, score_sentences
 from refiner.runs.text import comma_separated
 from refiner.search.pareto import Point
 
@@ -30,8 +31,10 @@ def as_text(model: str, report: ReportData) -> str:
         lines.append(
             f"  {name}: {before} -> {after} ({changed})" if before else f"  {name}: {after}"
         )
-    if report.trained is None and report.search_score is not None:
-        lines.append(f"  {report.metric} in the supernet: {report.search_score:.4f}")
+    if report.trained is None and report.refined_score is None and report.search_score is not None:
+        lines.append(f"  validation {report.metric} in the search: {report.search_score:.4f}")
+    images = images_sentence(report)
+    lines += [f"  {images}"] if images else []
     return "\n".join(lines)
 
 
@@ -47,6 +50,7 @@ def as_html(model: str, report: ReportData, points: Sequence[Point]) -> str:
         "<div>",
         f"<p><b>{escape(model)}</b>, {escape(_architecture(report))}</p>",
         _table(SUMMARY_HEAD, summary_rows(report)),
+        *(f"<p>{escape(sentence)}</p>" for sentence in score_sentences(report)),
         _front(report, points),
         "</div>",
     ]
@@ -79,6 +83,6 @@ def _front(report: ReportData, points: Sequence[Point]) -> str:
     if not points:
         return ""
     try:
-        return front_svg(*macs_shares(points, report.before), metric=report.metric)
+        return front_svg(*macs_shares(points, report.before), metric=report.measure)
     except ConfigError:  # a result is worth showing without its plot
         return ""

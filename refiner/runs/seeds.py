@@ -8,6 +8,8 @@ from refiner.core.errors import RunError
 from refiner.cost.costs import Cost
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, comparison_over_seeds
 from refiner.runs.report import Report
+from refiner.runs.report_rows import after_epochs
+from refiner.runs.report_sentences import images_sentence
 from refiner.runs.text import comma_separated, markdown_table
 
 NO_COMPARISON = "There are no baselines: the runs were made with --no-baselines."
@@ -33,6 +35,8 @@ class SeedsReport:
     rows: tuple[Row, ...]
     comparison: str | None
     """None where the runs have no baselines."""
+    images: str = ""
+    """Which images the scores are of."""
     origin: str = ""
     """The model, the data and the method, in one line."""
     found: tuple[tuple[str, str], ...] = ()
@@ -42,7 +46,8 @@ class SeedsReport:
     def of(cls, reports: Sequence[Report]) -> "SeedsReport":
         """Return the report over the reports of finished runs, one per seed.
 
-        Scores are those after training or, where nothing was trained, those in the supernet.
+        Baselines are compared by their scores after training or, where nothing was trained, by
+        those before it or, without any, by what the search goes by.
 
         Raises:
             RunError: there are fewer than two runs, they differ in model or settings, or they have
@@ -50,14 +55,16 @@ class SeedsReport:
         """
         _check(reports)
         first = reports[0]
-        refined = _refined_row(reports)
+        networks = _network_rows(reports)
+        refined = networks[-1]
         baselines = _baseline_rows(reports)
-        metric = first.metric + ("" if first.trained else " in the supernet")
         scores = {row.name: row.scores for row in baselines}
+        metric = _metric(first)
         return cls(
             metric=metric,
-            rows=(*_original_row(reports), refined, *baselines),
+            rows=(*networks, *baselines),
             comparison=comparison_over_seeds(metric, refined.scores, scores) if scores else None,
+            images=images_sentence(first) or "",
             origin=first.origin(),
             found=tuple(
                 (dict(report.settings).get("seed", ""), comma_separated(report.vector))
@@ -84,7 +91,7 @@ class SeedsReport:
         lines = (
             f"# {count} seeds",
             "",
-            f"Mean ± standard deviation. Settings: {self.origin}.",
+            f"Mean ± standard deviation. {self.images} Settings: {self.origin}.",
             "",
             *markdown_table(head, self.table()),
             "",
@@ -109,26 +116,40 @@ def _comparable(first: Report, second: Report) -> bool:
     ours, theirs = dict(first.settings), dict(second.settings)
     shared = ours.keys() & theirs.keys() - {"seed", "search.spent"}
     return (
-        (first.metric, first.before, first.trained is None)
-        == (second.metric, second.before, second.trained is None)
+        (_metric(first), first.before, first.trained is None)
+        == (_metric(second), second.before, second.trained is None)
     ) and all(ours[name] == theirs[name] for name in shared)
 
 
-def _original_row(reports: Sequence[Report]) -> list[Row]:
-    """Return the row of the original; none where a run did not train it."""
-    scores = [report.trained.original if report.trained else None for report in reports]
-    known = tuple(score for score in scores if score is not None)
-    if len(known) < len(reports):
-        return []
-    return [_row("original", [report.before for report in reports], known)]
+def _metric(report: Report) -> str:
+    """Return the name of the scores that networks are compared by."""
+    if report.trained is None and report.refined_score is None:
+        return f"{report.measure} in the search"
+    return report.score_name
 
 
-def _refined_row(reports: Sequence[Report]) -> Row:
-    scores = [r.trained.refined if r.trained else r.search_score for r in reports]
-    known = tuple(score for score in scores if score is not None)
-    if len(known) < len(reports):
+def _network_rows(reports: Sequence[Report]) -> list[Row]:
+    """Return the rows of the original and the refined network that every run has, best known last.
+
+    Raises:
+        RunError: the refined networks have no scores.
+    """
+    trained = [report.trained for report in reports]
+    epochs = f" {after_epochs(trained[0].epochs)}" if trained[0] else ""
+    before, after = [r.before for r in reports], [r.after for r in reports]
+    columns: list[tuple[str, list[Cost], list[float | None]]] = [
+        ("original as given", before, [r.original_score for r in reports]),
+        (f"original{epochs}", before, [t.original if t else None for t in trained]),
+        ("refined before fine-tuning", after, [r.refined_score for r in reports]),
+        (f"refined{epochs}", after, [t.refined if t else None for t in trained]),
+    ]
+    if all(score is None for _, _, scores in columns[2:] for score in scores):
+        columns.append(("refined", after, [r.found for r in reports]))
+    rows = [_row(name, costs, scores) for name, costs, scores in columns]
+    known = [row for row in rows if row is not None]
+    if not any(row.name.startswith("refined") for row in known):
         raise RunError("these runs have no scores. Give runs that searched or trained.")
-    return _row("refined", [report.after for report in reports], known)
+    return known
 
 
 def _baseline_rows(reports: Sequence[Report]) -> list[Row]:
@@ -137,18 +158,31 @@ def _baseline_rows(reports: Sequence[Report]) -> list[Row]:
     for kind, name in _NAMES.items():
         found = [next((b for b in r.baselines if b.kind == kind), None) for r in reports]
         known = [baseline for baseline in found if baseline is not None]
-        if len(known) == len(reports):
-            scores = tuple(b.search_score if b.trained is None else b.trained for b in known)
-            rows.append(_row(name, known, scores))
+        if len(known) < len(reports):
+            continue
+        scores = [_score_of(report, b) for report, b in zip(reports, known, strict=True)]
+        row = _row(name, known, scores)
+        rows += [row] if row is not None else []
     return rows
 
 
-def _row(name: str, costs: Sequence[Cost | Baseline], scores: tuple[float, ...]) -> Row:
+def _score_of(report: Report, baseline: Baseline) -> float | None:
+    """Return the score that a baseline is compared by."""
+    if report.trained is not None:
+        return baseline.trained
+    return report.found_of(baseline) if report.refined_score is None else baseline.score
+
+
+def _row(name: str, costs: Sequence[Cost | Baseline], scores: Sequence[float | None]) -> Row | None:
+    """Return a row; None where a run lacks the score."""
+    known = tuple(score for score in scores if score is not None)
+    if len(known) < len(scores):
+        return None
     return Row(
         name=name,
         macs=tuple(cost.macs for cost in costs),
         params=tuple(cost.params for cost in costs),
-        scores=scores,
+        scores=known,
     )
 
 

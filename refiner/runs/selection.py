@@ -1,7 +1,7 @@
 """What a search that has ended leaves: the refined network, and the networks to compare it with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -10,11 +10,13 @@ from refiner.runs.baselines import find_baselines
 from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
-from refiner.runs.notes import search_notes
+from refiner.runs.network_scores import GIVEN, has_head, score_networks
+from refiner.runs.notes import recalibration_note, search_notes
 from refiner.runs.settings import Settings
 from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Architecture, Vector, with_model
 from refiner.space.rewriting import rewrite
+from refiner.training.task import Task
 
 ORIGINAL, REFINED = "original", "refined"
 """Names of networks, beside the kinds of the baselines."""
@@ -32,6 +34,9 @@ class Selection:
     notes: tuple[str, ...]
     spent: str
     """Images that the search used."""
+    scores: Mapping[str, float]
+    """Scores before any fine-tuning by name, also of the original as given (:data:`GIVEN`), on the
+    images of the report. It is empty where networks are trained from scratch after the search."""
 
     @property
     def refined(self) -> nn.Module:
@@ -57,7 +62,7 @@ def select(
     the original. All others keep the weights that the search left.
     """
     vector, space = found.best.vector, costed.space
-    notes = (*notes, *search_notes(search, job.model, vector, distilled=settings.trained))
+    notes = (*notes, *search_notes(search, vector))
     spent = str(search.usage)
 
     def network(of: Vector) -> nn.Module:
@@ -69,19 +74,43 @@ def select(
     baselines: list[Baseline] = []
     if settings.baselines:
         baselines = find_baselines(search, space, job.model, job.one, job.folder, job.progress)
-    if settings.fine_tunes:
-        zero = (0,) * len(space.slots)
-        # After distillation the original's norms are recalibrated, as those of all networks are.
-        original = network(zero) if settings.trained else copied(job.model)
-        networks = {ORIGINAL: original, **networks}
-        for each in baselines:
-            if each.vector != vector:
-                networks[each.kind] = network(each.vector)
-    return Selection(
+    if settings.trained:
+        # The original's norms are recalibrated, as those of all networks are.
+        networks = {ORIGINAL: network((0,) * len(space.slots)), **networks}
+    elif settings.fine_tunes:
+        networks = {ORIGINAL: copied(job.model), **networks}
+    networks |= {each.kind: network(each.vector) for each in baselines if each.vector != vector}
+    scores = _scores(job, settings, search.task, networks)
+    if GIVEN in scores:
+        notes = (*notes, recalibration_note(job, scores[GIVEN], scores[ORIGINAL]))
+    if not settings.fine_tunes:
+        networks = {REFINED: networks[REFINED]}
+    selection = Selection(
         found=found,
         architecture=with_model(space.architecture(vector), job.origin),
         networks=networks,
         baselines=tuple(baselines),
         notes=tuple(notes),
         spent=spent,
+        scores=scores,
     )
+    return replace(
+        selection,
+        baselines=tuple(
+            replace(each, score=scores.get(selection.network_of(each))) for each in baselines
+        ),
+    )
+
+
+def _scores(
+    job: Job, settings: Settings, task: Task, networks: Mapping[str, nn.Module]
+) -> dict[str, float]:
+    """Return the scores of networks before any fine-tuning, and of the original as given.
+
+    A network that begins with new weights has none, nor has one whose task brings an untrained
+    head.
+    """
+    if (settings.fine_tunes and not settings.trained) or (settings.trained and has_head(task)):
+        return {}
+    given = {GIVEN: copied(job.model)} if settings.trained else {}
+    return score_networks(job, task, {**given, **networks})

@@ -7,11 +7,12 @@ from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.front import points, write_front
 from refiner.runs.job import Job
+from refiner.runs.network_scores import GIVEN
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import full_report, origin_settings
 from refiner.runs.result import Result
 from refiner.runs.result_files import write_result
-from refiner.runs.selection import Selection
+from refiner.runs.selection import REFINED, Selection
 from refiner.runs.settings import Settings
 from refiner.search.scoring import Scored
 
@@ -31,15 +32,21 @@ def finish(
     shown: JsonDict = {**origin, **settings.to_json(space), **job.sizes, "spent": selection.spent}
     report = full_report(
         job.model, model, space, selection.architecture, job.example, found, job.task,
-        devices=job.devices, trained=trained, settings=shown, baselines=baselines,
+        devices=job.devices, scored_on=job.scored_on,
+        original_score=selection.scores.get(GIVEN), refined_score=selection.scores.get(REFINED),
+        trained=trained, settings=shown, baselines=baselines,
         latencies=costed.latencies, notes=selection.notes,
     )  # fmt: skip
-    scored = [Scored(vector=each.vector, score=each.search_score) for each in baselines]
+    scored = [
+        Scored(vector=each.vector, score=each.search_score, agreement=each.agreement)
+        for each in baselines
+        if (each.agreement is None) == (found.best.agreement is None)  # one measure for the front
+    ]
     every_point = points(
         space, report.before, list(dict.fromkeys([*found.top_k, *scored])), costed.latencies
     )
     if job.folder is not None and job.devices.is_main:
-        write_front(job.folder, every_point, report.before, job.task.metric, costed.latencies)
+        write_front(job.folder, every_point, report.before, report.measure, costed.latencies)
         write_result(
             job.folder, model=model, architecture=selection.architecture, report=report,
             example_input=job.example,

@@ -7,6 +7,9 @@ from typing import Any
 from refiner.core.errors import RunError, one_line
 from refiner.space.architecture import Vector
 
+FORMAT_VERSION = 2
+"""Of pareto.json. 2 names the measure of its scores; before that, these were the task's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -14,7 +17,9 @@ class Point:
 
     vector: Vector
     score: float
-    """In the supernet, on the whole validation part; higher is better."""
+    """What the search goes by, in the supernet, on the whole validation part; higher is better."""
+    task_score: float | None = None
+    """The task's score there, where the search goes by agreement; no axis of the front."""
     macs: int
     params: int
     latency: float | None = None
@@ -66,20 +71,40 @@ def spread(
     return [best[round(i * (len(best) - 1) / (count - 1))] for i in range(count)]
 
 
-def front_to_json(points: Sequence[Point], original: Mapping[str, float]) -> dict[str, Any]:
-    """Return a front as JSON types, beside what the original costs, by name."""
-    return {"original": dict(original), "front": [asdict(point) for point in points]}
+def front_to_json(
+    points: Sequence[Point], original: Mapping[str, float], measure: str
+) -> dict[str, Any]:
+    """Return a front as JSON types, beside what the original costs, by name.
+
+    Args:
+        points: of the front.
+        original: costs.
+        measure: name of the points' scores.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "measure": measure,
+        "original": dict(original),
+        "front": [asdict(point) for point in points],
+    }
 
 
-def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float]]:
-    """Return the front that :func:`front_to_json` gave, and what the original costs.
+def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float], str]:
+    """Return the front that :func:`front_to_json` gave, what the original costs, and the measure.
 
     Raises:
-        RunError: the document is none.
+        RunError: the document is none, or one of another version.
     """
+    version = document.get("format_version", 1) if isinstance(document, dict) else FORMAT_VERSION
+    if version != FORMAT_VERSION:
+        raise RunError(
+            f"pareto.json has format version {version}, and this refiner reads {FORMAT_VERSION}. "
+            "Name a vector instead of --pick, or search again."
+        )
     try:
         points = tuple(Point.from_json(point) for point in document["front"])
-        return points, {name: float(cost) for name, cost in document["original"].items()}
+        original = {name: float(cost) for name, cost in document["original"].items()}
+        return points, original, str(document["measure"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"pareto.json is damaged: {one_line(error)}") from error
 

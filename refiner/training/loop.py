@@ -219,8 +219,15 @@ class TrainResult:
 
     score: float
     """The task's score on the validation data after the last epoch."""
+    test: float | None
+    """The same on the test data; None without any."""
     losses: tuple[float, ...]
     """Mean training loss of each epoch."""
+
+    @property
+    def reported(self) -> float:
+        """The score on the test data or, without any, on the validation data."""
+        return self.score if self.test is None else self.test
 
 
 def train(
@@ -229,6 +236,7 @@ def train(
     val_loader: Loader,
     task: Task,
     *,
+    test_loader: Loader | None = None,
     devices: Devices,
     config: TrainConfig | None = None,
     seed: int = 0,
@@ -243,6 +251,7 @@ def train(
         model: is moved to the device and trained.
         train_loader, val_loader: as :meth:`Devices.loader` returned them.
         task: gives the loss and the score.
+        test_loader: batches that the trained network is scored on once, at the end.
         devices: where to train.
         config: how to train.
         seed: fixes order, augmentation and dropout. Two models with one seed see the same batches.
@@ -272,6 +281,11 @@ def train(
         on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
     with seeded(derive_seed(seed, "train", "score"), generators):
         score = evaluate(model, devices.batches(val_loader), trainer.task, devices)
-    progress.advance(0, **{task.metric: score})
+    shown, test = {task.metric: score}, None
+    if test_loader is not None:
+        with seeded(derive_seed(seed, "train", "test"), generators_of(test_loader)):
+            test = evaluate(model, devices.batches(test_loader), trainer.task, devices)
+        shown[f"test {task.metric}"] = test
+    progress.advance(0, **shown)
     progress.end()
-    return TrainResult(score=score, losses=tuple(losses))
+    return TrainResult(score=score, test=test, losses=tuple(losses))

@@ -26,7 +26,10 @@ def report() -> Report:
         latency_noise=(0.25, 0.125),
         latency_predicted=(Latency(median=2.5, noise=0.5), Latency(median=1.25, noise=0.25)),
         metric="accuracy",
-        trained=Trained(epochs=3, original=0.5, refined=0.75),
+        scored_on="test",
+        original_score=0.625,
+        refined_score=0.25,
+        trained=Trained(epochs=3, original=0.5, refined=0.75, validation=0.875),
         settings=(("seed", "0"),),
         notes=("a note",),
     )

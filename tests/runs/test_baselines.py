@@ -93,7 +93,7 @@ def test_baselines_neither_change_the_search_nor_what_it_leaves() -> None:
     for key, value in plain.model.state_dict().items():
         assert torch.equal(value, held.model.state_dict()[key]), key
     assert [c.trained for c in held.report.baselines] == [None, None]
-    assert "in the supernet" in (held.report.comparison() or "")
+    assert "validation accuracy before fine-tuning" in (held.report.comparison() or "")
 
 
 def test_a_random_search_has_no_random_baseline() -> None:
@@ -133,9 +133,9 @@ def test_the_front_holds_baselines_and_they_keep_the_norms_they_were_scored_with
         ),
         device="cpu", progress=False, out=tmp_path / "run",
     )  # fmt: skip
-    points, _ = front_from_json(json.loads((tmp_path / "run" / "pareto.json").read_text()))
-    scored = {f.vector: f.score for f in result.search.top_k}
-    scored |= {c.vector: c.search_score for c in result.report.baselines}
+    points, *_ = front_from_json(json.loads((tmp_path / "run" / "pareto.json").read_text()))
+    scored = {f.vector: f.objective for f in result.search.top_k}
+    scored |= {c.vector: c.agreement for c in result.report.baselines}
     assert {p.vector: p.score for p in points}.items() <= scored.items()
     best = max(scored.values())
     assert any(p.score == best for p in points)
@@ -153,14 +153,17 @@ def test_a_baseline_that_came_out_ahead_is_told_with_how_to_take_it() -> None:
         vector=(0, 0), before=zero, after=zero, slots=(), frozen=(), search_score=0.55,
         baselines=(less, best),
     )  # fmt: skip
-    told = "To take all identity instead: refine apply DIR 1,0 (DIR is this run's folder)."
-    assert report.baseline_ahead() == told
+    told = "To take it instead: refine apply DIR 1,0 (DIR is this run's folder)."
+    assert (report.baseline_ahead() or "").startswith("All identity is ahead in score")
+    assert (report.baseline_ahead() or "").endswith(told)
     assert told in report.to_markdown()
     assert replace(report, search_score=0.6).baseline_ahead() is None
     trained = Trained(epochs=1, original=0.7, refined=0.8)
     assert replace(report, trained=trained).baseline_ahead() is None
     ahead = replace(report, trained=trained, baselines=(replace(less, trained=0.9), best))
-    assert "To take random search instead: refine apply DIR 0,1" in (ahead.baseline_ahead() or "")
+    assert "Random search is ahead in validation score, 0.9000 against 0.8000" in (
+        ahead.baseline_ahead() or ""
+    )
 
 
 def test_all_that_random_search_tries_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from models import TinyResNet, images
 from refiner.cost.costs import measure_cost
 from refiner.runs.front import macs_shares, points, write_front
 from refiner.runs.run_folder import RunFolder
+from refiner.search.pareto import front
 from refiner.search.scoring import Scored
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import search_space
@@ -24,8 +25,21 @@ def test_points_cost_what_the_rewritten_models_do(tmp_path) -> None:
     assert every[0] == (1.0, 0.5)
     assert best == [every[2], every[1]]  # the original costs more and scores less than the second
     folder = RunFolder.create(tmp_path / "run", {})
-    write_front(folder, found, before, "accuracy")
+    write_front(folder, found, before, "agreement")
     document = json.loads((folder.path / "pareto.json").read_text())
     assert [point["vector"] for point in document["front"]] == [[1, 1, 1, 1], [1, 0, 0, 2]]
+    assert (document["format_version"], document["measure"]) == (2, "agreement")
     assert document["original"] == {"macs": before.macs, "params": before.params}
     assert ET.parse(folder.path / "pareto.svg").getroot().tag.endswith("svg")
+
+
+def test_a_distilled_search_has_its_front_by_agreement() -> None:
+    model, x = TinyResNet(width=4), images()
+    space, before = search_space(model, x), measure_cost(model, x)
+    scored = [
+        Scored(vector=(1, 0, 0, 2), score=0.75, agreement=-0.5),
+        Scored(vector=(1, 1, 1, 1), score=0.25, agreement=-0.25),
+    ]
+    found = points(space, before, scored)
+    assert [(p.score, p.task_score) for p in found] == [(-0.5, 0.75), (-0.25, 0.25)]
+    assert [p.vector for p in front(found)] == [(1, 1, 1, 1)]  # cheaper, and closer to the original

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from refiner.runs import report_page, report_rows
+from refiner.runs import report_page, report_rows, report_sentences
 from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report
 
@@ -13,9 +13,11 @@ def test_methods_delegate(report: Report) -> None:
     report = replace(report, search_score=0.25, baselines=(baseline,))
     assert report.to_markdown() == report_page.markdown(report)
     assert report.summary() == report_rows.summary_rows(report)
-    assert report.comparison() == report_rows.baseline_comparison(report)
-    assert report.baseline_ahead() == report_rows.baseline_ahead(report)
-    assert report.baseline_rows() == report_rows.baseline_rows(report)
+    assert report.comparison() == report_sentences.baseline_comparison(report)
+    assert report.baseline_ahead() == report_sentences.baseline_ahead(report)
+    assert report.network_rows()[0] == report_rows.network_head(report)
+    assert report.network_rows()[1:] == report_rows.network_rows(report)
+    assert report.sentences() == report_sentences.score_sentences(report)
 
 
 def test_json_gives_a_report_back(report: Report) -> None:

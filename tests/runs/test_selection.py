@@ -1,9 +1,12 @@
+import pytest
 import torch
 from models import images, searched
 
 import refiner
+from refiner.core.surgery import copied
 from refiner.runs.comparison import Baseline
 from refiner.runs.selection import select
+from refiner.training.evaluation import evaluate
 
 
 def selected(**options):
@@ -39,3 +42,32 @@ def test_a_baseline_equal_to_the_refined_network_is_not_trained_twice(monkeypatc
     assert any(selection.architecture.vector)
     assert set(selection.networks) == {"original", "refined", "uniform"}
     assert [selection.network_of(each) for each in selection.baselines] == ["refined", "uniform"]
+
+
+def test_networks_of_a_trained_model_are_scored_before_fine_tuning() -> None:
+    job, selection = selected(
+        distill=refiner.DistillConfig(steps=1), train=refiner.TrainConfig(epochs=1)
+    )
+    given = evaluate(copied(job.model), job.val_loader, job.task, job.devices)
+    assert selection.scores["original as given"] == given
+    for name, network in selection.networks.items():
+        score = evaluate(network, job.val_loader, job.task, job.devices)
+        assert selection.scores[name] == pytest.approx(score)
+    assert [each.score for each in selection.baselines] == [
+        selection.scores[selection.network_of(each)] for each in selection.baselines
+    ]
+    note = selection.notes[-1]
+    assert f"from {given:.4f} to {selection.scores['original']:.4f}" in note
+
+
+def test_networks_that_begin_untrained_have_no_score_before_training() -> None:
+    _, selection = selected(train=refiner.TrainConfig(epochs=1))
+    assert selection.scores == {}
+    assert [each.score for each in selection.baselines] == [None, None]
+
+
+def test_without_fine_tuning_the_weights_of_the_search_are_scored() -> None:
+    _, selection = selected()
+    assert "original as given" not in selection.scores
+    assert selection.scores["refined"] == pytest.approx(selection.found.best.score)
+    assert all(each.score == each.search_score for each in selection.baselines)

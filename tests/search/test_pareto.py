@@ -41,9 +41,13 @@ def test_a_spread_goes_from_cheap_to_dear_and_keeps_the_ends() -> None:
 
 def test_a_front_comes_back_from_json() -> None:
     points = (point(0.5, 10), point(0.9, 100, latency=1.5))
-    text = json.dumps(front_to_json(points, {"macs": 200}))
-    assert front_from_json(json.loads(text)) == (points, {"macs": 200.0})
-    for damaged in ({}, {"front": [{}], "original": {}}, [], {"front": 3, "original": 3}):
+    text = json.dumps(front_to_json(points, {"macs": 200}, "agreement"))
+    assert front_from_json(json.loads(text)) == (points, {"macs": 200.0}, "agreement")
+    version = {"format_version": 2, "measure": "score"}
+    for damaged in (
+        version, {**version, "front": [{}], "original": {}}, [],
+        {**version, "front": 3, "original": 3}, {**version, "front": [], "original": []},
+    ):  # fmt: skip
         with pytest.raises(RunError, match=r"pareto\.json is damaged"):
             front_from_json(damaged)
 
@@ -61,3 +65,10 @@ def test_the_best_within_limits_is_picked() -> None:
         pick(timed, {"latency": 1.0})
     with pytest.raises(RunError, match="has no latency"):
         pick(points, {"latency": 9})
+
+
+@pytest.mark.parametrize("version", [{}, {"format_version": 3}])
+def test_a_front_of_another_version_is_refused(version) -> None:
+    """Version 1 held the task's scores, whatever the search went by."""
+    with pytest.raises(RunError, match=r"this refiner reads 2\. Name a vector instead of --pick"):
+        front_from_json({"front": [], "original": {}, **version})
