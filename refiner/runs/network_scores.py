@@ -12,8 +12,6 @@ from refiner.training.task import Task
 
 GIVEN = "original as given"
 """Name of the caller's model, whose norms are not recalibrated."""
-PHASE = "scores"
-"""Name of the phase in which networks are scored."""
 
 
 def has_head(task: Task) -> bool:
@@ -31,7 +29,7 @@ def score_network(job: Job, network: nn.Module, task: Task) -> float:
 
 def score_networks(job: Job, task: Task, networks: Mapping[str, nn.Module]) -> dict[str, float]:
     """Return the scores of networks by name, after one pass for each."""
-    job.progress.begin(PHASE, len(networks))
+    job.progress.begin("scores", len(networks))
     scores = {}
     for name, network in networks.items():
         scores[name] = score_network(job, network, task)

@@ -160,6 +160,8 @@ class Settings:
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []
+        if self.trained or not self.fine_tunes:
+            phases.append("scores")
         if self.fine_tunes:
             kinds = ["random", "uniform"] if self.baselines else []
             phases += [f"train {name}" for name in ("original", "refined", *kinds)]

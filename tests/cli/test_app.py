@@ -171,7 +171,7 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
     assert rows[1]["vector"] == rows[2]["vector"]
     assert rows[1]["params"] == rows[2]["params"]
     assert rows[2]["macs"] < rows[1]["macs"], "the images were smaller"
-    assert all(0 <= row["scores"]["accuracy"] <= 1 for row in rows)
+    assert all(0 <= row["scores"]["validation accuracy"] <= 1 for row in rows)
     assert all(row["latency_ms"] > 0 and row["latency_noise_ms"] >= 0 for row in rows)
     assert main(["compare", "found", "there"]) == 0
     out = capsys.readouterr().out
@@ -555,8 +555,11 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert int(settings["distill.steps"]) > 0
     assert settings["search.recalibration_batches"] == "4"
     notes = " ".join(report["notes"])
-    assert "the original as given: accuracy 0." in notes
-    assert "the search compared architectures by agreement" in notes
+    assert "takes the original's validation accuracy from 0." in notes
+    page = Path("run/report.md").read_text()
+    assert "The search, the Pareto front and --pick go by agreement with the original" in page
+    assert "| original as given |" in page
+    assert 0 <= report["original_score"] <= 1
     trials = int(notes.split(" trials are too few")[0].split()[-1])
     assert trials <= int(notes.split("which scores ")[1].split()[0])
     front = json.loads(Path("run/pareto.json").read_text())["front"]
@@ -646,7 +649,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert main([*run, "--json"]) == 0
     over = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in over["rows"]] == [
-        "original", "refined", "random search", "best uniform",
+        "original after 1 epoch", "refined after 1 epoch", "random search", "best uniform",
     ]  # fmt: skip
     assert all(len(row["scores"]) == 2 for row in over["rows"])
     assert over["comparison"].startswith("Over 2 seeds the search beat")
@@ -661,7 +664,10 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")
     page = Path("both/report.md").read_text()
     assert over["comparison"] in page
-    assert "standard deviation. Settings: model " in page
+    assert (
+        "there is no test part. Give one by --test-data, in Python by test_loader. Settings: model "
+        in page
+    )
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2
     assert "Name one of its runs, such as both/seed-3" in capsys.readouterr().err

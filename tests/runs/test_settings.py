@@ -74,3 +74,15 @@ def test_config_json_holds_everything_that_a_resumed_run_needs() -> None:
     assert kept["slots"] == "conv"
     assert len(kept["candidates"]) == len(space.slots)
     assert kept["search"]["trials"] == refiner.SearchConfig().trials
+
+
+def test_networks_with_weights_are_scored_before_fine_tuning() -> None:
+    train = refiner.TrainConfig(epochs=1)
+
+    def phases(**options) -> list[str]:
+        return Settings.of({"baselines": False, **options}).resolved().phases()
+
+    fine_tuning = ["train original", "train refined"]
+    assert phases(distill=refiner.DistillConfig(), train=train)[-3:] == ["scores", *fine_tuning]
+    assert "scores" not in phases(train=train)
+    assert phases()[-1] == "scores"

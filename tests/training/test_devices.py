@@ -63,6 +63,7 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert first["averaged"] == [[0.5, 3.0], [0.5, 3.0]]
     assert first["loader is copied"]
     assert first["orders repeat"]
+    assert first["test"]
     assert first["sampler is as it was"]
     assert alone["tensor"] == alone["listed"] == first["tensor"] == first["listed"]
     for found in (alone, first):  # batches are cut in other ways

@@ -69,6 +69,23 @@ def test_training_learns_and_repeats_and_resumes_to_the_bit() -> None:
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_the_trained_network_is_scored_on_the_test_data_with_its_head() -> None:
+    torch.manual_seed(0)
+    start, data, test = TinyResNet(), batches(3), batches(2, seed=8)
+    config = TrainConfig(epochs=3, lr_max=0.05)
+
+    def run(val: list, test: list | None):
+        model = copy.deepcopy(start)
+        options = {"devices": CPU, "config": config, "test_loader": test}
+        return train(model, data, val, HeadTask(), **options), model.state_dict()
+
+    (plain, before), (tested, after) = run(data, None), run(data, test)
+    assert (plain.test, plain.reported) == (None, plain.score)
+    assert (tested.score, tested.losses) == (plain.score, plain.losses)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert tested.reported == tested.test == run(test, None)[0].score != tested.score
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_next_step() -> None:
     data = batches(2)
     data[0][0][0, 0, 0, 0] = float("nan")
