@@ -24,7 +24,7 @@ from refiner.core.user_code import check_allowed, functions_in, load_function, o
 from refiner.core.weights import load_weights
 
 _LIBRARIES = ("timm:", "torchvision:")
-_MOST_CLASSES = 10**6
+MOST_CLASSES = 10**6
 """Classes that a document may ask for."""
 DRAWN = "drawn from the seed"
 """Weights of a model that nothing has trained yet."""
@@ -140,7 +140,7 @@ class ModelSpec:
         try:
             spec: ModelSpec = cls(**{**document, "trust_weights": False})
             checked_record(spec)
-            if spec.classes is not None and not 0 < spec.classes <= _MOST_CLASSES:
+            if spec.classes is not None and not 0 < spec.classes <= MOST_CLASSES:
                 raise ValueError(f"it has {spec.classes} classes")
         except (TypeError, ValueError) as error:
             raise ModelError(
@@ -158,7 +158,7 @@ class ModelSpec:
             check_allowed(self.source)  # a repository of the hub is anyone's, too
         for key, value in self.arguments.items():
             if key.startswith(_FILE_ARGUMENTS) or not _is_short(value):
-                check_allowed(self.source, f" with {key}={value!r:.80}")
+                check_allowed(f"{self.source} with {key}={value!r:.80}")
 
 
 def _is_short(value: Any) -> bool:

@@ -42,14 +42,14 @@ def only_named(
         _allowed.reset(token)
 
 
-def check_allowed(source: str, why: str = "") -> None:
+def check_allowed(source: str) -> None:
     """Raise a RunError for code that only a folder names; see :func:`only_named`."""
     rule = _allowed.get()
     if rule is None or source in rule[1] or _OWN.fullmatch(source):
         return
     raise RunError(
-        f"{rule[0]} asks to run {source!r}{why}, and a folder is data. If you trust it, name this "
-        "again on the command line, or add --trust."
+        f"{rule[0]} asks to run {source}. A folder is data, so nothing was run. If you trust this, "
+        "name it again on the command line, or add --trust."
     )
 
 

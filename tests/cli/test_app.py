@@ -99,7 +99,7 @@ def test_commands_and_options_are_frozen() -> None:
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
-        "--precision", "--out", "--resume", "--json",
+        "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
@@ -114,9 +114,10 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     assert options("apply") == common | {
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
+        "--model", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
-    assert options("export") == {"folder", "--format", "--to"}
+    assert options("export") == {"folder", "--format", "--to", "--model", "--trust"}
 
 
 def test_help_needs_no_torch() -> None:
