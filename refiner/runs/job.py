@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 from torch import nn
@@ -14,6 +15,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.runs.fingerprint import fingerprint
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import length
@@ -60,6 +62,8 @@ class Job:
     """Numbers of batches, for the report."""
     folder: RunFolder | None = None
     """None where nothing is written."""
+    begun_with: Callable[[], JsonDict] = dict
+    """Returns the fingerprint of the model, the task, the data and the example input."""
 
     @property
     def one(self) -> ExampleInput:
@@ -109,6 +113,7 @@ def set_up(
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
+    loaders = {"training": loader, "validation": val_loader}
     return Job(
         model=model,
         task=checked,
@@ -121,6 +126,7 @@ def set_up(
         seed=seed,
         output=output,
         sizes={"training batches": length(loader), "validation batches": length(val_loader)},
+        begun_with=partial(fingerprint, model, checked, loaders, example),
     )
 
 
@@ -133,7 +139,9 @@ def in_folder(job: Job, settings: JsonDict) -> Iterator[Job]:
         settings: for config.json; a run goes on only with equal ones.
     """
     output, main = job.output, job.devices.is_main
-    folder = open_or_create(output.out, output.resume, settings, output.provenance, main=main)
+    folder = open_or_create(
+        output.out, output.resume, settings, output.provenance, job.begun_with, main=main
+    )
     with dropped_on_error(folder if main else None):
         yield replace(job, folder=folder)
 

@@ -1,7 +1,7 @@
 """A run's folder: configuration, metrics and checkpoints, each written in one piece.
 
 config.json  latency.json  latency_check.json  baselines.json  metrics.jsonl
-checkpoint/{search,baseline,refined,random,uniform}.pt
+checkpoint/{search,random_search,original,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """
 
@@ -24,10 +24,13 @@ from refiner.core.files import (
     write_text,
 )
 from refiner.core.types import JsonDict, StateDict
+from refiner.runs.fingerprint import check_fingerprint
 from refiner.training.devices import Devices
 
 FORMAT_VERSION = 2
 """Of a folder's JSON documents and checkpoints. 2: config.json holds a fingerprint."""
+_OWN_VERSION = ("report.json", "architecture.json")
+"""Documents whose readers check a format version of their own."""
 _FREE_OF_LIMITS = ("report.json", "pareto.json", "baselines.json")
 """Documents of scores, which may be no number; all others hold finite numbers."""
 
@@ -85,7 +88,7 @@ class RunFolder:
         return self.read_json("config.json")
 
     def read_json(self, name: str) -> JsonDict:
-        """Return a JSON document of the folder.
+        """Return a JSON document of the folder, without the version of its format.
 
         Raises:
             RunError: it is missing, damaged, or written by a newer refiner.
@@ -110,8 +113,10 @@ class RunFolder:
             raise RunError(f"{file} is damaged: {one_line(error)}") from error
         if not isinstance(document, dict):
             raise RunError(f"{file} is damaged: it holds no JSON object")
+        if name in _OWN_VERSION:
+            return document
         check_version(document, file)
-        return document
+        return {key: value for key, value in document.items() if key != "format_version"}
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the folder in one piece."""
@@ -180,6 +185,8 @@ def _without(checkpoint: str) -> str:
     """Return the next step where a checkpoint cannot be used."""
     if checkpoint == "search":
         return "Begin a new run."
+    if checkpoint == "random_search":
+        return "Delete it to search at random again."
     return f"Delete it to train the {checkpoint} network again."
 
 
@@ -210,6 +217,7 @@ def open_or_create(
     resume: bool,
     settings: Mapping[str, object],
     provenance: Mapping[str, object] | None,
+    fingerprint: Callable[[], JsonDict],
     *,
     main: bool,
 ) -> RunFolder | None:
@@ -217,9 +225,18 @@ def open_or_create(
 
     With several processes, only the main one makes a folder; all of them read an existing one.
 
+    Args:
+        out: the folder.
+        resume: whether it holds a run to go on with.
+        settings: that have to be equal then.
+        provenance: how the model was made.
+        fingerprint: returns what else has to be equal; see :mod:`refiner.runs.fingerprint`.
+        main: whether this is the main process.
+
     Raises:
         ConfigError: there is no folder to resume.
-        RunError: a new run's folder is taken, or the run to resume has other settings.
+        RunError: a new run's folder is taken, or the run to resume was begun with other settings,
+            weights, data or versions.
     """
     if out is None:
         if resume:
@@ -228,16 +245,22 @@ def open_or_create(
     if not resume and not main:
         return None
     if not resume:
-        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
+        check_free(Path(out))  # before anything is read
+        config = {"provenance": provenance, "settings": settings, "fingerprint": fingerprint()}
+        return RunFolder.create(out, config)
     folder = RunFolder.open(out)
-    before = folder.config().get("settings", {})
-    now = json.loads(json.dumps(settings))
-    for key, value in now.items():
-        if before.get(key) != value:
+    config = folder.config()
+    before, now = config.get("settings"), json.loads(json.dumps(settings))
+    if not isinstance(before, dict):
+        raise RunError(f"{folder.path} holds no settings, so it cannot go on. Begin a new run.")
+    for key in {**now, **before}:
+        if before.get(key) != now.get(key):
             raise RunError(
-                f"{folder.path} was made with another setting: {key} is {before.get(key)} there "
-                f"and {value} here. Resume with the same settings, or begin a new run."
+                f"{folder.path} was made with another setting: {key} is {before.get(key)!s:.200} "
+                f"there and {now.get(key)!s:.200} here. Resume with the same settings, or begin a "
+                "new run."
             )
+    check_fingerprint(folder.path, config.get("fingerprint"), fingerprint())
     return folder
 
 
