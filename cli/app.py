@@ -10,6 +10,7 @@ import typer
 
 from refiner import __version__
 from refiner.core.errors import RefinerError
+from refiner.core.printable import printable
 
 from .arguments import (
     AllowLarger,
@@ -19,12 +20,15 @@ from .arguments import (
     InputSize,
     Json,
     Model,
+    ModelAgain,
     ModelArg,
     ModelOrRun,
     NewFolder,
     Pretrained,
     Seed,
     Slots,
+    Trust,
+    TrustWeights,
     Weights,
     refuse,
 )
@@ -156,16 +160,22 @@ def apply_command(
     model_arg: ModelArg = None,
     pretrained: Pretrained = False,
     weights: Weights = None,
+    trust_weights: TrustWeights = False,
     seed: Seed = 0,
+    named: ModelAgain = None,
+    trust: Trust = False,
     out: NewFolder = None,
     as_json: Json = False,
 ) -> None:
     """Rewrite MODEL to an architecture without a search, and report its cost."""
     from .apply import apply_architecture, apply_to_run, pick_architecture
+    from .consent import Consent
 
+    of_run = {"model", "named", "trust", "trust_weights", "out", "as_json"}
+    consent = Consent.of(trust=trust, trust_weights=trust_weights, model=named)
     if pick:
-        refuse(context, {"model", "pick", "out", "as_json"}, "does not go with --pick")
-        pick_architecture(Path(model), pick, out=out, as_json=as_json)
+        refuse(context, {"pick", *of_run}, "does not go with --pick")
+        pick_architecture(Path(model), pick, consent=consent, out=out, as_json=as_json)
         return
     if architecture is None:
         raise RefinerError(
@@ -173,13 +183,16 @@ def apply_command(
             "and a run's folder."
         )
     if Path(model).is_dir():
-        refuse(context, {"model", "architecture", "out", "as_json"}, "is set by the run")
-        apply_to_run(Path(model), architecture, out=out, as_json=as_json)
+        refuse(context, {"architecture", *of_run}, "is set by the run")
+        apply_to_run(Path(model), architecture, consent=consent, out=out, as_json=as_json)
         return
+    if trust or named is not None:
+        raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
         input_size=input_size, data=data, model_arg=model_arg or (), pretrained=pretrained,
-        weights=None if weights is None else str(weights), seed=seed, out=out, as_json=as_json,
+        weights=None if weights is None else str(weights), trust_weights=trust_weights, seed=seed,
+        out=out, as_json=as_json,
     )  # fmt: skip
 
 
@@ -220,11 +233,15 @@ def export_command(
             show_default=False,
         ),
     ] = None,
+    named: ModelAgain = None,
+    trust: Trust = False,
 ) -> None:
     """Export the refined model of a run."""
+    from .consent import Consent
     from .finished import export_run
 
-    export_run(folder, export_format=export_format, to=to)
+    consent = Consent.of(trust=trust, model=named)
+    export_run(folder, consent=consent, export_format=export_format, to=to)
 
 
 @app.command("recipes", cls=Command)
@@ -261,5 +278,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {' '.join(printable(message).split())}", file=sys.stderr)
     return _FAILED

@@ -14,7 +14,8 @@ from refiner.core.batches import first_sample
 from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import ExampleInput
-from refiner.core.models import ModelSpec
+from refiner.core.models import MOST_CLASSES, ModelSpec
+from refiner.core.types import JsonDict
 from refiner.cost.budget import parse_budgets
 from refiner.cost.reach import choose_space
 from refiner.runs.report_making import cost_report
@@ -26,9 +27,11 @@ from refiner.space.architecture import Architecture, Vector, with_model
 from refiner.space.search_space import SearchSpace, space_of
 from refiner.training.devices import Devices
 
+from .consent import Consent
 from .example_input import example_input
-from .finished import run_architecture
+from .finished import run_architecture, run_model
 from .paths import absolute, candidate_list, model_arguments, weights_file
+from .request import RunRequest, request_from
 from .screen import print_report
 from .slots import slots_option
 
@@ -45,6 +48,7 @@ def apply_architecture(
     model_arg: Sequence[str],
     pretrained: bool,
     weights: str | None,
+    trust_weights: bool,
     seed: int,
     out: Path | None,
     as_json: bool,
@@ -55,6 +59,7 @@ def apply_architecture(
     spec = ModelSpec(
         source=absolute(source), arguments=model_arguments(model_arg), pretrained=pretrained,
         weights=None if weights is None else weights_file(weights), seed=seed,
+        trust_weights=trust_weights,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
     if given is not None and (slots != "auto" or candidates is not None or allow_larger):
@@ -63,7 +68,7 @@ def apply_architecture(
             "--allow-larger out."
         )
     made = given.model or {} if given is not None else {}
-    spec = replace(spec, classes=(made.get("spec") or {}).get("classes"))
+    spec = replace(spec, classes=_classes(made))
     model = spec.build()
     if input_size is None and data is None and "example_input" in made:
         example = from_json(made["example_input"])
@@ -85,6 +90,13 @@ def apply_architecture(
     _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
 
 
+def _classes(made: JsonDict) -> int | None:
+    """Return the number of classes that an architecture's file names, if it names one."""
+    spec = made.get("spec")
+    classes = spec.get("classes") if isinstance(spec, dict) else None
+    return classes if type(classes) is int and 0 < classes <= MOST_CLASSES else None
+
+
 def _check_length(vector: Vector, space: SearchSpace, source: str) -> None:
     """Raise an ArchitectureError for a vector of other slots."""
     if len(vector) != len(space.slots):
@@ -97,7 +109,7 @@ def _check_length(vector: Vector, space: SearchSpace, source: str) -> None:
 
 
 def pick_architecture(
-    folder: Path, budgets: Sequence[str], *, out: Path | None, as_json: bool
+    folder: Path, budgets: Sequence[str], *, consent: Consent, out: Path | None, as_json: bool
 ) -> None:
     """Rewrite a run's model to the best architecture of its front within budgets."""
     if out is not None:
@@ -119,10 +131,12 @@ def pick_architecture(
     ]
     if found.latency is not None:
         notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
-    _rewrite_of_run(run, found.vector, notes, out=out, as_json=as_json)
+    _rewrite_of_run(run, found.vector, notes, consent=consent, out=out, as_json=as_json)
 
 
-def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) -> None:
+def apply_to_run(
+    folder: Path, text: str, *, consent: Consent, out: Path | None, as_json: bool
+) -> None:
     """Rewrite a run's model to a vector: a baseline's, for example, or one of the top-k."""
     if out is not None:
         check_free(out)
@@ -132,29 +146,37 @@ def apply_to_run(folder: Path, text: str, *, out: Path | None, as_json: bool) ->
             f"{folder} is a run: it takes a vector such as 1,0,0,2, or --pick macs=50%. Name a "
             f"model to apply {text} to."
         )
-    _rewrite_of_run(run, _vector(text), [], out=out, as_json=as_json)
+    _rewrite_of_run(run, _vector(text), [], consent=consent, out=out, as_json=as_json)
 
 
 def _rewrite_of_run(
-    run: RunFolder, vector: Vector, notes: Sequence[str], *, out: Path | None, as_json: bool
+    run: RunFolder,
+    vector: Vector,
+    notes: Sequence[str],
+    *,
+    consent: Consent,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Rewrite a run's model, with the weights that its search left where it was distilled."""
     config = run.config()
-    if not config.get("settings"):
+    settings, provenance = config.get("settings"), config.get("provenance")
+    if not settings or not isinstance(settings, dict):
         raise RunError(
             f"{run.path} holds an architecture that `refine apply` wrote, and no search. Name its "
             f"run, or apply it to a model: refine apply MODEL {run.path / 'architecture.json'}."
         )
-    command = config.get("provenance", {}).get("command", {})
+    kept = provenance.get("command") if isinstance(provenance, dict) else None
+    command = {} if kept is None else request_from(RunRequest, kept, run.path).given
     given, made = run_architecture(
         run, f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
     )
-    spec = ModelSpec(**made["spec"])
-    model, example = spec.build(), from_json(made["example_input"])
+    example = from_json(made["example_input"])
+    spec, model = run_model(made, run.path, consent, f"refine apply {run.path}")
     space = space_of(given, model, example)
     space.architecture(vector)  # it is checked before the weights are read
     network = None
-    if config["settings"].get("distill") is not None:
+    if settings.get("distill") is not None:
         network = kept_network(run, model, space, vector)
         how = (
             "--out DIR writes it out"

@@ -104,10 +104,38 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         "--resume",
-        help="Go on with the run in this folder, with its settings.",
+        help="Go on with the run in this folder, with its settings. Code of your own is named "
+        "again: MODEL, --data, --task.",
         rich_help_panel="Output",
         metavar="DIR",
         show_default=False,
+    ),
+]
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run the code that the run's folder names: its model's, data's or task's file.",
+        rich_help_panel="Output",
+    ),
+]
+ModelAgain = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The run's MODEL, named again where it is code of your own.",
+        metavar="MODEL",
+        show_default=False,
+    ),
+]
+TrustWeights = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights",
+        help="Read files of weights that hold Python objects too. They can run code of whoever "
+        "made them.",
     ),
 ]
 

@@ -10,12 +10,21 @@ from refiner.runs.settings import Settings
 from refiner.search.search import SearchConfig
 from refiner.training.loop import TrainConfig
 
-from .arguments import Json, OptionalModel, Resume, RunFolderOption, given_by_user, refuse
+from .arguments import (
+    Json,
+    OptionalModel,
+    Resume,
+    RunFolderOption,
+    Trust,
+    given_by_user,
+    refuse,
+)
+from .consent import Consent
 from .declared import Given, declares
 from .options import ModelAndData
 from .request import RunRequest, TrainRequest
 
-_RESUMED = {"context", "model", "resume", "as_json"}
+_RESUMED = set("context model data task resume as_json trust trust_weights".split())
 _FIXED = "cannot change in a run that goes on"
 _RECIPES = set(
     "context recipe data data_root scale pretrain seed device precision out as_json".split()
@@ -49,6 +58,7 @@ def run_command(
     ] = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    trust: Trust = False,
     as_json: Json = False,
     recipe: Annotated[
         str | None,
@@ -81,9 +91,10 @@ def run_command(
     ] = None,
 ) -> None:
     """Refine MODEL within a budget: search, fine-tune, report and export."""
+    _check_trust(trust, resume)
     if resume is not None:
-        refuse(context, _RESUMED, _FIXED)
-        _resume(resume, model, as_json)
+        refuse(context, _RESUMED | {"recipe"}, _FIXED)
+        _resume(resume, _consent(model, given, trust, recipe), as_json)
     elif recipe is not None:
         from .recipes import run_recipe
 
@@ -113,12 +124,30 @@ def _start(request: RunRequest, seeds: int | None, out: Path | None, as_json: bo
         start_seeds(request, seeds, out=out, as_json=as_json)
 
 
-def _resume(folder: Path, model: str | None, as_json: bool) -> None:
+def _check_trust(trust: bool, resume: Path | None) -> None:
+    """Raise a RefinerError for a trust that is in no folder."""
+    if trust and resume is None:
+        raise RefinerError("--trust goes with --resume. Leave it out.")
+
+
+def _consent(model: str | None, given: Given, trust: bool, recipe: str | None = None) -> Consent:
+    """Return what the command line lets a folder run."""
+    return Consent.of(
+        trust=trust,
+        trust_weights=bool(given.get("trust_weights")),
+        positional=model,
+        data=given.get("data"),
+        task=given.get("task"),
+        recipe=recipe,
+    )
+
+
+def _resume(folder: Path, consent: Consent, as_json: bool) -> None:
     from .run import resume_run
     from .seeds import holds_seeds, resume_seeds
 
     go_on = resume_seeds if holds_seeds(folder) else resume_run
-    go_on(folder, model=model, as_json=as_json)
+    go_on(folder, consent=consent, as_json=as_json)
 
 
 @declares(ModelAndData, TrainConfig)
@@ -164,14 +193,16 @@ def train_command(
     ] = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """Train MODEL, or an architecture of it, on any data, without a search."""
     from .train import resume_training, start_training
 
+    _check_trust(trust, resume)
     if resume is not None:
         refuse(context, _RESUMED, _FIXED)
-        resume_training(resume, model=model, as_json=as_json)
+        resume_training(resume, consent=_consent(model, given, trust), as_json=as_json)
         return
     own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
     given |= {name: value for name, value in own.items() if value is not None}

@@ -1,8 +1,10 @@
 """``refine report`` and ``refine export``: what a finished run left."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from safetensors.torch import load_model
+from torch import nn
 
 import refiner
 from refiner.core.contents import from_json
@@ -15,9 +17,11 @@ from refiner.runs.run_folder import RunFolder
 from refiner.space.architecture import Architecture
 
 from .compare import runs_in
+from .consent import Consent
 from .paths import check_new_file
 from .recipes import show_recipe
 from .run import print_run
+from .tables import say
 
 _EXPORTS = {
     "torchscript": "refined.ts",
@@ -58,7 +62,29 @@ def run_architecture(run: RunFolder, instead: str) -> tuple[Architecture, JsonDi
     return architecture, made
 
 
-def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
+def run_model(
+    made: JsonDict, folder: Path, consent: Consent, command: str
+) -> tuple[ModelSpec, nn.Module]:
+    """Return how a run's model is made, and the model itself, with its weights.
+
+    Args:
+        made: what the run keeps of it.
+        folder: of the run.
+        consent: what the command line lets it run.
+        command: that the user typed.
+
+    Raises:
+        RunError: the model is code of the user's own, and the command line does not name it.
+    """
+    spec = made["spec"]
+    source = spec.get("source") if isinstance(spec, dict) else None
+    with consent.given(folder, {"--model": source}, command):
+        kept = ModelSpec.from_json(spec, folder, named=consent.sources, trust=consent.trust)
+        kept = replace(kept, trust_weights=consent.trust_weights)
+        return kept, kept.build()
+
+
+def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path | None) -> None:
     """Build the refined model of a run again and export it."""
     check_format(export_format)
     if to is not None:
@@ -66,8 +92,10 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
     architecture, made = run_architecture(
         RunFolder.open(folder), "Use refiner.rewrite and refiner.export there."
     )
-    spec = ModelSpec(**{**made["spec"], "weights": None})
-    model = refiner.rewrite(spec.build(), architecture)
+    example = from_json(made["example_input"])
+    plain = {**made, "spec": _without_weights(made["spec"])}
+    _, original = run_model(plain, folder, consent, f"refine export {folder}")
+    model = refiner.rewrite(original, architecture)
     try:
         load_model(model, str(folder / "refined.safetensors"))
     except Exception as error:
@@ -75,5 +103,10 @@ def export_run(folder: Path, *, export_format: str, to: Path | None) -> None:
             f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
         ) from error
     target = to or folder / _EXPORTS[export_format]
-    how = refiner.export(model, target, from_json(made["example_input"]), export_format)
-    print(f"{target}: {how}")
+    how = refiner.export(model, target, example, export_format)
+    say(f"{target}: {how}")
+
+
+def _without_weights(spec: object) -> object:
+    """Return a spec without the original's weights, since those of the refined model follow."""
+    return {**spec, "weights": None} if isinstance(spec, dict) else spec

@@ -39,6 +39,12 @@ class ModelAndData:
         panel="Model",
         metavar="FILE",
     )
+    trust_weights: bool = option(
+        False,
+        "Read files of weights that hold Python objects too. They can run code of whoever made "
+        "them.",
+        panel="Model",
+    )
     data: str = option(
         "digits",
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH or "
@@ -97,6 +103,7 @@ class ModelAndData:
             pretrained=self.pretrained,
             weights=self.weights,
             seed=self.seed,
+            trust_weights=self.trust_weights,
         )
 
     def load(

@@ -1,16 +1,21 @@
 """``refine recipes``: list, show, copy; and ``refine --recipe``: run."""
 
 import ast
+from dataclasses import dataclass
 from pathlib import Path
 
-from refiner.core.errors import ConfigError
+from refiner.core.errors import ConfigError, RunError, one_line
+from refiner.core.files import read_text
+from refiner.core.printable import printable
 from refiner.core.randomness import seeded
+from refiner.core.records import checked_record
 from refiner.core.types import JsonDict
 from refiner.core.user_code import load_function
 from refiner.runs.recipe import RecipeSettings, Scale
 from refiner.runs.run_folder import RunFolder, check_free
 
 from .compare import compare
+from .consent import Consent, again
 from .paths import absolute, check_new_file, free_folder
 from .screen import listening
 
@@ -96,9 +101,40 @@ def kept_recipe(folder: Path) -> JsonDict | None:
     return None
 
 
-def resume_recipe(kept: JsonDict, folder: Path, *, as_json: bool) -> None:
-    """Go on with the experiment of a recipe, with the settings that its folder keeps."""
-    _run(kept, folder, resume=True, as_json=as_json)
+def resume_recipe(kept: JsonDict, folder: Path, *, consent: Consent, as_json: bool) -> None:
+    """Go on with the experiment of a recipe, with the settings that its folder keeps.
+
+    Raises:
+        RunError: these are damaged, or the recipe is a file that the user did not name again.
+    """
+    try:
+        checked_record(_Kept(**kept))
+    except TypeError as error:
+        raise RunError(
+            f"{folder} holds a damaged config.json: {one_line(error, 150)}. Begin a new run."
+        ) from error
+    sources = _sources(kept)
+    with consent.given(folder, sources, f"refine --resume {folder}"):
+        _run(kept, folder, resume=True, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What a folder keeps of a recipe."""
+
+    recipe: str
+    data: str | None
+    data_root: str
+    scale: float
+    pretrain: bool
+    seed: int
+    device: str
+    precision: str
+
+
+def _sources(kept: JsonDict) -> dict[str, object]:
+    """Return what may be the user's own code, by the option that names it."""
+    return {"--recipe": kept["recipe"], "--data": kept["data"]}
 
 
 def _run(kept: JsonDict, folder: Path, *, resume: bool, as_json: bool) -> None:
@@ -112,7 +148,7 @@ def _run(kept: JsonDict, folder: Path, *, resume: bool, as_json: bool) -> None:
     # Of the package where it is one of ours: its file may import another by that name.
     source = str(file) if name.endswith(".py") else f"refiner.recipes.{file.stem}"
     run = load_function(f"{source}:run", ConfigError)
-    with listening(folder, "refine --resume") as progress:
+    with listening(folder, f"refine --resume {folder}{again(_sources(kept))}") as progress:
         settings = RecipeSettings(
             out=folder,
             data=kept["data"],
@@ -136,5 +172,8 @@ def show_recipe(folder: Path, *, as_json: bool) -> None:
     compare([folder], as_json=as_json)
     own = folder / "report.md"
     if not as_json and own.is_file() and not (folder / "config.json").is_file():
-        print(f"\n{own.read_text('utf-8')}")
-        print(f"{folder}: {' '.join(sorted(p.name for p in folder.iterdir() if p.is_file()))}")
+        files = " ".join(sorted(p.name for p in folder.iterdir() if p.is_file()))
+        try:
+            print(printable(f"\n{read_text(own)}\n{folder}: {files}"))
+        except ValueError as error:
+            raise RunError(f"{own} is damaged: {one_line(error)}") from error

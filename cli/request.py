@@ -1,12 +1,13 @@
 """What ``refine MODEL`` was given, and the settings that follow from it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
 
-from refiner.core.errors import ConfigError, RunError
+from refiner.core.errors import ConfigError, RefinerError, RunError, one_line
 from refiner.core.models import DRAWN
+from refiner.core.records import checked_record
 from refiner.distill.distillation import DistillConfig
 from refiner.runs.run_folder import RunFolder
 from refiner.runs.settings import DISTILLED_SEARCH, Settings
@@ -16,7 +17,7 @@ from refiner.training.loop import TrainConfig
 
 from .declared import Given, values_of
 from .options import ModelAndData, readable_anywhere
-from .paths import absolute, absolute_pairs
+from .paths import absolute_pairs
 
 FINE_TUNING = TrainConfig(lr_max=0.01, teacher_weight=0.5)
 """The defaults where a trained model is refined."""
@@ -47,6 +48,10 @@ class Request:
             **{**values, "model": self.given["model"], "seed": self.given.get("seed", 0)}
         )
 
+    def checked(self) -> None:
+        """Raise unless every option holds what it may hold."""
+        raise NotImplementedError
+
     def devices(self) -> Devices:
         """Return where the command computes."""
         return Devices.choose(self.given.get("device", "auto"), self.given.get("precision", "no"))
@@ -58,6 +63,16 @@ class Request:
         if beside and "verify" not in given:
             given["verify"] = list(map(absolute_pairs, beside))
         return replace(self, given=given)
+
+    def trusting(self, trust_weights: bool) -> Self:
+        """Return the request with what the command line trusts now."""
+        return replace(self, given={**self.given, "trust_weights": trust_weights})
+
+    @property
+    def sources(self) -> dict[str, object]:
+        """What may be the user's own code, by the option that names it."""
+        named = {"": "model", "--data": "data", "--task": "task"}
+        return {option: self.given[name] for option, name in named.items() if name in self.given}
 
     @property
     def trains(self) -> bool:
@@ -97,6 +112,16 @@ class RunRequest(Request):
             train=train,
         )
 
+    def checked(self) -> None:
+        """Raise unless every option holds what it may hold, as those of a folder may not.
+
+        Raises:
+            RefinerError: a value out of its range.
+            TypeError: a value of another type.
+        """
+        checked_record(self.source)
+        checked_record(self.settings())
+
     def check(self) -> None:
         """Raise a ConfigError for options that do not go together."""
         if self.given.get("distill") and self._warms_up:
@@ -124,6 +149,14 @@ class TrainRequest(Request):
         start = replace(TrainConfig(), epochs=35, teacher_weight=0.0 if teacher is None else 0.5)
         return _training(start, self.given)
 
+    def checked(self) -> None:
+        """Raise as :meth:`RunRequest.checked` does."""
+        checked_record(self.original)
+        checked_record(self.config())
+        for name in ("arch", "teacher", "device", "precision"):
+            if not isinstance(self.given.get(name), str | None):
+                raise TypeError(f"{name} is {self.given[name]!r:.60}")
+
     @property
     def original(self) -> ModelAndData:
         """The original, which may be the teacher; ``--weights`` are the trained network's."""
@@ -147,23 +180,23 @@ def _training(start: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
     return replace(start, **{**values, "lr_min": min(start.lr_min, lr)})
 
 
-def kept_request(kind: type[R], folder: Path, model: str | None) -> R:
+def kept_request(kind: type[R], folder: Path) -> R:
     """Return the request that a run's folder keeps; see :func:`request_from`."""
-    provenance = RunFolder.open(folder).config().get("provenance") or {}
-    return request_from(kind, provenance.get("command"), folder, model)
+    provenance = RunFolder.open(folder).config().get("provenance")
+    command = provenance.get("command") if isinstance(provenance, dict) else None
+    return request_from(kind, command, folder)
 
 
-def request_from(kind: type[R], kept: object, folder: Path, model: str | None) -> R:
+def request_from(kind: type[R], kept: object, folder: Path) -> R:
     """Return the request that a command began with.
 
     Args:
         kind: of the command.
         kept: what its folder keeps of it.
         folder: of the run.
-        model: that the user named again, if so.
 
     Raises:
-        RunError: it holds no run of that command, or one of another model.
+        RunError: it holds no run of that command, or a damaged one.
     """
     command = "train" if kind is TrainRequest else "run"
     if not isinstance(kept, dict) or "model" not in kept or kept.get("name") != command:
@@ -171,15 +204,25 @@ def request_from(kind: type[R], kept: object, folder: Path, model: str | None) -
             f"{folder} holds no run that this command began, so it cannot be resumed. A run made "
             "in Python goes on with resume=True there."
         )
-    given = {name: value for name, value in kept.items() if name != "name"}
-    if model is not None and absolute(model) != given["model"]:
+    given = {name: value for name, value in kept.items() if name not in ("name", *_NEVER_KEPT)}
+    request = kind(given=given)
+    try:
+        request.checked()
+    except RefinerError as error:
+        raise RunError(f"{folder} holds a setting that does not work: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"{folder} holds a run of {given['model']}, not of {model}. Leave MODEL out."
-        )
-    return kind(given=given)
+            f"{folder} holds a damaged config.json: {one_line(error, 150)}. Begin a new run."
+        ) from error
+    return request
+
+
+_NEVER_KEPT = ("trust", "trust_weights")
+"""Options that only the command line can give: a folder never asks to be trusted."""
 
 
 def kept_form(request: Request) -> Given:
     """Return what a run's folder keeps of a request."""
     name = "train" if isinstance(request, TrainRequest) else "run"
-    return {"name": name, **asdict(request)["given"]}
+    given = {key: value for key, value in request.given.items() if key not in _NEVER_KEPT}
+    return {"name": name, **given}

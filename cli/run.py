@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import refiner
+from refiner.core.printable import printable
 from refiner.core.types import Provenance
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.space.admissible import offered_names
 
+from .consent import Consent, again
 from .recipes import kept_recipe, resume_recipe
 from .request import RunRequest, kept_form, kept_request
 from .screen import listening, print_report
@@ -25,18 +27,20 @@ def start_run(request: RunRequest, *, out: Path | None, as_json: bool) -> None:
         print_run(report, folder, as_json)
 
 
-def resume_run(folder: Path, *, model: str | None, as_json: bool) -> None:
+def resume_run(folder: Path, *, consent: Consent, as_json: bool) -> None:
     """Go on with a run, with the settings that its folder keeps."""
     recipe = kept_recipe(folder)
     if recipe is not None:
-        resume_recipe(recipe, folder, as_json=as_json)
+        resume_recipe(recipe, folder, consent=consent, as_json=as_json)
         return
     run = RunFolder.open(folder)
     if run.holds("report.json"):
         print(f"This run is finished. `refine report {folder}` shows it again.", file=sys.stderr)
         print_run(Report.from_json(run.read_json("report.json")), folder, as_json)
         return
-    report = carry_out(kept_request(RunRequest, folder, model), folder, resume=True)
+    request = kept_request(RunRequest, folder).trusting(consent.trust_weights)
+    with consent.given(folder, request.sources, f"refine --resume {folder}"):
+        report = carry_out(request, folder, resume=True)
     if report is not None:
         print_run(report, folder, as_json)
 
@@ -54,7 +58,8 @@ def carry_out(
     """
     settings, source = request.settings(), request.source
     devices = request.devices()
-    with listening(folder, "refine --resume", shown or folder) as progress:
+    resume_line = f"refine --resume {shown or folder}{again(request.sources)}"
+    with listening(folder, resume_line, shown or folder) as progress:
         # Before data is read, and after the model's file could register its own candidates.
         spec, model, data, task, tests = source.load(
             first=lambda: offered_names(settings.candidates, "group")
@@ -77,4 +82,4 @@ def print_run(report: Report, folder: Path, as_json: bool) -> None:
     else:
         print_report(report)
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        print(f"\n{folder}: {' '.join(files)}")
+        print(printable(f"\n{folder}: {' '.join(files)}"))

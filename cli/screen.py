@@ -31,8 +31,8 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
 
     Args:
         folder: of the run.
-        resume: that command, without the folder.
-        shown: folder that the command names, if it is not ``folder``.
+        resume: that command.
+        shown: folder that it goes on with, if that is not ``folder``.
     """
     progress = listener()
     try:
@@ -40,7 +40,7 @@ def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[
     except KeyboardInterrupt:
         progress.close()
         if next((shown or folder).glob("**/config.json"), None) is not None:
-            print(f"stopped; to go on: {resume} {shown or folder}", file=sys.stderr)
+            print(f"stopped; to go on: {resume}", file=sys.stderr)
         raise
     finally:
         progress.close()

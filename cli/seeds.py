@@ -11,11 +11,13 @@ from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.seeds import NO_COMPARISON, SeedsReport
 
+from .consent import Consent
 from .request import RunRequest, kept_form, request_from
 from .run import carry_out
 from .screen import print_table, say
 
 _FILE = "seeds.json"
+_MOST_SEEDS = 10_000
 
 
 def start_seeds(request: RunRequest, count: int, *, out: Path | None, as_json: bool) -> None:
@@ -47,20 +49,21 @@ def holds_seeds(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def resume_seeds(folder: Path, *, model: str | None, as_json: bool) -> None:
+def resume_seeds(folder: Path, *, consent: Consent, as_json: bool) -> None:
     """Go on with the runs of several seeds; finished ones stay."""
     kept = RunFolder(folder).read_json(_FILE)
-    request = request_from(RunRequest, kept.get("command"), folder, model)
-    if not isinstance(kept.get("seeds"), int):
+    request = request_from(RunRequest, kept.get("command"), folder)
+    if type(kept.get("seeds")) is not int or not 2 <= kept["seeds"] <= _MOST_SEEDS:
         raise RunError(f"{folder}/{_FILE} is damaged. Begin a new run.")
-    _carry_out(request, kept["seeds"], folder, as_json=as_json)
+    with consent.given(folder, request.sources, f"refine --resume {folder}"):
+        request = request.trusting(consent.trust_weights)
+        _carry_out(request, kept["seeds"], folder, as_json=as_json)
 
 
 def show_seeds(folder: Path, *, as_json: bool) -> None:
     """Print what the finished runs of several seeds found together, and write report.md."""
-    files = sorted(
-        folder.glob("seed-*/report.json"), key=lambda f: int(f.parent.name.partition("-")[2])
-    )
+    found = [f for f in folder.glob("seed-*/report.json") if f.parent.name[5:].isdecimal()]
+    files = sorted(found, key=lambda f: int(f.parent.name[5:]))
     if len(files) < 2:
         raise RunError(
             f"{folder} holds {len(files)} finished runs, and a report over seeds needs two. Go on "

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refiner.core.printable import printable
+
 _GAP = 2
 """Characters between two columns."""
 _LEAST_TEXT = 12
@@ -22,6 +24,7 @@ _BREAK = re.compile(r"(?<=[_/])|(?<=\.)(?!(?<=\d\.)\d)")
 
 def say(text: str) -> None:
     """Print a text to stdout; on a terminal it is wrapped between words."""
+    text = printable(text)
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
@@ -43,7 +46,7 @@ def print_table(
         left: number of columns at the left that hold text; those after them hold numbers.
     """
     console = Console()
-    columns = list(zip(head, *rows, strict=True))
+    columns = [tuple(map(printable, each)) for each in zip(head, *rows, strict=True)]
     texts, numbers = columns[:left], columns[left:]
     least = [min(_longest_piece(cells), max(_longest_line(cells), 1)) for cells in texts]
     while True:
@@ -108,7 +111,7 @@ def _print(
         table.add_row(*(_folded(c, w) for c, w in zip(row, widths, strict=True)))
     console.width = max(console.width, sum(widths) + _GAP * (len(widths) - 1))
     console.print()
-    console.print(Text(fold(title, console.width), style="italic"))
+    console.print(Text(fold(printable(title), console.width), style="italic"))
     console.print(table)
 
 

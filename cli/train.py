@@ -9,6 +9,7 @@ from refiner.core.types import Provenance
 from refiner.runs.run_folder import check_free
 from refiner.space.architecture import Architecture
 
+from .consent import Consent, again
 from .paths import weights_file
 from .request import PRETRAINED, TrainRequest, kept_form, kept_request
 from .run import print_run
@@ -31,22 +32,25 @@ def start_training(request: TrainRequest, *, out: Path | None, as_json: bool) ->
     _train(request.readable_anywhere(), folder, resume=False, as_json=as_json)
 
 
-def resume_training(folder: Path, *, model: str | None, as_json: bool) -> None:
+def resume_training(folder: Path, *, consent: Consent, as_json: bool) -> None:
     """Go on with a training, with the settings that its folder keeps."""
-    request = kept_request(TrainRequest, folder, model)
-    _train(request, folder, resume=True, as_json=as_json)
+    request = kept_request(TrainRequest, folder).trusting(consent.trust_weights)
+    with consent.given(folder, request.sources, f"refine train --resume {folder}"):
+        _train(request, folder, resume=True, as_json=as_json)
 
 
 def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) -> None:
     config, devices, given = request.config(), request.devices(), request.given
     architecture = Architecture.load(given["arch"]) if "arch" in given else None
-    with listening(folder, "refine train --resume") as progress:
+    resume_line = f"refine train --resume {folder}{again(request.sources)}"
+    with listening(folder, resume_line) as progress:
         spec, model, data, task, tests = request.original.load()
         for note in request.source.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.train_architecture(
             model, data.train, data.val,
-            architecture=architecture, weights=given.get("weights"), task=task, tests=tests,
+            architecture=architecture, weights=given.get("weights"),
+            trust_weights=request.source.trust_weights, task=task, tests=tests,
             config=config, seed=given.get("seed", 0), device=given.get("device", "auto"),
             precision=given.get("precision", "no"), out=folder, resume=resume, progress=progress,
             provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),

@@ -1,5 +1,6 @@
 """Look into nested values: their tensors, their parts, their shapes, and their JSON form."""
 
+import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.errors import DataError, one_line
 from refiner.core.types import JsonDict
 
 Nested: TypeAlias = Any
@@ -18,6 +20,8 @@ PLAIN_TYPES = (
     torch.memory_format, type(Ellipsis),
 )  # fmt: skip
 """Types of values that are constants in a recorded graph."""
+_MOST = 1 << 28
+"""Numbers in a tensor of an example input that a document may ask for."""
 _DEPTH = 4
 """Most steps from a value to a part that :func:`contents` looks into."""
 
@@ -84,16 +88,32 @@ def from_json(document: JsonDict | list[Nested]) -> Nested:
     """Return an example input of the structure that :func:`to_json` wrote.
 
     Floating-point tensors hold random numbers of a fixed seed, all other tensors zeros.
+
+    Raises:
+        DataError: the document is none, or asks for more than 2**28 numbers.
     """
+    try:
+        return _example(document)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        raise DataError(
+            f"the example input is written wrongly: {one_line(error, 100)}. Begin a new run."
+        ) from error
+
+
+def _example(document: JsonDict | list[Nested]) -> Nested:
     if isinstance(document, list):
-        return tuple(from_json(item) for item in document)
+        return tuple(_example(item) for item in document)
     if "samples" in document:
-        return [from_json(item) for item in document["samples"]]
+        return [_example(item) for item in document["samples"]]
     if "keywords" in document:
-        return {key: from_json(value) for key, value in document["keywords"].items()}
+        return {key: _example(value) for key, value in document["keywords"].items()}
     if "value" in document:
         return document["value"]
-    dtype = getattr(torch, document["dtype"])
+    dtype, shape = getattr(torch, document["dtype"]), document["shape"]
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{document['dtype']} is no type of numbers")
+    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > _MOST:
+        raise ValueError(f"the shape is {shape!r:.60}")
     if not dtype.is_floating_point:
-        return torch.zeros(document["shape"], dtype=dtype)
-    return torch.randn(document["shape"], generator=torch.Generator().manual_seed(0)).to(dtype)
+        return torch.zeros(shape, dtype=dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)

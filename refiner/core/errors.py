@@ -1,5 +1,7 @@
 """The errors that a person is meant to read: what went wrong, where, and the next step."""
 
+from refiner.core.printable import printable
+
 
 class RefinerError(Exception):
     """Base of every error that refiner raises on purpose; its text is one line for the user."""
@@ -31,6 +33,6 @@ class RunError(RefinerError):
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return ``error`` as one line of at most ``limit`` characters, its type's name in front."""
-    text = " ".join(str(error).split()).rstrip(".")
+    text = " ".join(printable(str(error)).split()).rstrip(".")
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -5,7 +5,9 @@ Names are ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` and ``packag
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +18,14 @@ from torch import nn
 from refiner.core.errors import ModelError, one_line
 from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import seeded
+from refiner.core.records import checked_record
 from refiner.core.surgery import replace_modules
-from refiner.core.user_code import functions_in, load_function
+from refiner.core.user_code import check_allowed, functions_in, load_function, only_named
 from refiner.core.weights import load_weights
 
+_LIBRARIES = ("timm:", "torchvision:")
+MOST_CLASSES = 10**6
+"""Classes that a document may ask for."""
 DRAWN = "drawn from the seed"
 """Weights of a model that nothing has trained yet."""
 
@@ -39,6 +45,8 @@ class ModelSpec:
     """Number of classes, handed to a builder that takes ``num_classes`` unless named already."""
     seed: int = 0
     """Fixes the initial weights."""
+    trust_weights: bool = False
+    """Whether to unpickle objects in the file of weights, which can run code. It is never kept."""
 
     def build(self) -> nn.Module:
         """Return the model, on the CPU, in train mode.
@@ -47,6 +55,7 @@ class ModelSpec:
             ModelError: unknown name, missing file or function, a builder that raises or returns no
                 module, or weights that do not fit.
         """
+        self._check_allowed()
         builder = _builder(self.source)
         arguments = dict(self.arguments)
         takes = self._takes(builder)
@@ -67,7 +76,7 @@ class ModelSpec:
                 "Return the model from it."
             )
         if self.weights is not None:
-            load_weights(model, self.weights)
+            load_weights(model, self.weights, trust=self.trust_weights)
         return model.train()
 
     def weights_from(self) -> str:
@@ -76,7 +85,7 @@ class ModelSpec:
             return self.weights
         if self.pretrained:
             return "pretrained"
-        shipped = self.source.startswith(("timm:", "torchvision:"))
+        shipped = self.source.startswith(_LIBRARIES)
         given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
         return DRAWN if shipped and not given else "those that its builder gave it"
 
@@ -86,7 +95,7 @@ class ModelSpec:
         return " Without a network, give --weights FILE." if self.pretrained else ""
 
     def _takes(self, builder: Callable[..., Any]) -> set[str]:
-        if self.source.startswith(("timm:", "torchvision:")):
+        if self.source.startswith(_LIBRARIES):
             return {"num_classes", "pretrained"}
         try:
             return set(inspect.signature(builder).parameters)
@@ -101,8 +110,63 @@ class ModelSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
-        return asdict(self)
+        """Return the fields as JSON types, without what a folder must not decide."""
+        return {name: value for name, value in asdict(self).items() if name != "trust_weights"}
+
+    @classmethod
+    def from_json(
+        cls,
+        document: Any,
+        folder: str | os.PathLike[str] = "this file",
+        *,
+        named: Collection[str] = (),
+        trust: bool = False,
+    ) -> "ModelSpec":
+        """Return the spec that :meth:`to_json` gave, if it is allowed to be built.
+
+        A document of a folder is data. Models of timm and torchvision are built from it; code of
+        anyone's own only where its user names that too, or trusts the folder.
+
+        Args:
+            document: from an architecture.json, say.
+            folder: where it lies, for messages.
+            named: sources that the user named.
+            trust: whether to build whatever it names.
+
+        Raises:
+            ModelError: the document is none.
+            RunError: it names code that may not run.
+        """
+        try:
+            spec: ModelSpec = cls(**{**document, "trust_weights": False})
+            checked_record(spec)
+            if spec.classes is not None and not 0 < spec.classes <= MOST_CLASSES:
+                raise ValueError(f"it has {spec.classes} classes")
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"{folder} says wrongly how its model is made: {one_line(error, 150)}. Begin a "
+                "new run."
+            ) from error
+        with only_named(folder, named, trust=trust):
+            spec._check_allowed()
+        return spec
+
+    def _check_allowed(self) -> None:
+        """Raise a RunError where only a folder names the code, file or download of this model."""
+        library, _, name = self.source.partition(":")
+        if f"{library}:" not in _LIBRARIES or name.startswith(_HUB):
+            check_allowed(self.source)  # a repository of the hub is anyone's, too
+        for key, value in self.arguments.items():
+            if key.startswith(_FILE_ARGUMENTS) or not _is_short(value):
+                check_allowed(f"{self.source} with {key}={value!r:.80}")
+
+
+def _is_short(value: Any) -> bool:
+    """Return whether an argument is a number or a short name, which can name no file."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_short, value))
+    named = isinstance(value, str) and _SHORT.fullmatch(value)
+    return value is None or isinstance(value, bool | int | float) or bool(named)
 
 
 def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
@@ -134,8 +198,14 @@ def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any)
     return model
 
 
+_HUB = ("hf-hub:", "hf_hub:")
+_SHORT = re.compile(r"[\w.+-]{0,64}")
+_FILE_ARGUMENTS = ("pretrained", "checkpoint", "cache_dir", "file", "url", "hf_", "hub")
+"""Beginnings of the names of arguments that make a library read files or the network."""
+
+
 def _builder(source: str) -> Callable[..., Any]:
-    if source.startswith(("timm:", "torchvision:")):
+    if source.startswith(_LIBRARIES):
         head, colon, name = source.partition(":")  # hf-hub:NAME has a colon too
     else:
         head, colon, name = source.rpartition(":")
@@ -157,11 +227,17 @@ def _builder(source: str) -> Callable[..., Any]:
 
         known = torchvision.models.list_models()
         return partial(_build_torchvision, _known(name, known, "torchvision"))
-    return load_function(source, ModelError)
+    builder = load_function(source, ModelError)
+    if inspect.isclass(builder) and not issubclass(builder, nn.Module):
+        raise ModelError(
+            f"{source} is a class, and no torch.nn.Module. Name a function that returns the model, "
+            "or the model's class."
+        )
+    return builder
 
 
 def _known(name: str, names: list[str], package: str) -> str:
-    if name.split(".")[0] in names or name.startswith("hf"):
+    if name.split(".")[0] in names or (package == "timm" and name.startswith(_HUB)):
         return name
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"Did you mean {', '.join(near)}?" if near else f"See {package}'s list of models."

@@ -38,6 +38,7 @@ def train_architecture(
     test_loader: Loader | None = None,
     architecture: Architecture | None = None,
     weights: str | os.PathLike[str] | None = None,
+    trust_weights: bool = False,
     task: Task | str = "classification",
     example_input: ExampleInput | None = None,
     config: TrainConfig | None = None,
@@ -64,6 +65,7 @@ def train_architecture(
         val_loader: validation batches; without it a fifth of the training samples.
         architecture: by default the zero vector, which is ``model`` itself.
         weights: file of weights of the rewritten network, to begin with.
+        trust_weights: whether to unpickle objects in it, which can run code of whoever made it.
         config: how long and how; its ``teacher_weight`` makes ``model`` the teacher.
         original: the report of the original, trained by this function with the same config and
             data. Its scores then stand beside those of the rewritten network.
@@ -88,7 +90,7 @@ def train_architecture(
     space, architecture = _space_and_architecture(job, architecture)
     network = rewrite(model, architecture, seed=seed)
     if weights is not None:
-        load_weights(network, weights)
+        load_weights(network, weights, trust=trust_weights)
     settings = {
         "vector": list(architecture.vector),
         "weights": None if weights is None else str(weights),

@@ -19,11 +19,15 @@ from refiner.cost.feasible import FeasibleSet
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, baselines_from_json
 from refiner.runs.front import points
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.search_run import load_kept
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
-from refiner.search.search import Search
+from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Vector
 from refiner.space.search_space import SearchSpace
+
+_CHECKPOINT = "random_search"
+"""Name of the checkpoint of the random search; ``random`` is that of its fine-tuning."""
 
 
 def find_baselines(
@@ -37,7 +41,7 @@ def find_baselines(
     """Return the baselines of a finished search, scored once and kept in its folder."""
     if folder is not None and folder.holds("baselines.json"):
         return baselines_from_json(folder.read_json("baselines.json"))
-    scored = score_baselines(search, progress)
+    scored = score_baselines(search, folder, progress)
     before = measure_cost(model, example_input)
     costs = points(space, before, [each for _, _, each in scored])
     found = [
@@ -59,8 +63,12 @@ def find_baselines(
     return found
 
 
-def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, Scored]]:
+def score_baselines(
+    search: Search, folder: RunFolder | None, progress: Progress
+) -> list[tuple[str, str, Scored]]:
     """Return (kind, name, scored architecture) of each baseline of a finished search.
+
+    The folder keeps the random search epoch by epoch, and that goes on from where it was stopped.
 
     A random search has no ``random`` baseline. Where no uniform architecture keeps to the budget
     there is no ``uniform`` one.
@@ -69,7 +77,7 @@ def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, 
     candidates = search.supernet.candidates
     if not isinstance(search.strategy, RandomStrategy):
         random = _random_search(search)
-        best = random.run(progress=progress, name="random baseline").best
+        best = _run_kept(random, folder, progress).best
         if search.scorer.fixed:
             search.scorer.norms[best.vector] = random.scorer.norms[best.vector]
         found.append((RANDOM, "random search", best))
@@ -79,6 +87,21 @@ def score_baselines(search: Search, progress: Progress) -> list[tuple[str, str, 
         best = search.scorer.rank(list(names), progress, name="uniform baseline")[0]
         found.append((UNIFORM, names[best.vector], best))
     return found
+
+
+def _run_kept(random: Search, folder: RunFolder | None, progress: Progress) -> SearchResult:
+    """Run a random search from where its checkpoint in the folder left it."""
+    state = None if folder is None else folder.load_checkpoint(_CHECKPOINT)
+    if folder is not None and state is not None:
+        load_kept(random, folder, state)
+
+    def save() -> None:
+        if folder is not None and random.devices.is_main:
+            folder.save_checkpoint(_CHECKPOINT, random.state_dict())
+
+    return random.run(
+        progress=progress, name="random baseline", on_epoch=lambda _: save(), on_finish=save
+    )
 
 
 def _random_search(search: Search) -> Search:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeAlias
 
 from torch import nn
@@ -14,6 +15,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.training.devices import Devices, make_listener
@@ -63,6 +65,8 @@ class Job:
     """Numbers of batches, for the report."""
     folder: RunFolder | None = None
     """None where nothing is written."""
+    begun_with: Callable[[], JsonDict] = dict
+    """Returns the fingerprint of the model, the task, the data and the example input."""
 
     @property
     def one(self) -> ExampleInput:
@@ -119,7 +123,9 @@ def set_up(
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
-    parts = {"training": loader, "validation": val_loader, "test": test_loader}
+    parts = {"training": loader, "validation": val_loader}
+    if test_loader is not None:
+        parts["test"] = test_loader
     return Job(
         model=model,
         task=checked,
@@ -132,9 +138,8 @@ def set_up(
         progress=progress,
         seed=seed,
         output=output,
-        sizes={
-            f"{part} batches": length(given) for part, given in parts.items() if given is not None
-        },
+        sizes={f"{part} batches": length(given) for part, given in parts.items()},
+        begun_with=partial(fingerprint, model, checked, parts, example),
     )
 
 
@@ -147,7 +152,9 @@ def in_folder(job: Job, settings: JsonDict) -> Iterator[Job]:
         settings: for config.json; a run goes on only with equal ones.
     """
     output, main = job.output, job.devices.is_main
-    folder = open_or_create(output.out, output.resume, settings, output.provenance, main=main)
+    folder = open_or_create(
+        output.out, output.resume, settings, output.provenance, job.begun_with, main=main
+    )
     with dropped_on_error(folder if main else None):
         yield replace(job, folder=folder)
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Self, TypeAlias
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.records import checked_record
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost
 from refiner.cost.latency import Latency
@@ -117,14 +118,14 @@ class ReportData:
         Raises:
             RunError: the document is no report, or one of a newer version.
         """
-        version = document.get("format_version") if isinstance(document, dict) else None
-        if isinstance(version, int) and version > FORMAT_VERSION:
+        version = document.get("format_version", FORMAT_VERSION)
+        if type(version) is not int or version > FORMAT_VERSION:
             raise RunError(
-                f"report.json has format version {version}, and this refiner reads versions up to "
-                f"{FORMAT_VERSION}. Update refiner."
+                f"report.json has format version {version!r:.40}, and this refiner reads up "
+                f"to {FORMAT_VERSION}. Install the refiner that wrote it."
             )
         try:
-            return cls(**_values(document, {f.name for f in fields(cls)}))
+            return checked_record(cls(**_values(document, {f.name for f in fields(cls)})))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(f"report.json is damaged: {one_line(error)}") from error
 

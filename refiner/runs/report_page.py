@@ -1,5 +1,6 @@
 """A report as a Markdown page: one function for each section."""
 
+from refiner.core.printable import harmless_markdown
 from refiner.runs.report_data import ReportData, TopK
 from refiner.runs.report_rows import SUMMARY_HEAD, network_head, network_rows, summary_rows
 from refiner.runs.report_sentences import baseline_ahead, baseline_comparison, score_sentences
@@ -10,7 +11,7 @@ def markdown(report: ReportData) -> str:
     """Return the page; each section is followed by an empty line."""
     sections = (_head, _scores, _baselines, _top_k, _slots, _frozen, _counting, _settings)
     lines = [line for section in sections for line in section(report)]
-    return "\n".join(lines).rstrip("\n") + "\n"
+    return harmless_markdown("\n".join(lines).rstrip("\n") + "\n")
 
 
 def _head(report: ReportData) -> list[str]:

@@ -6,7 +6,7 @@ from safetensors.torch import save_model
 from torch import nn
 
 from refiner.core.errors import ModelError
-from refiner.core.files import put_in_place
+from refiner.core.files import new_partial, put_in_place
 from refiner.core.inputs import ExampleInput
 from refiner.exports.exporting import export
 from refiner.runs.report import Report
@@ -27,7 +27,7 @@ def write_result(
     A model that TorchScript cannot hold is written without ``refined.ts``, and a note says why.
     """
     folder.write_text("architecture.json", architecture.to_json())
-    partial = folder.path / "refined.safetensors.partial"
+    partial = new_partial(folder.path / "refined.safetensors")
     save_model(model, str(partial))
     put_in_place(partial, folder.path / "refined.safetensors")
     try:
@@ -35,5 +35,5 @@ def write_result(
     except (ModelError, OSError) as error:  # the other files of a long run are worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
-    folder.write_json("report.json", report.to_json())
     folder.write_text("report.md", report.to_markdown())
+    folder.write_json("report.json", report.to_json())  # the last: with it, a run is finished

@@ -1,7 +1,7 @@
 """A run's folder: configuration, metrics and checkpoints, each written in one piece.
 
 config.json  latency.json  latency_check.json  baselines.json  metrics.jsonl
-checkpoint/{search,baseline,refined,random,uniform}.pt
+checkpoint/{search,random_search,original,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """
 
@@ -15,11 +15,24 @@ from pathlib import Path
 import torch
 
 from refiner.core.errors import ConfigError, RunError, one_line
-from refiner.core.files import put_in_place, write_text
+from refiner.core.files import (
+    new_partial,
+    parse_json,
+    put_in_place,
+    read_json,
+    read_text,
+    write_text,
+)
 from refiner.core.types import JsonDict, StateDict
+from refiner.runs.fingerprint import check_fingerprint
 from refiner.training.devices import Devices
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of a folder's JSON documents and checkpoints. 2: config.json holds a fingerprint."""
+_OWN_VERSION = ("report.json", "architecture.json")
+"""Documents whose readers check a format version of their own."""
+_FREE_OF_LIMITS = ("report.json", "pareto.json", "baselines.json")
+"""Documents of scores, which may be no number; all others hold finite numbers."""
 
 
 class RunFolder:
@@ -43,7 +56,7 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made: {one_line(error)}") from error
-        folder.write_json("config.json", {"format_version": FORMAT_VERSION, **config})
+        folder.write_json("config.json", config)
         return folder
 
     @classmethod
@@ -58,9 +71,11 @@ class RunFolder:
         metrics = folder.path / "metrics.jsonl"
         if metrics.is_file():
             try:
-                lines = metrics.read_text("utf-8").splitlines()
-                folder.records = [dict(json.loads(line)) for line in lines]
-            except (OSError, ValueError, TypeError) as error:
+                lines = read_text(metrics).splitlines()
+                folder.records = [dict(parse_json(line, finite=False)) for line in lines]
+                if not all(type(record["epoch"]) is int for record in folder.records):
+                    raise ValueError("a line has no epoch")
+            except (OSError, ValueError, TypeError, KeyError) as error:
                 raise RunError(f"{metrics} is damaged: {one_line(error)}") from error
         return folder
 
@@ -73,14 +88,14 @@ class RunFolder:
         return self.read_json("config.json")
 
     def read_json(self, name: str) -> JsonDict:
-        """Return a JSON document of the folder.
+        """Return a JSON document of the folder, without the version of its format.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: it is missing, damaged, or written by a newer refiner.
         """
         file = self.path / name
         try:
-            document = json.loads(file.read_text("utf-8"))
+            document = read_json(file, finite=name not in _FREE_OF_LIMITS)
         except FileNotFoundError:
             if name != "config.json" and self.holds("config.json"):
                 raise RunError(
@@ -98,15 +113,19 @@ class RunFolder:
             raise RunError(f"{file} is damaged: {one_line(error)}") from error
         if not isinstance(document, dict):
             raise RunError(f"{file} is damaged: it holds no JSON object")
-        return document
+        if name in _OWN_VERSION:
+            return document
+        check_version(document, file)
+        return {key: value for key, value in document.items() if key != "format_version"}
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the folder in one piece."""
         write_text(self.path / name, text)
 
     def write_json(self, name: str, document: Mapping[str, object]) -> None:
-        """Write a JSON document of the folder in one piece."""
-        self.write_text(name, json.dumps(document, indent=1) + "\n")
+        """Write a JSON document of the folder in one piece, with the version of its format."""
+        versioned = {"format_version": FORMAT_VERSION, **document}
+        self.write_text(name, json.dumps(versioned, indent=1) + "\n")
 
     def holds(self, name: str) -> bool:
         """Return whether the folder holds a file of that name."""
@@ -124,9 +143,11 @@ class RunFolder:
     def save_checkpoint(self, name: str, state: StateDict) -> None:
         """Write a checkpoint in one piece."""
         file = self.path / "checkpoint" / f"{name}.pt"
-        partial = file.with_suffix(".partial")
         file.parent.mkdir(exist_ok=True)
-        torch.save(state, partial)
+        if file.parent.is_symlink():
+            raise RunError(f"{file.parent} is a link, which may lead anywhere. Make it a folder.")
+        partial = new_partial(file)
+        torch.save({"format_version": FORMAT_VERSION, **state}, partial)
         put_in_place(partial, file)
 
     def drop_if_nothing_is_done(self) -> None:
@@ -156,19 +177,34 @@ class RunFolder:
             ) from error
         if not isinstance(state, dict):
             raise RunError(f"{file} is not a checkpoint. {_without(name)}")
-        return state
+        check_version(state, file)
+        return {key: value for key, value in state.items() if key != "format_version"}
 
 
 def _without(checkpoint: str) -> str:
     """Return the next step where a checkpoint cannot be used."""
     if checkpoint == "search":
         return "Begin a new run."
+    if checkpoint == "random_search":
+        return "Delete it to search at random again."
     return f"Delete it to train the {checkpoint} network again."
+
+
+def check_version(document: Mapping[str, object], file: Path) -> None:
+    """Raise a RunError for a document or a checkpoint that a newer refiner wrote."""
+    version = document.get("format_version", 1)
+    if type(version) is not int or version < 1:
+        raise RunError(f"{file} is damaged: its format version is {version!r:.40}")
+    if version > FORMAT_VERSION:
+        raise RunError(
+            f"{file} was written by a newer refiner: it has format version {version}, and this "
+            f"one reads up to {FORMAT_VERSION}. Install that refiner to read it."
+        )
 
 
 def check_free(path: Path) -> None:
     """Raise a RunError if a new run at ``path`` would overwrite something."""
-    if path.is_dir() and any(path.iterdir()):
+    if path.is_dir() and any(each.suffix != ".partial" for each in path.iterdir()):
         kind = "a run" if (path / "config.json").exists() else "files"
         resume = f", or --resume {path}" if (path / "checkpoint" / "search.pt").exists() else ""
         raise RunError(f"{path} holds {kind} already. Name another --out{resume}.")
@@ -181,6 +217,7 @@ def open_or_create(
     resume: bool,
     settings: Mapping[str, object],
     provenance: Mapping[str, object] | None,
+    fingerprint: Callable[[], JsonDict],
     *,
     main: bool,
 ) -> RunFolder | None:
@@ -188,9 +225,18 @@ def open_or_create(
 
     With several processes, only the main one makes a folder; all of them read an existing one.
 
+    Args:
+        out: the folder.
+        resume: whether it holds a run to go on with.
+        settings: that have to be equal then.
+        provenance: how the model was made.
+        fingerprint: returns what else has to be equal; see :mod:`refiner.runs.fingerprint`.
+        main: whether this is the main process.
+
     Raises:
         ConfigError: there is no folder to resume.
-        RunError: a new run's folder is taken, or the run to resume has other settings.
+        RunError: a new run's folder is taken, or the run to resume was begun with other settings,
+            weights, data or versions.
     """
     if out is None:
         if resume:
@@ -199,16 +245,22 @@ def open_or_create(
     if not resume and not main:
         return None
     if not resume:
-        return RunFolder.create(out, {"provenance": provenance, "settings": settings})
+        check_free(Path(out))  # before anything is read
+        config = {"provenance": provenance, "settings": settings, "fingerprint": fingerprint()}
+        return RunFolder.create(out, config)
     folder = RunFolder.open(out)
-    before = folder.config().get("settings", {})
-    now = json.loads(json.dumps(settings))
-    for key, value in now.items():
-        if before.get(key) != value:
+    config = folder.config()
+    before, now = config.get("settings"), json.loads(json.dumps(settings))
+    if not isinstance(before, dict):
+        raise RunError(f"{folder.path} holds no settings, so it cannot go on. Begin a new run.")
+    for key in {**now, **before}:
+        if before.get(key) != now.get(key):
             raise RunError(
-                f"{folder.path} was made with another setting: {key} is {before.get(key)} there "
-                f"and {value} here. Resume with the same settings, or begin a new run."
+                f"{folder.path} was made with another setting: {key} is {before.get(key)!s:.200} "
+                f"there and {now.get(key)!s:.200} here. Resume with the same settings, or begin a "
+                "new run."
             )
+    check_fingerprint(folder.path, config.get("fingerprint"), fingerprint())
     return folder
 
 

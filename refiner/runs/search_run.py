@@ -11,6 +11,7 @@ from refiner.core.errors import RunError
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import mixed
+from refiner.runs.fingerprint import fingerprint
 from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
 from refiner.search.scoring import WeightSharing
 from refiner.search.search import Search, SearchConfig, SearchResult
@@ -65,10 +66,16 @@ def run_search(
         "seed": seed,
         "precision": precision,
     }
-    folder = open_or_create(out, resume, settings, provenance, main=devices.is_main)
+    tried = checked_task(task)
+
+    def begun_with() -> JsonDict:
+        loaders = {"training": loader, "validation": val_loader}
+        return fingerprint(supernet.model, tried, loaders, None)
+
+    folder = open_or_create(out, resume, settings, provenance, begun_with, main=devices.is_main)
     with dropped_on_error(folder if devices.is_main else None):
         searching = Search(
-            supernet, strategy, checked_task(task),
+            supernet, strategy, tried,
             devices.loader(loader), devices.loader(val_loader, even=False),
             devices.loader(mixed(val_loader), even=False),
             devices=devices, config=config, seed=seed,
@@ -100,7 +107,8 @@ def run_kept(
     """
     state = folder.load_checkpoint("search") if resume and folder is not None else None
     if state is not None and folder is not None:
-        _load(searching, folder, state)
+        load_kept(searching, folder, state)
+        folder.forget_after(searching.epoch)
     elif folder is not None and folder.records:
         raise RunError(
             f"{folder.path} has no checkpoint of the search, so nothing can be resumed. "
@@ -148,7 +156,7 @@ def kept_network(
         raise RunError(f"{folder.path} has no checkpoint of the search, which holds the weights.")
     try:
         supernet.model.load_state_dict(state["trainer"]["module"])
-    except (KeyError, RuntimeError) as error:
+    except Exception as error:  # a damaged one makes torch raise anything
         raise RunError(f"the checkpoint in {folder.path} does not fit this model.") from error
     network = supernet.emit(vector)
     buffers = dict(network.named_buffers())
@@ -173,12 +181,15 @@ def _unchanged_buffers(
     return {name: buffer for name, buffer in model.named_buffers() if not name.startswith(changed)}
 
 
-def _load(searching: Search, folder: RunFolder, state: StateDict) -> None:
-    """Load a checkpoint of its folder into a search."""
+def load_kept(searching: Search, folder: RunFolder, state: StateDict) -> None:
+    """Load a checkpoint of its folder into a search.
+
+    Raises:
+        RunError: it does not fit.
+    """
     try:
         searching.load_state_dict(state)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a damaged one makes torch raise anything
         raise RunError(
             f"the checkpoint in {folder.path} does not fit this model. Begin a new run."
         ) from error
-    folder.forget_after(searching.epoch)

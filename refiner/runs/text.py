@@ -23,5 +23,5 @@ def comma_separated(vector: Sequence[int]) -> str:
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Return the lines of a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    cells = ([cell.replace("|", "\\|") for cell in row] for row in rows)
+    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows)
     return lines + ["| " + " | ".join(row) + " |" for row in cells]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from refiner.core.errors import ArchitectureError, one_line
-from refiner.core.files import write_text
+from refiner.core.files import read_json, write_text
+from refiner.core.records import checked_record
 from refiner.core.types import Json, JsonDict
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
@@ -68,7 +69,7 @@ class Architecture:
             ArchitectureError: the file is missing, is no architecture, or has another version.
         """
         try:
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            document = read_json(Path(path))
         except FileNotFoundError:
             raise ArchitectureError(
                 f"there is no file {path}. Name an architecture.json."
@@ -83,7 +84,7 @@ class Architecture:
                 "wrote."
             )
         try:
-            return cls(
+            architecture = cls(
                 vector=tuple(document["vector"]),
                 slots=tuple(
                     Slot(
@@ -96,11 +97,29 @@ class Architecture:
                 candidates=tuple(tuple(slot["candidates"]) for slot in document["slots"]),
                 model=document["model"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+            return _checked(architecture)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchitectureError(
                 f"{path} is no architecture, or damaged: {one_line(error)}. "
                 "Name an architecture.json."
             ) from error
+
+
+def _checked(architecture: Architecture) -> Architecture:
+    """Raise a TypeError or a ValueError for an architecture that no search space holds."""
+    checked_record(architecture)
+    convs = [site.conv for slot in architecture.slots for site in slot.sites]
+    if len(set(convs)) < len(convs):
+        raise ValueError("a conv is in two slots")
+    for slot, names in zip(architecture.slots, architecture.candidates, strict=True):
+        if not slot.sites or names[:1] != ("original",):
+            raise ValueError(f"slot {slot.name} has no conv, or does not begin with the original")
+        for site in slot.sites:
+            spec = site.spec
+            numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups)
+            if min(numbers) < 1:
+                raise ValueError(f"{site.conv} is no conv")
+    return architecture
 
 
 def _site(document: JsonDict) -> ConvSite:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.core.errors import ConfigError, DataError, TrainingError, one_line
 from refiner.core.options import option
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
@@ -271,8 +271,14 @@ def train(
     first = 0
     losses: list[float] = []
     if state is not None:
-        trainer.load_state_dict(state["trainer"])
-        first, losses = state["epoch"], list(state["losses"])
+        try:
+            trainer.load_state_dict(state["trainer"])
+            first, losses = int(state["epoch"]), list(map(float, state["losses"]))
+        except Exception as error:  # a damaged one makes torch raise anything
+            raise TrainingError(
+                f"the checkpoint of {name!r} does not fit this network: {one_line(error, 150)}. "
+                "Delete it to train that network again."
+            ) from error
     steps, generators = length(train_loader), generators_of(train_loader, val_loader)
     progress.begin(name, steps * config.epochs, steps * first)
     for epoch in range(first, config.epochs):

@@ -99,7 +99,7 @@ def test_commands_and_options_are_frozen() -> None:
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
-        "--precision", "--out", "--resume", "--json",
+        "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("compare") == {"folders", "--json"}
@@ -114,9 +114,10 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     assert options("apply") == common | {
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
+        "--model", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
-    assert options("export") == {"folder", "--format", "--to"}
+    assert options("export") == {"folder", "--format", "--to", "--model", "--trust"}
 
 
 def test_help_needs_no_torch() -> None:
@@ -140,7 +141,7 @@ def test_a_run_and_what_follows_it(net, capsys) -> None:
 
     assert main(["report", str(out)]) == 0
     assert "accuracy after 1 epoch" in capsys.readouterr().out
-    assert main(["export", str(out), "--to", "copy.ts"]) == 0
+    assert main(["export", str(out), "--to", "copy.ts", "--trust"]) == 0
     x = torch.randn(3, 3, 32, 32)
     one, two = (torch.jit.load(f)(x) for f in ("run/refined.ts", "copy.ts"))
     assert torch.allclose(one, two, atol=1e-5)
@@ -177,8 +178,8 @@ def test_an_architecture_is_trained_on_other_data_and_compared(net, capsys) -> N
     out = capsys.readouterr().out
     assert "as-it-is" not in out
     assert f"{rows[0]['latency_ms']:.2f} ± {rows[0]['latency_noise_ms']:.2f} ms" in out
-    assert main(["export", "there", "--to", "there.ts"]) == 0
-    assert main(["train", "--resume", "there", "--json"]) == 0
+    assert main(["export", "there", "--to", "there.ts", "--trust"]) == 0
+    assert main(["train", "--resume", "there", "--json", "--trust"]) == 0
     assert main(["train", "--resume", "found"]) == 2
     assert "no run that this command" in capsys.readouterr().err
 
@@ -235,7 +236,7 @@ def test_slots_and_apply(net, capsys) -> None:
         "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
         "refined.safetensors",
     }  # fmt: skip
-    assert main(["export", "applied", "--to", "again.ts"]) == 0
+    assert main(["export", "applied", "--to", "again.ts", "--trust"]) == 0
     x = torch.randn(2, 3, 16, 16)
     one, two = (torch.jit.load(f)(x) for f in ("applied/refined.ts", "again.ts"))
     assert torch.equal(one, two)
@@ -331,7 +332,7 @@ def test_a_recipe_of_ones_own_runs_scaled_and_goes_on(net, capsys) -> None:
         file.unlink()  # as if it had been stopped before
     os.remove("runs/mine/two/checkpoint/train.pt")
     os.removedirs("runs/mine/two/checkpoint")
-    assert main(["--resume", "runs/mine", "--json"]) == 0
+    assert main(["--resume", "runs/mine", "--recipe", "mine.py", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert [r["scores"] for r in again] == [r["scores"] for r in rows]
 
@@ -365,8 +366,8 @@ BAD = {
     "text for a number": (["NET", "--epochs", "many"], "valid integer"),
     "out that holds a run": (["NET", "--out", "taken"], "holds a run already"),
     "resume without a run": (["--resume", "empty"], "holds no config.json"),
-    "resume without a checkpoint": (["--resume", "fresh"], "no checkpoint"),
-    "resume with a cut-off checkpoint": (["--resume", "cut"], "cut off"),
+    "resume without a checkpoint": (["--resume", "fresh", "NET"], "no checkpoint"),
+    "resume with a cut-off checkpoint": (["--resume", "cut", "NET"], "cut off"),
     "vector too short": (["apply", "NET", "1"], "has 1 numbers"),
     "vector of other slots": (["apply", "NET", "1"], "with --slots conv the model has 2 slots"),
     "pruning without groups": (
@@ -375,7 +376,10 @@ BAD = {
     ),
     "report of a run that has not ended": (["report", "taken"], "refine --resume taken"),
     "export of a run that has not ended": (["export", "taken"], "refine --resume taken"),
-    "name of another format": (["export", "fresh", "--to", "x.onnx"], "Choose the format onnx"),
+    "name of another format": (
+        ["export", "fresh", "--to", "x.onnx", "--trust"],
+        "Choose the format onnx",
+    ),
     "index out of range": (["apply", "NET", "1,9"], "no candidate 9"),
     "no vector": (["apply", "NET", "one,two"], "neither a file"),
     "architecture of another model": (["apply", "timm:resnet10t", "arch.json"], "another model"),
@@ -501,7 +505,7 @@ def test_a_killed_run_resumes_to_the_same_result_to_the_bit(net) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not Path("killed/report.json").exists()
-    assert main(["--resume", "killed"]) == 0
+    assert main(["--resume", "killed", "--trust"]) == 0
     for name in ("refined.safetensors", "metrics.jsonl", "architecture.json"):
         assert Path("killed", name).read_bytes() == Path("whole", name).read_bytes(), name
 
@@ -530,12 +534,12 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     pareto = json.loads(Path("run/pareto.json").read_text())
     assert pareto["original"]["latency"] == 16.0
     fast = min(point["latency"] for point in pareto["front"])
-    assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json"]) == 0
+    assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json", "--trust"]) == 0
     picked = json.loads(capsys.readouterr().out)
     assert 16.0 - sum(picked["vector"]) == fast
     assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
-    assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%"]) == 0
-    assert main(["apply", "run", "--pick", "latency=1%"]) == 2
+    assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%", "--trust"]) == 0
+    assert main(["apply", "run", "--pick", "latency=1%", "--trust"]) == 2
     assert f"the least: latency {fast:.2f} ms" in capsys.readouterr().err
 
 
@@ -565,12 +569,15 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()
-    assert main(["apply", "run", "--pick", f"macs={cheap}", "--out", "picked", "--json"]) == 0
+    assert (
+        main(["apply", "run", "--pick", f"macs={cheap}", "--out", "picked", "--json", "--trust"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["after"]["macs"] == cheap
     assert main(["train", net, *SMALL[-6:], "--epochs", "1", "--arch", "picked"]) == 0
-    assert main(["apply", "run", "--pick", "macs=1"]) == 2
+    assert main(["apply", "run", "--pick", "macs=1", "--trust"]) == 2
     assert "no architecture of this front" in capsys.readouterr().err
-    assert main(["apply", "run", "--pick", "latency=1ms"]) == 2
+    assert main(["apply", "run", "--pick", "latency=1ms", "--trust"]) == 2
     assert "has no latency" in capsys.readouterr().err
     assert main(["apply", "run"]) == 2
     assert "no architecture is named" in capsys.readouterr().err
@@ -610,7 +617,7 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     assert main([*tune, "--teacher", "nowhere.pt", "--out", "other"]) == 2
     assert "nowhere.pt" in capsys.readouterr().err
     assert not Path("other").exists()
-    assert main(["train", "--resume", "taught"]) == 0
+    assert main(["train", "--resume", "taught", "--trust"]) == 0
 
 
 def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
@@ -619,7 +626,10 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     assert main([*run, "--epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     capsys.readouterr()
-    assert main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json"]) == 0
+    assert (
+        main(["apply", "run", "--pick", f"macs={macs}", "--out", "picked", "--json", "--trust"])
+        == 0
+    )
     notes = json.loads(capsys.readouterr().out)["notes"]
     (note,) = [note for note in notes if "that the search left" in note]
     line = shlex.split(note.partition("Fine-tune it: ")[2])
@@ -628,19 +638,19 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
     vector = json.loads(Path("picked/architecture.json").read_text())["vector"]
-    assert main(["apply", "run", ",".join(map(str, vector)), "--out", "named"]) == 0
+    assert main(["apply", "run", ",".join(map(str, vector)), "--out", "named", "--trust"]) == 0
     named = load_file("named/refined.safetensors")
     assert all(torch.equal(value, named[key]) for key, value in picked.items())
     capsys.readouterr()
-    assert main(["apply", "picked", "1,0"]) == 2
+    assert main(["apply", "picked", "1,0", "--trust"]) == 2
     assert "and no search. Name its run" in capsys.readouterr().err
-    assert main(["apply", "run", "1,0,7"]) == 2
-    assert main(["apply", "run", "picked/architecture.json"]) == 2
+    assert main(["apply", "run", "1,0,7", "--trust"]) == 2
+    assert main(["apply", "run", "picked/architecture.json", "--trust"]) == 2
     assert "Name a model to apply" in capsys.readouterr().err
     assert main(["apply", "run", "1,0", "--seed", "2"]) == 2
     assert "--seed is set by the run" in capsys.readouterr().err
     Path("run/checkpoint/search.pt").unlink()
-    assert main(["apply", "run", "--pick", f"macs={macs}"]) == 2
+    assert main(["apply", "run", "--pick", f"macs={macs}", "--trust"]) == 2
     assert "no checkpoint of the search" in capsys.readouterr().err
 
 
@@ -658,7 +668,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     Path("both/seed-4/report.json").unlink()
     assert main(["report", "both"]) == 2
     assert "go on with refine --resume both" in capsys.readouterr().err.lower()
-    assert main(["--resume", "both", "--json"]) == 0
+    assert main(["--resume", "both", "--json", "--trust"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == over["rows"]
     assert main(["report", "both"]) == 0
     assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")

@@ -79,7 +79,7 @@ def test_a_run_with_arcface_verifies_both_networks_and_goes_on(net, capsys) -> N
         "a builder that takes num_classes gives embeddings of ArcFace's size"
     )
     Path("run/checkpoint/refined.pt").unlink()
-    again = report(["--resume", "run"], capsys)
+    again = report(["--resume", "run", net], capsys)
     assert (again["vector"], again["trained"]) == (first["vector"], first["trained"])
     assert main(["report", "run"]) == 0
     assert "accuracy on pairs.txt" in capsys.readouterr().out
@@ -97,7 +97,7 @@ def test_training_verifies_on_each_file_that_is_named(net, capsys) -> None:
         f"{Path('list').resolve()}:{Path('faces/val').resolve()}",
         str(Path("other.bin").resolve()),
     ]
-    again = report(["train", "--resume", "run"], capsys)
+    again = report(["train", "--resume", "run", net], capsys)
     assert again["trained"] == first["trained"]
 
 
@@ -183,7 +183,7 @@ def test_the_pairs_beside_the_faces_are_those_of_the_beginning(net, capsys) -> N
     kept = json.loads(Path("run/config.json").read_text())["provenance"]["command"]
     assert kept["verify"] == [str(Path("faces/pairs.txt").resolve())]
     make_pack(Path("faces/late.bin"))
-    assert report(["train", "--resume", "run"], capsys)["trained"] == first["trained"]
+    assert report(["train", "--resume", "run", net], capsys)["trained"] == first["trained"]
 
 
 def test_a_run_without_pairs_or_training_tells_what_is_not_verified(net, capsys) -> None:

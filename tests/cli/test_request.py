@@ -31,11 +31,27 @@ def test_a_small_learning_rate_lowers_the_least_one() -> None:
 def test_a_request_survives_its_folder() -> None:
     request = RunRequest.of("timm:resnet18", {"budget": ["macs=60%"], "trials": 7})
     kept = kept_form(request)
-    assert request_from(RunRequest, kept, "DIR", None) == request
+    assert request_from(RunRequest, kept, "DIR") == request
     with pytest.raises(RunError, match="no run that this command began"):
-        request_from(TrainRequest, kept, "DIR", None)
-    with pytest.raises(RunError, match="not of timm:resnet50"):
-        request_from(RunRequest, kept, "DIR", "timm:resnet50")
+        request_from(TrainRequest, kept, "DIR")
+    for name, value in (
+        ("trials", "many"),
+        ("budget", 7),
+        ("lr", [1]),
+        ("model_arg", {}),
+        ("seed", 0.5),
+    ):
+        with pytest.raises(RunError, match="DIR holds a"):
+            request_from(RunRequest, {**kept, name: value}, "DIR")
+
+
+def test_a_folder_never_asks_to_be_trusted() -> None:
+    given = {"trust_weights": True, "weights": "w.pt"}
+    kept = kept_form(RunRequest.of("timm:resnet18", given))
+    assert "trust_weights" not in kept
+    forged = request_from(RunRequest, {**kept, **given, "trust": True}, "DIR")
+    assert not forged.source.trust_weights
+    assert forged.trusting(True).source.spec().trust_weights
 
 
 @pytest.mark.parametrize(

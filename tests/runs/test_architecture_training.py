@@ -104,7 +104,7 @@ def test_weights_are_those_of_the_rewritten_network(architecture, tmp_path) -> N
     still = refiner.TrainConfig(epochs=0)
     result = trained(architecture=architecture, weights=tmp_path / "w.pt", config=still)
     assert torch.equal(result.model(images()), rewritten.eval()(images()))
-    with pytest.raises(ModelError, match="w.pt cannot be loaded"):
+    with pytest.raises(ModelError, match="35 of 38 tensors of this network fit"):
         trained(weights=tmp_path / "w.pt")
 
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -15,7 +17,8 @@ from refiner.training.devices import Devices
 def test_a_new_folder_holds_its_config_and_nothing_is_written_over(tmp_path) -> None:
     path = tmp_path / "deep" / "run"
     folder = RunFolder.create(path, {"a": 1})
-    assert folder.config() == {"format_version": 1, "a": 1}
+    assert folder.config() == {"a": 1}
+    assert json.loads((path / "config.json").read_text())["format_version"] == 2
     with pytest.raises(RunError, match="holds a run already"):
         RunFolder.create(path, {})
     (tmp_path / "other").mkdir()
@@ -91,13 +94,13 @@ def test_a_folder_without_a_run(tmp_path) -> None:
 
 def test_of_several_processes_the_main_one_makes_the_folder_and_all_go_on(tmp_path) -> None:
     out = tmp_path / "run"
-    assert open_or_create(out, False, {}, None, main=False) is None
+    assert open_or_create(out, False, {}, None, dict, main=False) is None
     assert not out.exists()
     with pytest.raises(ValueError, match="no"), dropped_on_error(None):
         raise ValueError("no")
-    made = open_or_create(out, False, {}, None, main=True)
+    made = open_or_create(out, False, {}, None, dict, main=True)
     assert made is not None
-    again = open_or_create(out, True, {}, None, main=False)
+    again = open_or_create(out, True, {}, None, dict, main=False)
     assert again is not None
     with pytest.raises(ValueError, match="no"), dropped_on_error(None):
         raise ValueError("no")

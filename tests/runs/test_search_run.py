@@ -91,7 +91,7 @@ def test_a_new_search_is_prepared_once_before_its_first_checkpoint(fails, tmp_pa
     seen = []
 
     def run(resume: bool) -> None:
-        folder = open_or_create(tmp_path / "run", resume, {}, None, main=True)
+        folder = open_or_create(tmp_path / "run", resume, {}, None, dict, main=True)
 
         def prepare(_search: Search) -> None:
             seen.append(folder.load_checkpoint("search"))
