@@ -1,7 +1,7 @@
 """Export a model to a form that lives without refiner; believed once it has been loaded again.
 
-The returned line names the form, how it was made, and whether it takes any batch size. The batch
-size stays open where the model allows it.
+The returned line names the form, how it was made, and the batch sizes at which it equals the model.
+The batch size stays open where the model allows it; else the export is made for the example's.
 """
 
 import contextlib
@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.utils import _pytree as pytree
 
-from refiner.core.batches import batch_size, doubled
+from refiner.core.batches import batch_size
 from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
 from refiner.core.surgery import copied
-from refiner.exports.check import attempts_in_turn, batch_note, compare
+from refiner.exports.attempts import Made, best_of
+from refiner.exports.batch_sizes import batch_sizes, only
+from refiner.exports.programs import open_batch, program
 from refiner.exports.python_source import python_source
 from refiner.graph.tracing import reads_values
 
@@ -71,24 +72,24 @@ def export(
         )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)
-    if batch_size(example) == 1:  # a size of one is taken for a constant
-        example = doubled(example)
     path = Path(path)
     beside = path.with_name(path.name + ".partial")
     _remove(beside)
     try:
+        beside.mkdir()
         with _quiet():
-            how = _WRITERS[format](work, beside, example)
+            made = _WRITERS[format](work, beside, example)
+            how = str(made)
             with contextlib.suppress(ModelError):
                 if " by script" not in how and reads_values(work, example):
                     how += "; what depends on the input's values is as on the example"
-        if beside.is_dir() and path.is_dir():
-            for file in beside.iterdir():
+        if made.path.is_dir() and path.is_dir():
+            for file in made.path.iterdir():
                 os.replace(file, path / file.name)
-        elif beside.is_dir():
-            os.replace(beside, path)
+        elif made.path.is_dir():
+            os.replace(made.path, path)
         else:
-            put_in_place(beside, path)
+            put_in_place(made.path, path)
     finally:
         _remove(beside)
     return how
@@ -114,10 +115,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _write_torchscript(model: nn.Module, path: Path, example: ExampleInput) -> str:
-    args, kwargs = call_arguments(example)
-
-    def attempt(way: str) -> str:
+def _write_torchscript(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+    def attempt(way: str, recorded: ExampleInput, path: Path) -> Made:
+        args, kwargs = call_arguments(recorded)
         if way == "script":
             scripted = torch.jit.script(model)
         elif kwargs:
@@ -126,18 +126,21 @@ def _write_torchscript(model: nn.Module, path: Path, example: ExampleInput) -> s
             scripted = torch.jit.trace(model, args)
         torch.jit.save(scripted, str(path))
         loaded = torch.jit.load(str(path))
-        compare(model, lambda x: call(loaded, x), example)
-        note = batch_note(model, lambda x: call(loaded, x), example)
-        return f"TorchScript, made by {way}, {note}"
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        return Made(path=path, how=f"TorchScript, made by {way}", sizes=sizes)
 
-    ways = ("script", "trace")
-    return attempts_in_turn("TorchScript", {way: partial(attempt, way) for way in ways})
+    ways = {way: partial(attempt, way, open_batch(example)) for way in ("script", "trace")}
+    if batch_size(example) == 1:
+        ways["trace of one sample"] = partial(attempt, "trace", example)
+    return best_of("TorchScript", ways, folder)
 
 
-def _write_python(model: nn.Module, path: Path, example: ExampleInput) -> str:
-    def attempt(methods: bool) -> str:
-        source = python_source(model, example, type(model).__name__, methods=methods)
-        path.mkdir(exist_ok=True)
+def _write_python(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+    title = type(model).__name__
+
+    def attempt(methods: bool, recorded: ExampleInput, path: Path) -> Made:
+        source = python_source(model, recorded, title, methods=methods)
+        path.mkdir()
         (path / "model.py").write_text(source.code, encoding="utf-8")
         weights = {k: v.detach().clone().contiguous() for k, v in source.weights.items()}
         save_file(weights, path / "model.safetensors")
@@ -147,64 +150,39 @@ def _write_python(model: nn.Module, path: Path, example: ExampleInput) -> str:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         loaded = module.load()
-        compare(model, lambda x: call(loaded, x), example)
-        note = f"batches of {batch_size(example)} alone"
-        if source.any_batch:
-            note = batch_note(model, lambda x: call(loaded, x), example)
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        if not source.any_batch and recorded is not example:
+            raise ModelError("the batch size cannot stay open")
+        if not source.any_batch:
+            sizes = only(example)
+        elif not sizes.complete or sizes.refused:
+            text = source.code.replace(f'"""{title}\n', f'"""{title}: {sizes}\n', 1)
+            (path / "model.py").write_text(text, encoding="utf-8")
         shutil.rmtree(path / "__pycache__", ignore_errors=True)
-        return f"plain PyTorch, {note}"
+        return Made(path=path, how="plain PyTorch", sizes=sizes)
 
-    ways = {"with methods": True, "operation by operation": False}
-    return attempts_in_turn(
-        "plain PyTorch", {way: partial(attempt, methods) for way, methods in ways.items()}
-    )
-
-
-def _dynamic_shapes(example: ExampleInput) -> tuple[Any, Any]:
-    """Return for each positional and keyword argument which dimension is the batch."""
-    size, auto = batch_size(example), torch.export.Dim.AUTO
-    args, kwargs = call_arguments(example)
-
-    def of(value: Any) -> Any:
-        return pytree.tree_map(
-            lambda v: (
-                {0: auto} if isinstance(v, torch.Tensor) and v.dim() and len(v) == size else None
-            ),
-            value,
-        )
-
-    return tuple(map(of, args)), {key: of(value) for key, value in kwargs.items()}
+    ways = {
+        "with methods": partial(attempt, True, open_batch(example)),
+        "operation by operation": partial(attempt, False, open_batch(example)),
+    }
+    if batch_size(example) == 1:
+        ways["with methods, of one sample"] = partial(attempt, True, example)
+        ways["operation by operation, of one sample"] = partial(attempt, False, example)
+    return best_of("plain PyTorch", ways, folder)
 
 
-def _program(model: nn.Module, example: ExampleInput, dynamic: bool) -> Any:
-    args, kwargs = call_arguments(example)
-    shapes: Any = None
-    if dynamic:
-        positional, keyword = _dynamic_shapes(example)
-        shapes = keyword if kwargs else positional
-    return torch.export.export(model, args, kwargs, dynamic_shapes=shapes, strict=False)
+def _write_pt2(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+    def attempt(dynamic: bool, path: Path) -> Made:
+        torch.export.save(program(model, example, dynamic=dynamic), path)
+        loaded = torch.export.load(path).module()
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        return Made(path=path, how="torch.export", sizes=sizes)
+
+    ways = {"any batch size": partial(attempt, True), "fixed batch size": partial(attempt, False)}
+    return best_of("torch.export", ways, folder, ".pt2")  # torch insists on the suffix
 
 
-def _write_pt2(model: nn.Module, path: Path, example: ExampleInput) -> str:
-    def attempt(dynamic: bool) -> str:
-        file = path.with_name(path.name + ".pt2")  # torch insists on the suffix
-        try:
-            torch.export.save(_program(model, example, dynamic), file)
-            loaded = torch.export.load(file).module()
-            compare(model, lambda x: call(loaded, x), example)
-            note = batch_note(model, lambda x: call(loaded, x), example)
-            os.replace(file, path)
-        finally:
-            _remove(file)
-        return f"torch.export, {note}"
-
-    return attempts_in_turn(
-        "torch.export",
-        {"any batch size": partial(attempt, True), "fixed batch size": partial(attempt, False)},
-    )
-
-
-def _write_onnx(model: nn.Module, path: Path, example: ExampleInput) -> str:
+def _write_onnx(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
     try:
         import onnx
         import onnxruntime
@@ -213,21 +191,29 @@ def _write_onnx(model: nn.Module, path: Path, example: ExampleInput) -> str:
         raise ConfigError(
             f"ONNX wants the package {error.name}. Install it: pip install 'refiner[onnx]'."
         ) from error
-    args, kwargs = call_arguments(example)
 
-    def attempt(way: str) -> str:
-        if way == "fixed batch size":
+    def write(way: str, path: Path) -> None:
+        if way == "torch.export":
+            recorded = program(model, example, dynamic=True)
+            torch.onnx.export(recorded, (), path, dynamo=True, external_data=False)
+        elif way == "fixed batch size":
+            args, kwargs = call_arguments(example)
             torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, external_data=False)
-        elif way == "torch.export":
-            program = _program(model, example, dynamic=True)
-            torch.onnx.export(program, (), path, dynamo=True, external_data=False)
         else:
+            args, kwargs = call_arguments(open_batch(example))
             names = [f"input_{i}" for i in range(len(tensors_in(example)))]
             torch.onnx.export(
                 model, (*args, kwargs) if kwargs else args, path, dynamo=False,
                 input_names=names, dynamic_axes={name: {0: "batch"} for name in names},
             )  # fmt: skip
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def attempt(way: str, path: Path) -> Made:
+        write(way, path)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # it would warn of each batch size that does not fit
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
         names = [entry.name for entry in session.get_inputs()]
 
         def run(given: Any) -> list[torch.Tensor]:
@@ -237,16 +223,15 @@ def _write_onnx(model: nn.Module, path: Path, example: ExampleInput) -> str:
                 for a in session.run(None, dict(zip(names, arrays, strict=True)))
             ]
 
-        compare(model, run, example, _ONNX_TOLERANCE)
+        sizes = batch_sizes(model, run, example, _ONNX_TOLERANCE)
         opset = max(o.version for o in onnx.load(str(path)).opset_import if o.domain == "")
-        note = batch_note(model, run, example, _ONNX_TOLERANCE)
-        return f"ONNX opset {opset}, made by {way}, {note}"
+        return Made(path=path, how=f"ONNX opset {opset}, made by {way}", sizes=sizes)
 
-    ways = ("torch.export", "fixed batch size", "TorchScript")
-    return attempts_in_turn("ONNX", {way: partial(attempt, way) for way in ways})
+    ways = ("torch.export", "TorchScript", "fixed batch size")
+    return best_of("ONNX", {way: partial(attempt, way) for way in ways}, folder)
 
 
-_WRITERS: dict[str, Callable[[nn.Module, Path, Any], str]] = {
+_WRITERS: dict[str, Callable[[nn.Module, Path, Any], Made]] = {
     "torchscript": _write_torchscript,
     "python": _write_python,
     "onnx": _write_onnx,

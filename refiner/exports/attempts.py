@@ -1,0 +1,62 @@
+"""Try several ways to make an export, and keep the best that gives the model's outputs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from refiner.core.errors import ModelError, one_line
+from refiner.core.randomness import seeded
+from refiner.exports.batch_sizes import BatchSizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An export that was written, loaded again and compared with its model."""
+
+    path: Path
+    """Its file or folder."""
+    how: str
+    """Its form, and how it was made."""
+    sizes: BatchSizes
+    """The batch sizes at which it equals the model."""
+
+    def __str__(self) -> str:
+        return f"{self.how}, {self.sizes}"
+
+
+Attempt = Callable[[Path], Made]
+"""Makes an export in a file or folder of that name, and raises where it is not the model."""
+
+
+def best_of(format_name: str, ways: Mapping[str, Attempt], folder: Path, suffix: str = "") -> Made:
+    """Return the first attempt that holds at every batch size, else that with the most of them.
+
+    Args:
+        format_name: for messages.
+        ways: attempts by name, the best first.
+        folder: where they write.
+        suffix: of the files' names.
+
+    Raises:
+        ModelError: no attempt gives the model's outputs on the example.
+        OSError: nothing can be written.
+    """
+    made: list[Made] = []
+    errors = []
+    for i, (name, attempt) in enumerate(ways.items()):
+        try:
+            with seeded(0):
+                made.append(attempt(folder / f"{i}{suffix}"))
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's trouble; torch raises OSError for want of a source file, too
+            errors.append(f"{name}: {one_line(error, 150)}")
+            continue
+        if made[-1].sizes.complete:
+            return made[-1]
+    if made:
+        return max(made, key=lambda each: len(each.sizes.held))  # the first of equals
+    raise ModelError(
+        f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another "
+        "format; torchscript, where it is scripted, keeps what depends on the data."
+    )
