@@ -2,7 +2,7 @@
 
 mutmut changes one place of a function at a time: an operator, a number, an argument, a condition.
 A mutant is killed where a test then fails. Each is run in a process that is forked after PyTorch
-was imported, with the tests that reach the function, out of those of the packages given.
+was imported, with the tests that reach the function, out of those of the four packages.
 
 A mutant is drawn by a hash of the seed and its name, so a change of one function leaves the draw
 of the others as it is. Mutants that only change the text of a message do not count. mutmut leaves
@@ -18,7 +18,6 @@ import difflib
 import hashlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,10 +34,10 @@ KILLED = ("killed", "timeout", "segfault")
 CONFIG = """
 [tool.mutmut]
 source_paths = ["refiner"]
-only_mutate = [{sources}]
+only_mutate = ["refiner/cost/*", "refiner/search/*", "refiner/training/*", "refiner/distill/*"]
 also_copy = ["cli", "recipes", "benchmarks"]
 pytest_add_cli_args = ["-p", "no:cacheprovider", "--hypothesis-profile=ci", "-k", "not two_processes"]
-pytest_add_cli_args_test_selection = [{tests}]
+pytest_add_cli_args_test_selection = ["tests/cost", "tests/search", "tests/training", "tests/distill"]
 timeout_multiplier = 4.0
 timeout_constant = 2.0
 use_git_change_detection = false
@@ -55,9 +54,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="after which it stops")
     parser.add_argument("--again", action="store_true", help="run survivors again: tests are new")
     given = parser.parse_args()
-    copy_checkout(given.packages)
+    copy_checkout()
     mutmut("run", "generates.only.*", minutes=given.minutes)  # it ends at the names it cannot find
-    drawn = [name for name in statuses() if is_drawn(name, given.seed, given.share)]
+    mutants = [name for name in statuses() if name.split(".")[1] in given.packages]
+    drawn = [name for name in mutants if is_drawn(name, given.seed, given.share)]
     drawn = [name for name in drawn if not is_text(name)]
     known = statuses()
     undecided = ("not checked", "no tests", *(("survived",) if given.again else ()))
@@ -69,8 +69,8 @@ def main() -> None:
     )
 
 
-def copy_checkout(packages: list[str]) -> None:
-    """Copy what git knows or would add; files that stay the same keep their times."""
+def copy_checkout() -> None:
+    """Copy what git knows or would add; mutmut goes by the times of files."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, check=True, capture_output=True, text=True,
@@ -82,16 +82,12 @@ def copy_checkout(packages: list[str]) -> None:
             old.unlink()
             (COPY / "mutants" / name).unlink(missing_ok=True)
     for name in wanted:
-        source, target = ROOT / name, COPY / name
-        data = source.read_bytes()
+        target, data = COPY / name, (ROOT / name).read_bytes()
         if name == "pyproject.toml":
-            sources = ", ".join(f'"refiner/{package}/*"' for package in packages)
-            tests = ", ".join(f'"tests/{package}"' for package in packages)
-            data += CONFIG.format(sources=sources, tests=tests).encode()
+            data += CONFIG.encode()
         if not target.is_file() or target.read_bytes() != data:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
-            shutil.copystat(source, target)
 
 
 def mutmut(*arguments: str, minutes: float = 1.0) -> str:
