@@ -5,8 +5,9 @@ A mutant is killed where a test then fails. Each is run in a process that is for
 was imported, with the tests that reach the function, out of those of the four packages.
 
 A mutant is drawn by a hash of the seed and its name, so a change of one function leaves the draw
-of the others as it is. Mutants that only change the text of a message do not count. mutmut leaves
-out functions with decorators, such as properties and context managers, and removes no statement.
+of the others as it is. Mutants that change nothing but the text of a message, an assertion or
+zip's ``strict`` do not count. mutmut leaves out functions with decorators, such as properties and
+context managers, and removes no statement.
 
 It works on a copy in build/mutants, and goes on there: mutants that were killed are not run again
 until their function changes. The survivors are listed in build/mutants/survivors.txt.
@@ -147,10 +148,17 @@ def both_of(name: str) -> tuple[Path, ast.FunctionDef, ast.FunctionDef]:
 
 
 class _WithoutText(ast.NodeTransformer):
-    """Removes messages: what is raised with, f-strings, and strings with a space."""
+    """Removes messages: what is raised with, f-strings, and strings with a space; and assertions."""
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise(exc=getattr(node.exc, "func", node.exc), cause=node.cause)
+
+    def visit_Assert(self, _: ast.Assert) -> ast.AST:
+        return ast.Pass()
+
+    def visit_keyword(self, node: ast.keyword) -> ast.AST | None:
+        self.generic_visit(node)
+        return None if node.arg == "strict" else node
 
     def visit_JoinedStr(self, _: ast.JoinedStr) -> ast.AST:
         return ast.Constant("")
@@ -161,7 +169,7 @@ class _WithoutText(ast.NodeTransformer):
 
 
 def is_text(name: str) -> bool:
-    """Return whether a mutant differs from its original in the text of messages alone."""
+    """Return whether a mutant differs from its original in messages and assertions alone."""
     _, *both = both_of(name)
     first, second = (
         [ast.dump(_WithoutText().visit(each)) for each in (node.args, *node.body)] for node in both

@@ -61,3 +61,9 @@ def test_the_best_within_limits_is_picked() -> None:
         pick(timed, {"latency": 1.0})
     with pytest.raises(RunError, match="has no latency"):
         pick(points, {"latency": 9})
+
+
+def test_of_equal_scores_the_cheaper_is_picked() -> None:
+    points = (point(0.5, 10), point(0.7, 50, latency=2.0), point(0.7, 60, latency=1.0))
+    assert pick(points, {"macs": 100}) == points[1]
+    assert front([*reversed(points), points[0]]) == points
