@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.refiner-installed
 
-.PHONY: demo test lint docs bench install clean
+.PHONY: demo test lint docs bench mutants install clean
 
 install: $(STAMP)
 
@@ -35,6 +35,11 @@ docs: install
 bench: install
 	$(BIN)/python benchmarks/controller_vs_random.py
 	$(BIN)/python benchmarks/step_time.py
+
+# The share of mutants that the tests kill, on one core; ARGS="cost --share 1" for all of a package.
+mutants: install
+	$(BIN)/python -c "import mutmut" 2>/dev/null || $(BIN)/python -m pip install --quiet mutmut==3.8.1
+	$(BIN)/python benchmarks/mutants.py $(ARGS)
 
 clean:
 	rm -rf build site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -81,3 +81,8 @@ def test_slot_costs_add_up_to_the_rewritten_model(granularity) -> None:
         chosen = [(c[i], c[0]) for c, i in zip(costs, vector, strict=True)]
         assert after.macs == before.macs + sum(n.macs - o.macs for n, o in chosen)
         assert after.params == before.params + sum(n.params - o.params for n, o in chosen)
+
+
+def test_each_uncounted_operation_comes_with_how_often_it_ran() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ReLU(), nn.Sigmoid())
+    assert measure_cost(model, images()).uncounted == ("relu x 2", "sigmoid x 1")

@@ -159,3 +159,35 @@ def test_the_share_of_a_limit_that_is_used_by_hand() -> None:
     feasible = FeasibleSet([[[8, 1], [2, 1]], [[8, 1], [4, 1]]], [4, 0], [16, 9])
     assert feasible.used((0, 1)) == 1.0  # 4 + 8 + 4 of 16; the second limit does not bind
     assert feasible.used((1, 1)) == 10 / 16
+
+
+def test_a_share_that_rounds_up_over_the_largest_total_still_has_a_member() -> None:
+    # In floats 7 / 25 * 25 is more than 7, and nothing between 7 and 25 can be reached.
+    feasible = FeasibleSet([[[7], [1], [30]]], [0], [25])
+    assert RandomStrategy([["original", "a", "b"]], feasible=feasible).ask(20) == [(0,)] * 20
+
+
+def test_a_pruned_set_keeps_to_its_limit_and_uses_nothing_up() -> None:
+    feasible = FeasibleSet([[[8, 1], [4, 1], [1, 9]]] * 2, [1, 1], [17, 9])
+    pruned = feasible.pruned(9)
+    assert pruned.limits.tolist() == [9, 9]
+    drawn = set(RandomStrategy([["op"] * 3] * 2, feasible=pruned).ask(200))
+    assert drawn == {(1, 1)}  # 1 + 4 + 4 of the first; an op of 9 is over the second limit
+    assert set(RandomStrategy([["op"] * 3] * 2, feasible=feasible.pruned(13)).ask(200)) == {
+        (0, 1), (1, 0), (1, 1),
+    }  # fmt: skip
+    with pytest.raises(ConfigError):
+        feasible.pruned(8)
+
+
+def test_a_limit_that_is_just_reached_is_no_limit_that_is_used() -> None:
+    feasible = FeasibleSet([[[8, 5], [2, 1]]] * 2, [0, 0], [10, 10])
+    assert feasible.used((0, 1)) == 1.0
+    assert feasible.used((1, 1)) == 0.4
+    assert FeasibleSet([[[8], [2]]] * 2, [0], [16]).used((0, 0)) == 0.0
+
+
+def test_each_resource_has_its_costs_base_and_limit() -> None:
+    feasible = FeasibleSet([[[8, 1], [2, 3]], [[5, 6], [4, 7]]], [10, 20], [22, 40])
+    assert feasible.resources() == [([[8, 2], [5, 4]], 10, 22), ([[1, 3], [6, 7]], 20, 40)]
+    assert (feasible.least.tolist(), feasible.most.tolist()) == ([16, 27], [23, 30])

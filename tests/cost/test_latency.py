@@ -4,7 +4,7 @@ import torch
 from models import TinyResNet, images
 from torch import nn
 
-from refiner.cost.latency import Latency, measure_latency, network_latencies
+from refiner.cost.latency import Latency, conditions_of, measure_latency, network_latencies
 from refiner.training.devices import Devices
 
 
@@ -37,3 +37,16 @@ def test_a_copy_is_timed_with_its_noise() -> None:
     assert found.noise >= 0
     assert model.training
     assert str(Latency(median=4.1, noise=0.052)) == "4.10 ± 0.05 ms"
+
+
+def test_conditions_name_the_processor_its_threads_and_the_batch(tmp_path, monkeypatch) -> None:
+    cpus = tmp_path / "cpuinfo"
+    cpus.write_text("processor\t: 0\nmodel name\t: A CPU: fast\nprocessor\t: 1\nmodel name\t: B\n")
+    monkeypatch.setattr("refiner.cost.latency.Path", lambda _: cpus)
+    threads = torch.get_num_threads()
+    found = conditions_of(Devices.choose("cpu"), images(count=3))
+    assert found.device == f"A CPU: fast, {threads} {'thread' if threads == 1 else 'threads'}"
+    assert (found.batch, found.precision, found.torch) == (3, "no", torch.__version__)
+    cpus.unlink()
+    monkeypatch.setattr("platform.machine", lambda: "a machine")
+    assert conditions_of(Devices.choose("cpu"), images()).device.startswith("a machine, ")

@@ -63,3 +63,15 @@ def test_shares_are_of_all_macs() -> None:
     shares = shares_in_reach(Pointwise(), images())
     assert shares["conv"] == 0
     assert shares["all"] == shares["group"] == pytest.approx(256 / (216 + 256))
+
+
+@pytest.mark.parametrize("slots", ["conv", "auto"])
+def test_candidates_and_larger_ones_are_passed_on(slots) -> None:
+    def names(**options) -> set[str]:
+        space, _ = choose_space(TinyResNet(), images(), slots=slots, trained=False, **options)
+        return {name for row in space.candidates for name in row[1:]}
+
+    assert names(candidates=["avgpool3x3"]) == {"avgpool3x3"}
+    larger = ["avgpool3x3", "conv5x5"]
+    assert names(candidates=larger) == {"avgpool3x3"}
+    assert names(candidates=larger, allow_larger=True) == set(larger)

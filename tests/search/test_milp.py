@@ -97,3 +97,48 @@ def test_the_ladder_goes_from_cheap_to_dear_within_the_budget() -> None:
     assert prices[-1] <= 35
     assert len(set(ladder)) == len(ladder) >= 4
     assert ladder[-1][3] == 0  # the dearest slot to change is the last to be changed
+
+
+def learned(scores: dict[tuple[int, ...], float]) -> MilpStrategy:
+    """Return a strategy over slots of two candidates that knows these scores."""
+    strategy = MilpStrategy([["original", "a"]] * len(next(iter(scores))))
+    strategy.tell(list(scores), list(scores.values()))
+    return strategy
+
+
+def test_what_a_pair_adds_is_what_its_swaps_do_not_explain() -> None:
+    strategy = learned(
+        {(0, 0, 0): 0.5, (1, 0, 0): 0.6, (0, 1, 0): 0.7, (0, 0, 1): 0.8, (1, 1, 0): 0.75}
+    )
+    strategy.ask(1)  # the round begins with the solutions
+    assert strategy.metrics() == {
+        "swaps": 3,
+        "expected": pytest.approx(0.5 + 0.1 + 0.2 + 0.3 - 0.05),
+    }
+    assert strategy.recommend(3) == [(1, 1, 1), (0, 1, 1), (1, 0, 1)]
+
+
+def test_a_pair_that_gains_needs_both_and_one_that_costs_is_paid_in_full() -> None:
+    gaining = learned({(0, 0): 0.5, (1, 0): 0.4, (0, 1): 0.4, (1, 1): 0.6})
+    assert gaining.recommend(1) == [(1, 1)]
+    gaining = learned({(0, 0): 0.5, (1, 0): 0.3, (0, 1): 0.3, (1, 1): 0.45})
+    assert gaining.recommend(1) == [(0, 0)]
+    costly = learned({(0, 0): 0.5, (1, 0): 0.7, (0, 1): 0.72, (1, 1): 0.6})
+    assert costly.recommend(1) == [(0, 1)]
+
+
+def test_pairs_are_asked_for_by_the_size_of_their_swaps() -> None:
+    effects = (0.1, 0.45, 0.22, 0.3)
+    zero = (0, 0, 0, 0)
+    singles = {tuple(int(i == s) for i in range(4)): 0.5 + e for s, e in enumerate(effects)}
+    asked = dict.fromkeys(learned({zero: 0.5, **singles}).ask(15))
+    assert [vector for vector in asked if sum(vector) == 2] == [
+        (0, 1, 0, 1), (0, 1, 1, 0), (1, 1, 0, 0), (0, 0, 1, 1), (1, 0, 0, 1), (1, 0, 1, 0),
+    ]  # fmt: skip
+
+
+def test_a_swap_without_a_score_counts_as_the_mean_of_the_others() -> None:
+    strategy = learned({(0, 0, 0): 0.5, (1, 0, 0): 0.7, (0, 0, 1): 0.6})
+    assert strategy.recommend(3) == [(1, 1, 1), (1, 1, 0), (1, 0, 1)]
+    strategy.tell([(1, 1, 1)], [0.1])
+    assert strategy.recommend(3) == [(1, 1, 0), (1, 0, 1), (1, 1, 1)]  # its own score counts

@@ -72,3 +72,9 @@ def test_a_front_of_another_version_is_refused(version) -> None:
     """Version 1 held the task's scores, whatever the search went by."""
     with pytest.raises(RunError, match=r"this refiner reads 2\. Name a vector instead of --pick"):
         front_from_json({"front": [], "original": {}, **version})
+
+
+def test_of_equal_scores_the_cheaper_is_picked() -> None:
+    points = (point(0.5, 10), point(0.7, 50, latency=2.0), point(0.7, 60, latency=1.0))
+    assert pick(points, {"macs": 100}) == points[1]
+    assert front([*reversed(points), points[0]]) == points

@@ -5,6 +5,7 @@ import torch
 from models import MACRO_SPACE, play
 
 from refiner.core.errors import ConfigError
+from refiner.cost.feasible import FeasibleSet
 from refiner.enas.alternating import AlternatingStrategy
 from refiner.enas.joint import JointConfig, JointStrategy
 from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
@@ -188,3 +189,21 @@ def test_among_equal_rewards_a_policy_becomes_more_even() -> None:
         strategy.tell(vectors, [0.5] * 6)
         entropy.append(strategy.metrics()["entropy"])
     assert entropy[-1] > entropy[0] + 0.05
+
+
+@every_strategy
+def test_within_a_budget_too_the_seed_alone_decides(name: str) -> None:
+    costs = [[[9], [4], [1]], [[9], [4]], [[9], [4], [1], [2]], [[9], [4]]]
+    feasible = FeasibleSet(costs, [0], [24], least_used=0.0)
+    state = torch.get_rng_state()
+    logs = [play(make_strategy(name, CHOICES, seed, feasible), 4, value) for seed in (0, 0, 1)]
+    assert logs[0] == logs[1] != logs[2]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@every_strategy
+def test_the_metrics_come_back_with_the_state(name: str) -> None:
+    strategy, other = make_strategy(name, CHOICES, 0), make_strategy(name, CHOICES, 1)
+    play(strategy, 12, value)
+    other.load_state_dict(strategy.state_dict())
+    assert other.metrics() == strategy.metrics() != {}

@@ -7,7 +7,7 @@ from torch import nn
 from refiner.core.errors import ConfigError
 from refiner.core.surgery import copied
 from refiner.training.agreement import Agreement
-from refiner.training.task import Classification, Regression
+from refiner.training.task import Classification, Regression, softened_divergence
 
 
 class Counted(nn.Module):
@@ -118,3 +118,15 @@ def test_outputs_that_cannot_be_compared() -> None:
         Agreement(BackDoor(), model).measure(model, batch)
     with pytest.raises(ConfigError, match="cannot be compared"):
         Agreement(Regression(), nn.Linear(3, 5)).measure(model, batch)
+
+
+def test_agreement_of_logits_is_the_divergence_of_softened_probabilities() -> None:
+    teacher, model = nn.Linear(3, 4), nn.Linear(3, 4)
+    x, labels = torch.randn(5, 3), torch.zeros(5, dtype=torch.long)
+    agreement = Agreement(Classification(), teacher)
+    with torch.no_grad():
+        sums = agreement.measure(model, (x, labels))
+        expected = float(softened_divergence(model(x), teacher(x)))
+    assert agreement.score(sums) == pytest.approx(-expected, rel=1e-5)
+    assert float(sums[1]) == 5
+    assert agreement.loss(model, (x, labels)) == Classification().loss(model, (x, labels))

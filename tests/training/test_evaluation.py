@@ -8,7 +8,14 @@ from torch import nn
 from refiner.core.errors import ConfigError, DataError
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
-from refiner.training.evaluation import evaluate, evaluate_both, length, recalibrate, rehearse
+from refiner.training.evaluation import (
+    evaluate,
+    evaluate_both,
+    length,
+    recalibrate,
+    rehearse,
+    run_tests,
+)
 from refiner.training.task import Classification
 
 CPU = Devices.choose("cpu")
@@ -86,3 +93,20 @@ def test_length_needs_batches() -> None:
         length([])
     with pytest.raises(DataError, match="has no len"):
         length(iter([1]))
+
+
+def test_the_users_tests_run_in_eval_mode_without_gradients() -> None:
+    def share(network: nn.Module) -> torch.Tensor:
+        assert not network.training
+        assert not torch.is_grad_enabled()
+        return torch.tensor(0.25)
+
+    def fail(_: nn.Module) -> float:
+        raise ValueError("no file")
+
+    assert run_tests(TinyResNet().train(), {"share": share, "two": lambda _: 2}) == {
+        "share": 0.25,
+        "two": 2.0,
+    }
+    with pytest.raises(ConfigError, match="the test 'fail' fails: .*no file"):
+        run_tests(TinyResNet(), {"fail": fail})

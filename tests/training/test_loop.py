@@ -5,6 +5,7 @@ import pytest
 import torch
 from models import HeadTask, TinyResNet, batches
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
 from refiner.core.options import options_of
@@ -186,3 +187,30 @@ def test_the_defaults_are_those_of_the_sources() -> None:
     config = TrainConfig()
     assert (config.momentum, config.weight_decay, config.gradient_clip) == (0.9, 5e-4, 5.0)
     assert (config.lr_max, config.lr_min, config.schedule) == (0.1, 0.0001, "sgdr")
+
+
+def test_no_epoch_leaves_the_model_and_scores_it() -> None:
+    model, data = TinyResNet(), batches(2)
+    before = copy.deepcopy(model.state_dict())
+    result = train(
+        model, data, data, Classification(), devices=CPU, config=TrainConfig(epochs=0)
+    )  # fmt: skip
+    assert result.losses == ()
+    assert 0 <= result.score <= 1
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_alone() -> None:
+    images, labels = (torch.cat(each) for each in zip(*batches(4)))
+    generator = torch.Generator().manual_seed(5)
+    loader = DataLoader(TensorDataset(images, labels), 8, shuffle=True, generator=generator)
+    start, state = TinyResNet(), generator.get_state()
+    found = [
+        train(
+            copy.deepcopy(start), loader, loader, Classification(), devices=CPU,
+            config=TrainConfig(epochs=2, lr_max=0.05), seed=seed,
+        ).losses
+        for seed in (1, 1, 2)
+    ]  # fmt: skip
+    assert found[0] == found[1] != found[2]
+    assert torch.equal(generator.get_state(), state)

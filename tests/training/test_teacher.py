@@ -91,3 +91,31 @@ def test_with_teacher_copies_the_teacher_and_a_weight_of_zero_needs_none() -> No
     assert wrapped.teacher is not model
     assert torch.equal(wrapped.teacher.weight, model.weight)
     assert not list(wrapped.parameters()), "the teacher is not trained"
+
+
+class Scaled(nn.Module):
+    """A linear layer whose output a keyword multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x: torch.Tensor, *, factor: torch.Tensor) -> torch.Tensor:
+        return self.linear(x) * factor.mean()
+
+
+@pytest.mark.parametrize(
+    ("task", "divergence"),
+    [(Classification(), softened_divergence), (Regression(), squared_error)],
+    ids=["logits", "numbers"],
+)
+def test_the_divergence_is_that_of_the_task(task, divergence) -> None:
+    student, teacher = Scaled(), Scaled()
+    x, factor = torch.randn(4, 3), torch.full((4,), 3.0)
+    target = torch.arange(4) if isinstance(task, Classification) else torch.randn(4, 4)
+    batch = {"x": x, "factor": factor, "label": target}
+    expected = divergence(student(x, factor=factor), teacher(x, factor=factor).detach())
+    whole = WithTeacher(task, teacher, weight=1.0).loss(student, batch)
+    assert torch.allclose(whole, expected)
+    part = WithTeacher(task, teacher, weight=0.25).loss(student, batch)
+    assert torch.allclose(part, 0.75 * task.loss(student, batch) + 0.25 * expected)
