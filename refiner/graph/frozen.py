@@ -107,7 +107,14 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
                 str(a.target).rpartition(".")[0] for a in node.all_input_nodes if a.op == "get_attr"
             }
             if not any(is_conv(flow.modules[o]) for o in owners if o in flow.modules):
-                reasons[flow.labels[node]] = "functional convolution"
+                outside = owners == {""} and not any(
+                    str(a.target) in flow.parameters for a in node.all_input_nodes
+                )
+                reasons[flow.labels[node]] = "functional convolution" + (
+                    ", whose weight belongs to no submodule (use nn.ModuleList for lists)"
+                    if outside
+                    else ""
+                )
     return reasons
 
 

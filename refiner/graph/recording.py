@@ -11,6 +11,7 @@ module is one node, and so is every other operation of aten. Each node carries
 - ``meta["after"]``: the nodes that wrote to the memory of its inputs before it;
 - ``meta["convolves"]``: whether a convolution ran outside of a conv module;
 - ``meta["grad"]``: whether gradients were on;
+- ``meta["learns"]``: set where a conv learns although they were off (see ``recomputed.py``);
 - ``meta["autocast"]``: the autocast dtype by device type.
 """
 

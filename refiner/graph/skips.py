@@ -45,6 +45,7 @@ class Flow:
 
     def __init__(self, traced: fx.GraphModule, graph: fx.Graph | None = None) -> None:
         self.modules = dict(traced.named_modules(remove_duplicate=False))
+        self.parameters = dict(traced.named_parameters(remove_duplicate=False))
         self.all_nodes = list((graph or traced.graph).nodes)
         self.inputs: dict[fx.Node, list[fx.Node]] = {}
         for node in self.all_nodes:
@@ -85,10 +86,11 @@ class Flow:
         return self.in_training is None or name in self.in_training
 
     def learns(self, name: str) -> bool:
-        """Return whether train mode calls the module with gradients on; True if that is unknown."""
+        """Return whether the module learns in train mode; True if that is unknown."""
         if self.in_training is None or name not in self.in_training:
             return True
-        return bool(self.in_training[name].meta["grad"])
+        meta = self.in_training[name].meta
+        return bool(meta["grad"] or meta.get("learns"))
 
     def module(self, node: fx.Node) -> nn.Module:
         """Return the module that a node calls."""

@@ -21,6 +21,7 @@ from refiner.core.layers import holds_conv, is_conv, is_norm
 from refiner.core.surgery import copied
 from refiner.core.types import Output
 from refiner.graph.outside import Outside
+from refiner.graph.recomputed import mark_recomputed
 from refiner.graph.recording import Recorder
 from refiner.graph.trace_check import (
     Run,
@@ -106,6 +107,9 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
     check_escapes(model, work)
     outside.check()
     check_modules()
+    for run in runs:
+        if run.training and True in recorders:
+            mark_recomputed(recorders[True].graph, work, run.example)
     traced = _with_graphs(work, recorders)
     on_meta = any(parameter.is_meta for parameter in work.parameters())
     if not on_meta:  # there, no value could be compared

@@ -12,8 +12,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.core.batches import output_and_target
-from refiner.core.errors import ConfigError, DataError, one_line
+from refiner.core.errors import ConfigError, one_line
 from refiner.core.types import Batch
+from refiner.training.labels import (
+    as_tensor,
+    check_pixels,
+    class_numbers,
+    class_targets,
+    pixel_targets,
+    unfit,
+)
 
 
 class Task(Protocol):
@@ -64,7 +72,7 @@ def checked_task(task: Any) -> Task:
 class Classification:
     """Cross entropy and top-1 accuracy, for outputs N x C and labels N.
 
-    A model may give several outputs, the main one first.
+    Labels are integers, or shares of the classes N x C. A model may give several outputs, the main one first.
     """
 
     metric = "accuracy"
@@ -78,17 +86,20 @@ class Classification:
         That of each further output is added with a weight of 0.4 (Inception's value).
         """
         outputs, labels = _run(model, batch)
-        logits = [_logits(output, labels) for output in outputs]
-        return _with_auxiliary([self._cross_entropy(each, labels) for each in logits])
-
-    def _cross_entropy(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return _with_auxiliary(
+            [
+                F.cross_entropy(
+                    *class_targets(output, labels), label_smoothing=self.label_smoothing
+                )
+                for output in outputs
+            ]
+        )
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (number correct, number of images)."""
         outputs, labels = _run(model, batch)
-        logits = _logits(outputs[0], labels)
-        correct = (logits.argmax(dim=1) == labels).sum()
+        logits, labels = class_targets(outputs[0], labels)
+        correct = (logits.argmax(dim=1) == class_numbers(labels)).sum()
         return torch.stack([correct, torch.full_like(correct, len(labels))])
 
     def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -117,22 +128,17 @@ class Segmentation:
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the mean cross entropy of the pixels; further outputs are weighted 0.4."""
         outputs, labels = _run(model, batch)
-        logits = [_pixel_logits(output, labels) for output in outputs]
+        pairs = [pixel_targets(output, labels) for output in outputs]
         return _with_auxiliary(
-            [F.cross_entropy(o.float(), labels, ignore_index=self.ignore_index) for o in logits]
+            [F.cross_entropy(*pair, ignore_index=self.ignore_index) for pair in pairs]
         )
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the confusion matrix, flat: C x C counts of (label, prediction)."""
         outputs, labels = _run(model, batch)
-        logits = _pixel_logits(outputs[0], labels)
+        logits, labels = pixel_targets(outputs[0], labels)
         classes = logits.shape[1]
-        known = labels != self.ignore_index
-        if bool((labels[known] >= classes).any()):
-            raise DataError(
-                f"there is a label {int(labels[known].max())}, but the model has {classes} "
-                f"classes. Give numbers below that, or {self.ignore_index} for pixels to ignore."
-            )
+        known = check_pixels(labels, classes, self.ignore_index)
         cells = labels[known] * classes + logits.argmax(dim=1)[known]
         return torch.bincount(cells, minlength=classes * classes)
 
@@ -178,7 +184,7 @@ class Regression:
         if isinstance(output, torch.Tensor) and output.shape == (*target.shape, 1):
             output = output.squeeze(-1)
         if not isinstance(output, torch.Tensor) or output.shape != target.shape:
-            raise _unfit(
+            raise unfit(
                 "regression", f"an output of the targets' shape {tuple(target.shape)}", output
             )
         return output, target
@@ -224,7 +230,8 @@ def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 def _run(model: nn.Module, batch: Batch) -> tuple[list[object], torch.Tensor]:
     """Return the model's outputs for a batch, the main one first, and the batch's target."""
     output, target = output_and_target(model, batch)
-    return _outputs(output), target
+    outputs = _outputs(output)
+    return outputs, as_tensor(target, outputs[0])
 
 
 def main_output(output: object) -> object:
@@ -250,41 +257,3 @@ def _same_kind(first: object, second: object) -> bool:
 
 def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:
     return torch.stack([losses[0], *(0.4 * loss for loss in losses[1:])]).sum()
-
-
-def _logits(output: object, labels: torch.Tensor) -> torch.Tensor:
-    if not isinstance(output, torch.Tensor) or output.dim() != 2 or len(output) != len(labels):
-        raise _unfit("classification", "an output of shape (batch, classes)", output)
-    if labels.dim() != 1 or labels.is_floating_point():
-        raise DataError(
-            f"classification needs one integer label per sample, the loader gives {labels.dtype} "
-            f"of shape {tuple(labels.shape)}. Give class numbers."
-        )
-    return output
-
-
-def _pixel_logits(output: object, labels: torch.Tensor) -> torch.Tensor:
-    if (
-        not isinstance(output, torch.Tensor)
-        or output.dim() != 4
-        or labels.dim() != 3
-        or labels.is_floating_point()
-    ):
-        raise _unfit(
-            "segmentation",
-            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, "
-            "and an output of shape (batch, classes, height, width)",
-            output,
-        )
-    if output.shape[2:] == labels.shape[1:]:
-        return output
-    return F.interpolate(output, size=labels.shape[1:], mode="bilinear", align_corners=False)
-
-
-def _unfit(task: str, needed: str, output: object) -> DataError:
-    """Return the error for an output that a task cannot use."""
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    return DataError(
-        f"{task} needs {needed}, the model gives {shape}. Pass another task, or one of your own "
-        "(see refiner.Task)."
-    )
