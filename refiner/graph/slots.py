@@ -32,7 +32,10 @@ class ConvSite:
     """Name of the norm that follows the conv and is the only reader of its output, if any."""
     spec: ConvSpec
     in_shape: tuple[int, ...] = ()
-    """Shape of the conv's input for the example input, batch first; empty if unknown."""
+    """Shape of the conv's input, batch first; empty if unknown.
+
+    Of a traced model it is that for the example input, in a search space that for one sample. There
+    the batch is what one sample takes: its frames, patches or regions."""
     out_shape: tuple[int, ...] = ()
     """Shape of its output, likewise."""
     norm_parameters: int = 0
@@ -40,9 +43,9 @@ class ConvSite:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the conv for one sample of the example input."""
+        """Multiply-accumulates of the conv for an input of its shape."""
         each = self.spec.in_channels // self.spec.groups * math.prod(self.spec.kernel_size)
-        return math.prod(self.out_shape[1:]) * each
+        return math.prod(self.out_shape) * each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

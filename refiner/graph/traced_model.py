@@ -5,11 +5,15 @@ Every later check compares with the recorded outputs, so the original runs once 
 """
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from torch import fx, nn
 
 from refiner.core.errors import ModelError
 from refiner.graph.trace_check import Run, check_repeats, run_original, same
+
+Shapes: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""Of the input and of the output of a conv."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +32,8 @@ class TracedModel:
     """Whether a run without recording gave the recorded outputs."""
     replaceable: set[str] = field(default_factory=set)
     """Names of modules that can be replaced together, as a run has shown; see ``probe.py``."""
+    shapes: dict[str, Shapes] | None = None
+    """Of each conv, for one sample, once they are known; see ``sample_shapes.py``."""
 
     def confirm(self) -> None:
         """Run the original without recording, if no such run has happened yet.

@@ -187,5 +187,5 @@ def _values(document: JsonDict, names: set[str]) -> JsonDict:
 
 
 def _cost(document: JsonDict) -> Cost:
-    texts = {name: tuple(document[name]) for name in ("uncounted", "notes")}
+    texts = {name: tuple(document.get(name, ())) for name in ("uncounted", "missed", "notes")}
     return Cost(**{**document, **texts})

@@ -11,10 +11,11 @@ from torch import nn
 from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.graph.probe import why_irreplaceable
+from refiner.graph.sample_shapes import for_one_sample
 from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
-from refiner.graph.tracing import trace, trace_model
+from refiner.graph.tracing import trace_model
 from refiner.space.admissible import admissible, offered_names
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL, ChannelPruning, get_candidate
@@ -71,8 +72,11 @@ def space_of(
         ModelError: the model cannot be traced.
     """
     granularity = _granularity(architecture.slots)
-    table = find_slots(trace(model, example_input), granularity)
-    sites = {site.conv: site for slot in table.slots for site in slot.sites}
+    traced = trace_model(model, example_input)
+    traced.confirm()
+    table = find_slots(traced.graph_module, granularity)
+    found = for_one_sample(table.slots, traced)
+    sites = {site.conv: site for slot in found for site in slot.sites}
     missing = [s.conv for slot in architecture.slots for s in slot.sites if s.conv not in sites]
     if missing:
         raise ArchitectureError(
@@ -217,7 +221,7 @@ def space_in(
 ) -> SearchSpace:
     """Return the space of one granularity; it is empty if no conv can change."""
     table = find_slots(traced.graph_module, granularity)
-    slots = without_broken_groups(table.slots, traced)
+    slots = without_broken_groups(for_one_sample(table.slots, traced), traced)
     fitting, without = [], []
     for slot in slots:
         names = offered_names(candidates, granularity, slot.is_group)

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from models import TinyResNet, images
 from torch import nn
+from torchvision.models import vit_b_16
 
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.rewriting import rewrite
@@ -86,3 +87,49 @@ def test_slot_costs_add_up_to_the_rewritten_model(granularity) -> None:
 def test_each_uncounted_operation_comes_with_how_often_it_ran() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ReLU(), nn.Sigmoid())
     assert measure_cost(model, images()).uncounted == ("relu x 2", "sigmoid x 1")
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.qkv = nn.Conv2d(3, 16, 3, padding=1), nn.Linear(16, 48)
+
+    def forward(self, x):
+        x = self.conv(x).flatten(2).transpose(1, 2)
+        q, k, v = self.qkv(x).view(len(x), -1, 3, 2, 8).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+def test_attention_by_hand_and_a_note_that_thop_does_not_see_it() -> None:
+    cost = measure_cost(Attends(), images(count=2, size=8))
+    linear = 64 * 16 * 27 + 64 * 16 * 48
+    assert cost.macs == linear + 2 * 64 * 64 * 16
+    assert cost.thop_macs == linear
+    assert cost.missed == ()
+    assert "thop, which sees layers alone" in cost.notes[0]
+
+
+def test_vit_b_16_as_its_card_says() -> None:
+    with torch.device("meta"):
+        cost = measure_cost(vit_b_16(), torch.empty(1, 3, 224, 224), cross_check=False)
+    assert cost.macs == 17_563_828_224  # 17.56 GFLOPS, as torchvision's page calls MACs
+    assert cost.params == 86_567_656
+
+
+def test_what_nobody_counts_is_named_with_the_number_of_calls() -> None:
+    class Fourier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x):
+            return torch.fft.irfft2(torch.fft.rfft2(self.conv(x)))
+
+    cost = measure_cost(Fourier(), images(size=8))
+    assert cost.macs == 64 * 12
+    assert cost.missed == ("_fft_c2r x 1", "_fft_r2c x 1")
+    assert set(cost.missed) <= set(cost.uncounted)
+    assert cost.notes == (
+        "not counted, though they may multiply and accumulate: _fft_c2r x 1, _fft_r2c x 1. "
+        "The MACs are those of all else",
+    )
