@@ -16,7 +16,8 @@ from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import ExampleInput
 from refiner.core.models import MOST_CLASSES, ModelSpec
 from refiner.core.types import JsonDict
-from refiner.cost.budget import parse_budgets
+from refiner.cost.budget import Budget, parse_budgets
+from refiner.cost.budget_check import over_budget
 from refiner.cost.reach import choose_space
 from refiner.runs.report_making import cost_report
 from refiner.runs.result_files import write_result
@@ -116,8 +117,8 @@ def pick_architecture(
         check_free(out)
     run = RunFolder.open(folder)
     points, original, measure = front_from_json(run.read_json("pareto.json"))
-    limits = {}
-    for budget in parse_budgets(budgets):
+    limits, parsed = {}, parse_budgets(budgets)
+    for budget in parsed:
         if budget.resource not in original:
             raise ConfigError(
                 f"the front of {folder} has no {budget.resource}. Pick by {' or '.join(original)}."
@@ -131,7 +132,9 @@ def pick_architecture(
     ]
     if found.latency is not None:
         notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
-    _rewrite_of_run(run, found.vector, notes, consent=consent, out=out, as_json=as_json)
+    _rewrite_of_run(
+        run, found.vector, notes, consent=consent, budgets=parsed, out=out, as_json=as_json
+    )
 
 
 def apply_to_run(
@@ -155,6 +158,7 @@ def _rewrite_of_run(
     notes: Sequence[str],
     *,
     consent: Consent,
+    budgets: Sequence[Budget] = (),
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -185,8 +189,9 @@ def _rewrite_of_run(
         )
         notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
-        spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes
-    )
+        spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes,
+        budgets=budgets,
+    )  # fmt: skip
 
 
 _REPEATED = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
@@ -219,6 +224,7 @@ def _rewrite(
     as_json: bool,
     network: nn.Module | None = None,
     notes: Sequence[str] = (),
+    budgets: Sequence[Budget] = (),
 ) -> None:
     """Rewrite, unless it was done already, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
@@ -227,7 +233,9 @@ def _rewrite(
         rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
     one = first_sample(example)
     report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
-    report = replace(report, notes=(*notes, *report.notes))
+    counted = [budget for budget in budgets if budget.resource != "latency"]
+    over = over_budget(counted, report.before, report.after)
+    report = replace(report, notes=(*notes, *over, *report.notes))
     if out is not None:
         folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
         write_result(

@@ -76,9 +76,11 @@ def show_slots(
     least, most, in_slots = _reach(space, whole)
     say(
         f"{len(space.slots)} slots, {space.size:,} architectures. The slots hold "
-        f"{100 * in_slots / whole.macs:.0f} % of {whole.macs:,} MACs. A search can reach from "
-        f"{least:,} to {most:,} MACs."
+        f"{100 * in_slots / max(whole.macs, 1):.0f} % of {whole.macs:,} MACs. A search can reach "
+        f"from {least:,} to {most:,} MACs."
     )
+    for note in whole.notes:
+        say(f"note: {note}")
     say(
         "MACs in reach: "
         + ", ".join(f"{100 * share:.0f} % with --slots {each}" for each, share in shares.items())
@@ -122,6 +124,9 @@ def _document(
         "granularity": space.granularity,
         "macs": whole.macs,
         "params": whole.params,
+        "uncounted": list(whole.uncounted),
+        "missed": list(whole.missed),
+        "notes": list(whole.notes),
         "least_macs": least,
         "most_macs": most,
         "macs_in_slots": in_slots,

@@ -84,7 +84,8 @@ def refine(
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)
         found, timing = run_search_stage(job, settings, costed, search)
-    selection = select(job, settings, costed, search, found, (*output.notes, *chosen, *timing))
+    notes = (*output.notes, *chosen, *costed.notes, *timing)
+    selection = select(job, settings, costed, search, found, notes)
     del search  # only the networks that are fine-tuned stay in memory
     trained, baselines = fine_tune(job, settings.train, selection)
     return finish(job, settings, costed, selection, trained, baselines)

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, within_budgets
+from refiner.cost.budget_check import not_covered
+from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable, latency_table
-from refiner.runs.job import Job
+from refiner.runs.job import Job, announce
 from refiner.runs.run_folder import load_or_make
 from refiner.runs.settings import Settings
 from refiner.space.search_space import SearchSpace
@@ -23,6 +25,8 @@ class CostedSpace:
     latencies: LatencyTable | None
     """Milliseconds of every candidate; None without a latency budget."""
     latency_budget: Budget | None
+    notes: tuple[str, ...] = ()
+    """For the report: what the budgets do not cover."""
 
     @property
     def limited(self) -> FeasibleSet | None:
@@ -49,4 +53,11 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
         document = load_or_make(job.folder, "latency.json", measured, job.devices)
         latencies = LatencyTable.from_json(document)
     space, feasible = within_budgets(budgets, job.model, space, job.one, latencies)
-    return CostedSpace(space=space, feasible=feasible, latencies=latencies, latency_budget=timed)
+    original = measure_cost(job.model, job.one, cross_check=False)
+    return CostedSpace(
+        space=space,
+        feasible=feasible,
+        latencies=latencies,
+        latency_budget=timed,
+        notes=announce(not_covered(budgets, original, space), job.progress),
+    )

@@ -154,6 +154,17 @@ class ReportData:
         return baseline.agreement if self.distilled else baseline.search_score
 
     @property
+    def measured_latency(self) -> tuple[Latency, Latency] | None:
+        """Milliseconds of the original and the refined network; None where none were measured."""
+        if self.latency_before is None or self.latency_after is None:
+            return None
+        old, new = self.latency_noise or (0.0, 0.0)
+        return (
+            Latency(median=self.latency_before, noise=old),
+            Latency(median=self.latency_after, noise=new),
+        )
+
+    @property
     def agreement(self) -> float | None:
         """Agreement of the refined network in the supernet, in nats; the original has 0."""
         return next((nats for vector, _, nats in self.top_k if vector == self.vector), None)

@@ -1,12 +1,14 @@
 """The last stage of a run: its report and its files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from refiner.core.types import JsonDict
+from refiner.cost.budget_check import over_budget
 from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.front import points, write_front
-from refiner.runs.job import Job
+from refiner.runs.job import Job, announce
 from refiner.runs.network_scores import GIVEN
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import full_report, origin_settings
@@ -37,6 +39,8 @@ def finish(
         trained=trained, settings=shown, baselines=baselines,
         latencies=costed.latencies, notes=selection.notes,
     )  # fmt: skip
+    over = over_budget(settings.budgets, report.before, report.after, report.measured_latency)
+    report = replace(report, notes=(*announce(over, job.progress), *report.notes))
     scored = [
         Scored(vector=each.vector, score=each.search_score, agreement=each.agreement)
         for each in baselines

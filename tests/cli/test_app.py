@@ -260,6 +260,19 @@ def test_the_share_in_reach_is_told_of_pointwise_convs_too(net, capsys) -> None:
         assert document["macs_in_slots"] / macs == document["share_in_slots"][slots]
 
 
+def test_slots_names_what_nobody_counts(net, capsys) -> None:
+    source = SOURCE.replace("x = torch.relu(self.stem(x))", "x = torch.fft.fft(self.stem(x)).abs()")
+    Path("fourier.py").write_text(source)
+    arguments = ["slots", "fourier.py:build_model", "--input-size", "3,16,16"]
+    assert main(arguments) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "note: not counted, though they may multiply and accumulate: _fft_" in shown
+    assert main([*arguments, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["missed"]
+    assert set(document["missed"]) <= set(document["uncounted"])
+
+
 def test_slots_are_timed_where_that_is_asked_for(net, capsys) -> None:
     assert main(["slots", net, "--input-size", "3,8,8", "--latency", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
