@@ -86,11 +86,16 @@ def _enough(size: int, kernel: int, dilation: int, stride: int) -> int:
     return min(size, wanted + (size - wanted) % stride)
 
 
+_SCALES = (100.0, 0.01)
+"""Of further numbers that a conv is probed with: layers may clip large ones or drop small ones."""
+
+
 def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> bool:
     """Return whether a subclass computes what a conv of ``spec`` does, with any weight.
 
-    It has to be affine in its input, and each output may only read the window that ``spec`` gives.
-    The meta device has no values to check this with, so there the answer is always yes.
+    It has to be affine in its input, at zero and at numbers of several sizes, and each output may
+    only read the window that ``spec`` gives. A NaN is no proof of either. The meta device has no
+    values to check this with, so there the answer is always yes.
     """
     if any(p.is_meta for p in conv.parameters()):
         return True
@@ -98,31 +103,52 @@ def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> b
     generator = torch.Generator().manual_seed(0)
     like = next(conv.parameters())
     shape = (
-        2,
+        3,
         in_shape[1],
         *map(_enough, in_shape[2:], spec.kernel_size, spec.dilation, spec.stride),
     )
     x = torch.randn(shape, generator=generator).to(like)
-    first, second = x[:1].clone().requires_grad_(), x[1:]
     with torch.enable_grad(), seeded(0):
         try:
-            none, one, two, both = (work(v) for v in (0 * second, first, second, first + second))
+            return _is_affine(work, x) and _reads_its_window(work, spec, x[:1])
         except Exception:
             return False
-        middle = tuple(n // 2 for n in one.shape[2:])
-        centre = one[(0, slice(None), *middle)].sum()
-        gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
-            centre, first, allow_unused=True
-        )
-    scale = both.abs().max().clamp(min=1e-6)
-    if bool((both - one - two + none).abs().max() > 1e-2 * scale):
+
+
+def _is_affine(work: nn.Module, x: torch.Tensor) -> bool:
+    """Return whether sums and multiples of inputs give those of outputs, whatever their size."""
+    first, second, third = x.split(1)
+    none, one, two, three = (work(v).detach() for v in (0 * first, first, second, third))
+    both, mixed = work(first + second).detach(), work(first + second - third).detach()
+    # Matrix units of a GPU, and 16-bit numbers, round to three digits.
+    eps = torch.finfo(x.dtype).eps
+    share = 1e-3 if x.device.type == "cpu" and eps < 1e-6 else 1e-2
+
+    def near(error: torch.Tensor, size: torch.Tensor) -> bool:
+        most = share * size.abs().max() + 8 * eps * none.abs().max()
+        return bool((error.abs() <= most).all())  # a NaN is never within
+
+    sums = torch.stack([one, two, three, both, mixed])
+    if not near(torch.stack([both - one - two + none, mixed - one - two + three]), sums):
         return False
+    multiples = ((work(scale * first).detach() - none, scale * (one - none)) for scale in _SCALES)
+    return all(near(found - expected, expected) for found, expected in multiples)
+
+
+def _reads_its_window(work: nn.Module, spec: ConvSpec, x: torch.Tensor) -> bool:
+    """Return whether the output in the middle reads no place outside of its window."""
+    x = x.clone().requires_grad_()
+    output = work(x)
+    middle = tuple(n // 2 for n in output.shape[2:])
+    gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+        output[(0, slice(None), *middle)].sum(), x, allow_unused=True
+    )
     read = gradients[0]
     if read is None:
         return True
     for axis, position in enumerate(middle):
         others = [d for d in range(read.dim()) if d != axis + 2]
-        touched = read.abs().amax(others).nonzero().flatten()
+        touched = read.abs().amax(others).nonzero().flatten()  # a NaN counts as touched
         start = position * spec.stride[axis] - spec.padding[axis][0]
         end = start + spec.dilation[axis] * (spec.kernel_size[axis] - 1)
         if len(touched) and (touched.min() < start or touched.max() > end):

@@ -21,8 +21,8 @@ def reads_number(func: OpOverload) -> bool:
 
 
 def convolves(func: OpOverload) -> bool:
-    """Return whether an operation is a convolution."""
-    return bool(func._overloadpacket is torch.ops.aten.convolution)
+    """Return whether an operation is a convolution, a deformable one included."""
+    return func._overloadpacket.__name__ in ("convolution", "deform_conv2d")
 
 
 def written(

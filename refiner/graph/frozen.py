@@ -97,12 +97,13 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
     """Return why each convolution outside of torch's conv modules is frozen, by its label."""
     reasons = {}
     for node in flow.all_nodes:
-        if not node.meta.get("convolves"):
-            continue
         if node.op == "call_module":
-            kind = type(flow.module(node)).__name__
-            reasons[str(node.target)] = f"{kind} convolves in its own way"
-        else:
+            convolving = _convolving(str(node.target), flow.module(node))
+            if not convolving and node.meta.get("convolves"):
+                convolving = {str(node.target): flow.module(node)}
+            for name, module in convolving.items():
+                reasons[name] = f"{type(module).__name__} convolves in its own way"
+        elif node.meta.get("convolves"):
             owners = {
                 str(a.target).rpartition(".")[0] for a in node.all_input_nodes if a.op == "get_attr"
             }
@@ -116,6 +117,23 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
                     else ""
                 )
     return reasons
+
+
+def _convolving(name: str, called: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules in a called one that are no convs of torch but convs by their names.
+
+    Each has a weight with spatial dimensions. Their operation may be any, such as a deformable conv
+    of a library of its own.
+    """
+    if is_conv(called):
+        return {}
+    return {
+        f"{name}.{path}" if path else name: module
+        for path, module in called.named_modules()
+        if "conv" in type(module).__name__.lower()
+        and not is_conv(module)
+        and any(p.dim() > 2 for p in module.parameters(recurse=False))
+    }
 
 
 def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:

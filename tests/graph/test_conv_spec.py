@@ -48,8 +48,54 @@ class Activated(nn.Conv2d):
         return super().forward(x).relu()
 
 
+class Quantizes(nn.Conv2d):
+    """Rounds its input to ``levels``, scaled by the largest number; zeros give NaN."""
+
+    levels = 1.0
+
+    def forward(self, x):
+        scale = x.detach().abs().max() / self.levels
+        return super().forward(x + ((x / scale).round() * scale - x).detach())
+
+
+class Quantizes8Bits(Quantizes):
+    levels = 127.0
+
+
+class Clips(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(x.clamp(-20, 20))
+
+
+class DropsSmall(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(torch.where(x.abs() > 0.05, x, 0 * x))
+
+
+class Divides(nn.Conv2d):
+    """Gives NaN for every input."""
+
+    def forward(self, x):
+        return super().forward(x) * (0 * x.sum() / 0)
+
+
+class Plain(nn.Conv2d):
+    pass
+
+
 @pytest.mark.parametrize(
-    ("kind", "plain"), [(Standardised, True), (Shifted, False), (Activated, False)]
+    ("kind", "plain"),
+    [
+        (Plain, True),
+        (Standardised, True),
+        (Shifted, False),
+        (Activated, False),
+        (Quantizes, False),
+        (Quantizes8Bits, False),
+        (Clips, False),
+        (DropsSmall, False),
+        (Divides, False),
+    ],
 )
 def test_what_a_subclass_computes_is_found_by_running_it(
     kind: type[nn.Conv2d], plain: bool
@@ -60,3 +106,12 @@ def test_what_a_subclass_computes_is_found_by_running_it(
         before = torch.get_rng_state()
         assert is_plain_conv(conv, conv_spec(conv), (2, 3, 17, 16)) is plain
         assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_plain_conv_is_known_in_any_precision(dtype) -> None:
+    for seed in range(5):
+        torch.manual_seed(seed)
+        conv = Plain(64, 8, 3, padding=1).to(dtype)
+        nn.init.normal_(conv.bias, std=10.0)
+        assert is_plain_conv(conv, conv_spec(conv), (2, 64, 17, 16))

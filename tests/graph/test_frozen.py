@@ -2,6 +2,7 @@ import timm
 import torch
 from models import images
 from torch import nn
+from torchvision.ops import DeformConv2d, deform_conv2d
 
 from refiner.graph.slots import find_slots
 from refiner.graph.tracing import trace
@@ -72,6 +73,53 @@ def test_convolutions_that_are_no_conv_modules_are_frozen() -> None:
         "own": "Own convolves in its own way",
         "convolution": "functional convolution",
     }
+
+
+def test_a_conv_of_another_library_is_frozen_by_its_own_name() -> None:
+    class MyConv(nn.Module):
+        """No operation of it is a convolution."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            patches = torch.nn.functional.unfold(x, 3, padding=1)
+            return (self.weight.flatten(1) @ patches).view_as(x)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.offset = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 18, 3, padding=1)
+            self.deform = DeformConv2d(4, 4, 3, padding=1)
+            self.block = nn.Sequential(MyConv(), nn.ReLU())
+
+        def forward(self, x):
+            x = self.stem(x)
+            return self.block(self.deform(x, self.offset(x)))
+
+    found = table(Outer(), images())
+    assert [slot.name for slot in found.slots] == ["offset"]
+    assert {f.name: f.reason for f in found.frozen} == {
+        "stem": "stem: reads the model's input",
+        "deform": "DeformConv2d convolves in its own way",
+        "block.0": "MyConv convolves in its own way",
+    }
+
+
+def test_a_deformable_conv_that_is_called_as_a_function_is_frozen() -> None:
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.offset = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 18, 3, padding=1)
+            self.kernel = nn.Parameter(torch.ones(4, 4, 3, 3))
+
+        def forward(self, x):
+            x = self.stem(x)
+            return deform_conv2d(x, self.offset(x), self.kernel, padding=1)
+
+    reasons = {f.name: f.reason for f in table(Outer(), images()).frozen}
+    assert reasons["deform_conv2d"] == "functional convolution"
 
 
 def test_a_conv_of_one_mode_alone_is_frozen() -> None:
