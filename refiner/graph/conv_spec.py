@@ -124,15 +124,18 @@ def _is_affine(work: nn.Module, x: torch.Tensor) -> bool:
     eps = torch.finfo(x.dtype).eps
     share = 1e-3 if x.device.type == "cpu" and eps < 1e-6 else 1e-2
 
-    def near(error: torch.Tensor, size: torch.Tensor) -> bool:
-        most = share * size.abs().max() + 8 * eps * none.abs().max()
+    def near(error: torch.Tensor, size: torch.Tensor, scale: float = 1.0) -> bool:
+        most = share * size.abs().max() + 8 * eps * max(scale, 1.0) * none.abs().max()
         return bool((error.abs() <= most).all())  # a NaN is never within
 
     sums = torch.stack([one, two, three, both, mixed])
     if not near(torch.stack([both - one - two + none, mixed - one - two + three]), sums):
         return False
-    multiples = ((work(scale * first).detach() - none, scale * (one - none)) for scale in _SCALES)
-    return all(near(found - expected, expected) for found, expected in multiples)
+    for scale in _SCALES:
+        expected = scale * (one - none)
+        if not near(work(scale * first).detach() - none - expected, expected, scale):
+            return False
+    return True
 
 
 def _reads_its_window(work: nn.Module, spec: ConvSpec, x: torch.Tensor) -> bool:
