@@ -121,6 +121,9 @@ def slots_command(
     latency: Annotated[
         bool, typer.Option("--latency", help="Time the model and every candidate on this device.")
     ] = False,
+    latency_batch: Annotated[
+        int, typer.Option(help="Samples in the batch that --latency times.", metavar="N")
+    ] = 1,
     as_json: Json = False,
 ) -> None:
     """Show MODEL's slots, candidates and costs, frozen convs and skip connections."""
@@ -129,6 +132,7 @@ def slots_command(
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
         input_size=input_size, data=data, model_arg=model_arg or (), graph=graph, latency=latency,
+        latency_batch=latency_batch,
         as_json=as_json,
     )  # fmt: skip
 

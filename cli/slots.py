@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import refiner
-from refiner.core.batches import first_sample
+from refiner.core.batches import first_sample, of_size
 from refiner.core.contents import describe
 from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
@@ -40,6 +40,7 @@ def show_slots(
     model_arg: Sequence[str],
     graph: Path | None,
     latency: bool,
+    latency_batch: int,
     as_json: bool,
 ) -> None:
     """Print the slots of a model, candidates with costs, frozen convs and skip connections.
@@ -48,6 +49,8 @@ def show_slots(
     """
     if graph is not None:
         check_new_file(graph)
+    if latency_batch < 1:
+        raise ConfigError(f"--latency-batch is {latency_batch}. Give 1 or more.")
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
     names = candidate_list(candidates)
@@ -63,7 +66,10 @@ def show_slots(
         write_text(graph, network_svg(refiner.trace(model, example), space))
     one = first_sample(example)
     whole = refiner.measure_cost(model, one)
-    table = latency_table(space, model, one, devices=Devices.choose()) if latency else None
+    table = None
+    if latency:
+        batch = of_size(example, latency_batch)
+        table = latency_table(space, model, batch, devices=Devices.choose())
     shares = shares_in_reach(model, example, candidates=names, allow_larger=allow_larger)
     if as_json:
         print(json.dumps(_document(source, describe(example), space, whole, table, shares)))

@@ -110,6 +110,17 @@ def one_more(example: _Example) -> _Example:
     )
 
 
+def of_size(example: _Example, count: int) -> _Example:
+    """Return ``example`` with ``count`` samples: its own, again from the first where it has
+    fewer."""
+
+    def taken(batch: Nested) -> Nested:
+        indices = [i % len(batch) for i in range(count)]
+        return batch[indices] if isinstance(batch, torch.Tensor) else [batch[i] for i in indices]
+
+    return of_each_batch(example, taken)
+
+
 def first_sample(example: _Example) -> _Example:
     """Return ``example`` with only its first sample, as a batch of size one."""
     return of_each_batch(example, lambda batch: batch[:1])

@@ -1,7 +1,8 @@
 """Budgets such as ``macs=60%``, ``params=5e6`` or ``latency=5ms``, and what keeps to them.
 
 Latencies come from a table of latency_table.py and are counted in nanoseconds. With a latency
-budget, candidates that are slower than the original operation of their slot are left out.
+budget, candidates that are slower than the original operation of their slot, beyond the noise, are
+left out.
 """
 
 import re
@@ -131,7 +132,10 @@ def within_budgets(
         costs["latency"] = [
             [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
         ]
-        kept = [[k for k, ns in enumerate(row) if ns <= row[0]] for row in costs["latency"]]
+        kept = [
+            [k for k, name in enumerate(names) if not k or not latencies.slower(slot.name, name)]
+            for slot, names in zip(space.slots, space.candidates, strict=True)
+        ]
         space = _with_candidates(space, kept)
         costs = {
             name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]

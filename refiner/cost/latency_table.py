@@ -10,10 +10,11 @@ candidate's less the original's.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from statistics import mean
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from refiner.core.errors import RunError, one_line
 from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
 from refiner.core.surgery import copied
 from refiner.core.types import JsonDict
+from refiner.cost.confidence import median_interval
 from refiner.cost.latency import Conditions, Latency, between, conditions_of, moment, ready
 from refiner.graph.trace_check import repeatable
 from refiner.space.architecture import Architecture
@@ -41,6 +43,20 @@ class LatencyTable:
     """Of the original."""
     slots: Mapping[str, Mapping[str, Latency]]
     """Of each candidate of each slot, by their names."""
+    changes: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+    """How much longer each takes than the original of its slot: the interval in ms that holds the
+    median over the rounds with 95 % confidence. It is left out after too few rounds."""
+
+    def slower(self, slot: str, name: str) -> bool:
+        """Return whether a candidate is slower than the original beyond the noise.
+
+        Without an interval, the two medians have to be further apart than their noise.
+        """
+        interval = self.changes.get(slot, {}).get(name)
+        if interval is not None:
+            return interval[0] > 0
+        new, old = self.slots[slot][name], self.slots[slot][ORIGINAL]
+        return new.median - new.noise > old.median + old.noise
 
     def rows(self, space: SearchSpace) -> list[list[Latency]]:
         """Return the latency of each candidate of each slot, in the order of ``space``.
@@ -90,8 +106,12 @@ class LatencyTable:
                     slot: {name: Latency(**each) for name, each in row.items()}
                     for slot, row in document["slots"].items()
                 },
+                changes={
+                    slot: {name: (float(low), float(high)) for name, (low, high) in row.items()}
+                    for slot, row in document.get("changes", {}).items()
+                },
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise RunError(f"latency.json is damaged: {one_line(error)}") from error
 
 
@@ -121,7 +141,7 @@ def latency_table(
     watch = _Watch(supernet, devices.device)
     example = to_device_of(plain, example_input)
     whole: list[float] = []
-    times: dict[tuple[int, int], list[float]] = defaultdict(list)
+    rounds: list[dict[tuple[int, int], list[float]]] = []
     with ExitStack() as stack:
         for network in (plain, supernet.model):
             stack.enter_context(repeatable(network, training=False))
@@ -144,17 +164,37 @@ def latency_table(
             if turn < warm_up:
                 continue
             whole.append(between(start, end))
+            times: dict[tuple[int, int], list[float]] = defaultdict(list)
             for vector, spans in passes:
                 for place, each in zip(enumerate(vector), spans, strict=True):
                     times[place].append(sum(between(*span) for span in each))
+            rounds.append(times)
     return LatencyTable(
         conditions=conditions_of(devices, example_input),
         model=Latency.of(whole),
         slots={
-            slot.name: {name: Latency.of(times[s, k]) for k, name in enumerate(names)}
+            slot.name: {
+                name: Latency.of([time for times in rounds for time in times[s, k]])
+                for k, name in enumerate(names)
+            }
             for s, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True))
         },
+        changes=_changes(space, rounds),
     )
+
+
+def _changes(
+    space: SearchSpace, rounds: Sequence[Mapping[tuple[int, int], Sequence[float]]]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the interval of each candidate's change, from its pairs with the original."""
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for s, (slot, names) in enumerate(zip(space.slots, space.candidates, strict=True)):
+        found[slot.name] = {}
+        for k, name in enumerate(names[1:], start=1):
+            pairs = [mean(times[s, k]) - mean(times[s, 0]) for times in rounds]
+            if interval := median_interval(pairs):
+                found[slot.name][name] = interval
+    return found
 
 
 _Span = tuple[Any, Any]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from refiner.core.batches import of_size
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, within_budgets
 from refiner.cost.budget_check import not_covered
@@ -48,7 +49,8 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
     if timed is not None:
 
         def measured() -> JsonDict:
-            return latency_table(space, job.model, job.one, devices=job.devices).to_json()
+            timed_batch = of_size(job.example, settings.latency_batch)
+            return latency_table(space, job.model, timed_batch, devices=job.devices).to_json()
 
         document = load_or_make(job.folder, "latency.json", measured, job.devices)
         latencies = LatencyTable.from_json(document)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from refiner.core.batches import first_sample
+from refiner.core.batches import first_sample, of_size
 from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
@@ -41,11 +41,13 @@ def full_report(
     settings: JsonDict,
     baselines: Sequence[Baseline] = (),
     latencies: LatencyTable | None = None,
+    latency_batch: int = 1,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run: costs, latencies, scores, the top-k and settings."""
     one = first_sample(example)
-    report = cost_report(model, refined, space, architecture, one, devices=devices)
+    timed = of_size(example, latency_batch)
+    report = cost_report(model, refined, space, architecture, one, devices=devices, timed=timed)
     if latencies is not None:
         note = f"latency predicted from candidates measured {latencies.conditions}"
         report = replace(
@@ -76,16 +78,19 @@ def cost_report(
     example_input: ExampleInput,
     *,
     devices: Devices,
+    timed: ExampleInput | None = None,
 ) -> Report:
     """Return the report of a rewrite alone: costs and latencies, no scores.
 
+    Latencies are those of the batch ``timed``, by default of the example input.
     With several processes, only the main one measures milliseconds; the others wait.
     """
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
+    batch = example_input if timed is None else timed
     (old, new), conditions = devices.from_main(
         lambda: (
-            network_latencies([model, refined], example_input, devices=devices),
-            conditions_of(devices, example_input),
+            network_latencies([model, refined], batch, devices=devices),
+            conditions_of(devices, batch),
         )
     )
     return Report(

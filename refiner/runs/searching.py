@@ -1,5 +1,6 @@
 """The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
 
+from refiner.core.batches import of_size
 from refiner.core.surgery import copied
 from refiner.distill.distillation import distill
 from refiner.runs.costing import CostedSpace
@@ -75,7 +76,7 @@ def run_search_stage(
         costed.latency_budget,
         job.model,
         search.supernet.emit,
-        job.one,
+        of_size(job.example, settings.latency_batch),
         devices=job.devices,
         folder=job.folder,
     )

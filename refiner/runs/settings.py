@@ -65,7 +65,11 @@ class Settings:
         panel="Budget",
         metavar="RESOURCE=AMOUNT",
     )
-    """The refined model never exceeds it. Milliseconds are those of one sample on the device."""
+    """The refined model never exceeds it. Milliseconds are those of one batch on the device."""
+    latency_batch: int = option(
+        1, "Samples in the batch whose milliseconds are measured.", panel="Budget", metavar="N"
+    )
+    """For the budget of latency, and for the latencies of the report."""
     distill: DistillConfig | None = None
     """For a trained model: fit every candidate to its layer, and keep the weights in the search."""
     search: SearchConfig | None = None
@@ -100,6 +104,8 @@ class Settings:
                 "distill keeps the weights fixed during the search, and this SearchConfig trains "
                 "them. Set warmup_epochs=0 and train_weights=False in it, or leave search out."
             )
+        if not isinstance(self.latency_batch, int) or self.latency_batch < 1:
+            raise ConfigError(f"latency_batch is {self.latency_batch}. Give 1 or more.")
         check_strategy(self.strategy)
         parse_budgets(self.budget)
 
@@ -185,6 +191,7 @@ class Settings:
             "candidates": [list(names) for names in space.candidates],
             "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
+            "latency_batch": self.latency_batch,
             "distill": None if self.distill is None else asdict(self.distill),
             "search": asdict(self.search),
             "train": None if self.train is None else asdict(self.train),

@@ -107,10 +107,10 @@ def test_commands_and_options_are_frozen() -> None:
         "--strategy", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
         "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
-        "--no-baselines", "--seeds",
+        "--no-baselines", "--seeds", "--latency-batch",
     }  # fmt: skip
     assert options("slots") == common | {
-        "model", "--input-size", "--graph", "--data", "--latency",
+        "model", "--input-size", "--graph", "--data", "--latency", "--latency-batch",
     }  # fmt: skip
     assert options("apply") == common | {
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
@@ -280,6 +280,11 @@ def test_slots_are_timed_where_that_is_asked_for(net, capsys) -> None:
     assert all(c["latency_ms"] > 0 and c["latency_noise_ms"] >= 0 for c in each)
     assert document["latency"]["latency_ms"] > 0
     assert (document["latency"]["batch"], document["latency"]["precision"]) == (1, "no")
+    batch = ["slots", net, "--input-size", "3,8,8", "--latency", "--latency-batch"]
+    assert main([*batch, "5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latency"]["batch"] == 5
+    assert main([*batch, "0"]) == 2
+    assert "--latency-batch is 0. Give 1 or more." in capsys.readouterr().err
     assert main(["slots", net, "--input-size", "3,8,8", "--latency"]) == 0
     shown = capsys.readouterr().out
     assert " ± " in shown

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from refiner.core.batches import batch_size, first_sample, inputs_and_target
+from refiner.core.batches import batch_size, first_sample, inputs_and_target, of_size
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
 
@@ -29,3 +29,11 @@ def test_a_batch_is_a_pair_or_names_its_target() -> None:
     assert inputs_and_target({"a": 1, "b": 2, "y": 3}) == ({"a": 1, "b": 2}, 3)
     with pytest.raises(DataError, match="a tuple of 3"):
         inputs_and_target((1, 2, 3))
+
+
+def test_a_batch_of_another_size_repeats_its_samples_in_turn() -> None:
+    x = torch.arange(3.0)[:, None]
+    assert of_size(x, 1).tolist() == [[0.0]]
+    assert of_size((x, ["a", "b", "c"]), 5)[1] == ["a", "b", "c", "a", "b"]
+    assert of_size({"x": x, "scale": torch.tensor(2.0)}, 4)["x"].flatten().tolist() == [0, 1, 2, 0]
+    assert of_size({"x": x, "scale": torch.tensor(2.0)}, 4)["scale"].dim() == 0

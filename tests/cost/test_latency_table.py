@@ -1,7 +1,9 @@
 import json
+import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +13,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import RunError
+from refiner.cost import latency_table as latency_table_module
 from refiner.cost.latency import Conditions, Latency
 from refiner.cost.latency_table import LatencyTable, latency_table
 from refiner.space.search_space import search_space
@@ -128,6 +131,47 @@ def test_a_table_comes_back_from_json_to_the_bit_and_fits_its_space_alone() -> N
     for damaged in ({}, {"conditions": {}}, {**measured.to_json(), "slots": []}):
         with pytest.raises(RunError, match=r"latency\.json is damaged"):
             LatencyTable.from_json(damaged)
+
+
+def slower_than(*pairs: tuple[float, float]) -> bool:
+    """Return whether a candidate is called slower that takes these times beside the original's."""
+    space = search_space(TinyResNet(), images(), candidates=["depthwise3x3"])
+    rounds = [{(s, k): [pair[k]] for s in range(4) for k in range(2)} for pair in pairs]
+    found = replace(table(), changes=latency_table_module._changes(space, rounds))
+    return found.slower("block1.conv1", "depthwise3x3")
+
+
+def test_a_candidate_within_the_noise_is_not_slower() -> None:
+    wavering = [(1.0 + 0.1 * (i % 5), 1.02 + 0.1 * ((i + 2) % 5)) for i in range(15)]
+    assert statistics.median(b for _, b in wavering) > statistics.median(a for a, _ in wavering)
+    assert not slower_than(*wavering)
+    # A slow phase of the machine that both go through hides nothing.
+    drifting = [(1.0 + i, 1.02 + i) for i in range(15)]
+    assert slower_than(*drifting)
+    assert not slower_than(*((b, a) for a, b in drifting))
+
+
+def test_too_few_rounds_leave_it_to_the_medians_and_their_noise() -> None:
+    assert not slower_than((1.0, 9.0), (1.0, 9.0))  # by the table itself, 0.5 ms of 2.0
+    slow = {
+        "original": Latency(median=2.0, noise=0.2),
+        "depthwise3x3": Latency(median=2.3, noise=0.2),
+    }
+    within = replace(table(), slots={"a": slow})
+    assert not within.slower("a", "depthwise3x3")
+    slow["depthwise3x3"] = Latency(median=2.5, noise=0.2)
+    assert within.slower("a", "depthwise3x3")
+
+
+def test_rounds_that_are_measured_give_an_interval_for_each_candidate() -> None:
+    model, x = TinyResNet(), images(1)
+    model.block1.conv1 = Slow(4, 4, 3, padding=1, bias=False)
+    space = search_space(model, x, candidates=["depthwise3x3", "avgpool3x3"])
+    found = latency_table(space, model, x, devices=Devices.choose("cpu"), repeats=6, warm_up=1)
+    assert all(low <= high for row in found.changes.values() for low, high in row.values())
+    assert set(found.changes["block1.conv1"]) == {"depthwise3x3", "avgpool3x3"}
+    assert found.changes["block1.conv1"]["avgpool3x3"][1] < 0
+    assert not found.slower("block1.conv1", "avgpool3x3")
 
 
 def test_the_precision_that_is_asked_for_is_the_one_that_is_timed() -> None:

@@ -48,6 +48,7 @@ def test_what_is_left_open_follows_from_the_rest(options, strategy, search) -> N
         ({"slots": "layers"}, "unknown slots"),
         ({"strategy": "luck"}, "luck"),
         ({"budget": "money=3"}, "no budget for 'money'"),
+        ({"latency_batch": 0}, "latency_batch is 0. Give 1 or more."),
         ({"search": refiner.TrainConfig()}, "TrainConfig was given for a SearchConfig"),
         (
             {"distill": refiner.DistillConfig(), "search": refiner.SearchConfig()},

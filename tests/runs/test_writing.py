@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import torch
@@ -75,3 +76,22 @@ def test_a_budget_that_does_not_cover_everything_is_told_at_the_start_and_in_the
     assert line in result.report.notes
     assert any(note.startswith("not counted, though") for note in result.report.notes)
     assert "_fft_c2c" in result.report.to_markdown()
+
+
+class Slow(nn.Conv2d):
+    def forward(self, x):
+        time.sleep(0.005)
+        return super().forward(x)
+
+
+def test_the_batch_that_is_timed_is_the_one_that_was_asked_for() -> None:
+    model = TinyResNet()
+    model.block1.conv1 = Slow(4, 4, 3, padding=1, bias=False)  # what replaces it is faster
+    result = refiner.refine(
+        model, batches(1), batches(1), budget="latency=99%", latency_batch=3,
+        strategy="random", baselines=False, candidates=("avgpool3x3",), progress=False,
+        search=refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=1, samples=1, top_k=1, front=0),
+    )  # fmt: skip
+    assert result.report.latency_batch == 3
+    assert any("batch 3" in note for note in result.report.notes if "predicted" in note)
+    assert dict(result.report.settings)["latency_batch"] == "3"
