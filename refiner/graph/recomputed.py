@@ -26,9 +26,7 @@ def mark_recomputed(graph: fx.Graph, work: nn.Module, example: ExampleInput) -> 
     off = [
         node
         for node in graph.nodes
-        if node.op == "call_module"
-        and not node.meta["grad"]
-        and is_conv(modules[str(node.target)])
+        if node.op == "call_module" and not node.meta["grad"] and is_conv(modules[str(node.target)])
     ]
     if off:
         learned = _learned(work, example)
