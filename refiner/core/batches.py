@@ -72,6 +72,12 @@ def batch_size(example: Nested) -> int:
     return 1
 
 
+def is_empty(batch: Batch) -> bool:
+    """Return whether a batch has no sample, as where a collate function drops broken ones."""
+    tensors = [tensor for tensor in tensors_in(batch) if tensor.dim()]
+    return bool(tensors) and all(len(tensor) == 0 for tensor in tensors)
+
+
 def of_each_batch(example: _Example, change: Callable[[Nested], Nested]) -> _Example:
     """Return ``example`` with ``change`` applied to each tensor and list of its batch size."""
     size = batch_size(example)

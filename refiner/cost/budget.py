@@ -1,11 +1,10 @@
-"""Budgets such as ``macs=60%``, ``params=5e6`` or ``latency=5ms``, and what keeps to them.
+"""Budgets of MACs, parameters and latency, and what keeps to them.
 
 Latencies come from a table of latency_table.py and are counted in nanoseconds. With a latency
 budget, candidates that are slower than the original operation of their slot, beyond the noise, are
 left out.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,13 +13,13 @@ from torch import nn
 from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
+from refiner.cost.budget_text import BudgetLike, budget_texts, parse_budget
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable
 from refiner.graph.slots import Frozen
 from refiner.space.search_space import SearchSpace
 
-RESOURCES = ("macs", "params", "latency")
 _NANOSECONDS = 1_000_000
 """In a millisecond."""
 
@@ -62,43 +61,18 @@ class Budget:
         return f"{cost:,} {'MACs' if self.resource == 'macs' else 'parameters'}"
 
 
-def parse_budgets(budgets: str | Sequence[str] | None) -> tuple[Budget, ...]:
-    """Parse texts such as ``macs=60%`` or ``macs=60%,params=5e6``.
+def parse_budgets(budgets: BudgetLike) -> tuple[Budget, ...]:
+    """Parse budgets such as ``macs=60%`` or ``{"macs": 0.6}``; see ``budget_text.py``.
 
     Raises:
-        ConfigError: a text that is no budget, or two for one resource.
+        ConfigError: what is no budget, or two for one resource.
     """
-    texts = [budgets] if isinstance(budgets, str) else list(budgets or ())
-    if not all(isinstance(text, str) for text in texts):
-        raise ConfigError(f"{budgets!r} is no budget. Give a text such as macs=60%.")
-    found = [_parse(part) for text in texts for part in text.split(",")]
+    parsed = [parse_budget(text) for text in budget_texts(budgets)]
+    found = [Budget(resource=name, amount=amount, relative=share) for name, amount, share in parsed]
     for budget in found:
         if sum(other.resource == budget.resource for other in found) > 1:
             raise ConfigError(f"there are two budgets for {budget.resource}. Give one.")
     return tuple(found)
-
-
-def _parse(text: str) -> Budget:
-    resource, equals, value = (part.strip() for part in text.partition("="))
-    forms = "Give one like macs=60%, macs=1.1e9, params=5e6, latency=80% or latency=5ms."
-    if not equals:
-        raise ConfigError(f"{text!r} is no budget. {forms}")
-    if resource not in RESOURCES:
-        raise ConfigError(
-            f"there is no budget for {resource!r}. Choose one of: {', '.join(RESOURCES)}."
-        )
-    unit = "ms" if resource == "latency" else ""
-    found = re.fullmatch(rf"((?:\d+\.?\d*|\.\d+)(?:e\+?\d{{1,2}})?)(%|{unit})", value)
-    if found is None or float(found[1]) <= 0:
-        raise ConfigError(f"{text!r} is no budget. {forms}")
-    relative = found[2] == "%"
-    if relative and float(found[1]) > 100:
-        raise ConfigError(
-            f"{text!r} is more than the original's, so it binds nothing. Give less than 100 %, or "
-            "an amount where candidates may be larger."
-        )
-    amount = float(found[1]) / (100 if relative else 1)
-    return Budget(resource=resource, amount=amount, relative=relative)
 
 
 def within_budgets(

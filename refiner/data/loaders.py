@@ -5,12 +5,20 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, Subset
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+)
 
-from refiner.core.batches import inputs_and_target, of_each_batch
+from refiner.core.batches import inputs_and_target, is_empty, of_each_batch
 from refiner.core.errors import DataError, one_line
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
+from refiner.data.loader_checks import check_not_detection, no_batch
 from refiner.data.split import Indices, stratified
 from refiner.data.tensor_loader import TensorLoader
 
@@ -50,11 +58,12 @@ def example_of(loader: Loader) -> Any:
     """
     with seeded(0, generators_of(loader)):
         try:
-            batch = next(iter(loader), None)
+            batch = next((batch for batch in loader if not is_empty(batch)), None)
         except Exception as error:
             raise DataError(f"the training loader raised {one_line(error)}") from error
     if batch is None:
-        raise DataError("the training loader gave no batch. Give it data.")
+        raise no_batch(loader, "training")
+    check_not_detection(batch)
     if isinstance(batch, torch.Tensor):
         return batch[:2]
     if isinstance(batch, tuple | list) and len(batch) != 2:
@@ -102,6 +111,18 @@ def rebuilt(loader: TorchLoader, dataset: Dataset[Batch], **batches: Any) -> Tor
     )
 
 
+def without_lasting_workers(loader: TorchLoader) -> TorchLoader:
+    """Return a loader whose workers end with each pass, since each pass seeds its own."""
+    if not loader.persistent_workers:
+        return loader
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        batches: dict[str, Any] = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
+        if not isinstance(loader.dataset, IterableDataset):
+            batches["sampler"] = loader.sampler
+        return rebuilt(loader, loader.dataset, **batches)
+    return rebuilt(loader, loader.dataset, batch_sampler=loader.batch_sampler)
+
+
 def mixed(loader: Loader) -> Loader:
     """Return a loader of the same samples in a new random order each pass.
 
@@ -125,9 +146,16 @@ def split_loader(loader: Loader, seed: int) -> tuple[TorchLoader, TorchLoader]:
     Raises:
         DataError: the loader is not a DataLoader over a data set with a length.
     """
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+    if not isinstance(loader, DataLoader):
         raise DataError(
             f"a loader of type {type(loader).__name__} cannot be split. Give val_loader= too."
+        )
+    if isinstance(loader.dataset, IterableDataset):
+        raise DataError("an IterableDataset cannot be split. Give val_loader= too.")
+    if loader.batch_size is None:
+        raise DataError(
+            "a loader with a batch_sampler of its own, or without batches, cannot be split. Give "
+            "val_loader= too."
         )
     try:
         count = len(loader.dataset)  # type: ignore[arg-type]
@@ -141,6 +169,12 @@ def split_loader(loader: Loader, seed: int) -> tuple[TorchLoader, TorchLoader]:
     train, val = stratified(_labels(loader, count), VALIDATION_SHARE, derive_seed(seed, "split"))
     if len(val) == 0:
         raise DataError("this data set has too few samples to split. Give val_loader= too.")
+    if loader.drop_last and len(train) < loader.batch_size <= count:
+        raise DataError(
+            f"the split leaves {len(train)} of {count} samples to train on, fewer than the batch "
+            f"size of {loader.batch_size}, and drop_last=True drops them. Use a batch size of at "
+            f"most {len(train)}, or drop_last=False, or give val_loader= too."
+        )
     return (
         rebuilt(
             loader,

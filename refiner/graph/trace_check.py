@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.core.batches import batch_size, doubled
-from refiner.core.contents import PLAIN_TYPES, contents, describe
+from refiner.core.contents import PLAIN_TYPES, contents, describe, tensors_in
 from refiner.core.errors import ModelError, one_line
 from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.modes import mode
@@ -67,10 +67,22 @@ def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Outp
             name = "train" if training else "eval"
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{location_of(error)}. Give an input that fits, or correct "
-                "the model."
+                f"mode: {one_line(error)}{location_of(error)}. {_advice(work, example)}"
             ) from error
     return checked_output(work, output)
+
+
+def _advice(work: nn.Module, example: ExampleInput) -> str:
+    """Return the next step after a failed run: often the input is of another type."""
+    floats = (p.dtype for p in work.parameters() if p.is_floating_point())
+    weights = next(floats, torch.float32)
+    images = (t.dtype for t in tensors_in(example) if t.dim() > 2)
+    given = next((dtype for dtype in images if dtype != weights), None)
+    if given is None:
+        return "Give an input that fits, or correct the model."
+    ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (weights, given))
+    scale = "" if given.is_floating_point else ", scaled as the model expects them"
+    return f"The input is {theirs} and the model's weights are {ours}: give {ours} images{scale}."
 
 
 def checked_output(work: nn.Module, output: Output) -> Output:

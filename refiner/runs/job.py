@@ -14,6 +14,7 @@ from refiner.core.contents import to_json
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
+from refiner.data.loader_checks import check_loader, check_single_samples
 from refiner.data.loaders import example_of, mixed, split_loader
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
@@ -120,9 +121,14 @@ def set_up(
     """
     checked = checked_task(task)
     progress = make_listener(output.progress, devices)
+    given = {"training": loader, "validation": val_loader, "test": test_loader}
+    for part, each in given.items():
+        if each is not None:
+            check_loader(each, part)
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
+    check_single_samples(model, loader, example)
     parts = {"training": loader, "validation": val_loader}
     if test_loader is not None:
         parts["test"] = test_loader

@@ -13,6 +13,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.options import option
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, parse_budgets
+from refiner.cost.budget_text import budget_texts
 from refiner.distill.distillation import DistillConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
@@ -60,12 +61,15 @@ class Settings:
     """A name, or an object of your own; see :mod:`refiner.search.strategy`."""
     budget: tuple[str, ...] = option(
         (),
-        "The most that the refined model may cost: macs=60%, params=5e6, latency=80% or "
+        "The most that the refined model may cost: macs=60%, macs=0.6, params=5e6, latency=80% or "
         "latency=5ms. Can be repeated.",
         panel="Budget",
         metavar="RESOURCE=AMOUNT",
     )
-    """The refined model never exceeds it. Milliseconds are those of one batch on the device."""
+    """The refined model never exceeds it. Milliseconds are those of one batch on the device.
+
+    ``0.6`` alone is a share of the MACs; a mapping such as ``{"macs": 0.6, "params": 5e6}`` works.
+    """
     latency_batch: int = option(
         1, "Samples in the batch whose milliseconds are measured.", panel="Budget", metavar="N"
     )
@@ -107,6 +111,7 @@ class Settings:
         if not isinstance(self.latency_batch, int) or self.latency_batch < 1:
             raise ConfigError(f"latency_batch is {self.latency_batch}. Give 1 or more.")
         check_strategy(self.strategy)
+        object.__setattr__(self, "budget", budget_texts(self.budget))
         parse_budgets(self.budget)
 
     @classmethod
@@ -129,11 +134,9 @@ class Settings:
                 advice = f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(names)}."
                 raise ConfigError(f"there is no setting {name!r}. {advice}")
         given = dict(options)
-        if isinstance(given.get("budget"), str):
-            given["budget"] = (given["budget"],)
-        for name in ("budget", "candidates"):
-            if isinstance(given.get(name), Sequence) and not isinstance(given[name], str):
-                given[name] = tuple(given[name])
+        chosen = given.get("candidates")
+        if isinstance(chosen, Sequence) and not isinstance(chosen, str):
+            given["candidates"] = tuple(chosen)
         if given.get("slots", "") is None:
             del given["slots"]
         return cls(**given)

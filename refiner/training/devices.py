@@ -17,12 +17,13 @@ from accelerate.data_loader import BatchSamplerShard
 from accelerate.utils import broadcast_object_list, send_to_device
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
+from refiner.core.batches import is_empty
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.progress import Lines, Progress, Silent
 from refiner.core.types import Batch, Loader
-from refiner.data.loaders import rebuilt
+from refiner.data.loaders import rebuilt, without_lasting_workers
 from refiner.data.tensor_loader import TensorLoader
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -133,23 +134,23 @@ class Devices:
         if isinstance(loader, TensorLoader):
             return loader.to(self.device).shard(index, self.processes)
         if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
-            if self.processes > 1:
+            if self.processes > 1 and not isinstance(loader.dataset, IterableDataset):
                 part = BatchSamplerShard(
                     loader.batch_sampler, self.processes, index, even_batches=even
                 )
                 return rebuilt(loader, loader.dataset, batch_sampler=part)
-            if loader.persistent_workers:
-                return rebuilt(loader, loader.dataset, batch_sampler=loader.batch_sampler)
         if self.processes == 1:
-            return loader
+            return without_lasting_workers(loader) if isinstance(loader, DataLoader) else loader
         raise ConfigError(
             f"a loader of type {type(loader).__name__} cannot be split over {self.processes} "
-            "processes. Give a torch DataLoader."
+            "processes. Give a torch DataLoader of a data set that is no IterableDataset."
         )
 
     def batches(self, loader: Iterable[Batch]) -> Iterable[Batch]:
-        """Yield the loader's batches with their tensors on the device."""
+        """Yield the loader's batches with their tensors on the device; empty ones are left out."""
         for batch in loader:
+            if is_empty(batch):
+                continue
             yield send_to_device(batch, self.device, non_blocking=True)
 
     def from_main(self, make: Callable[[], T]) -> T:
