@@ -38,5 +38,7 @@ class Provenance(TypedDict, total=False):
     """Options of the command that made the run."""
     recipe: Mapping[str, Any]
     """Settings of the recipe that made the run."""
+    preprocessing: Mapping[str, Any]
+    """Fields of a :class:`refiner.core.preprocessing.Preprocessing`."""
     example_input: Any
     """What :func:`refiner.core.contents.to_json` returned."""

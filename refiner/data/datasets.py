@@ -1,60 +1,33 @@
 """Data sets by name, as loaders of (images, labels)."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias, TypedDict
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from refiner.core.errors import ConfigError, DataError, one_line
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed
-from refiner.core.types import Loader
 from refiner.core.user_code import load_function
+from refiner.data.folder_parts import folder_images
+from refiner.data.hugging_face import hugging_face_images
 from refiner.data.identities import load_identities
 from refiner.data.identity_choice import check_positive
-from refiner.data.image_folder import (
-    Size,
-    common_size,
-    disk_loader,
-    fits_in_memory,
-    list_images,
-    photo_transform,
-    plain_transform,
-    read_images,
-)
-from refiner.data.loaders import VALIDATION_SHARE, Data
-from refiner.data.split import Indices, stratified
+from refiner.data.image_data import Options, image_data, with_scale
+from refiner.data.image_files import as_they_are
+from refiner.data.loaders import Data
+from refiner.data.normalisation import Normalisation
+from refiner.data.parts import LEAST_VALIDATION, VALIDATION_SHARE, limited
+from refiner.data.split import stratified
 from refiner.data.tensor_loader import TensorLoader
+from refiner.data.torchvision_data import torchvision_images
 
-DATA_FORMS = "digits, cifar10, cifar100, folder:PATH, faces:PATH or FILE.py:FUNCTION"
-_PHOTO_SIZE = (224, 224)
-"""Size for photographs of different sizes; that of ImageNet."""
-_LEAST_VALIDATION = 1000
-"""Validation images that a limit keeps: with fewer, networks can hardly be compared."""
-_Part: TypeAlias = tuple[torch.Tensor, torch.Tensor]
-"""Images, uint8, N x C x H x W, and their labels, int64, N."""
-_Files: TypeAlias = tuple[list[Path], list[int]]
-"""Files of images and their labels."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    batch_size: int
-    channels: int
-    image_size: int | None
-    limit: int | None
-    seed: int
-
-
-class _Scale(TypedDict):
-    """Mean and standard deviation of each channel, on the scale 0 to 1."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
+DATA_FORMS = (
+    "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME or "
+    "FILE.py:FUNCTION"
+)
 
 
 def load_data(
@@ -66,173 +39,123 @@ def load_data(
     root: str | Path = "data",
     limit: int | None = None,
     seed: int = 0,
+    norm: str | None = None,
+    mean: Sequence[float | str] | None = None,
+    std: Sequence[float | str] | None = None,
+    of_model: Preprocessing | None = None,
+    keep_size: bool = False,
 ) -> Data:
     """Return the data set that ``spec`` names.
 
     Args:
         spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
-            :func:`load_identities`) or ``FILE.py:FUNCTION``, a function that returns (training
-            loader, validation loader or None).
-        batch_size: images per training batch; validation batches hold 256 or more.
+            :func:`load_identities`), ``torchvision:NAME``, ``hf:NAME`` of Hugging Face's
+            ``datasets``, or ``FILE.py:FUNCTION``, a function that returns (training loader,
+            validation loader or None), a test loader as third if there is one, or a ``Data``.
+        batch_size: images per training batch; other batches hold 256 or more.
         channels: of the images, 1 or 3.
-        image_size: height and width; by default the size that all images share, else 224. Images
-            of other proportions are cropped, not distorted.
+        image_size: height and width; by default the model's own for photographs, the size that all
+            images share, or 224. Images of other proportions are cropped, not distorted.
         root: folder of torchvision's archives.
         limit: use about this many training images at most, the same share of each class, and as
-            many validation images, but at least a thousand.
+            many of the validation and the test part, but at least a thousand.
         seed: fixes the validation split and the choice of ``limit``.
+        norm: how pixels are normalised: ``imagenet``, ``half`` (to -1..1), ``none`` (0..1),
+            ``raw`` (0..255), ``data`` (by the training images) or ``model`` (as ``of_model``). By
+            default that of the model, else that of the data.
+        mean: of each channel, or one for all, on the scale 0 to 1; excludes ``norm``.
+        std: standard deviation of each channel, to go with ``mean``.
+        of_model: the preprocessing of the weights that the model starts from.
+        keep_size: take the size of ``of_model`` for all images, not for photographs alone.
 
     Raises:
         ConfigError: a number is out of its range, or cannot be used with this data.
         DataError: the name is unknown, or the data is missing or unreadable.
     """
     check_positive(batch_size=batch_size, image_size=image_size, limit=limit)
-    options = _Options(
+    options = Options(
         batch_size=batch_size,
         channels=1 if channels == 1 else 3,
         image_size=image_size,
         limit=limit,
         seed=seed,
+        normalisation=Normalisation(norm=norm, mean=mean, std=std),
+        of_model=of_model,
+        keep_size=keep_size,
     )
+    form, colon, rest = spec.partition(":")
     if spec == "digits":
         return _digits(options)
     if spec in ("cifar10", "cifar100"):
-        return _cifar(spec, Path(root), options)
-    if spec.startswith("folder:"):
-        return _folder(Path(spec.removeprefix("folder:")), options)
-    if spec.startswith("faces:"):
+        images = torchvision_images(spec.upper(), Path(root))
+        return image_data(replace(images, name=spec), options)
+    if form == "folder" and colon:
+        return image_data(folder_images(Path(rest)), options)
+    if form == "torchvision" and rest:
+        return image_data(torchvision_images(rest, Path(root)), options)
+    if form == "hf" and rest:
+        return image_data(hugging_face_images(rest), options)
+    if form == "faces" and colon:
         return load_identities(
-            spec.removeprefix("faces:"),
+            rest,
             batch_size=batch_size,
             channels=options.channels,
             image_size=image_size,
             limit=limit,
             seed=seed,
+            normalisation=options.normalisation,
+            of_model=of_model,
         )
-    if ":" in spec and not spec.endswith(":"):
+    if colon and not spec.endswith(":"):
         return _user_data(spec, options)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
 
 
-def _digits(options: _Options) -> Data:
+def _digits(options: Options) -> Data:
+    """Return scikit-learn's digits, which ship with it as arrays of 8 x 8."""
     from sklearn.datasets import load_digits
 
-    digits, size = load_digits(), options.image_size or 32
+    digits, side = load_digits(), options.image_size or 32
     pixels = torch.from_numpy(digits.images).float()[:, None] * (255 / 16)
-    pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
     images = pixels.round().to(torch.uint8).repeat(1, options.channels, 1, 1)
-    note = (
-        "digits: 1,797 real images of handwritten digits that ship with scikit-learn, resized from "
-        f"8x8 to {size}x{size}. They show that all works; they are too easy to rank architectures."
-    )
-    parts = _split(images, torch.from_numpy(digits.target).long(), options.seed)
+    labels = torch.from_numpy(digits.target).long()
+    keep, held = stratified(labels.numpy(), VALIDATION_SHARE, derive_seed(options.seed, "split"))
+    others = None if options.limit is None else max(options.limit, LEAST_VALIDATION)
+    keep = keep[limited(labels.numpy()[keep], options.limit, options.seed)]
+    held = held[limited(labels.numpy()[held], others, options.seed)]
     names = [str(name) for name in digits.target_names]
-    return _in_memory(*parts, names, "digits", options, pad=size // 16, flip=False, note=note)
+    plain = as_they_are(options.channels, (side, side))
+    prepared = with_scale(plain, images[keep], options, names)
+    mean, std = torch.tensor(prepared.mean), torch.tensor(prepared.std)
 
-
-def _cifar(name: str, root: Path, options: _Options) -> Data:
-    import torchvision
-
-    kind = {"cifar10": torchvision.datasets.CIFAR10, "cifar100": torchvision.datasets.CIFAR100}[
-        name
-    ]
-    missing = not root.exists()
-    try:
-        data = kind(str(root), train=True, download=True)
-    except Exception as error:
-        if missing and root.is_dir() and not any(root.iterdir()):
-            root.rmdir()  # torchvision made it
-        raise DataError(
-            f"{name} is not in {root} and cannot be downloaded ({one_line(error, 100)}). "
-            f"Put the archive {kind.filename} into {root}, or use folder:PATH."
-        ) from error
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    if options.channels == 1:
-        images = images.float().mean(1, keepdim=True).round().to(torch.uint8)
-    if options.image_size is not None:
-        size = (options.image_size, options.image_size)
-        images = F.interpolate(images, size=size, mode="bilinear", antialias=True)
-    parts = _split(images, torch.tensor(data.targets), options.seed)
-    return _in_memory(*parts, data.classes, name, options, pad=images.shape[-1] // 8, flip=True)
-
-
-def _folder(path: Path, options: _Options) -> Data:
-    train, val, classes = _folder_files(path, options)
-    shared = common_size([*train[0], *val[0]])
-    size = (options.image_size,) * 2 if options.image_size else shared or _PHOTO_SIZE
-    photos = shared is None or shared[0] * size[1] != shared[1] * size[0]
-    if photos or not fits_in_memory(len(train[0]) + len(val[0]), options.channels, size):
-        return _on_disk(path, train, val, classes, options, size, photos=photos)
-    parts = [
-        (read_images(files, options.channels, size), torch.tensor(labels))
-        for files, labels in (train, val)
-    ]
-    options = replace(options, limit=None)  # applied above, before anything was read
-    pad = max(1, size[0] // 8)
-    name = f"folder:{path}"
-    return _in_memory(parts[0], parts[1], classes, name, options, pad=pad, flip=True)
-
-
-def _folder_files(path: Path, options: _Options) -> tuple[_Files, _Files, list[str]]:
-    """Return the files to train on, those to validate with, and the names of the classes."""
-    train_root = path / "train" if (path / "train").is_dir() else path
-    files, labels, classes = list_images(train_root)
-    if len(classes) < 2:
-        raise DataError(f"{train_root} holds images of only one class. Add another class.")
-    train: _Files = (files, labels)
-    if (path / "val").is_dir():
-        val_files, val_labels, _ = list_images(path / "val", classes)
-        val: _Files = (val_files, val_labels)
-    else:
-        keep, held = stratified(
-            np.array(labels), VALIDATION_SHARE, derive_seed(options.seed, "split")
-        )
-        train, val = _at((files, labels), keep), _at((files, labels), held)
-        if not val[0]:
-            raise DataError(f"{path} has no class of two images to validate with. Add images.")
-    train = _at(train, _limited(np.array(train[1]), options.limit, options.seed))
-    val = _at(val, _limited(np.array(val[1]), _validation_limit(options), options.seed))
-    return train, val, classes
-
-
-def _at(part: _Files, indices: Indices) -> _Files:
-    files, labels = part
-    return [files[i] for i in indices], [labels[i] for i in indices]
-
-
-def _on_disk(
-    path: Path,
-    train: _Files,
-    val: _Files,
-    classes: list[str],
-    options: _Options,
-    size: Size,
-    *,
-    photos: bool,
-) -> Data:
-    """Return data whose images are read from disk, each time that they are needed."""
-    files = train[0]
-    scale = _scale(read_images(files[:: max(1, len(files) // 1000)], options.channels, size))
-    prepare = photo_transform if photos else partial(plain_transform, pad=max(1, size[0] // 8))
-
-    def loader(part: _Files, batch_size: int, training: bool) -> Loader:
-        transform = prepare(size, train=training, **scale)
-        read_size = None if photos else size
-        return disk_loader(
-            *part, options.channels, transform, batch_size, train=training, size=read_size
+    def loader(part: list[int], batch: int, train: bool) -> TensorLoader:
+        pad = side // 16 if train else 0
+        return TensorLoader(
+            images[part], labels[part], batch_size=batch, mean=mean, std=std, train=train, pad=pad
         )
 
     return Data(
-        train=loader(train, options.batch_size, True),
-        val=loader(val, max(256, options.batch_size), False),
-        name=f"folder:{path}",
-        classes=tuple(classes),
-        **scale,
+        train=loader(keep.tolist(), options.batch_size, True),
+        val=loader(held.tolist(), max(256, options.batch_size), False),
+        name="digits",
+        classes=tuple(names),
+        note="digits: 1,797 real images of handwritten digits that ship with scikit-learn, resized "
+        f"from 8x8 to {side}x{side}. They show that all works; they are too easy to rank "
+        "architectures.",
+        mean=mean,
+        std=std,
+        preprocessing=prepared,
     )
 
 
-def _user_data(spec: str, options: _Options) -> Data:
-    for option, value in (("--limit", options.limit), ("--image-size", options.image_size)):
+def _user_data(spec: str, options: Options) -> Data:
+    given = {
+        "--limit": options.limit,
+        "--image-size": options.image_size,
+        "--norm, --mean or --std": options.normalisation.given or None,
+    }
+    for option, value in given.items():
         if value is not None:
             raise ConfigError(f"{option} does not apply to {spec}, which decides. Leave it out.")
     function = load_function(spec, DataError)
@@ -240,60 +163,12 @@ def _user_data(spec: str, options: _Options) -> Data:
         loaders = function()
     except Exception as error:
         raise DataError(f"{spec} raised {one_line(error)}") from error
-    if isinstance(loaders, tuple | list) and len(loaders) == 2:
-        return Data(train=loaders[0], val=loaders[1], name=spec)
+    if isinstance(loaders, Data):
+        return replace(loaders, name=spec)
+    if isinstance(loaders, tuple | list) and len(loaders) in (2, 3):
+        test = loaders[2] if len(loaders) == 3 else None
+        return Data(train=loaders[0], val=loaders[1], test=test, name=spec)
     raise DataError(
-        f"{spec} returned {type(loaders).__name__}. Return (training loader, validation loader); "
-        "None for the second splits a validation part off."
-    )
-
-
-def _split(images: torch.Tensor, labels: torch.Tensor, seed: int) -> tuple[_Part, _Part]:
-    train, val = stratified(labels.numpy(), VALIDATION_SHARE, derive_seed(seed, "split"))
-    return (images[train], labels[train]), (images[val], labels[val])
-
-
-def _limited(labels: Indices, limit: int | None, seed: int) -> Indices:
-    """Return the indices of about ``limit`` images, the same share of each class."""
-    if limit is None or limit >= len(labels):
-        return np.arange(len(labels))
-    return stratified(labels, limit / len(labels), derive_seed(seed, "limit"))[1]
-
-
-def _validation_limit(options: _Options) -> int | None:
-    return None if options.limit is None else max(options.limit, _LEAST_VALIDATION)
-
-
-def _scale(images: torch.Tensor) -> _Scale:
-    """Return mean and standard deviation of each channel of uint8 images."""
-    pixels = images.float() / 255
-    return _Scale(mean=pixels.mean((0, 2, 3)), std=pixels.std((0, 2, 3)).clamp(min=1e-3))
-
-
-def _in_memory(
-    train: _Part,
-    val: _Part,
-    classes: Iterable[str],
-    name: str,
-    options: _Options,
-    *,
-    pad: int,
-    flip: bool,
-    note: str = "",
-) -> Data:
-    keep = _limited(train[1].numpy(), options.limit, options.seed)
-    images, labels = train[0][keep], train[1][keep]
-    keep = _limited(val[1].numpy(), _validation_limit(options), options.seed)
-    val = val[0][keep], val[1][keep]
-    scale = _scale(images[:: max(1, len(images) // 5000)])
-    size = options.batch_size
-    return Data(
-        train=TensorLoader(
-            images, labels, batch_size=size, train=True, pad=pad, flip=flip, **scale
-        ),
-        val=TensorLoader(*val, batch_size=max(256, size), train=False, **scale),
-        name=name,
-        classes=tuple(classes),
-        note=note,
-        **scale,
+        f"{spec} returned {type(loaders).__name__}. Return (training loader, validation loader), "
+        "or a test loader as third; None for the second splits a validation part off."
     )

@@ -1,25 +1,23 @@
 """Folders of identities, to train embeddings on; :mod:`refiner.data.identity_choice` draws them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from refiner.core.errors import DataError
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.types import Loader
+from refiner.data.class_folders import list_images
 from refiner.data.identity_choice import IdentityChoice, check_positive
-from refiner.data.image_folder import (
-    Size,
-    common_size,
-    disk_loader,
-    fits_in_memory,
-    list_images,
-    plain_transform,
-    read_images,
-)
+from refiner.data.image_data import Options, with_scale
+from refiner.data.image_files import Size, as_they_are, common_size, open_file, read_all, sample
+from refiner.data.image_loaders import disk_loader, fits_in_memory, memory_loader
 from refiner.data.loaders import Data
+from refiner.data.normalisation import Normalisation
+from refiner.data.parts import Part
 from refiner.data.split import Indices
-from refiner.data.tensor_loader import TensorLoader
 
 FACE_MEAN = torch.tensor([0.5])
 """Mean of every channel on the scale 0 to 1, as ArcFace scales: (pixel - 127.5) / 127.5."""
@@ -42,6 +40,8 @@ def load_identities(
     validation_share: float | None = None,
     limit: int | None = None,
     seed: int = 0,
+    normalisation: Normalisation | None = None,
+    of_model: Preprocessing | None = None,
 ) -> Data:
     """Return the images of a folder of identities, to train and to validate with.
 
@@ -61,6 +61,8 @@ def load_identities(
         validation_share: hold back this share of all images; excludes ``train_images``.
         limit: draw identities, at least two, for at most this many training images.
         seed: fixes what is drawn.
+        normalisation: of the pixels; by default ArcFace's, -1 to 1.
+        of_model: the preprocessing of the weights that the model starts from.
 
     Raises:
         ConfigError: a number is out of its range, or lacks another number that it needs.
@@ -76,37 +78,65 @@ def load_identities(
         limit=limit,
         seed=seed,
     )
-    return _loaded(Path(path), choice, batch_size, channels, image_size)
-
-
-def _loaded(
-    path: Path, choice: IdentityChoice, batch_size: int, channels: int, image_size: int | None
-) -> Data:
-    root = _root(path)
-    files, every_label, names = list_images(root)
-    labels = np.array(every_label)
-    drawn = choice.draw(root, labels)
-    train, val, chosen = drawn.train, drawn.val, drawn.identities
-    shared = common_size([files[i] for i in drawn.picked])
-    size = (image_size, image_size) if image_size else shared or FACE_SIZE
-    in_memory = fits_in_memory(len(train) + len(val), channels, size)
-
-    def loader(images: Indices, batch: int, training: bool) -> Loader:
-        part = [files[i] for i in images]
-        numbers = np.searchsorted(chosen, labels[images])
-        make = _memory_loader if in_memory else _disk_loader
-        return make(part, numbers, channels, size, batch, training)
-
-    return Data(
-        train=loader(train, batch_size, True),
-        val=loader(val, max(256, batch_size), False),
-        name=f"identities:{path}",
-        classes=tuple(names[label] for label in chosen),
-        note=f"{len(chosen)} of {len(names)} identities; {len(train)} images train, "
-        f"{len(val)} validate.",
-        mean=FACE_MEAN,
-        std=FACE_STD,
+    options = Options(
+        batch_size=batch_size,
+        channels=channels,
+        image_size=image_size,
+        normalisation=normalisation or Normalisation(),
+        of_model=of_model,
     )
+    return _loaded(Path(path), choice, options)
+
+
+def _loaded(path: Path, choice: IdentityChoice, options: Options) -> Data:
+    root = _root(path)
+    listing = list_images(root)
+    files, names, labels = listing.files, listing.classes, np.array(listing.labels)
+    drawn = choice.draw(root, labels)
+    classes = tuple(names[label] for label in drawn.identities)
+
+    def part(images: Indices) -> Part:
+        numbers = np.searchsorted(drawn.identities, labels[images])
+        return Part(items=[files[i] for i in images], labels=numbers, open=open_file)
+
+    train, val = part(drawn.train), part(drawn.val)
+    size = _size(common_size(part(drawn.picked)), options)
+    prepared = _prepared(train, size, options, classes)
+    in_memory = fits_in_memory(len(train) + len(val), prepared)
+
+    def loader(images: Part, training: bool) -> Loader:
+        batch = options.batch_size if training else max(256, options.batch_size)
+        if in_memory:
+            return memory_loader(images, prepared, batch, train=training, flip=training)
+        return disk_loader(images, prepared, batch, train=training, photos=False)
+
+    note = f"{len(classes)} of {len(names)} identities; {len(train)} images train, "
+    note += f"{len(val)} validate."
+    return Data(
+        train=loader(train, True),
+        val=loader(val, False),
+        name=f"identities:{path}",
+        classes=classes,
+        note="\n".join([note, *listing.notes(root)]),
+        mean=torch.tensor(prepared.mean),
+        std=torch.tensor(prepared.std),
+        preprocessing=prepared,
+    )
+
+
+def _size(shared: Size | None, options: Options) -> Size:
+    if options.image_size is not None:
+        return options.image_size, options.image_size
+    return shared or FACE_SIZE
+
+
+def _prepared(train: Part, size: Size, options: Options, classes: tuple[str, ...]) -> Preprocessing:
+    """Return the preprocessing: ArcFace's scale, unless the user or the weights say another."""
+    plain = as_they_are(options.channels, size)
+    if options.of_model is None and not options.normalisation.given:
+        mean, std = (tuple(v.tolist()) * options.channels for v in (FACE_MEAN, FACE_STD))
+        return replace(plain, mean=mean, std=std, source="ArcFace", classes=classes)
+    return with_scale(plain, read_all(sample(train), plain), options, classes)
 
 
 def _root(path: Path) -> Path:
@@ -120,25 +150,3 @@ def _root(path: Path) -> Path:
     if (path / "val").is_dir():
         raise DataError(f"{path} holds val/ but no train/. Put the identities into {path}/train.")
     return path
-
-
-def _memory_loader(
-    files: list[Path], labels: Indices, channels: int, size: Size, batch: int, training: bool
-) -> Loader:
-    return TensorLoader(
-        read_images(files, channels, size),
-        torch.from_numpy(labels),
-        batch_size=batch,
-        train=training,
-        flip=training,
-        mean=FACE_MEAN,
-        std=FACE_STD,
-    )
-
-
-def _disk_loader(
-    files: list[Path], labels: Indices, channels: int, size: Size, batch: int, training: bool
-) -> Loader:
-    transform = plain_transform(size, mean=FACE_MEAN, std=FACE_STD, train=training, pad=0)
-    numbers = labels.tolist()
-    return disk_loader(files, numbers, channels, transform, batch, train=training, size=size)

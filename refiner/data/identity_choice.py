@@ -11,7 +11,7 @@ import numpy as np
 
 from refiner.core.errors import ConfigError, DataError
 from refiner.core.randomness import derive_seed
-from refiner.data.loaders import VALIDATION_SHARE
+from refiner.data.parts import VALIDATION_SHARE
 from refiner.data.split import Indices, members, stratified
 
 

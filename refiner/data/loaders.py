@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 
 from refiner.core.batches import inputs_and_target, of_each_batch
 from refiner.core.errors import DataError, one_line
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
+from refiner.data.parts import VALIDATION_SHARE
 from refiner.data.split import Indices, stratified
 from refiner.data.tensor_loader import TensorLoader
 
-VALIDATION_SHARE = 0.2
 TorchLoader: TypeAlias = DataLoader[Batch]
 """A DataLoader of any batches."""
 
@@ -33,11 +34,13 @@ class Data:
     classes: tuple[str, ...] = ()
     """Names of the classes, empty if unknown."""
     note: str = ""
-    """What a user should know about this data."""
+    """What a user should know about this data, a sentence a line."""
     mean: torch.Tensor | None = None
     """Mean that was subtracted from each channel, on the scale 0 to 1; None if unknown."""
     std: torch.Tensor | None = None
     """Standard deviation that each channel was divided by; None if unknown."""
+    preprocessing: Preprocessing | None = None
+    """How a picture becomes an input; None where a user's function loads the data."""
 
 
 def example_of(loader: Loader) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from refiner.core.errors import DataError, one_line
-from refiner.data.image_folder import Size
+from refiner.data.image_files import Size
 from refiner.faces.verification import Pairs
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from refiner.core.errors import DataError, one_line
-from refiner.data.image_folder import IMAGE_SUFFIXES, Size, read_images
+from refiner.data.class_folders import IMAGE_SUFFIXES
+from refiner.data.image_files import Size, read_images
 from refiner.faces.packs import read_bin
 from refiner.faces.verification import Pairs, embed, verification_test
 

@@ -5,8 +5,7 @@ from face_folders import make_faces
 from PIL import Image
 
 from refiner.core.errors import ConfigError, DataError
-from refiner.data import datasets as data_module
-from refiner.data import image_folder
+from refiner.data import image_loaders, parts
 from refiner.data.datasets import load_data
 from refiner.data.tensor_loader import TensorLoader
 
@@ -71,7 +70,7 @@ def test_photographs_of_different_shapes_are_cut_not_squashed(tmp_path) -> None:
 
 
 def test_large_folders_are_read_from_disk(folder, monkeypatch) -> None:
-    monkeypatch.setattr(image_folder, "_TENSOR_LIMIT", 100)
+    monkeypatch.setattr(image_loaders, "_TENSOR_LIMIT", 100)
     data = load_data(f"folder:{folder}", batch_size=4)
     assert not isinstance(data.train, TensorLoader)
     x, y = next(iter(data.val))
@@ -121,6 +120,9 @@ def test_cifar_is_read_through_torchvision(tmp_path, monkeypatch) -> None:
             self.data = np.zeros((40, 32, 32, 3), dtype=np.uint8)
             self.targets, self.classes = [0, 1] * 20, ["a", "b"]
 
+        def __len__(self) -> int:
+            return len(self.targets)
+
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", Small)
     data = load_data("cifar100", root=tmp_path, channels=1, image_size=16)
     assert data.train.images.shape == (32, 1, 16, 16)
@@ -140,7 +142,7 @@ def test_faces_are_identities_and_tell_their_scale(tmp_path) -> None:
     data = load_data(f"faces:{tmp_path}", batch_size=4, limit=12, image_size=8, seed=2)
     assert len(data.classes) == 2  # of five training images each
     assert data.train.images.shape == (10, 3, 8, 8)
-    assert (data.mean.tolist(), data.std.tolist()) == ([0.5], [0.5])
+    assert (data.mean.tolist(), data.std.tolist()) == ([0.5] * 3, [0.5] * 3)
     with pytest.raises(DataError, match="there is no folder"):
         load_data(f"faces:{tmp_path}/gone")
 
@@ -167,6 +169,6 @@ def test_validation_images_of_other_proportions_are_not_squashed(folder) -> None
 
 def test_a_limit_leaves_enough_to_validate_with(folder, monkeypatch) -> None:
     assert len(load_data(f"folder:{folder}", limit=4).val.labels) == 6  # all that there are
-    monkeypatch.setattr(data_module, "_LEAST_VALIDATION", 4)
+    monkeypatch.setattr(parts, "LEAST_VALIDATION", 4)
     for limit, count in ((2, 4), (6, 6), (100, 6)):
         assert len(load_data(f"folder:{folder}", limit=limit).val.labels) == count

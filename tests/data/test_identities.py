@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from refiner.core.errors import ConfigError, DataError
-from refiner.data import image_folder
+from refiner.data import image_loaders
 from refiner.data.identities import FACE_MEAN, FACE_STD, load_identities
 from refiner.data.tensor_loader import TensorLoader
 
@@ -185,7 +185,7 @@ def test_numbers_that_do_not_fit(folder, options, message) -> None:
 
 def test_many_images_are_read_from_disk_alike(folder, monkeypatch) -> None:
     whole = load_identities(folder, batch_size=8, seed=3)
-    monkeypatch.setattr(image_folder, "_TENSOR_LIMIT", 100)
+    monkeypatch.setattr(image_loaders, "_TENSOR_LIMIT", 100)
     data = load_identities(folder, batch_size=8, seed=3)
     assert isinstance(whole.train, TensorLoader)
     assert not isinstance(data.train, TensorLoader)
@@ -197,7 +197,8 @@ def test_many_images_are_read_from_disk_alike(folder, monkeypatch) -> None:
     assert [len(labels) for _, labels in batches] == [8, 8, 8]
     reds = sorted(round(float(image[0, 0, 0]) * 127.5 + 127.5) for x, _ in batches for image in x)
     assert reds == sorted(int(image[0, 0, 0]) for image in whole.train.images)
-    assert (data.mean, data.std) == (FACE_MEAN, FACE_STD)
+    assert (data.mean.tolist(), data.std.tolist()) == ([0.5] * 3, [0.5] * 3)
+    assert data.preprocessing.source == "ArcFace"
 
 
 def test_a_share_of_all_images_validates(folder) -> None:

@@ -1,0 +1,92 @@
+"""The preprocessing that published weights were trained with, as timm and torchvision note it."""
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from refiner.core.models import ModelSpec
+from refiner.core.preprocessing import INTERPOLATIONS, Preprocessing
+
+
+def published_preprocessing(
+    spec: ModelSpec, model: nn.Module, channels: int
+) -> Preprocessing | None:
+    """Return the preprocessing of the published weights that a model starts from.
+
+    None means that it starts from no published weights, or that these note none.
+
+    Args:
+        spec: of the model.
+        model: that it builds, with or without its weights.
+        channels: of the model's input; one channel takes the means over the published ones.
+    """
+    if not uses_published_weights(spec):
+        return None
+    return noted_preprocessing(spec, model, channels)
+
+
+def uses_published_weights(spec: ModelSpec) -> bool:
+    """Return whether a model starts from published weights."""
+    given = (spec.arguments.get("pretrained"), spec.arguments.get("weights"))
+    return spec.weights is None and (spec.pretrained or any(given))
+
+
+def noted_preprocessing(spec: ModelSpec, model: nn.Module, channels: int) -> Preprocessing | None:
+    """Return the preprocessing that timm or torchvision notes for a model, used or not."""
+    if spec.source.startswith("torchvision:"):
+        return _of_torchvision(spec, channels)
+    noted = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
+    return _of_timm(noted, channels) if isinstance(noted, Mapping) else None
+
+
+def _of_timm(noted: Mapping[str, Any], channels: int) -> Preprocessing | None:
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        height, width = (int(side) for side in noted["input_size"][-2:])
+        share = float(noted.get("crop_pct") or 0.875)
+        return Preprocessing(
+            mean=_channels(noted["mean"], channels),
+            std=_channels(noted["std"], channels),
+            size=(height, width),
+            resize=(max(height, int(height / share)), max(width, int(width / share))),
+            interpolation=_known(noted.get("interpolation")),
+            source="the pretrained weights (timm)",
+        )
+    return None
+
+
+def _of_torchvision(spec: ModelSpec, channels: int) -> Preprocessing | None:
+    from torchvision.models import get_model_weights
+
+    name = spec.source.partition(":")[2]
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        published: Any = get_model_weights(name)
+        chosen = spec.arguments.get("weights")
+        weights = published[str(chosen).rpartition(".")[2]] if chosen else published.DEFAULT
+        transforms = weights.transforms()
+        cut, scaled = _square(transforms.crop_size), _square(transforms.resize_size)
+        return Preprocessing(
+            mean=_channels(transforms.mean, channels),
+            std=_channels(transforms.std, channels),
+            size=cut,
+            resize=(max(cut[0], scaled[0]), max(cut[1], scaled[1])),
+            interpolation=_known(transforms.interpolation.value),
+            source="the pretrained weights (torchvision)",
+        )
+    return None
+
+
+def _channels(values: Any, channels: int) -> tuple[float, ...]:
+    """Return one number per channel: the given ones, or their mean for each."""
+    numbers = tuple(float(value) for value in values)
+    return numbers if len(numbers) == channels else (sum(numbers) / len(numbers),) * channels
+
+
+def _square(sides: Any) -> tuple[int, int]:
+    height, width = (sides[0], sides[-1]) if isinstance(sides, list | tuple) else (sides, sides)
+    return int(height), int(width)
+
+
+def _known(interpolation: Any) -> str:
+    return interpolation if interpolation in INTERPOLATIONS else "bilinear"

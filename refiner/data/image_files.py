@@ -1,0 +1,106 @@
+"""Reads images: one file, the size that many share, or all of them into one tensor."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+
+from refiner.core.errors import DataError
+from refiner.core.preprocessing import Preprocessing
+from refiner.data import pixels
+from refiner.data.parts import Part
+
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
+_ORIENTATION = 0x0112
+_SAMPLED = 1000
+"""Images that are read for what many have in common."""
+
+
+class ImageError(DataError):
+    """An image cannot be read. It stays one line on its way out of a loader's worker."""
+
+    def __init__(self, message: str) -> None:
+        lines = str(message).strip().splitlines() or [""]
+        super().__init__(lines[-1].rpartition("ImageError: ")[2])
+
+
+def open_file(file: Path) -> Image.Image:
+    """Return an image of which the head alone was read.
+
+    Raises:
+        ImageError: it is none.
+    """
+    try:
+        return Image.open(file)
+    except Exception as error:  # a damaged file makes Pillow raise anything
+        raise unreadable(file, error) from error
+
+
+def unreadable(item: object, error: Exception) -> ImageError:
+    """Return the error for an image that cannot be read."""
+    why = f" ({error})" if type(error) is ValueError else ""
+    text = " ".join(why.split()).rstrip(".")
+    text = f" {text}" if text else ""
+    return ImageError(f"{item} is not a readable image{text}. Remove or replace it.")
+
+
+def read(part: Part, index: int, channels: int, prepared: Preprocessing | None) -> torch.Tensor:
+    """Return an image as uint8, C x H x W; without a preprocessing it keeps its own size.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    item = part.items[index]
+    with part.open(item) as image:
+        try:
+            colours = pixels.coloured(pixels.upright(image), channels)
+        except Exception as error:
+            raise unreadable(f"{part.prefix}{item}", error) from error
+    if prepared is not None:
+        colours = pixels.fitted(colours, prepared.size, prepared.covers, prepared.interpolation)
+    return pixels.to_tensor(colours)
+
+
+def read_all(part: Part, prepared: Preprocessing) -> torch.Tensor:
+    """Return all images as one uint8 tensor, N x C x H x W."""
+    images = torch.empty((len(part), prepared.channels, *prepared.size), dtype=torch.uint8)
+    for i in range(len(part)):
+        images[i] = read(part, i, prepared.channels, prepared)
+    return images
+
+
+def read_images(files: Sequence[Path], channels: int, size: Size) -> torch.Tensor:
+    """Return image files as one uint8 tensor, N x C x H x W, scaled to cover ``size`` and cut."""
+    part = Part(items=files, labels=np.zeros(len(files), dtype=np.int64), open=open_file)
+    return read_all(part, as_they_are(channels, size))
+
+
+def as_they_are(channels: int, size: Size) -> Preprocessing:
+    """Return a preprocessing that scales and cuts images and leaves their values alone."""
+    none, one = (0.0,) * channels, (1.0,) * channels
+    return Preprocessing(mean=none, std=one, size=size, source="the images")
+
+
+def sample(part: Part) -> Part:
+    """Return at most about a thousand samples, evenly spaced."""
+    return part.at(np.arange(0, len(part), max(1, len(part) // _SAMPLED)))
+
+
+def common_size(*parts: Part) -> Size | None:
+    """Return the height and width that images share, or None; of many, some are read.
+
+    Raises:
+        ImageError: one cannot be read.
+    """
+    sizes = set()
+    for part in parts:
+        drawn = sample(part)
+        for item in drawn.items:
+            with drawn.open(item) as image:
+                turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+                sizes.add((image.width, image.height) if turned else (image.height, image.width))
+    return sizes.pop() if len(sizes) == 1 else None
