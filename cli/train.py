@@ -48,14 +48,9 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
         for note in request.source.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.train_architecture(
-<<<<<<< HEAD
-            model, data.train, data.val,
+            model, data.train, data.val, test_loader=data.test,
             architecture=architecture, weights=given.get("weights"),
             trust_weights=request.source.trust_weights, task=task, tests=tests,
-=======
-            model, data.train, data.val, test_loader=data.test,
-            architecture=architecture, weights=given.get("weights"), task=task, tests=tests,
->>>>>>> c2f3172 (Docs of honest scores, and recipes that report on the test part)
             config=config, seed=given.get("seed", 0), device=given.get("device", "auto"),
             precision=given.get("precision", "no"), out=folder, resume=resume, progress=progress,
             provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
