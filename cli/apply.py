@@ -194,7 +194,16 @@ def _rewrite_of_run(
     )  # fmt: skip
 
 
-_REPEATED = ("data", "task", "limit", "image_size", "batch_size", "precision", "device")
+_REPEATED = (
+    "data",
+    "test_data",
+    "task",
+    "limit",
+    "image_size",
+    "batch_size",
+    "precision",
+    "device",
+)
 """Options of a run that its fine-tuning repeats."""
 
 

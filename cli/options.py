@@ -13,6 +13,7 @@ from refiner.core.options import option
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
+from refiner.data.unseen import with_test
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.task import TASKS, Task, checked_task, make_task
@@ -49,6 +50,13 @@ class ModelAndData:
         "digits",
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH or "
         "FILE.py:FUNCTION, which returns two loaders.",
+        panel="Data",
+        metavar="DATA",
+    )
+    test_data: str | None = option(
+        None,
+        "Test images, which no choice is made on, in the forms of --data. By default the test part "
+        "of --data, if it has one.",
         panel="Data",
         metavar="DATA",
     )
@@ -132,6 +140,15 @@ class ModelAndData:
             limit=self.limit,
             seed=self.seed,
         )
+        if self.test_data is not None:
+            data = with_test(
+                data,
+                self.test_data,
+                root=self.data_root,
+                batch_size=self.batch_size,
+                limit=self.limit,
+                seed=self.seed,
+            )
         if task is None and not data.classes:
             raise ConfigError(
                 f"{self.data} does not name its identities, as --task arcface needs. Use --data "
@@ -175,7 +192,7 @@ class ModelAndData:
 def readable_anywhere(given: Given) -> Given:
     """Return given options with absolute paths, so that a run can go on from any folder."""
     changed = dict(given)
-    for name in ("model", "data", "task"):
+    for name in ("model", "data", "test_data", "task"):
         if name in changed:
             changed[name] = absolute(changed[name])
     if "verify" in changed:

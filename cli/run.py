@@ -67,7 +67,7 @@ def carry_out(
         for note in source.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.refine(
-            model, data.train, data.val,
+            model, data.train, data.val, test_loader=data.test,
             task=task, tests=tests, out=folder, resume=resume, progress=progress,
             provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
             settings=settings,

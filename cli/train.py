@@ -48,7 +48,7 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
         for note in request.source.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.train_architecture(
-            model, data.train, data.val,
+            model, data.train, data.val, test_loader=data.test,
             architecture=architecture, weights=given.get("weights"),
             trust_weights=request.source.trust_weights, task=task, tests=tests,
             config=config, seed=given.get("seed", 0), device=given.get("device", "auto"),

@@ -145,6 +145,7 @@ def run(settings: RecipeSettings) -> None:
                 build(len(data.classes)),
                 data.train,
                 data.val,
+                test_loader=data.test,
                 config=refiner.TrainConfig(epochs=epochs, lr_max=LR_MAX, lr_min=LR_MIN),
                 out=folder,
                 resume=settings.resume and folder.exists(),

@@ -61,6 +61,7 @@ def run(settings: RecipeSettings) -> None:
             model,
             data.train,
             data.val,
+            test_loader=data.test,
             architecture=space.architecture(vector),
             config=refiner.TrainConfig(epochs=epochs, schedule="step", weight_decay=1e-4),
             out=out,

@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
 from refiner.core.errors import ConfigError, DataError, RunError
+from refiner.core.surgery import copied
 from refiner.cost.latency import Latency
 from refiner.runs import costing, latency_check
 from refiner.runs.settings import DISTILLED_SEARCH
+from refiner.search.pareto import front, pick
 
 SMALL = refiner.SearchConfig(
     epochs=2, warmup_epochs=1, trials=4, samples=2, top_k=2,
@@ -445,6 +447,52 @@ def test_a_trained_model_is_refined_from_its_weights() -> None:
     assert "stem.weight" in kept
     assert all(torch.equal(before[k], after[k]) for k in kept)
     assert ("distill.steps", "5") in result.report.settings
+
+
+def accuracy(network: torch.nn.Module, data: list) -> float:
+    x, y = (torch.cat(tensors) for tensors in zip(*data, strict=True))
+    with torch.no_grad():
+        return float((network.eval()(x).argmax(1) == y).double().mean())
+
+
+def test_figures_come_from_the_test_part_and_choices_from_validation(tmp_path) -> None:
+    torch.manual_seed(3)
+    model, test = TinyResNet(), batches(3, seed=9)
+    given = accuracy(copied(model), test), accuracy(copied(model), batches(2, seed=1))
+    options = {**DISTILLED, "train": refiner.TrainConfig(epochs=1, teacher_weight=0.5)}
+    plain = small(copied(model), **options)
+    tested = small(copied(model), **options, test_loader=test, out=tmp_path / "run")
+    assert tested.search == plain.search
+    assert tested.points == plain.points
+    state = plain.model.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in tested.model.state_dict().items())
+    ours, theirs = tested.report, plain.report
+    assert (ours.scored_on, theirs.scored_on) == ("test", "validation")
+    assert (ours.original_score, theirs.original_score) == given
+    assert given[0] != given[1]
+    assert ours.trained.refined == accuracy(tested.model, test)
+    assert theirs.trained.refined == accuracy(plain.model, batches(2, seed=1))
+    assert ours.trained.validation == theirs.trained.validation == theirs.trained.refined
+    assert [b.validation for b in ours.baselines] == [b.trained for b in theirs.baselines]
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert "All scores are of the test images" in page
+    assert f"| original as given | {ours.before.macs:,} | {ours.before.params:,} |  | " in page
+    assert "hence optimistic" in plain.report.to_markdown()
+
+
+def test_search_front_and_choice_go_by_one_figure(tmp_path) -> None:
+    result = small(**DISTILLED, out=tmp_path / "run")
+    document = json.loads((tmp_path / "run" / "pareto.json").read_text())
+    assert document["measure"] == result.report.measure == "agreement"
+    found = {f.vector: f for f in result.search.top_k}
+    shown = [found[p.vector] for p in result.points if p.vector in found]
+    assert [(p.score, p.task_score) for p in result.points if p.vector in found] == [
+        (f.agreement, f.score) for f in shown
+    ]
+    best = max(result.points, key=lambda p: (p.score, -p.macs))
+    assert pick(front(result.points), {"macs": 10**9}) == best
+    if best.vector in found:  # else a baseline is better
+        assert best.vector == result.architecture.vector
 
 
 def test_a_distilled_search_and_its_baseline_are_rewarded_by_agreement(

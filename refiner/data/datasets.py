@@ -19,7 +19,7 @@ from refiner.data.image_data import Options, image_data, with_scale
 from refiner.data.image_files import as_they_are
 from refiner.data.loaders import Data
 from refiner.data.normalisation import Normalisation
-from refiner.data.parts import LEAST_VALIDATION, VALIDATION_SHARE, limited
+from refiner.data.parts import LEAST_VALIDATION, VALIDATION_SHARE, ImageSet, limited
 from refiner.data.split import stratified
 from refiner.data.tensor_loader import TensorLoader
 from refiner.data.torchvision_data import torchvision_images
@@ -86,15 +86,9 @@ def load_data(
     form, colon, rest = spec.partition(":")
     if spec == "digits":
         return _digits(options)
-    if spec in ("cifar10", "cifar100"):
-        images = torchvision_images(spec.upper(), Path(root))
-        return image_data(replace(images, name=spec), options)
-    if form == "folder" and colon:
-        return image_data(folder_images(Path(rest)), options)
-    if form == "torchvision" and rest:
-        return image_data(torchvision_images(rest, Path(root)), options)
-    if form == "hf" and rest:
-        return image_data(hugging_face_images(rest), options)
+    images = image_set(spec, root)
+    if images is not None:
+        return image_data(images, options)
     if form == "faces" and colon:
         return load_identities(
             rest,
@@ -109,6 +103,24 @@ def load_data(
     if colon and not spec.endswith(":"):
         return _user_data(spec, options)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
+
+
+def image_set(spec: str, root: str | Path) -> ImageSet | None:
+    """Return the images of a folder or of a data set by name; None for any other form of data.
+
+    Raises:
+        DataError: they are missing or unreadable.
+    """
+    form, colon, rest = spec.partition(":")
+    if spec in ("cifar10", "cifar100"):
+        return replace(torchvision_images(spec.upper(), Path(root)), name=spec)
+    if form == "folder" and colon:
+        return folder_images(Path(rest))
+    if form == "torchvision" and rest:
+        return torchvision_images(rest, Path(root))
+    if form == "hf" and rest:
+        return hugging_face_images(rest)
+    return None
 
 
 def _digits(options: Options) -> Data:
