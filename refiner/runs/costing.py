@@ -48,5 +48,6 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
 
         document = load_or_make(job.folder, "latency.json", measured, job.devices)
         latencies = LatencyTable.from_json(document)
+        latencies.check(space)
     space, feasible = within_budgets(budgets, job.model, space, job.one, latencies)
     return CostedSpace(space=space, feasible=feasible, latencies=latencies, latency_budget=timed)
