@@ -437,7 +437,7 @@ def read_config(run: Path) -> None:
 
 def read_architecture(run: Path) -> None:
     made = refiner.Architecture.load(run / "architecture.json").model or {}
-    from_json(made["example_input"] if "example_input" in made else {})
+    from_json(made.get("example_input", {}))
     ModelSpec.from_json(made.get("spec"), run)
 
 
