@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from refiner.core.printable import printable
 from refiner.core.progress import Clock, Value, seconds, shown, time_left
 
 _BAR, _WIDE_BAR, _LEAST_BAR = 10, 20, 4
@@ -53,7 +54,7 @@ class Bars:
 
     def note(self, text: str) -> None:
         """Print a text above the line, wrapped between words."""
-        self.console.print(Text(text, overflow="ignore"), crop=False)
+        self.console.print(Text(printable(text), overflow="ignore"), crop=False)
 
     def close(self) -> None:
         """Give the terminal back; a phase that has not ended leaves its line as it is."""

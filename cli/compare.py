@@ -11,7 +11,7 @@ from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
 from refiner.runs.text import milliseconds
 
-from .tables import print_table
+from .tables import print_table, say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
     )
     for row in rows:
         if any(row.vector):
-            print(f"{names_of[row.run]}: {','.join(map(str, row.vector))}")
+            say(f"{names_of[row.run]}: {','.join(map(str, row.vector))}")
 
 
 def runs_in(folder: Path) -> list[Path]:

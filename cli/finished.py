@@ -103,6 +103,8 @@ def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path |
             f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
         ) from error
     target = to or folder / _EXPORTS[export_format]
+    if target.is_symlink():
+        raise RunError(f"{target} is a link, which may lead anywhere. Name a place with --to.")
     how = refiner.export(model, target, example, export_format)
     say(f"{target}: {how}")
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from refiner.core.errors import RunError, one_line
 from refiner.core.inputs import ExampleInput, call, fresh, to_device_of
+from refiner.core.records import checked_record
 from refiner.core.surgery import copied
 from refiner.core.types import JsonDict
 from refiner.cost.confidence import median_interval
@@ -99,7 +100,7 @@ class LatencyTable:
             RunError: the document is none.
         """
         try:
-            return cls(
+            table = cls(
                 conditions=Conditions(**document["conditions"]),
                 model=Latency(**document["model"]),
                 slots={
@@ -111,8 +112,21 @@ class LatencyTable:
                     for slot, row in document.get("changes", {}).items()
                 },
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise RunError(f"latency.json is damaged: {one_line(error)}") from error
+            return checked_record(table, finite=True)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"latency.json is damaged: {one_line(error)}. Delete it to measure again."
+            ) from error
+
+    def check(self, space: SearchSpace) -> None:
+        """Raise a RunError unless the table holds every candidate of a space."""
+        for slot, names in zip(space.slots, space.candidates, strict=True):
+            missing = [name for name in names if name not in self.slots.get(slot.name, {})]
+            if missing:
+                raise RunError(
+                    f"latency.json does not know {missing[0]} in {slot.name}, so it is damaged or "
+                    "of another run. Delete it to measure again."
+                )
 
 
 def latency_table(

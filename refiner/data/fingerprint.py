@@ -49,14 +49,14 @@ def data_fingerprint(loader: object) -> dict[str, str]:
     if labels is not None:
         texts = list(map(repr, labels))
         found["labels"] = digest(sorted(Counter(texts).items()))
-        found["order"] = digest(" ".join(texts), paths)
+        found["order"] = digest(" ".join(texts), [name for name, _ in paths])
     elif paths:
-        found["order"] = digest(paths)
+        found["order"] = digest([name for name, _ in paths])
     elif order is not None:
         found["order"] = digest(np.asarray(order))
     with _undisturbed(loader):
         try:
-            found |= _inputs(loader, paths)
+            found |= _inputs(loader, [size for _, size in paths])
         except Exception as error:  # the run will meet it, and tell it at its place
             found["inputs"] = type(error).__name__
     return found
@@ -162,8 +162,8 @@ def _spaced(items: Sequence[Any], count: int) -> list[Any]:
     return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
-def _inputs(loader: Any, paths: Sequence[object]) -> dict[str, str]:
-    """Return the digest of a sample of the inputs."""
+def _inputs(loader: Any, sizes: Sequence[int]) -> dict[str, str]:
+    """Return the digest of a sample of the inputs; the sizes of their files are known already."""
     if isinstance(loader, TensorLoader):
         scale = (loader.mean, loader.std)
         return {
@@ -182,9 +182,10 @@ def _inputs(loader: Any, paths: Sequence[object]) -> dict[str, str]:
         return {"inputs": _repeated(lambda: next(iter(loader), None))}
     if isinstance(dataset, TensorDataset) and order is None:
         return {"inputs": digest([_rows(tensor) for tensor in dataset.tensors])}
-    count = _SAMPLES // 4 if paths else _SAMPLES  # images from a disk take milliseconds each
+    count = _SAMPLES // 4 if sizes else _SAMPLES  # images from a disk take milliseconds each
     indices = _spaced(range(len(loader.dataset)), count)  # type: ignore[arg-type]
-    return {"inputs": digest([_repeated(lambda i=i: loader.dataset[i]) for i in indices])}
+    read = [_repeated(lambda i=i: loader.dataset[i]) for i in indices]
+    return {"inputs": digest(read, sizes)}
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.records import checked_record
 from refiner.core.types import JsonDict
 from refiner.space.architecture import Vector
 
@@ -52,8 +53,8 @@ def baselines_from_json(document: JsonDict) -> list[Baseline]:
         RunError: the document is damaged.
     """
     try:
-        return [Baseline.from_json(each) for each in document["baselines"]]
-    except (KeyError, TypeError) as error:
+        return [checked_record(Baseline.from_json(each)) for each in document["baselines"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"baselines.json is damaged: {one_line(error)}. Delete it to score them again."
         ) from error

@@ -54,6 +54,7 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
 
         document = load_or_make(job.folder, "latency.json", measured, job.devices)
         latencies = LatencyTable.from_json(document)
+        latencies.check(space)
     space, feasible = within_budgets(budgets, job.model, space, job.one, latencies)
     original = measure_cost(job.model, job.one, cross_check=False)
     return CostedSpace(

@@ -77,14 +77,14 @@ def check_fingerprint(
             f"{folder} does not say which weights and data it was begun with, so it cannot go on. "
             "Begin a new run."
         )
-    for name, version in now[_VERSIONS].items():
+    for name, version in now.get(_VERSIONS, {}).items():
         old = before[_VERSIONS].get(name)
         if old != version:
             raise RunError(
                 f"{folder} was begun with {name} {old!s:.40}, and this is {name} {version}: the "
                 f"numbers would differ. Install {name} {old!s:.40} to go on, or begin a new run."
             )
-    ours, theirs = now["parts"], before["parts"]
+    ours, theirs = now.get("parts", {}), before.get("parts", {})
     differing = [part for part in {**ours, **theirs} if ours.get(part) != theirs.get(part)]
     if differing:
         order = {text: place for place, text in enumerate(_named_parts())}

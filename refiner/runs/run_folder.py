@@ -29,7 +29,7 @@ from refiner.training.devices import Devices
 
 FORMAT_VERSION = 2
 """Of a folder's JSON documents and checkpoints. 2: config.json holds a fingerprint."""
-_OWN_VERSION = ("report.json", "architecture.json")
+_OWN_VERSION = ("report.json", "architecture.json", "pareto.json")
 """Documents whose readers check a format version of their own."""
 _FREE_OF_LIMITS = ("report.json", "pareto.json", "baselines.json")
 """Documents of scores, which may be no number; all others hold finite numbers."""
@@ -69,7 +69,7 @@ class RunFolder:
         folder = cls(Path(path))
         folder.config()
         metrics = folder.path / "metrics.jsonl"
-        if metrics.is_file():
+        if os.path.lexists(metrics):
             try:
                 lines = read_text(metrics).splitlines()
                 folder.records = [dict(parse_json(line, finite=False)) for line in lines]

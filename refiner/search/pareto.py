@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.records import checked_record
 from refiner.space.architecture import Vector
 
 FORMAT_VERSION = 2
@@ -98,11 +99,11 @@ def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float],
     version = document.get("format_version", 1) if isinstance(document, dict) else FORMAT_VERSION
     if version != FORMAT_VERSION:
         raise RunError(
-            f"pareto.json has format version {version}, and this refiner reads {FORMAT_VERSION}. "
+            f"pareto.json has format version {version!s:.40}, and this refiner reads {FORMAT_VERSION}. "
             "Name a vector instead of --pick, or search again."
         )
     try:
-        points = tuple(Point.from_json(point) for point in document["front"])
+        points = tuple(checked_record(Point.from_json(point)) for point in document["front"])
         original = {name: float(cost) for name, cost in document["original"].items()}
         return points, original, str(document["measure"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -108,6 +108,7 @@ def test_a_run_that_goes_on_keeps_its_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(resume: bool) -> refiner.Result:
+        torch.manual_seed(1)
         return refiner.refine(
             TinyResNet(), images(2), images(1), search=SEARCH, train=refiner.TrainConfig(epochs=1),
             device="cpu", progress=False, out=tmp_path / "run", resume=resume,
