@@ -42,6 +42,8 @@ class FirstLook:
     """Score, number of images, classes, size and scale of the inputs."""
     cause: str | None
     """Why the network scores badly, with the next step."""
+    images: int
+    """How many were looked at."""
     facts: JsonDict
     """The same for JSON."""
 
@@ -115,7 +117,9 @@ def look_first(job: Job, network: nn.Module, *, trained: bool) -> FirstLook:
                     new_head=bool((made.get("spec") or {}).get("pretrained")),
                 )
             )
-    return FirstLook(line=_line(job, look), cause=cause, facts=_facts(job, look, cause))
+    return FirstLook(
+        line=_line(job, look), cause=cause, images=look.images, facts=_facts(job, look, cause)
+    )
 
 
 def _ready(task: Task, devices: Alone) -> Task:

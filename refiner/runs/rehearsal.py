@@ -111,17 +111,16 @@ def _check_room(job: Job, network: nn.Module) -> None:
 
 
 def _evaluate(job: Job, network: nn.Module, devices: Alone) -> None:
-    """Evaluate a network of ours on the first and the shortest validation batch."""
+    """Evaluate a network of ours on the first and the shortest batch of each part."""
     task = job.task
     if isinstance(task, nn.Module):
         task = copied(task).to(devices.device)  # type: ignore[assignment]
     devices.move(network)
-    _on_batches(
-        "validation",
-        job.val_loader,
-        devices,
-        lambda batch: evaluate(network, [batch], task, devices),
-    )
+    for name, loader in (("validation", job.val_loader), ("test", job.test_loader)):
+        if loader is not None:
+            _on_batches(
+                name, loader, devices, lambda batch: evaluate(network, [batch], task, devices)
+            )
 
 
 def _train(job: Job, network: nn.Module, config: TrainConfig, devices: Alone) -> None:
@@ -167,7 +166,7 @@ def _size(loader: Loader) -> int:
 
 def _export(job: Job, network: nn.Module) -> Sequence[str]:
     """Export the network as the run will; return a note where that does not work."""
-    if not job.writes:
+    if job.folder is None:
         return ()
     try:
         with tempfile.TemporaryDirectory() as folder:
