@@ -93,6 +93,14 @@ def train(context: typer.Context) -> None:
     _call(train_command, "refine train", context.args)
 
 
+@app.command("eval", **AnyArguments)
+def eval_model(context: typer.Context) -> None:
+    """Evaluate MODEL, or a run's refined model, and say what is wrong with it or the data."""
+    from .commands import eval_command
+
+    _call(eval_command, "refine eval", context.args)
+
+
 def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> None:
     """Run a command whose options come from dataclasses that need torch to be imported."""
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

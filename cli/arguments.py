@@ -1,5 +1,6 @@
 """Arguments and options that several commands declare, with their help."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,12 @@ ModelOrRun = Annotated[
         help=f"{MODEL_FORMS} Or the folder of a run, with a vector or --pick.",
         metavar="MODEL",
         show_default=False,
+    ),
+]
+ModelOrFolder = Annotated[
+    str,
+    typer.Argument(
+        help=f"{MODEL_FORMS} Or the folder of a run.", metavar="MODEL", show_default=False
     ),
 ]
 Slots = Annotated[
@@ -113,6 +120,14 @@ Resume = Annotated[
 ]
 
 
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Go on where the first look at MODEL and the data would stop.",
+        rich_help_panel="Data",
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(
@@ -143,6 +158,12 @@ TrustWeights = Annotated[
 def given_by_user(context: typer.Context, name: str) -> bool:
     """Return whether the user gave this option, so that its value is no default."""
     return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+
+
+def refuse_given(given: Mapping[str, object], names: set[str], why: str) -> None:
+    """Raise a RefinerError if one of these options was given."""
+    for name in sorted(names & set(given)):
+        raise RefinerError(f"--{name.replace('_', '-')} {why}. Leave it out.")
 
 
 def refuse(context: typer.Context, allowed: set[str], why: str) -> None:

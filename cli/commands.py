@@ -11,13 +11,17 @@ from refiner.search.search import SearchConfig
 from refiner.training.loop import TrainConfig
 
 from .arguments import (
+    Force,
     Json,
+    ModelAgain,
+    ModelOrFolder,
     OptionalModel,
     Resume,
     RunFolderOption,
     Trust,
     given_by_user,
     refuse,
+    refuse_given,
 )
 from .consent import Consent
 from .declared import Given, declares
@@ -59,6 +63,7 @@ def run_command(
     out: RunFolderOption = None,
     resume: Resume = None,
     trust: Trust = False,
+    force: Force = False,
     as_json: Json = False,
     recipe: Annotated[
         str | None,
@@ -111,6 +116,8 @@ def run_command(
                 raise RefinerError(f"{typed} goes with a recipe. Name one with --recipe.")
         if distill is not None:
             given["distill"] = distill
+        if force:
+            given["force"] = True
         _start(RunRequest.of(model, given), seeds, out, as_json)
 
 
@@ -194,6 +201,7 @@ def train_command(
     out: RunFolderOption = None,
     resume: Resume = None,
     trust: Trust = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Train MODEL, or an architecture of it, on any data, without a search."""
@@ -206,4 +214,50 @@ def train_command(
         return
     own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
     given |= {name: value for name, value in own.items() if value is not None}
+    if force:
+        given["force"] = True
     start_training(TrainRequest.of(model, given), out=out, as_json=as_json)
+
+
+@declares(ModelAndData)
+def eval_command(
+    given: Given,
+    model: ModelOrFolder,
+    named: ModelAgain = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Seed of the validation split. Default: 0.",
+            rich_help_panel="Data",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu or cuda.", rich_help_panel="Output", show_default=False),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="no or bf16.", rich_help_panel="Output", show_default=False),
+    ] = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Evaluate MODEL, or the refined model of a run, and say what is wrong with it or the data."""
+    from .eval import evaluate_model, evaluate_run
+
+    own = {"seed": seed, "device": device, "precision": precision}
+    given |= {name: value for name, value in own.items() if value is not None}
+    folder = Path(model)
+    if folder.is_dir():
+        refuse_given(given, {"model_arg", "pretrained", "weights"}, "is set by the run")
+        consent = Consent.of(
+            trust=trust, trust_weights=bool(given.get("trust_weights")), model=named,
+            data=given.get("data"), task=given.get("task"),
+        )  # fmt: skip
+        evaluate_run(folder, given, consent=consent, as_json=as_json)
+        return
+    if trust or named is not None:
+        raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
+    evaluate_model(RunRequest.of(model, given), as_json=as_json)

@@ -95,18 +95,27 @@ def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path |
     example = from_json(made["example_input"])
     plain = {**made, "spec": _without_weights(made["spec"])}
     _, original = run_model(plain, folder, consent, f"refine export {folder}")
-    model = refiner.rewrite(original, architecture)
+    model = load_refined(refiner.rewrite(original, architecture), folder)
+    target = to or folder / _EXPORTS[export_format]
+    if target.is_symlink():
+        raise RunError(f"{target} is a link, which may lead anywhere. Name a place with --to.")
+    how = refiner.export(model, target, example, export_format)
+    say(f"{target}: {how}")
+
+
+def load_refined(model: nn.Module, folder: Path) -> nn.Module:
+    """Load the refined weights of a run into its network, and return that.
+
+    Raises:
+        RunError: the file is missing or damaged, or of another network.
+    """
     try:
         load_model(model, str(folder / "refined.safetensors"))
     except Exception as error:
         raise RunError(
             f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
         ) from error
-    target = to or folder / _EXPORTS[export_format]
-    if target.is_symlink():
-        raise RunError(f"{target} is a link, which may lead anywhere. Name a place with --to.")
-    how = refiner.export(model, target, example, export_format)
-    say(f"{target}: {how}")
+    return model
 
 
 def _without_weights(spec: object) -> object:

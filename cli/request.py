@@ -69,6 +69,11 @@ class Request:
         return replace(self, given={**self.given, "trust_weights": trust_weights})
 
     @property
+    def force(self) -> bool:
+        """Whether to go on where the first look would stop."""
+        return bool(self.given.get("force"))
+
+    @property
     def sources(self) -> dict[str, object]:
         """What may be the user's own code, by the option that names it."""
         named = {"": "model", "--data": "data", "--task": "task"}

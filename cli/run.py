@@ -69,6 +69,7 @@ def carry_out(
         result = refiner.refine(
             model, data.train, data.val, test_loader=data.test,
             task=task, tests=tests, out=folder, resume=resume, progress=progress,
+            force=request.force,
             provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
             settings=settings,
         )  # fmt: skip

@@ -53,6 +53,7 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
             trust_weights=request.source.trust_weights, task=task, tests=tests,
             config=config, seed=given.get("seed", 0), device=given.get("device", "auto"),
             precision=given.get("precision", "no"), out=folder, resume=resume, progress=progress,
+            force=request.force,
             provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
         )  # fmt: skip
     if devices.is_main:

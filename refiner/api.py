@@ -12,7 +12,9 @@ from refiner.core.types import Loader, Provenance
 from refiner.cost.reach import choose_space
 from refiner.runs.costing import cost_space
 from refiner.runs.fine_tuning import fine_tune
+from refiner.runs.first_look import first_look
 from refiner.runs.job import Output, announce, in_folder, set_up
+from refiner.runs.rehearsal import rehearse_run
 from refiner.runs.result import Result
 from refiner.runs.searching import make_search, run_search_stage
 from refiner.runs.selection import select
@@ -36,6 +38,7 @@ def refine(
     provenance: Provenance | None = None,
     tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
     notes: Sequence[str] = (),
+    force: bool = False,
     settings: Settings | None = None,
     **options: Any,
 ) -> Result:
@@ -56,6 +59,7 @@ def refine(
         tests: further measures of the fine-tuned networks by name, such as accuracy on other
             images. Each takes a network on the device in eval mode, gradients off.
         notes: lines for the report.
+        force: go on where the first look at ``model`` and the data would stop the run.
         settings: in one object, instead of as ``options``.
         **options: the fields of :class:`refiner.Settings`, such as ``budget="macs=60%"``,
             ``distill=refiner.DistillConfig()`` or ``train=refiner.TrainConfig(epochs=10)``.
@@ -65,7 +69,7 @@ def refine(
     """
     output = Output(
         out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
-        tests=tests or {}, notes=tuple(notes),
+        tests=tests or {}, notes=tuple(notes), force=force,
     )  # fmt: skip
     settings = Settings.of(options, settings).resolved()
     settings.check_tests(output.tests)
@@ -74,6 +78,7 @@ def refine(
         model, loader, val_loader, test_loader=test_loader, task=task,
         example_input=example_input, seed=settings.seed, devices=devices, output=output,
     )  # fmt: skip
+    seen = first_look(job, trained=settings.trained, force=force or resume)
     space, choice = choose_space(
         model, job.example, slots=settings.slots, trained=settings.trained,
         candidates=settings.candidates, allow_larger=settings.allow_larger,
@@ -81,10 +86,11 @@ def refine(
     chosen = announce([choice] if choice else [], job.progress)
     job.progress.plan(settings.phases())
     with in_folder(job, settings.to_json(space)) as job:
+        rehearsed = rehearse_run(job, settings, space)
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)
         found, timing = run_search_stage(job, settings, costed, search)
-    notes = (*output.notes, *chosen, *costed.notes, *timing)
+    notes = (*output.notes, *seen, *chosen, *rehearsed, *costed.notes, *timing)
     selection = select(job, settings, costed, search, found, notes)
     del search  # only the networks that are fine-tuned stay in memory
     trained, baselines = fine_tune(job, settings.train, selection)

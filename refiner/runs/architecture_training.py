@@ -13,8 +13,10 @@ from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.core.weights import load_weights
 from refiner.runs.fine_tuning import fine_tune_one
+from refiner.runs.first_look import first_look
 from refiner.runs.job import Job, Output, in_folder, set_up
 from refiner.runs.network_scores import has_head, score_network
+from refiner.runs.rehearsal import rehearse_network
 from refiner.runs.report import Report
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import cost_report, origin_settings
@@ -51,6 +53,7 @@ def train_architecture(
     provenance: Provenance | None = None,
     tests: Mapping[str, Callable[[nn.Module], float]] | None = None,
     notes: Sequence[str] = (),
+    force: bool = False,
     original: Report | None = None,
 ) -> Result:
     """Train ``model``, rewritten to ``architecture``, and report; nothing is searched.
@@ -78,7 +81,7 @@ def train_architecture(
     """
     output = Output(
         out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
-        tests=tests or {}, notes=tuple(notes),
+        tests=tests or {}, notes=tuple(notes), force=force,
     )  # fmt: skip
     config = config or TrainConfig()
     devices = Devices.choose(device, precision)
@@ -98,7 +101,12 @@ def train_architecture(
         "seed": seed,
         "precision": precision,
     }
+    taught = config.teacher_weight > 0  # a teacher that scores at chance teaches nothing
+    seen = first_look(
+        job, trained=taught, force=force or resume, network=None if taught else network
+    )
     with in_folder(job, settings) as job:
+        told = rehearse_network(job, network, config if config.epochs else None)
         start = None
         if weights is not None and not has_head(job.task):
             start = score_network(job, network, job.task)
@@ -111,7 +119,7 @@ def train_architecture(
         validation=result.score,
         tests=tuple((name, before.get(name), value) for name, value in measured.items()),
     )
-    return _finish(job, settings, space, architecture, network, trained, start)
+    return _finish(job, settings, space, architecture, network, trained, start, (*seen, *told))
 
 
 def _space_and_architecture(
@@ -150,6 +158,7 @@ def _finish(
     network: nn.Module,
     trained: Trained,
     start: float | None,
+    notes: Sequence[str],
 ) -> Result:
     """Return the result, and write its files where the run has a folder."""
     network = network.cpu().eval()
@@ -169,7 +178,7 @@ def _finish(
         refined_score=start,
         trained=trained,
         settings=tuple((key, str(value)) for key, value in shown.items()),
-        notes=(*job.output.notes, *costs.notes),
+        notes=(*job.output.notes, *notes, *costs.notes),
     )
     if job.folder is not None and job.devices.is_main:
         write_result(

@@ -39,6 +39,8 @@ class Output:
     provenance: Provenance = field(default_factory=Provenance)
     tests: Tests = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    force: bool = False
+    """Go on where the first look would stop a run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,9 +98,7 @@ def rehearse(module: nn.Module, loader: Loader, task: Task, devices: Devices) ->
         batch = next(iter(devices.batches(loader)), None)
         if batch is None:
             raise DataError("the validation loader gave no batch. Give it data.")
-        score = task.score(_measured(task, module, batch).double().cpu())
-    if not isinstance(score, float | int):
-        raise ConfigError(f"{type(task).__name__}.score gives {kind(score)}. Return a float.")
+        score_of(task, _measured(task, module, batch).double().cpu())
 
 
 def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices) -> float:
@@ -110,10 +108,34 @@ def evaluate(module: nn.Module, batches: Iterable[Batch], task: Task, devices: D
         DataError: there is no batch, or the model fails on one.
         TrainingError: the score is not finite.
     """
+    return _finite(task, sums_of(module, batches, task, devices))
+
+
+def sums_of(
+    module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices
+) -> torch.Tensor:
+    """Return the sums of ``task.measure`` over batches, from which :func:`evaluate` scores.
+
+    Raises:
+        ConfigError: ``measure`` returns something of the wrong type or shape.
+        DataError: there is no batch, or the model fails on one.
+    """
     (sums,) = _summed(
         lambda batch: (_measured(task, module, batch),), module, batches, task, devices
     )
-    return _finite(task, sums)
+    return sums
+
+
+def score_of(task: Task, sums: torch.Tensor) -> float:
+    """Return the score of the added sums, finite or not.
+
+    Raises:
+        ConfigError: ``score`` returns something other than a number.
+    """
+    score = task.score(sums)
+    if not isinstance(score, float | int):
+        raise ConfigError(f"{type(task).__name__}.score gives {kind(score)}. Return a float.")
+    return float(score)
 
 
 def evaluate_both(

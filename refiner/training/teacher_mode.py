@@ -111,7 +111,7 @@ def _steady(
             for name, buffer in teacher.named_buffers()
             if name in before
         )
-    except Exception:  # noqa: BLE001 - train mode may want more than the input, as targets
+    except Exception:  # train mode may want more than the input, such as targets
         return None
     finally:
         for name, buffer in teacher.named_buffers():

@@ -14,7 +14,7 @@ import torch
 import typer
 from models import latencies
 from refiner.cli.app import app, main
-from refiner.cli.commands import run_command, train_command
+from refiner.cli.commands import eval_command, run_command, train_command
 from safetensors.torch import load_file
 
 SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size",
@@ -84,9 +84,10 @@ def net(tmp_path, monkeypatch) -> str:
 
 def options(command: str) -> set[str]:
     found = typer.main.get_command(app).commands[command]
-    if command in ("run", "train"):
+    declared = {"run": run_command, "train": train_command, "eval": eval_command}
+    if command in declared:
         inner = typer.Typer(add_completion=False)
-        inner.command()(run_command if command == "run" else train_command)
+        inner.command()(declared[command])
         found = typer.main.get_command(inner)
     return {name for p in found.params for name in (*p.opts, *p.secondary_opts)}
 
@@ -95,13 +96,19 @@ def test_commands_and_options_are_frozen() -> None:
     common = {"--slots", "--candidates", "--allow-larger", "--model-arg", "--json"}
     assert set(typer.main.get_command(app).commands) == {
         "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
+        "eval",
     }  # fmt: skip
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
-        "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights",
+        "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
+    assert options("eval") == {
+        "model", "--data", "--task", "--verify", "--batch-size", "--limit", "--image-size",
+        "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
+        "--precision", "--json", "--trust", "--trust-weights", "--model",
+    }  # fmt: skip
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
         "--strategy", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",

@@ -1,0 +1,117 @@
+"""``refine eval``: what a first look says of a model, or of the refined model of a run."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+import refiner
+from refiner.core.errors import RunError
+from refiner.core.models import DRAWN
+from refiner.core.types import Provenance
+from refiner.data.loaders import Data
+from refiner.runs.first_look import look_first
+from refiner.runs.job import Job, Output, set_up
+from refiner.runs.network_scores import has_head
+from refiner.runs.run_folder import RunFolder
+from refiner.runs.sampling import images_of
+from refiner.training.evaluation import evaluate
+from refiner.training.task import Task
+
+from .consent import Consent
+from .declared import Given
+from .finished import load_refined, run_architecture
+from .options import readable_anywhere
+from .request import Request, RunRequest, TrainRequest, request_from
+from .tables import say
+
+
+def evaluate_model(request: RunRequest, *, as_json: bool) -> None:
+    """Evaluate the model that a command names, with the data that it names."""
+    source = request.source
+    spec, model, data, task, _ = source.load()
+    trained = spec.weights_from() != DRAWN
+    job = _job(request, model, data, task, Provenance(spec=spec.to_json()))
+    _show(job, model, trained=trained, notes=source.notes(data), as_json=as_json)
+
+
+def evaluate_run(folder: Path, given: Given, *, consent: Consent, as_json: bool) -> None:
+    """Evaluate the refined model of a run, by default on the run's data.
+
+    Args:
+        folder: of the run.
+        given: options that replace those of the run, such as other data.
+        consent: what the command line lets it run.
+        as_json: print JSON.
+
+    Raises:
+        RunError: the run has not ended, Python code made it, or it names code of the user's own.
+    """
+    run = RunFolder.open(folder)
+    architecture, _ = run_architecture(run, "Use refiner.rewrite there.")
+    request = _kept(run, folder)
+    request = replace(request, given={**request.given, **readable_anywhere(given)}).trusting(
+        consent.trust_weights
+    )
+    wanted = {option or "--model": source for option, source in request.sources.items()}
+    with consent.given(folder, wanted, f"refine eval {folder}"):
+        source = replace(request.source, weights=None, pretrained=False, verify=())
+        spec, model, data, task, _ = source.load()
+        network = load_refined(refiner.rewrite(model, architecture), folder)
+    provenance = Provenance(spec=spec.to_json())
+    job = _job(request, network, data, task, provenance)
+    _show(job, network, trained=True, notes=source.notes(data), as_json=as_json)
+
+
+def _kept(run: RunFolder, folder: Path) -> Request:
+    """Return the request that a run's folder keeps, of either command."""
+    provenance = run.config().get("provenance")
+    command = provenance.get("command") if isinstance(provenance, dict) else None
+    if not isinstance(command, dict):
+        raise RunError(
+            f"{folder} does not say what data it had, since no command made it. Give its model and "
+            "weights: refine eval MODEL --weights FILE --data DATA."
+        )
+    kind = TrainRequest if command.get("name") == "train" else RunRequest
+    return request_from(kind, command, folder)
+
+
+def _job(request: Request, model: nn.Module, data: Data, task: Task, provenance: Provenance) -> Job:
+    return set_up(
+        model, data.train, data.val, test_loader=data.test, task=task, example_input=None,
+        seed=request.given.get("seed", 0), devices=request.devices(),
+        output=Output(progress=False, provenance=provenance),
+    )  # fmt: skip
+
+
+def _show(job: Job, network: nn.Module, *, trained: bool, notes: list[str], as_json: bool) -> None:
+    """Print what a first look finds, and the score on the whole of each part."""
+    found = look_first(job, network, trained=trained)
+    whole = {} if has_head(job.task) else _whole(job, network, found.images)
+    if not job.devices.is_main:
+        return
+    if as_json:
+        print(json.dumps({**found.facts, "parts": whole, "notes": notes}))
+        return
+    for note in notes:
+        say(note)
+    say(found.line)
+    for name, score in whole.items():
+        say(f"On all {name} images: {job.task.metric} {score:.4f}.")
+    if found.cause is not None:
+        say(f"But {found.cause}.")
+
+
+def _whole(job: Job, network: nn.Module, seen: int) -> dict[str, float]:
+    """Return the scores on the parts that the first look did not see whole, by their names."""
+    loaders = {"test": job.test_loader}
+    if images_of(job.val_loader) != seen:
+        loaders = {"validation": job.val_loader, **loaders}
+    return {
+        name: evaluate(
+            job.devices.move(network), job.devices.batches(loader), job.task, job.devices
+        )
+        for name, loader in loaders.items()
+        if loader is not None
+    }

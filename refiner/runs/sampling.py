@@ -1,0 +1,137 @@
+"""A few batches of a loader, and shorter ones made of them."""
+
+import time
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader
+
+from refiner.core.batches import inputs_and_target
+from refiner.core.contents import Nested, tensors_in
+from refiner.core.errors import DataError
+from refiner.core.types import Batch, Loader
+from refiner.data.tensor_loader import TensorLoader
+from refiner.training.devices import Devices
+
+PART = 64
+"""Most images of a part of a batch."""
+_BYTES = 2**28
+"""Most memory for the inputs of a sample."""
+
+
+def samples_in(batch: Batch) -> int | None:
+    """Return the number of samples of a batch; None where its structure does not tell."""
+    if isinstance(batch, torch.Tensor):
+        return len(batch) if batch.dim() else None
+    try:
+        _, target = inputs_and_target(batch)
+    except DataError:
+        return None
+    if isinstance(target, torch.Tensor):
+        return len(target) if target.dim() else None
+    return len(target) or None if isinstance(target, list) else None
+
+
+def cut(batch: Batch, begin: int, end: int) -> Batch:
+    """Return some samples of a batch whose number :func:`samples_in` knows."""
+    count = samples_in(batch)
+
+    def part(value: Nested) -> Nested:
+        if isinstance(value, torch.Tensor):
+            return value[begin:end] if value.dim() and len(value) == count else value
+        if isinstance(value, Mapping):
+            return {name: part(each) for name, each in value.items()}
+        if isinstance(value, list) and len(value) == count and not _arguments(value, count):
+            return value[begin:end]  # one item per sample, as in detection
+        if type(value) in (list, tuple):
+            return type(value)(map(part, value))
+        return value
+
+    if type(batch) in (list, tuple):
+        return type(batch)(map(part, batch))
+    return part(batch)
+
+
+def _arguments(values: list[Nested], count: int) -> bool:
+    """Return whether a list holds the arguments of a model, each a batch of that size."""
+    return all(isinstance(v, torch.Tensor) and v.dim() and len(v) == count for v in values)
+
+
+def sample(
+    loader: Loader, devices: Devices, *, images: int, least: int = 1, seconds: float = 5.0
+) -> list[Batch]:
+    """Return the first batches of a pass, on the device, in parts of at most ``PART`` images.
+
+    Args:
+        loader: as :meth:`Devices.loader` returned it.
+        devices: where to.
+        images: number of images to stop at.
+        least: images to take even if reading them takes longer than ``seconds``.
+        seconds: time for reading.
+    """
+    begun, taken, size = time.monotonic(), 0, 0
+    parts: list[Batch] = []
+    for batch in devices.batches(loader):
+        count = samples_in(batch)
+        take = 1 if count is None else min(count, images - taken)
+        starts = range(0, take, PART)
+        parts += [batch] if count is None else [cut(batch, s, min(s + PART, take)) for s in starts]
+        taken += take
+        size += sum(t.numel() * t.element_size() for t in tensors_in(batch))
+        late = time.monotonic() - begun > seconds and taken >= least
+        if taken >= images or size > _BYTES or late:
+            break
+    return parts
+
+
+def images_of(loader: Loader) -> int | None:
+    """Return the number of images in a pass, where that is known without a pass."""
+    if isinstance(loader, TensorLoader):
+        return len(loader.images)
+    if isinstance(loader, DataLoader) and loader.batch_size is not None:
+        try:
+            return len(loader.sampler)  # type: ignore[arg-type]
+        except TypeError:
+            return None
+    return None
+
+
+def shortest(loader: Loader, first: Batch) -> int | None:
+    """Return the least number of samples of a batch of a pass, which is not read for that.
+
+    Args:
+        loader: batches.
+        first: its first batch.
+
+    Returns:
+        None where the loader does not tell.
+    """
+    count = samples_in(first)
+    if isinstance(loader, TensorLoader):
+        return len(loader.images) % loader.batch_size or count if not loader.train else count
+    if isinstance(loader, list | tuple):
+        sizes = [size for size in map(samples_in, loader) if size is not None]
+        return min(sizes, default=None)
+    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return None
+    images = images_of(loader)
+    plain = type(loader.batch_sampler) is BatchSampler
+    if not plain or images is None or count is None or loader.drop_last:
+        return count
+    return images % loader.batch_size or min(count, loader.batch_size)
+
+
+def first_batches(loader: Loader, devices: Devices) -> Iterator[Batch]:
+    """Yield the first batch of a pass, and one of the shortest length that a pass has.
+
+    Raises:
+        DataError: there is no batch.
+    """
+    first = next(iter(islice(devices.batches(loader), 1)), None)
+    if first is None:
+        raise DataError("the loader gave no batch. Give it data.")
+    yield first
+    count, least = samples_in(first), shortest(loader, first)
+    if count is not None and least is not None and least < count:
+        yield cut(first, 0, least)
