@@ -1,6 +1,5 @@
 """A folder of images with one folder per class: tensors in memory, or files read from disk."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from refiner.core.cpus import available_cpus
 from refiner.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def disk_loader(
         batch_size=batch_size,
         shuffle=train,
         drop_last=train and len(files) >= batch_size,
-        num_workers=min(8, os.cpu_count() or 1),
+        num_workers=min(8, available_cpus()),
     )
 
 

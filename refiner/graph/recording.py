@@ -156,9 +156,7 @@ class Recorder(TorchDispatchMode):
         else:
             self.read += [n for n in map(self._nodes.get, tensors_in(args)) if n is not None]
 
-    def _run(
-        self, func: OpOverload, args: tuple[object, ...], kwargs: dict[str, object]
-    ) -> Output:
+    def _run(self, func: OpOverload, args: tuple[object, ...], kwargs: dict[str, object]) -> Output:
         if self._outside is None:
             return func(*args, **kwargs)
         self._outside.reads((args, kwargs))
