@@ -1,6 +1,5 @@
 """Loaders of images: tensors in memory, or images read each time that they are needed."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -8,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from refiner.core.cpus import available_cpus
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.types import Loader
 from refiner.data.image_files import read, read_all
@@ -89,7 +89,7 @@ def disk_loader(
         batch_size=batch_size,
         shuffle=train,
         drop_last=train and len(part) >= batch_size,
-        num_workers=min(8, os.cpu_count() or 1),
+        num_workers=min(8, available_cpus()),
     )
 
 

@@ -72,8 +72,9 @@ class ConvFit:
 
     def measure(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add the errors on one batch to those that :meth:`errors` returns."""
+        self._errors = self._errors.to(x.device)
         for i, fit in enumerate(self.fits.values()):
-            self._errors[i] += float(fit.error(x, y))
+            self._errors[i] += fit.error(x, y).detach()
         self._batches += 1
 
     def errors(self, devices: Devices) -> dict[str, float]:

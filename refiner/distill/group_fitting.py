@@ -62,8 +62,7 @@ class InnerChannels:
     def accumulate(self, x: torch.Tensor, _y: torch.Tensor) -> None:
         """Add one input of the conv, N x C x spatial."""
         features = weight_of(self.conv)[0].numel()
-        rows = patches(x, self.site.spec, max(_LEAST_ROWS, features), self._generator)
-        rows = rows.float() if rows.device.type == "mps" else rows.double()
+        rows = patches(x, self.site.spec, max(_LEAST_ROWS, features), self._generator).double()
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         both = rows.T @ rows
         self._sum = both if self._sum is None else self._sum + both

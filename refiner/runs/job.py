@@ -134,6 +134,7 @@ def set_up(
     parts = {"training": loader, "validation": val_loader}
     if test_loader is not None:
         parts["test"] = test_loader
+    val_loader = devices.held(val_loader)
     return Job(
         model=model,
         task=checked,

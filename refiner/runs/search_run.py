@@ -73,11 +73,12 @@ def run_search(
         return fingerprint(supernet.model, tried, loaders, None)
 
     folder = open_or_create(out, resume, settings, provenance, begun_with, main=devices.is_main)
+    held = devices.held(val_loader)
     with dropped_on_error(folder if devices.is_main else None):
         searching = Search(
             supernet, strategy, tried,
-            devices.loader(loader), devices.loader(val_loader, even=False),
-            devices.loader(mixed(val_loader), even=False),
+            devices.loader(loader), devices.loader(held, even=False),
+            devices.loader(mixed(held), even=False),
             devices=devices, config=config, seed=seed,
         )  # fmt: skip
         listener = make_listener(progress, devices)

@@ -18,6 +18,7 @@ from torch import nn
 from refiner.core.errors import ModelError
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.surgery import copied, replace_modules
+from refiner.core.tolerance import rerun_tolerance
 from refiner.graph.channel_groups import is_depthwise
 from refiner.graph.probe import to_blame
 from refiner.graph.slots import ConvSite, Slot
@@ -261,7 +262,7 @@ def _equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor])
             return False
         if first.is_meta:
             continue
-        rounding = max(1e-3, 4 * torch.finfo(second.dtype).eps)
+        rounding = max(1e-3, 4 * torch.finfo(second.dtype).eps, rerun_tolerance(second))
         atol = rounding * float(second.nan_to_num().abs().max().clamp(min=1e-6))
         if not torch.allclose(first, second, rtol=0, atol=atol, equal_nan=True):
             return False

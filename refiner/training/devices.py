@@ -6,8 +6,9 @@ summed over the processes.
 """
 
 import atexit
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,9 +26,12 @@ from refiner.core.progress import Lines, Progress, Silent
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import rebuilt, without_lasting_workers
 from refiner.data.tensor_loader import TensorLoader
+from refiner.training.buckets import replace_by
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16")
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Names of a norm's buffers. In train mode no output depends on them."""
 T = TypeVar("T")
 
 
@@ -41,10 +45,18 @@ class Devices:
     def choose(cls, device: str = "auto", precision: str = "no") -> "Devices":
         """Return the devices for ``auto``, ``cpu`` or ``cuda``.
 
+        ``auto`` is CUDA where there is such a device, else the CPU. Apple's GPU is refused: it has
+        no float64, in which scores and fits are summed.
+
         Raises:
             ConfigError: the name is unknown, there is no such device, or the process already uses
                 another one.
         """
+        if device == "mps":
+            raise ConfigError(
+                "Apple's GPU (mps) has no float64, in which scores and fits are summed. "
+                "Use the device cpu."
+            )
         if device not in DEVICES:
             raise ConfigError(f"unknown device {device!r}. Choose one of: {', '.join(DEVICES)}.")
         if precision not in PRECISIONS:
@@ -55,7 +67,9 @@ class Devices:
             raise ConfigError("there is no CUDA device here. Use the device cpu or auto.")
         joined = torch.distributed.is_initialized()
         try:
-            accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
+            # Where it may choose, it takes any GPU that it knows.
+            cpu = device == "cpu" or not torch.cuda.is_available()
+            accelerator = Accelerator(cpu=cpu, mixed_precision=precision)
         except ValueError as error:
             raise ConfigError(
                 "this process already uses another device or precision: "
@@ -107,20 +121,32 @@ class Devices:
         """Move ``module`` as :meth:`move` does, and return the module that a training step calls.
 
         With several processes it is a wrapper that averages gradients. Call ``module`` elsewhere.
+        The statistics of norms stay those of each process until :meth:`average_buffers`. Other
+        buffers are sent from the main process before each step.
         """
         self.move(module)
         if self.processes == 1:
             return module
-        # A path of a supernet gives most parameters no gradient.
-        return DistributedDataParallel(module, find_unused_parameters=True)
+        with _statistics_left_out(module):
+            # A path of a supernet gives most parameters no gradient.
+            return DistributedDataParallel(module, find_unused_parameters=True)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context that computes in the chosen precision."""
         context: AbstractContextManager[None] = self.accelerator.autocast()
         return context
 
+    def held(self, loader: Loader) -> Loader:
+        """Return a loader whose images are on the device, if it holds them all in one tensor.
+
+        Loaders that are made of it share that tensor, so that a device holds it once.
+        """
+        return loader.to(self.device) if isinstance(loader, TensorLoader) else loader
+
     def loader(self, loader: Loader, *, even: bool = True) -> Loader:
         """Return a loader of this process's share of each epoch; ``loader`` is not changed.
+
+        For a GPU, a DataLoader pins its batches, so that copies overlap with computing.
 
         Args:
             loader: batches.
@@ -133,6 +159,8 @@ class Devices:
         index = self.accelerator.process_index
         if isinstance(loader, TensorLoader):
             return loader.to(self.device).shard(index, self.processes)
+        if isinstance(loader, DataLoader) and self.device.type == "cuda":
+            loader = _pinned(loader)
         if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
             if self.processes > 1 and not isinstance(loader.dataset, IterableDataset):
                 part = BatchSamplerShard(
@@ -170,27 +198,48 @@ class Devices:
         return made
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the sum of a tensor over all processes."""
-        total: torch.Tensor = self.accelerator.reduce(tensor, reduction="sum")
-        return total
+        """Return the sum over all processes, added up on the run's device, on the tensor's own."""
+        if self.processes == 1:
+            return tensor.clone()
+        total: torch.Tensor = self.accelerator.reduce(tensor.to(self.device), reduction="sum")
+        return total.to(tensor.device)
 
     def mean(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the mean of a tensor over all processes."""
         return self.summed(tensor) / self.processes
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Average the gradients of a module that was not placed over all processes."""
+        """Average the gradients of a module that was not placed over all processes.
+
+        All processes need gradients for the same parameters.
+        """
         if self.processes > 1:
-            for parameter in module.parameters():
-                if parameter.grad is not None:
-                    parameter.grad = self.mean(parameter.grad)
+            found = (parameter.grad for parameter in module.parameters())
+            replace_by(self.mean, [gradient for gradient in found if gradient is not None])
 
     def average_buffers(self, module: nn.Module) -> None:
         """Average the real-valued buffers, such as norm statistics, over all processes."""
         if self.processes > 1:
-            for buffer in module.buffers():
-                if buffer.is_floating_point():
-                    buffer.copy_(self.mean(buffer))
+            replace_by(self.mean, [b for b in module.buffers() if b.is_floating_point()])
+
+
+@contextmanager
+def _statistics_left_out(module: nn.Module) -> Iterator[None]:
+    """Let a DistributedDataParallel that is made inside leave out the statistics of norms."""
+    names = [n for n, _ in module.named_buffers() if n.rpartition(".")[2] in _STATISTICS]
+    vars(module)["_ddp_params_and_buffers_to_ignore"] = names
+    try:
+        yield
+    finally:
+        del vars(module)["_ddp_params_and_buffers_to_ignore"]
+
+
+def _pinned(loader: DataLoader[Batch]) -> DataLoader[Batch]:
+    """Return a copy of a loader that puts its batches into pinned memory."""
+    pinned = copy.copy(loader)
+    pinned.pin_memory = True
+    pinned._iterator = None  # the workers of the original are its own
+    return pinned
 
 
 def make_listener(progress: bool | Progress, devices: Devices) -> Progress:

@@ -6,11 +6,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from models import TinyResNet
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from training_loaders import tensor_loader
 
 from refiner.core.errors import ConfigError
+from refiner.data.loaders import mixed
+from refiner.training import devices as devices_module
 from refiner.training.devices import Devices
+
+
+def run_in_processes(name: str, processes: int, out: Path) -> None:
+    """Run a script of this folder under torchrun; it writes into ``out``."""
+    script = Path(__file__).with_name(name)
+    helpers = os.environ | {"PYTHONPATH": str(script.parents[1])}
+    out.mkdir()
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    subprocess.run([sys.executable, *launch, script, out], check=True, timeout=180, env=helpers)
 
 
 def test_unknown_or_missing_devices_are_refused() -> None:
@@ -21,6 +35,22 @@ def test_unknown_or_missing_devices_are_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="no CUDA"):
             Devices.choose("cuda")
+
+
+def test_apples_gpu_is_refused_and_never_chosen(monkeypatch) -> None:
+    """Accelerate would take it, and the first score would fail for want of float64."""
+    with pytest.raises(ConfigError, match="no float64.* Use the device cpu"):
+        Devices.choose("mps")
+    asked = {}
+
+    def accelerator(**given):
+        asked.update(given)
+        return Accelerator(cpu=True)
+
+    monkeypatch.setattr(devices_module, "Accelerator", accelerator)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    Devices.choose("auto")
+    assert asked["cpu"]
 
 
 def test_one_process_on_the_cpu() -> None:
@@ -46,13 +76,8 @@ def test_batches_of_mappings_are_moved_too() -> None:
 
 def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     """Shards are uneven here: 13 validation images, 37 and 13 training images."""
-    script = Path(__file__).with_name("two_processes.py")
-    helpers = os.environ | {"PYTHONPATH": str(script.parents[1])}
     for processes in (1, 2):
-        out = tmp_path / str(processes)
-        out.mkdir()
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        subprocess.run([sys.executable, *launch, script, out], check=True, timeout=120, env=helpers)
+        run_in_processes("two_processes.py", processes, tmp_path / str(processes))
     alone = json.loads((tmp_path / "1" / "0.json").read_text())
     first, second = (json.loads((tmp_path / "2" / f"{i}.json").read_text()) for i in (0, 1))
     assert first == second
@@ -69,3 +94,109 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     for found in (alone, first):  # batches are cut in other ways
         assert found["agreement tensor"] < 0
         assert found["agreement tensor"] == pytest.approx(found["agreement listed"], rel=1e-4)
+
+
+class TwoProcesses:
+    """What Devices asks of an accelerator on a GPU, where each sum is twice the tensor."""
+
+    num_processes, process_index, is_main_process = 2, 0, True
+
+    def __init__(self, device: str) -> None:
+        self.device = torch.device(device)
+        self.reduced: list[torch.Tensor] = []
+
+    def reduce(self, tensor, reduction):
+        assert reduction == "sum"
+        assert tensor.device == self.device, "NCCL reduces tensors on its own device only"
+        self.reduced.append(tensor)
+        return tensor * 2
+
+
+def test_what_lies_elsewhere_is_reduced_on_the_runs_device() -> None:
+    accelerator = TwoProcesses("meta")
+    total = Devices(TwoProcesses("cpu")).summed(torch.tensor([1.0, 2.0]))
+    assert total.tolist() == [2, 4]
+    with pytest.raises(NotImplementedError, match="meta"):  # on the way back, for want of numbers
+        Devices(accelerator).summed(torch.ones(3))
+    assert len(accelerator.reduced) == 1
+
+
+def test_gradients_and_buffers_are_averaged_many_at_a_time() -> None:
+    accelerator = TwoProcesses("cpu")
+    model = TinyResNet()
+    for i, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(i))
+    model.fc.bias.grad = None
+    before = [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+    Devices(accelerator).average_gradients(model)
+    assert len(accelerator.reduced) == 1
+    for parameter, expected in zip(model.parameters(), before):
+        assert parameter.grad is None if expected is None else torch.equal(parameter.grad, expected)
+    model.bn.running_mean.fill_(3)
+    Devices(accelerator).average_buffers(model)
+    assert len(accelerator.reduced) == 2
+    assert model.bn.running_mean.tolist() == [3] * 4
+
+
+def test_one_process_gives_a_sum_of_its_own() -> None:
+    x = torch.ones(2)
+    total = Devices.choose("cpu").summed(x)
+    total += 1
+    assert x.tolist() == [1, 1]
+
+
+def test_no_norm_is_broadcast_before_a_step(monkeypatch) -> None:
+    """Torch reads the names when the wrapper is made; the module keeps no trace of them."""
+    seen = {}
+
+    def wrapper(module, *, find_unused_parameters):
+        seen["left out"] = list(module._ddp_params_and_buffers_to_ignore)
+        assert find_unused_parameters
+        return module
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(2)
+            self.register_buffer("codebook", torch.ones(2))
+
+    monkeypatch.setattr(devices_module, "DistributedDataParallel", wrapper)
+    net = Net()
+    Devices(TwoProcesses("cpu")).place(net)
+    assert seen["left out"] == ["bn.running_mean", "bn.running_var", "bn.num_batches_tracked"]
+    assert not hasattr(net, "_ddp_params_and_buffers_to_ignore")
+
+
+def test_validation_images_are_held_once() -> None:
+    devices = Devices.choose("cpu")
+    given = tensor_loader(8, train=False)
+    held = devices.held(given)
+    loaders = devices.loader(held, even=False), devices.loader(mixed(held), even=False)
+    assert {loader.images.data_ptr() for loader in loaders} == {held.images.data_ptr()}
+    listed = DataLoader(TensorDataset(torch.ones(4, 1)))
+    assert devices.held(listed) is listed
+
+
+def test_a_gpu_gets_pinned_batches_and_the_callers_loader_stays() -> None:
+    class Own(DataLoader):
+        pass
+
+    class OneGpu(TwoProcesses):
+        num_processes = 1
+
+    loader = Own(TensorDataset(torch.ones(4, 1)), batch_size=2)
+    placed = Devices(OneGpu("cuda")).loader(loader)
+    assert placed.pin_memory
+    assert type(placed) is Own
+    assert placed.batch_sampler is loader.batch_sampler
+    assert not loader.pin_memory
+    assert Devices(TwoProcesses("cuda")).loader(DataLoader(loader.dataset)).pin_memory
+    assert Devices(TwoProcesses("cpu")).loader(DataLoader(loader.dataset)).pin_memory is False
+
+
+def test_whole_runs_keep_to_the_runs_device(tmp_path) -> None:
+    """On the device of far_device.py, which refuses what lies on the CPU, as a GPU and NCCL do."""
+    run_in_processes("far_processes.py", 2, tmp_path / "far")
+    first, second = (json.loads((tmp_path / "far" / f"{i}.json").read_text()) for i in (0, 1))
+    assert first == second
+    assert first["slots"] == 4

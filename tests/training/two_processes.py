@@ -1,6 +1,5 @@
 """Run by test_devices.py in two processes: everything that must be equal in both."""
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 import torch
 from models import TinyResNet
 from torch.utils.data import DataLoader, TensorDataset
+from training_loaders import digest, tensor_loader
 
 from refiner.core.progress import Silent
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
-from refiner.data.tensor_loader import TensorLoader
 from refiner.distill.distillation import DistillConfig, distill
 from refiner.runs.baselines import score_baselines
 from refiner.search.search import Search, SearchConfig
@@ -24,24 +23,6 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification
-
-
-def tensor_loader(count: int, train: bool) -> TensorLoader:
-    generator = torch.Generator().manual_seed(count)
-    return TensorLoader(
-        torch.randint(0, 256, (count, 3, 8, 8), generator=generator, dtype=torch.uint8),
-        torch.randint(0, 10, (count,), generator=generator),
-        batch_size=4,
-        mean=torch.full((3,), 0.5),
-        std=torch.full((3,), 0.25),
-        train=train,
-        pad=1,
-    )
-
-
-def digest(module: torch.nn.Module) -> str:
-    state = b"".join(v.numpy().tobytes() for v in module.state_dict().values())
-    return hashlib.sha256(state).hexdigest()
 
 
 def main(out: Path) -> None:
