@@ -69,3 +69,28 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     for found in (alone, first):  # batches are cut in other ways
         assert found["agreement tensor"] < 0
         assert found["agreement tensor"] == pytest.approx(found["agreement listed"], rel=1e-4)
+
+
+class Two(Devices):
+    """The first of two processes, of which both give the same tensors."""
+
+    processes = 2
+
+    def summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        return 2 * tensor
+
+
+def test_means_of_two_processes_by_hand() -> None:
+    devices = Two(Devices.choose("cpu").accelerator)
+    assert devices.mean(torch.tensor([3.0])).tolist() == [3.0]
+    linear = torch.nn.Linear(2, 1)
+    linear.weight.grad = torch.full((1, 2), 5.0)
+    devices.average_gradients(linear)
+    assert linear.weight.grad.tolist() == [[5.0, 5.0]]
+    assert linear.bias.grad is None
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean.fill_(7)
+    norm.num_batches_tracked.fill_(3)
+    devices.average_buffers(norm)
+    assert norm.running_mean.tolist() == [7.0, 7.0]
+    assert norm.num_batches_tracked == 3
