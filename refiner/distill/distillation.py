@@ -9,6 +9,7 @@ Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,8 +157,13 @@ def _learn(
 
 
 def _check_finite(errors: dict[str, dict[str, float]]) -> None:
-    """Raise a TrainingError where an error is not a number."""
-    bad = [f"{op} of {name}" for name, row in errors.items() for op, e in row.items() if e != e]
+    """Raise a TrainingError where an error is infinite or not a number."""
+    bad = [
+        f"{op} of {name}"
+        for name, row in errors.items()
+        for op, error in row.items()
+        if not math.isfinite(error)
+    ]
     if bad:
         raise TrainingError(f"the error of {bad[0]} is not finite. Lower the learning rate.")
 

@@ -193,3 +193,14 @@ def test_the_learning_rate_falls_to_zero_along_a_cosine(monkeypatch) -> None:
     monkeypatch.setattr(torch.optim, "Adam", Noted)
     distilled(TinyResNet().eval(), DistillConfig(steps=4, learning_rate=0.02))
     assert rates == pytest.approx([0.02, 0.01 * (1 + 0.5**0.5), 0.01, 0.01 * (1 - 0.5**0.5)])
+
+
+@pytest.mark.parametrize("rate", [1e18, 1e30])  # the error is infinite, or no number
+def test_an_error_that_is_not_finite_is_refused(rate: float) -> None:
+    model = TinyResNet().eval()
+    space = search_space(model, images(), candidates=["conv5x5"], allow_larger=True)
+    with pytest.raises(TrainingError, match="the error of conv5x5 of block1.conv1 is not finite"):
+        distill(
+            Supernet(model, space), BATCHES, make_task("classification"), devices=DEVICES,
+            config=DistillConfig(steps=2, learning_rate=rate),
+        )  # fmt: skip

@@ -76,3 +76,30 @@ def test_the_kind_of_a_candidate_decides_how_it_is_fitted() -> None:
     scaled = conv_fit(Scaled(3, 4, 3, padding=1), low_rank=low_rank())
     assert type(scaled.fits["low_rank"]) is LeastSquaresFit
     assert len(scaled.parameters()) == 3
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_whether_means_count_is_passed_on_and_a_bias_makes_them_free(centred: bool) -> None:
+    def operations(bias: bool) -> dict[str, nn.Module]:
+        return {
+            "pointwise": nn.Conv2d(3, 4, 1, bias=bias),
+            "low_rank": LowRank(nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(2, 4, 1, bias=bias)),
+            "dense": nn.Conv2d(3, 4, 3, padding=1),
+        }
+
+    def of(bias: bool) -> dict[str, bool]:
+        fit = ConvFit("c", nn.Conv2d(3, 4, 3, padding=1), operations(bias), centred=centred)
+        return {name: each.centred for name, each in fit.fits.items()}
+
+    assert of(bias=False) == dict.fromkeys(operations(False), centred)
+    assert of(bias=True) == {"pointwise": True, "low_rank": True, "dense": centred}
+
+
+def test_errors_are_means_over_the_batches() -> None:
+    conv, zero = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.zeros_(zero.weight)
+    fit = conv_fit(conv, zero=zero)
+    y = torch.tensor([[[[1.0, -1.0]]]])
+    for offset in (0.0, 2.0):  # squared errors 1, 1 and 9, 1 over a variance of 1
+        fit.measure(y, y + offset)
+    assert fit.errors(DEVICES)["zero"] == pytest.approx((1 + 5) / 2)

@@ -6,6 +6,9 @@ from torch import nn
 from refiner.core.errors import TrainingError
 from refiner.core.surgery import copied
 from refiner.distill.distillation import DistillConfig, distill
+from refiner.distill.group_fitting import InnerChannels
+from refiner.graph.conv_spec import conv_spec
+from refiner.graph.slots import ConvSite
 from refiner.space.candidates import PRUNING_CANDIDATES
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
@@ -131,3 +134,42 @@ def test_an_input_that_is_not_finite_is_refused() -> None:
     model.block1.bn1.bias.data[0] = float("nan")
     with pytest.raises(TrainingError, match="block1.conv"):
         distilled(model)
+
+
+@pytest.mark.parametrize(("bias", "kept"), [(True, [0, 1]), (False, [1, 2])])
+def test_a_constant_channel_goes_first_where_a_bias_makes_up_for_it(bias: bool, kept) -> None:
+    conv = nn.Conv2d(3, 2, 1, bias=bias)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([[0.5, 1.0, 3.0], [0.5, -1.0, 3.0]])[:, :, None, None])
+    x = images(count=8)
+    x[:, 2] = 5 + 0.01 * x[:, 2]
+    shape = (8, 3, 8, 8)
+    site = ConvSite(
+        conv="c", norm=None, spec=conv_spec(conv), in_shape=shape, out_shape=(8, 2, 8, 8)
+    )
+    inner = InnerChannels(site, conv, None, 0)
+    inner.accumulate(x, conv(x))
+    found = inner.reconstruct(DEVICES, {2})[2]
+    assert found.kept.tolist() == kept
+    if bias:
+        assert torch.allclose(found.conv(x), conv(x), atol=0.3)
+        assert found.error < 1e-3
+
+
+class GroupNormed(ChannelGroup):
+    """The norm after the conv that reads the inner channels keeps no statistics."""
+
+    def __init__(self) -> None:
+        super().__init__(bias=False, norm=False)
+        self.last = nn.GroupNorm(2, 6)
+
+
+def test_a_norm_without_statistics_stays_as_it_is() -> None:
+    model = GroupNormed().eval()
+    nn.init.uniform_(model.last.weight)
+    net, errors = distilled(model)
+    six = net.candidates[0].index("keep0.75")
+    assert errors["second"]["keep0.75"] < 1e-4
+    net.select((six,))
+    x = images(count=8, seed=9)
+    assert torch.allclose(net(x), model(x), atol=5e-3)

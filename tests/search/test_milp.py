@@ -142,3 +142,13 @@ def test_a_swap_without_a_score_counts_as_the_mean_of_the_others() -> None:
     assert strategy.recommend(3) == [(1, 1, 1), (1, 1, 0), (1, 0, 1)]
     strategy.tell([(1, 1, 1)], [0.1])
     assert strategy.recommend(3) == [(1, 1, 0), (1, 0, 1), (1, 1, 1)]  # its own score counts
+
+
+def test_of_two_budgets_either_may_be_the_one_that_is_used_up() -> None:
+    # (1, 0) uses up the first, (0, 1) the second and is better; both together are over either.
+    costs = [[[0, 0], [10, 5], [20, 20]], [[0, 0], [5, 10], [20, 20]]]
+    feasible = FeasibleSet(costs, [0, 0], [10, 10])
+    strategy = MilpStrategy([["original", "a", "b"]] * 2, feasible=feasible)
+    scores = {(0, 0): 0.1, (1, 0): 0.3, (0, 1): 0.5, (2, 0): 0.9, (0, 2): 0.9}
+    strategy.tell(list(scores), list(scores.values()))
+    assert strategy.recommend(3) == [(0, 1), (1, 0)]

@@ -1,9 +1,11 @@
 import copy
+import itertools
 from dataclasses import replace
 
 import pytest
 import torch
 from models import HeadTask, TinyResNet, batches, images
+from torch.utils.data import DataLoader, TensorDataset
 
 import refiner.search.search as search_module
 from refiner.core.errors import DataError, TrainingError
@@ -280,3 +282,44 @@ def test_scores_of_weights_that_stay_compare_over_the_epochs() -> None:
 
     assert len(scores(train_weights=False)) == 1
     assert len(scores(train_weights=True)) == 3
+
+
+def test_each_epoch_has_an_order_of_its_own(monkeypatch) -> None:
+    images_of, labels = (torch.cat(each) for each in zip(*batches(8)))
+    data = DataLoader(TensorDataset(images_of, labels), 8, shuffle=True)
+    search, seen = make("random", data=data), []
+    epoch = search.trainer.epoch
+
+    def noted(loader, *args, **options):
+        seen.append([y.tolist() for _, y in loader])
+        return epoch(loader, *args, **options)
+
+    monkeypatch.setattr(search.trainer, "epoch", noted)
+    search.run()
+    assert len(seen) == 5
+    assert all(a != b for a, b in itertools.combinations(seen, 2))
+
+
+def test_scores_go_through_the_validation_batches_in_turn() -> None:
+    search, seen = make("random", config=replace(CONFIG, epochs=2, trials=12, score_batches=2)), []
+    numbers = {id(batch[0]): i for i, batch in enumerate(search.val_loader)}
+
+    def noted(_vector, norm_batches, val_batches) -> float:
+        assert len(norm_batches) == 2
+        seen.append([numbers[id(batch[0])] for batch in val_batches])
+        return 0.5
+
+    search.scorer.reward_of = noted
+    search.run()
+    # Two epochs of two updates, each of three architectures on two of the three batches.
+    assert seen == [[0, 1]] * 3 + [[2, 0]] * 3 + [[1, 2]] * 3 + [[0, 1]] * 3
+
+
+def test_a_ladder_gives_as_many_architectures_for_the_front_as_asked() -> None:
+    search, counts = make("milp", config=replace(CONFIG, epochs=0, top_k=1, front=2)), []
+    search.strategy.ladder = lambda count: counts.append(count) or [(1, 0, 0, 0), (1, 1, 1, 1)]
+    assert len(search.run().top_k) == 1, "without costs there is no front"
+    search.cost, search.result = sum, None
+    result = search.run()
+    assert counts == [2]
+    assert {each.vector for each in result.top_k} > {(1, 0, 0, 0), (1, 1, 1, 1)}

@@ -207,3 +207,10 @@ def test_the_metrics_come_back_with_the_state(name: str) -> None:
     play(strategy, 12, value)
     other.load_state_dict(strategy.state_dict())
     assert other.metrics() == strategy.metrics() != {}
+
+
+def test_the_controller_is_as_configured() -> None:
+    config = ControllerConfig(hidden_size=8, temperature=3.0, tanh_constant=1.5)
+    controller = ControllerStrategy(CHOICES, config=config).controller
+    assert controller.lstm.hidden_size == 8
+    assert (controller.temperature, controller.tanh_constant) == (3.0, 1.5)

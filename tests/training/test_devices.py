@@ -200,3 +200,28 @@ def test_whole_runs_keep_to_the_runs_device(tmp_path) -> None:
     first, second = (json.loads((tmp_path / "far" / f"{i}.json").read_text()) for i in (0, 1))
     assert first == second
     assert first["slots"] == 4
+
+
+class Two(Devices):
+    """The first of two processes, of which both give the same tensors."""
+
+    processes = 2
+
+    def summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        return 2 * tensor
+
+
+def test_means_of_two_processes_by_hand() -> None:
+    devices = Two(Devices.choose("cpu").accelerator)
+    assert devices.mean(torch.tensor([3.0])).tolist() == [3.0]
+    linear = torch.nn.Linear(2, 1)
+    linear.weight.grad = torch.full((1, 2), 5.0)
+    devices.average_gradients(linear)
+    assert linear.weight.grad.tolist() == [[5.0, 5.0]]
+    assert linear.bias.grad is None
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean.fill_(7)
+    norm.num_batches_tracked.fill_(3)
+    devices.average_buffers(norm)
+    assert norm.running_mean.tolist() == [7.0, 7.0]
+    assert norm.num_batches_tracked == 3

@@ -214,3 +214,21 @@ def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_al
     ]  # fmt: skip
     assert found[0] == found[1] != found[2]
     assert torch.equal(generator.get_state(), state)
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    class Noted(Classification):
+        def loss(self, model, batch):
+            orders[-1].extend(batch[1].tolist())
+            return super().loss(model, batch)
+
+    orders: list[list[int]] = [[]]
+    images, labels = (torch.cat(each) for each in zip(*batches(4)))
+    train(
+        TinyResNet(), DataLoader(TensorDataset(images, labels), 8, shuffle=True), batches(1),
+        Noted(), devices=CPU, config=TrainConfig(epochs=3, lr_max=0.05),
+        on_epoch=lambda _: orders.append([]),
+    )  # fmt: skip
+    first, second, third, _ = orders
+    assert sorted(first) == sorted(second) == sorted(third) == sorted(labels.tolist())
+    assert first != second != third != first

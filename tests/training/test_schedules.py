@@ -25,3 +25,12 @@ def test_cosine_and_step_by_hand() -> None:
     assert [step(e, 8) for e in (0, 3.9, 4, 5.9, 6, 7.9)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01, 0.01]
     )
+
+
+def test_a_short_training_has_one_cycle() -> None:
+    for epochs in (1, 10, 14):
+        moments = [epochs * i / 8 for i in range(9)]
+        assert [sgdr(e, epochs) for e in moments] == pytest.approx(
+            [cosine(e, epochs) for e in moments]
+        )
+    assert sgdr(5, 15) == pytest.approx(1), "two cycles, of 5 and 10 epochs"
