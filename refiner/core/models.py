@@ -19,7 +19,7 @@ from refiner.core.errors import ModelError, one_line
 from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import seeded
 from refiner.core.records import checked_record
-from refiner.core.surgery import replace_modules
+from refiner.core.torchvision_models import build_torchvision
 from refiner.core.user_code import check_allowed, functions_in, load_function, only_named
 from refiner.core.weights import load_weights
 
@@ -169,35 +169,6 @@ def _is_short(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float) or bool(named)
 
 
-def _build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
-    """Return a model of torchvision.
-
-    With published weights, a head for another number of classes starts with new weights.
-    """
-    from torchvision.models import get_model_builder, get_model_weights
-
-    builder = get_model_builder(name)
-    if not pretrained:
-        if "weights_backbone" in inspect.signature(builder).parameters:
-            arguments.setdefault("weights_backbone", None)
-        return builder(**arguments)
-    classes = arguments.pop("num_classes", None)
-    weights: Any = get_model_weights(name).DEFAULT
-    model = builder(weights=weights, **arguments)
-    published = len(weights.meta["categories"])
-    if classes is None or classes == published:
-        return model
-    heads: dict[str, nn.Module] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module.out_features == published:
-            heads[path] = nn.Linear(module.in_features, classes, module.bias is not None)
-        elif isinstance(module, nn.Conv2d) and module.out_channels == published:
-            size: Any = module.kernel_size
-            heads[path] = nn.Conv2d(module.in_channels, classes, size, bias=module.bias is not None)
-    replace_modules(model, heads)
-    return model
-
-
 _HUB = ("hf-hub:", "hf_hub:")
 _SHORT = re.compile(r"[\w.+-]{0,64}")
 _FILE_ARGUMENTS = ("pretrained", "checkpoint", "cache_dir", "file", "url", "hf_", "hub")
@@ -226,7 +197,7 @@ def _builder(source: str) -> Callable[..., Any]:
         import torchvision
 
         known = torchvision.models.list_models()
-        return partial(_build_torchvision, _known(name, known, "torchvision"))
+        return partial(build_torchvision, _known(name, known, "torchvision"))
     builder = load_function(source, ModelError)
     if inspect.isclass(builder) and not issubclass(builder, nn.Module):
         raise ModelError(

@@ -3,6 +3,8 @@
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,3 +50,52 @@ def seeded(seed: int, generators: Iterable[torch.Generator] = ()) -> Iterator[No
             np.random.set_state(numpy_state)
             for generator, state in own:
                 generator.set_state(state)
+
+
+@contextmanager
+def kept_generators(holder: object) -> Iterator[None]:
+    """Give the generators that an object holds, in attributes and theirs, their states back after.
+
+    These are torch's, numpy's and Python's own, as data sets and transforms keep them.
+    """
+    kept = [(each, _state(each)) for each in _generators(holder, set())]
+    try:
+        yield
+    finally:
+        for each, state in kept:
+            _restore(each, state)
+
+
+def _generators(value: Any, seen: set[int], depth: int = 6) -> Iterator[Any]:
+    """Yield the random number generators in an object's attributes and what these hold."""
+    if id(value) in seen or not depth:
+        return
+    seen.add(id(value))
+    if isinstance(
+        value, random.Random | np.random.Generator | np.random.RandomState | torch.Generator
+    ):
+        yield value
+    elif isinstance(value, list | tuple) and len(value) <= 100:
+        for item in value:
+            yield from _generators(item, seen, depth - 1)
+    elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType):
+        for item in list(vars(value).values()):
+            if not isinstance(item, torch.Tensor | np.ndarray | str | int | float):
+                yield from _generators(item, seen, depth - 1)
+
+
+def _state(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state()
+
+
+def _restore(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)

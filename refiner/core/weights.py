@@ -2,20 +2,15 @@
 
 import copy
 import os
-from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from refiner.core.errors import ModelError, one_line
 from refiner.core.weight_files import read_weights
-
-State: TypeAlias = Mapping[str, Any]
-"""Tensors by name, and extra state."""
+from refiner.core.weight_fit import Fit, Shape, State, best_fit, shape, shapes
 
 _CONTAINERS = (
     "state_dict", "model_state_dict", "model_state", "model", "module", "net", "network",
@@ -23,8 +18,6 @@ _CONTAINERS = (
     "params_ema", "backbone", "encoder",
 )  # fmt: skip
 """Keys under which training scripts keep a state dict, in the order of preference."""
-_WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""Names that wrappers put anywhere into a path: DataParallel, torch.compile, FSDP."""
 _DEPTH = 3
 _SHOWN = 4
 """Keys that a message lists."""
@@ -53,8 +46,8 @@ def load_weights(model: nn.Module, file: str | os.PathLike[str], *, trust: bool 
             f"{path} holds no weights, but {_described(content)}. Save them with "
             "torch.save(model.state_dict(), FILE)."
         )
-    wanted = _shapes(model)
-    fits = [_best_fit(state, wanted) for state in states]
+    wanted = shapes(model)
+    fits = [best_fit(state, wanted) for state in states]
     for fit in fits:
         if fit.whole:
             _load(model, fit.state, path)
@@ -97,105 +90,7 @@ def _states(content: object, depth: int = 0) -> Iterator[State]:
             yield from _states(content[key], depth + 1)
 
 
-Shape: TypeAlias = tuple[int, ...] | None
-
-
-def _shapes(model: nn.Module) -> dict[str, Shape]:
-    """Return the shape of each tensor of a model; None where it has none yet, or is no tensor."""
-    return {name: _shape(value) for name, value in model.state_dict().items()}
-
-
-def _shape(value: object) -> Shape:
-    if not isinstance(value, torch.Tensor) or nn.parameter.is_lazy(value):
-        return None
-    return tuple(value.shape)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fit:
-    """How far a state dict fits a network."""
-
-    state: State
-    """With the names of the network where a prefix was stripped."""
-    wanted: Mapping[str, Shape]
-    fitting: tuple[str, ...]
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-    reshaped: tuple[str, ...]
-    """Of other shapes."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether every tensor finds its place; counters of norms may lack, as in old files."""
-        lacking = [key for key in self.missing if not key.endswith("num_batches_tracked")]
-        return not (lacking or self.unknown or self.reshaped)
-
-
-def _best_fit(state: State, wanted: Mapping[str, Shape]) -> _Fit:
-    """Return the state under the names of the network that let most of it fit."""
-    plain = _without_wrappers(state, wanted)
-    fits = [_fit(each, wanted) for each in (state, plain)]
-    for prefix in _prefixes(plain, wanted):
-        inner = {key: value for key, value in plain.items() if key.startswith(prefix)}
-        fits.append(_fit(_renamed(inner, lambda key, p=prefix: key[len(p) :], plain), wanted))
-    return max(fits, key=lambda fit: (fit.whole, len(fit.fitting), -len(fit.unknown)))
-
-
-def _without_wrappers(state: State, wanted: Mapping[str, Shape]) -> State:
-    """Return the state without the names of wrappers, as far as the network has none of them."""
-    own = {part for key in wanted for part in key.split(".")}
-    drop = {name for name in _WRAPPERS if name not in own}
-
-    def plain(key: str) -> str:
-        return ".".join(part for part in key.split(".") if part not in drop)
-
-    if len({plain(key) for key in state}) < len(state):
-        return state
-    return _renamed(state, plain, state)
-
-
-def _prefixes(state: State, wanted: Mapping[str, Shape]) -> list[str]:
-    """Return the prefixes without which most keys of a state name tensors of the network."""
-    votes: Counter[str] = Counter()
-    for key in state:
-        parts = key.split(".")
-        for i in range(1, len(parts)):
-            if ".".join(parts[i:]) in wanted:
-                votes[".".join(parts[:i]) + "."] += 1
-    return [prefix for prefix, _ in votes.most_common(8)]
-
-
-def _renamed(state: State, rename: Any, whole: State) -> State:
-    """Return a state under other names, with the versions of its modules."""
-    renamed = OrderedDict((rename(key), value) for key, value in state.items())
-    metadata = getattr(whole, "_metadata", None)
-    if isinstance(metadata, Mapping):
-        versions = OrderedDict(
-            (rename(f"{name}.").rstrip("."), value)
-            for name, value in metadata.items()
-            if isinstance(name, str)
-        )
-        versions.setdefault("", metadata.get("", {}))
-        renamed._metadata = versions  # type: ignore[attr-defined]
-    return renamed
-
-
-def _fit(state: State, wanted: Mapping[str, Shape]) -> _Fit:
-    shared = [key for key in wanted if key in state]
-    reshaped = [
-        key for key in shared if wanted[key] is not None and _shape(state[key]) != wanted[key]
-    ]
-    return _Fit(
-        state=state,
-        wanted=wanted,
-        fitting=tuple(key for key in shared if key not in set(reshaped)),
-        missing=tuple(key for key in wanted if key not in state),
-        unknown=tuple(key for key in state if key not in wanted),
-        reshaped=tuple(reshaped),
-    )
-
-
-def _misfit(fit: _Fit) -> str:
+def _misfit(fit: Fit) -> str:
     """Return in which way a state does not fit, and the next step."""
     wanted = fit.wanted
     if not fit.fitting and not fit.reshaped:
@@ -214,16 +109,16 @@ def _misfit(fit: _Fit) -> str:
         parts.append(f"{len(fit.unknown)} are unknown here ({_listed(fit.unknown)})")
     if fit.reshaped:
         shapes = [
-            f"{key} {_size(_shape(fit.state[key]))} for {_size(wanted[key])}"
+            f"{key} {_size(shape(fit.state[key]))} for {_size(wanted[key])}"
             for key in fit.reshaped[:_SHOWN]
         ]
         parts.append(f"{len(fit.reshaped)} have another shape ({_listed(shapes, fit.reshaped)})")
     return "; ".join(parts) + ". Name weights of this very network, built with equal arguments."
 
 
-def _one_change(fit: _Fit) -> str | None:
+def _one_change(fit: Fit) -> str | None:
     """Return the one thing in which the shapes differ: classes, or input channels."""
-    pairs = [(_shape(fit.state[key]) or (), fit.wanted[key] or ()) for key in fit.reshaped]
+    pairs = [(shape(fit.state[key]) or (), fit.wanted[key] or ()) for key in fit.reshaped]
     first = fit.reshaped[0]
     outputs = {(a[0], b[0]) for a, b in pairs if len(a) == len(b) > 0 and a[1:] == b[1:]}
     if len(outputs) == 1 and len(pairs) <= _SHOWN and all(a[1:] == b[1:] for a, b in pairs):
@@ -249,10 +144,6 @@ def _listed(names: Sequence[str], whole: Sequence[str] | None = None) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _size(shape: Shape) -> str:
-    return "x".join(map(str, shape)) or "scalar" if shape is not None else "no tensor"
-
-
 def _described(content: object) -> str:
     """Return what a file holds instead of weights."""
     if isinstance(content, torch.Tensor):
@@ -261,3 +152,7 @@ def _described(content: object) -> str:
         return f"a dict of {_listed([str(key) for key in content])}" if content else "an empty dict"
     kind = type(content).__name__
     return f"a {kind} of {len(content)}" if isinstance(content, list | tuple) else f"a {kind}"
+
+
+def _size(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar" if shape is not None else "no tensor"

@@ -6,12 +6,9 @@ augmentation leaves no trace but the shape. Random number generators are left as
 """
 
 import os
-import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset, Subset, 
 
 from refiner.core.contents import Nested, describe, tensors_in
 from refiner.core.digests import digest
-from refiner.core.randomness import seeded
+from refiner.core.randomness import kept_generators, seeded
 from refiner.data.loaders import generators_of
 from refiner.data.tensor_loader import TensorLoader
 
@@ -54,7 +51,7 @@ def data_fingerprint(loader: object) -> dict[str, str]:
         found["order"] = digest([name for name, _ in paths])
     elif order is not None:
         found["order"] = digest(np.asarray(order))
-    with _undisturbed(loader):
+    with kept_generators(loader), seeded(0, generators_of(loader)):
         try:
             found |= _inputs(loader, [size for _, size in paths])
         except Exception as error:  # the run will meet it, and tell it at its place
@@ -209,50 +206,3 @@ def _repeated(read: Any) -> str:
 def _shapes(value: Nested) -> str:
     tensors = tensors_in(value)
     return f"{describe(value)} {[str(tensor.dtype) for tensor in tensors]}"
-
-
-@contextmanager
-def _undisturbed(loader: Any) -> Iterator[None]:
-    """Give generators that a loader and its data set hold the states back that they had."""
-    kept = [(each, _state(each)) for each in _generators(loader, set())]
-    with seeded(0, generators_of(loader)):
-        try:
-            yield
-        finally:
-            for each, state in kept:
-                _restore(each, state)
-
-
-def _generators(value: Any, seen: set[int], depth: int = 6) -> Iterator[Any]:
-    """Yield the random number generators in an object's attributes and what these hold."""
-    if id(value) in seen or not depth:
-        return
-    seen.add(id(value))
-    if isinstance(
-        value, random.Random | np.random.Generator | np.random.RandomState | torch.Generator
-    ):
-        yield value
-    elif isinstance(value, list | tuple) and len(value) <= 100:
-        for item in value:
-            yield from _generators(item, seen, depth - 1)
-    elif hasattr(value, "__dict__") and not isinstance(value, type | ModuleType):
-        for item in list(vars(value).values()):
-            if not isinstance(item, torch.Tensor | np.ndarray | str | int | float):
-                yield from _generators(item, seen, depth - 1)
-
-
-def _state(generator: Any) -> Any:
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state()
-
-
-def _restore(generator: Any, state: Any) -> None:
-    if isinstance(generator, random.Random):
-        generator.setstate(state)
-    elif isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = state
-    else:
-        generator.set_state(state)

@@ -41,7 +41,7 @@ def find_baselines(
     """Return the baselines of a finished search, scored once and kept in its folder."""
     if folder is not None and folder.holds("baselines.json"):
         return baselines_from_json(folder.read_json("baselines.json"))
-    scored = score_baselines(search, folder, progress)
+    scored = score_baselines(search, progress, folder)
     before = measure_cost(model, example_input)
     costs = points(space, before, [each for _, _, each in scored])
     found = [
@@ -64,7 +64,7 @@ def find_baselines(
 
 
 def score_baselines(
-    search: Search, folder: RunFolder | None, progress: Progress
+    search: Search, progress: Progress, folder: RunFolder | None = None
 ) -> list[tuple[str, str, Scored]]:
     """Return (kind, name, scored architecture) of each baseline of a finished search.
 

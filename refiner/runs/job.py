@@ -16,9 +16,10 @@ from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loader_checks import check_loader, check_single_samples
 from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
-from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.runs.run_folder import RunFolder
 from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import length
 from refiner.training.task import Task, checked_task

@@ -11,8 +11,9 @@ from refiner.core.errors import RunError
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import mixed
+from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
-from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.runs.run_folder import RunFolder
 from refiner.search.scoring import WeightSharing
 from refiner.search.search import Search, SearchConfig, SearchResult
 from refiner.search.strategy import Strategy

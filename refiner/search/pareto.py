@@ -99,8 +99,8 @@ def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float],
     version = document.get("format_version", 1) if isinstance(document, dict) else FORMAT_VERSION
     if version != FORMAT_VERSION:
         raise RunError(
-            f"pareto.json has format version {version!s:.40}, and this refiner reads {FORMAT_VERSION}. "
-            "Name a vector instead of --pick, or search again."
+            f"pareto.json has format version {version!s:.40}, and this refiner reads "
+            f"{FORMAT_VERSION}. Name a vector instead of --pick, or search again."
         )
     try:
         points = tuple(checked_record(Point.from_json(point)) for point in document["front"])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refiner.core.randomness import derive_seed, seeded
+from refiner.core.randomness import derive_seed, kept_generators, seeded
 
 
 def draw() -> tuple[float, float, float]:
@@ -46,3 +46,25 @@ def test_derived_seeds_differ_between_paths_and_fit_torch(seed: int, a: int, b: 
     assert derive_seed(seed, "x", a) == derive_seed(seed, "x", a)
     assert derive_seed(seed, "x", a) != derive_seed(seed, "y", a)
     assert (derive_seed(seed, "x", a) == derive_seed(seed, "x", b)) == (a == b)
+
+
+def test_generators_that_an_object_holds_get_their_states_back() -> None:
+    class Holder:
+        pass
+
+    holder, inner = Holder(), Holder()
+    inner.drawn = [random.Random(1), np.random.default_rng(1), np.random.RandomState(1)]
+    holder.transform, holder.generator, holder.itself = inner, torch.Generator(), holder
+
+    def draw() -> tuple[float, ...]:
+        own, numpys, old = inner.drawn
+        return (
+            own.random(),
+            numpys.random(),
+            old.rand(),
+            torch.rand(1, generator=holder.generator).item(),
+        )
+
+    with kept_generators(holder):
+        first = draw()
+    assert draw() == first

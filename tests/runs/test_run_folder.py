@@ -7,9 +7,7 @@ from refiner.core.errors import RunError
 from refiner.runs.run_folder import (
     RunFolder,
     check_free,
-    dropped_on_error,
     load_or_make,
-    open_or_create,
 )
 from refiner.training.devices import Devices
 
@@ -90,21 +88,3 @@ def test_a_folder_without_a_run(tmp_path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(RunError, match="damaged"):
         RunFolder.open(tmp_path)
-
-
-def test_of_several_processes_the_main_one_makes_the_folder_and_all_go_on(tmp_path) -> None:
-    out = tmp_path / "run"
-    assert open_or_create(out, False, {}, None, dict, main=False) is None
-    assert not out.exists()
-    with pytest.raises(ValueError, match="no"), dropped_on_error(None):
-        raise ValueError("no")
-    made = open_or_create(out, False, {}, None, dict, main=True)
-    assert made is not None
-    again = open_or_create(out, True, {}, None, dict, main=False)
-    assert again is not None
-    with pytest.raises(ValueError, match="no"), dropped_on_error(None):
-        raise ValueError("no")
-    assert out.exists()
-    with pytest.raises(ValueError, match="no"), dropped_on_error(made):
-        raise ValueError("no")
-    assert not out.exists()

@@ -12,7 +12,8 @@ from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
 from refiner.enas.joint import JointConfig, JointStrategy
 from refiner.enas.macro_network import MacroNetwork
-from refiner.runs.run_folder import RunFolder, dropped_on_error, open_or_create
+from refiner.runs.beginning import dropped_on_error, open_or_create
+from refiner.runs.run_folder import RunFolder
 from refiner.runs.search_run import kept_network, run_kept, run_search
 from refiner.search.search import Search, SearchConfig
 from refiner.training.devices import Devices
