@@ -214,3 +214,9 @@ def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_al
     ]  # fmt: skip
     assert found[0] == found[1] != found[2]
     assert torch.equal(generator.get_state(), state)
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay", "gradient_clip", "lr_max", "lr_min"])
+def test_a_setting_that_is_no_number_is_refused(name) -> None:
+    with pytest.raises(ConfigError, match="Give"):
+        TrainConfig(**{name: float("nan")})
