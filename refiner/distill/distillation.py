@@ -51,7 +51,7 @@ class DistillConfig:
             raise ConfigError(f"steps is {self.steps}. Give 0 or more.")
         if self.solve_batches < 1:
             raise ConfigError(f"solve_batches is {self.solve_batches}. Give 1 or more.")
-        if self.learning_rate <= 0:
+        if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}. Give more than 0.")
 
 

@@ -41,6 +41,8 @@ class MilpStrategy:
         feasible: what may be recommended; everything by default.
     """
 
+    same_images = True
+
     def __init__(
         self, choices: Choices, *, seed: int = 0, feasible: FeasibleSet | None = None
     ) -> None:

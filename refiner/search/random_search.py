@@ -21,6 +21,8 @@ class RandomStrategy:
         feasible: what may be drawn; everything by default.
     """
 
+    same_images = True
+
     def __init__(
         self, choices: Choices, *, seed: int = 0, feasible: FeasibleSet | None = None
     ) -> None:

@@ -8,26 +8,26 @@ the architectures that it recommends are scored on the whole validation part, an
 taken.
 
 Where the weights stay as they are (``train_weights=False``), BN recalibration uses the same batches
-in all epochs, so that scores compare. With a teacher, the strategy learns from agreement with it
+in all epochs, so that scores compare, and a strategy may ask for the same images
+(:mod:`refiner.search.score_images`). With a teacher, the strategy learns from agreement with it
 instead of the task's score.
 """
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from torch import nn
 
-from refiner.core.errors import DataError
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
-from refiner.core.types import Batch, JsonDict, Loader, StateDict
+from refiner.core.types import JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
 from refiner.search.pareto import spread
 from refiner.search.random_search import RandomStrategy
+from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
 from refiner.search.scoring import Scored, Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
@@ -98,6 +98,15 @@ class Search:
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
         self.generators = generators_of(train_loader, val_loader, self.score_loader)
         length(train_loader), length(val_loader)  # an empty one is refused now
+        self.images = ScoreImages(
+            self.score_loader,
+            self.config.score_batches,
+            in_order=self.score_loader is val_loader,
+            devices=devices,
+            generators=self.generators,
+            seed=seed,
+        )
+        """What the strategy's rewards are scored on."""
         # Tasks see the user's own class, with its methods, around the mixed operations.
         self.trainer = WeightTrainer(
             supernet.model, task, devices, self.config.weights, self.config.total_epochs
@@ -234,18 +243,20 @@ class Search:
         norm_batches = self.scorer.norm_batches()
         searched = self.epoch - config.warmup_epochs
         first, last = config.updates_before(searched), config.updates_before(searched + 1)
-        # In random order each pass gives other samples; a fixed order is continued.
-        in_order = self.score_loader is self.val_loader
-        val_batches = self._score_batches(first * config.score_batches if in_order else 0)
+        by_update = self.images.by_update(first)
+        same_images = not config.train_weights and getattr(self.strategy, "same_images", False)
         updates: list[JsonDict] = []
         for update in range(first, last):
             if updates and self._timed_out():
                 break
-            batches = list(itertools.islice(val_batches, config.score_batches))
             count = config.trials_before(update + 1) - config.trials_before(update)
             vectors = self.strategy.ask(count)
+            if same_images:
+                images = self.images.by_visit(vectors, self.scores)
+            else:
+                images = [next(by_update)] * len(vectors)
             scores = []
-            for vector in vectors:
+            for vector, batches in zip(vectors, images, strict=True):
                 scores.append(self.scorer.reward_of(vector, norm_batches, batches))
                 progress.advance(1, reward=scores[-1], vector=short(vector), **self.last)
             self.scorer.forget()
@@ -256,17 +267,6 @@ class Search:
             self.last = dict(metrics)
         self.seconds = time.monotonic() - self._clock
         return updates
-
-    def _score_batches(self, position: int) -> Iterator[Batch]:
-        """Yield validation batches without end, pass after pass, from a position in the pass."""
-        skip = position % length(self.score_loader)
-        while True:
-            batch = None
-            for batch in itertools.islice(self.devices.batches(self.score_loader), skip, None):
-                yield batch
-            if batch is None and skip == 0:
-                raise DataError("the validation loader gave no batch. Give it data for each pass.")
-            skip = 0
 
     def _finish(self, progress: Progress) -> SearchResult:
         """Score what the strategy recommends, and architectures of other costs, on all images."""

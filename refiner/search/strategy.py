@@ -19,7 +19,11 @@ Choices = Sequence[Sequence[str]]
 
 
 class Strategy(Protocol):
-    """What proposes architectures and learns from their scores."""
+    """What proposes architectures and learns from their scores.
+
+    A strategy that compares scores of different updates sets ``same_images = True``. Where the
+    weights stay as they are, the first score of each architecture is then on the same images.
+    """
 
     def ask(self, count: int) -> list[Vector]:
         """Return ``count`` architectures to train or to score. Some may never be scored."""

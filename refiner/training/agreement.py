@@ -8,12 +8,14 @@ many images.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.types import Batch
@@ -28,17 +30,55 @@ from refiner.training.teacher_hooks import (
 )
 
 
+MOST_BATCHES = 64
+"""Of how many batches the teacher's outputs are kept at most."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
     """An output of the teacher, and the call that it belongs to."""
 
-    input: torch.Tensor
-    """The only tensor of the call. Its ``id`` stays taken as long as this record lives."""
+    inputs: tuple[object, ...]
+    """Tensors and plain values of the call."""
     structure: pytree.TreeSpec
-    """How the tensor was passed."""
-    version: int
-    """Version of the tensor; it changes when the tensor is written to."""
+    """How they were passed."""
+    versions: tuple[int, ...]
+    """Of each tensor; a version changes when the tensor is written to."""
     output: object
+
+    def fits(self, inputs: Sequence[object], structure: pytree.TreeSpec) -> bool:
+        """Return whether a call has the same inputs, in the same tensors or in equal ones."""
+        if structure != self.structure or _versions(self.inputs) != self.versions:
+            return False
+        return all(
+            ours is theirs or _equal(ours, theirs)
+            for ours, theirs in zip(self.inputs, inputs, strict=True)
+        )
+
+
+def _versions(inputs: Sequence[object]) -> tuple[int, ...]:
+    return tuple(each._version for each in inputs if isinstance(each, torch.Tensor))
+
+
+def _equal(first: object, second: object) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        alike = (first.shape, first.dtype, first.device) == (
+            second.shape,
+            second.dtype,
+            second.device,
+        )
+        return alike and torch.equal(first, second)
+    return isinstance(first, PLAIN_TYPES) and type(first) is type(second) and first == second
+
+
+class _Kept:
+    """What the teacher gave for one batch: an output for each call of the network, in order."""
+
+    def __init__(self, batch: object) -> None:
+        self.batch = batch
+        """Its ``id`` stays taken as long as this record lives."""
+        self.targets: list[_Target] = []
+        self.calls = 0
 
 
 class Agreement:
@@ -50,6 +90,7 @@ class Agreement:
         task: calls a network on a batch. Its ``divergence``, if it has one, compares two outputs.
         teacher: runs in eval mode without gradients, on its own device. Its outputs are kept until
             :meth:`forget`, so that it runs once for each batch, however many networks are measured.
+            They are kept for the first ``MOST_BATCHES`` batches, so that memory cannot grow.
     """
 
     metric = "agreement"
@@ -57,8 +98,10 @@ class Agreement:
     def __init__(self, task: Task, teacher: nn.Module) -> None:
         self.task, self.teacher = task, teacher.eval()
         self.divergence: Divergence | None = getattr(task, "divergence", None)
-        self._targets: dict[int, _Target] = {}
-        """Outputs of the teacher by the ``id`` of the input."""
+        self._targets: dict[int, _Kept] = {}
+        """Outputs of the teacher by the ``id`` of the first tensor of a batch."""
+        self._current: _Kept | None = None
+        """Of the batch that is being measured; None where nothing of it is kept."""
 
     def forget(self) -> None:
         """Release the kept outputs of the teacher."""
@@ -105,6 +148,7 @@ class Agreement:
         def compare(output: object, target: object, samples: int) -> None:
             parts.append(self._sums(main_output(output), main_output(target), samples))
 
+        self._current = self._kept(batch)
         with compare_calls(model, self._run_teacher, compare):
             measured = self.task.measure(model, batch)
         if not parts:
@@ -139,17 +183,35 @@ class Agreement:
         variance = max(mean_square - (total / count) ** 2, LEAST_VARIANCE * mean_square)
         return -error / count / max(variance, TINY)
 
+    def _kept(self, batch: Batch) -> _Kept | None:
+        """Return what is kept of a batch, ready for its first call; None where there is no room."""
+        tensors = tensors_in(batch)
+        if not tensors:
+            return None
+        kept = self._targets.get(id(tensors[0]))
+        if kept is None:
+            if len(self._targets) >= MOST_BATCHES:
+                return None
+            kept = self._targets[id(tensors[0])] = _Kept(tensors[0])
+        kept.calls = 0
+        return kept
+
     def _run_teacher(self, args: Args, kwargs: Kwargs) -> object:
-        """Return the teacher's output for a call, kept where the call has a single tensor."""
-        leaves, structure = pytree.tree_flatten((args, kwargs))
-        if len(leaves) != 1 or not isinstance(leaves[0], torch.Tensor) or leaves[0].is_inference():
-            args, kwargs = fresh((args, kwargs))
-            return self.teacher(*args, **kwargs)
-        x, version = leaves[0], leaves[0]._version
-        kept = self._targets.get(id(x))
-        if kept is not None and (kept.structure, kept.version) == (structure, version):
-            return kept.output
-        args, kwargs = fresh((args, kwargs))
-        output = self.teacher(*args, **kwargs)
-        self._targets[id(x)] = _Target(input=x, structure=structure, version=version, output=output)
+        """Return the teacher's output for a call, from what is kept of the batch where it fits."""
+        inputs, structure = pytree.tree_flatten((args, kwargs))
+        kept = self._current
+        if kept is None or any(isinstance(x, torch.Tensor) and x.is_inference() for x in inputs):
+            return self._output(args, kwargs)
+        call, kept.calls = kept.calls, kept.calls + 1
+        if call < len(kept.targets) and kept.targets[call].fits(inputs, structure):
+            return kept.targets[call].output
+        output = self._output(args, kwargs)
+        target = _Target(
+            inputs=tuple(inputs), structure=structure, versions=_versions(inputs), output=output
+        )
+        kept.targets[call : call + 1] = [target]
         return output
+
+    def _output(self, args: Args, kwargs: Kwargs) -> object:
+        args, kwargs = fresh((args, kwargs))
+        return self.teacher(*args, **kwargs)

@@ -47,7 +47,7 @@ def class_targets(output: object, labels: torch.Tensor) -> tuple[torch.Tensor, t
         )
     if labels.shape == output.shape and labels.dtype is not torch.bool:
         shares = labels.float()
-        if bool((shares.sum(dim=1) - 1).abs().max() > _ROUNDING):
+        if not bool(((shares.sum(dim=1) - 1).abs() <= _ROUNDING).all()):
             raise DataError(
                 f"classification needs shares that add up to 1, in labels of shape "
                 f"{tuple(labels.shape)}. For several classes per sample, pass a task of your own "

@@ -78,9 +78,9 @@ class TrainConfig:
                 "Give a positive lr_max, and an lr_min that is not above it."
             )
         for name in ("momentum", "weight_decay"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # NaN is refused, too
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
-        if self.gradient_clip <= 0:
+        if not self.gradient_clip > 0:
             raise ConfigError(f"gradient_clip is {self.gradient_clip}. Give more than 0.")
         if not 0 <= self.teacher_weight <= 1:
             raise ConfigError(f"teacher_weight is {self.teacher_weight}. Give a share, 0 to 1.")

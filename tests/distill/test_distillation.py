@@ -160,7 +160,9 @@ def test_the_seed_decides_and_global_random_state_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": -1}, {"solve_batches": 0}, {"learning_rate": 0.0}], ids=str
+    "wrong",
+    [{"steps": -1}, {"solve_batches": 0}, {"learning_rate": 0.0}, {"learning_rate": float("nan")}],
+    ids=str,
 )
 def test_settings_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):

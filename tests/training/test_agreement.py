@@ -6,7 +6,7 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.core.surgery import copied
-from refiner.training.agreement import Agreement
+from refiner.training.agreement import MOST_BATCHES, Agreement
 from refiner.training.task import Classification, Regression, softened_divergence
 
 
@@ -130,3 +130,50 @@ def test_agreement_of_logits_is_the_divergence_of_softened_probabilities() -> No
     assert agreement.score(sums) == pytest.approx(-expected, rel=1e-5)
     assert float(sums[1]) == 5
     assert agreement.loss(model, (x, labels)) == Classification().loss(model, (x, labels))
+
+
+class Normalises(Regression):
+    """Makes a new tensor for each call."""
+
+    shift = 0.0
+
+    def measure(self, model: nn.Module, batch) -> torch.Tensor:
+        model(batch[0] / 2)
+        return super().measure(model, (batch[0] * 2 + self.shift, batch[1]))
+
+
+def test_the_teacher_runs_once_for_a_batch_whatever_tensors_the_task_makes_of_it() -> None:
+    teacher, task = Counted(), Normalises()
+    agreement = Agreement(task, teacher)
+    data = [(torch.randn(3, 1), torch.zeros(3, 1)) for _ in range(2)]
+    for _ in range(5):
+        for batch in data:
+            agreement.measure(nn.Identity(), batch)
+    assert teacher.calls == 4
+    assert sum(len(kept.targets) for kept in agreement._targets.values()) == 4
+    task.shift = 1.0  # another input, in the second call of each batch
+    sums = agreement.measure(nn.Identity(), data[0])
+    assert teacher.calls == 5
+    fresh = Agreement(task, Counted()).measure(nn.Identity(), data[0])
+    assert torch.equal(sums, fresh)
+
+
+def test_what_is_kept_cannot_grow() -> None:
+    teacher = Counted()
+    agreement = Agreement(Normalises(), teacher)
+    data = [(torch.randn(1, 1), torch.zeros(1, 1)) for _ in range(MOST_BATCHES + 10)]
+    for _ in range(2):
+        for batch in data:
+            agreement.measure(nn.Identity(), batch)
+    assert len(agreement._targets) == MOST_BATCHES
+    assert teacher.calls == 2 * (MOST_BATCHES + 2 * 10)
+
+
+def test_an_input_that_was_written_to_since_is_another_one() -> None:
+    teacher, x = Counted(), torch.ones(2, 1)
+    agreement = Agreement(Regression(), teacher)
+    agreement.measure(nn.Identity(), (x, x))
+    x.mul_(0).add_(1)  # written to, with the values that it had
+    agreement.measure(nn.Identity(), (x, x))
+    agreement.measure(nn.Identity(), (x, x))
+    assert teacher.calls == 2

@@ -36,6 +36,7 @@ def test_shares_of_classes_are_labels(dtype: torch.dtype) -> None:
     ("logits", "labels", "says"),
     [
         (LOGITS, torch.ones(3, 2), "add up to 1"),
+        (LOGITS, torch.full((3, 2), float("nan")), "add up to 1"),
         (LOGITS, LABELS.float(), "one integer label per sample"),
         (LOGITS[:, :1], LABELS, "Give the model two outputs"),
         (LOGITS, torch.zeros(3, 5), "one integer label per sample"),

@@ -232,3 +232,9 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
     first, second, third, _ = orders
     assert sorted(first) == sorted(second) == sorted(third) == sorted(labels.tolist())
     assert first != second != third != first
+
+
+@pytest.mark.parametrize("name", ["momentum", "weight_decay", "gradient_clip", "lr_max", "lr_min"])
+def test_a_setting_that_is_no_number_is_refused(name) -> None:
+    with pytest.raises(ConfigError, match="Give"):
+        TrainConfig(**{name: float("nan")})
