@@ -74,21 +74,19 @@ def _told(each: Reference, model: nn.Module, name: str, value: object) -> str:
             f"{each.path} stays the original's {what} in a copy. Let its __deepcopy__ return a "
             "new object."
         )
-    used = [n for n, _ in value.named_children() if n in each.names] if _is_tree(value) else []
+    children = value.named_children() if isinstance(value, nn.Module) else ()
+    used = [child for child, _ in children if child in each.names]
     prefix = f"{name}." if name else ""
     if used:
         layers = ", ".join(f"{prefix}{n}" for n in used[:3])
     else:
         layers = what if name else "layers"
-    verb = "use" if each.via == "a weak reference" or not _is_tree(value) else "call"
+    calls = isinstance(value, nn.Module) and each.via != "a weak reference"
+    verb = "call" if calls else "use"
     return (
         f"{_holder(each)} that holds {what}: its copy would still {verb} the original's {layers}. "
         f"{_advice(each)}"
     )
-
-
-def _is_tree(value: object) -> bool:
-    return isinstance(value, nn.Module)
 
 
 def _holder(each: Reference) -> str:

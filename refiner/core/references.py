@@ -10,7 +10,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -78,23 +78,11 @@ def _inside(outer: Reference) -> Iterator[Reference]:
     """Yield what a value refers to directly."""
     value = outer.value
 
-    def inner(held: object, step: str = "", via: str = "", **more: object) -> Reference:
-        names = more.get("names", outer.names)
-        return Reference(
-            path=outer.path + step, via=outer.via or via, value=held,
-            names=names, steps=outer.steps + bool(more.get("is_global")),
-        )  # fmt: skip
+    def inner(held: object, step: str = "") -> Reference:
+        return replace(outer, path=outer.path + step, value=held)
 
     if isinstance(value, types.FunctionType):
-        names = frozenset(_names(value.__code__))
-        kind = "a lambda" if value.__name__ == "<lambda>" else f"the function {value.__name__}"
-        yield from (inner(held, via=kind, names=names) for held in _enclosed(value))
-        if outer.steps < _MOST_GLOBALS:
-            found = (value.__globals__.get(name) for name in names)
-            wanted = (nn.Module, torch.Tensor, types.FunctionType, dict, *_CONTAINERS)
-            for held in found:
-                if isinstance(held, wanted):
-                    yield inner(held, via=kind, names=names, is_global=True)
+        yield from _inside_function(outer, value)
     elif isinstance(value, types.MethodType):
         yield inner(value.__self__)
         yield inner(value.__func__)
@@ -102,7 +90,7 @@ def _inside(outer: Reference) -> Iterator[Reference]:
         for held in (value.func, *value.args, *value.keywords.values()):
             yield inner(held)
     elif isinstance(value, weakref.ref):
-        yield inner(value(), via="a weak reference")
+        yield replace(outer, via=outer.via or "a weak reference", value=value())
     elif isinstance(value, nn.Module):  # outside of the tree, since it hangs in an attribute
         for name, held in (*value._parameters.items(), *value._buffers.items()):
             yield inner(held, f".{name}")
@@ -115,6 +103,20 @@ def _inside(outer: Reference) -> Iterator[Reference]:
         yield from (inner(held, f"[{i}]") for i, held in enumerate(value))
     elif not isinstance(value, torch.Tensor) and not _is_foreign(value):
         yield from (inner(held, f".{name}") for name, held in attributes(value))
+
+
+def _inside_function(outer: Reference, function: types.FunctionType) -> Iterator[Reference]:
+    """Yield what a function holds, and the modules, functions and containers that it names."""
+    name = function.__name__
+    kind = "a lambda" if name == "<lambda>" else f"the function {name}"
+    names = frozenset(_names(function.__code__))
+    here = replace(outer, via=outer.via or kind, names=names)
+    yield from (replace(here, value=held) for held in _enclosed(function))
+    if outer.steps < _MOST_GLOBALS:
+        wanted = (nn.Module, torch.Tensor, types.FunctionType, dict, *_CONTAINERS)
+        for held in map(function.__globals__.get, names):
+            if isinstance(held, wanted):
+                yield replace(here, value=held, steps=outer.steps + 1)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

@@ -48,7 +48,7 @@ def _learned(work: nn.Module, example: ExampleInput) -> set[int]:
             parts = [part for _, part in contents(output) if isinstance(part, torch.Tensor)]
             losses = [part.float().sum() for part in parts if part.requires_grad]
             if losses:
-                torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+                torch.stack(losses).sum().backward()
         return {id(parameter) for parameter in parameters if parameter.grad is not None}
     except Exception:  # as in the pass itself, the model may fail in many ways
         return set()

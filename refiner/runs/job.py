@@ -22,6 +22,7 @@ from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.run_folder import RunFolder
 from refiner.training.devices import Devices, make_listener
 from refiner.training.evaluation import length
+from refiner.training.precision import check_weights
 from refiner.training.task import Task, checked_task
 
 Tests: TypeAlias = Mapping[str, Callable[[nn.Module], float]]
@@ -124,6 +125,7 @@ def set_up(
     """
     checked = checked_task(task)
     progress = make_listener(output.progress, devices)
+    check_weights(model)
     given = {"training": loader, "validation": val_loader, "test": test_loader}
     for part, each in given.items():
         if each is not None:
