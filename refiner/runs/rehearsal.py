@@ -76,7 +76,7 @@ def rehearse_network(
     devices = Alone.of(job.devices)
 
     def steps() -> Sequence[str]:
-        loaders = generators_of(job.train_loader, job.val_loader)
+        loaders = generators_of(job.train_loader, job.val_loader, job.test_loader)
         with seeded(derive_seed(job.seed, "rehearsal of a run"), loaders):
             _check_room(job, network)
             _evaluate(job, copied(network), devices)

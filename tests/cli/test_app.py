@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from image_folders import fill
 from models import latencies
 from refiner.cli.app import app, main
 from refiner.cli.commands import eval_command, run_command, train_command
@@ -710,3 +711,39 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert "holds" in capsys.readouterr().err
     assert main([net, *SMALL, "--seeds", "1", "--out", "other"]) == 2
     assert "Give 2 or more" in capsys.readouterr().err
+
+
+def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> None:
+    fill(Path("images"), "ab", 20)
+    fill(Path("unseen"), "ab", 6)
+    fill(Path("others"), "bc", 2)
+    assert main(["train", net, "--data", "folder:images", "--epochs", "1", "--out", "trained"]) == 0
+    run = [net, "--weights", "trained", "--data", "folder:images", "--trials", "2", "--epochs", "1"]
+    run += ["--slots", "conv", "--strategy", "random", "--no-baselines", "--device", "cpu"]
+    capsys.readouterr()
+    assert main([*run, "--test-data", "folder:others", "--out", "other"]) == 2
+    assert "it has c, which the data lacks; it lacks a." in capsys.readouterr().err
+    assert not Path("other").exists()
+    assert main([*run, "--test-data", "folder:unseen", "--out", "run"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "All scores are of the test images, on which nothing was chosen" in out
+    assert main(["report", "run"]) == 0
+    assert "All scores are of the test images" in " ".join(capsys.readouterr().out.split())
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["scored_on"] == "test"
+    assert dict(report["settings"])["test batches"] == "1"
+    scores = [report["original_score"], report["refined_score"], report["trained"]["refined"]]
+    assert all(round(12 * score, 6).is_integer() for score in scores), "of 12 test images"
+    command = json.loads(Path("run/config.json").read_text())["provenance"]["command"]
+    assert command["given"]["test_data"] if "given" in command else command["test_data"]
+    assert main(["compare", "run", "trained", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"test accuracy", "test accuracy before fine-tuning"} <= set(rows[0]["scores"])
+    assert list(rows[-1]["scores"]) == ["validation accuracy"]
+    vector = ",".join("0" for _ in report["vector"])
+    assert main(["apply", "run", vector, "--out", "picked", "--json"]) == 0
+    notes = " ".join(json.loads(capsys.readouterr().out)["notes"])
+    assert f"--test-data folder:{Path('unseen').resolve()}" in notes
+    assert main([*run, "--out", "plain"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "All scores are of the validation images that choices were made on, hence opti" in out
