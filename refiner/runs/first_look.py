@@ -111,7 +111,7 @@ def look_first(job: Job, network: nn.Module, *, trained: bool) -> FirstLook:
                     task=task,
                     devices=devices,
                     batches=batches,
-                    norm_batches=[b for b in norm_batches if samples_in(b) != 1],
+                    norm_batches=norm_batches,
                     look=look,
                     preprocessing=made.get("preprocessing") or {},
                     new_head=bool((made.get("spec") or {}).get("pretrained")),

@@ -10,7 +10,7 @@ from refiner.training.task import Classification, Regression, Segmentation
 
 def look(score: float, count: int = 0, classes: int = 0, sums=()) -> Look:
     """Return a look at ``count`` images, the first of which are right."""
-    right = torch.arange(count) < round(score * count)
+    right = torch.arange(count) < round(score * count if count else 0)
     return Look(
         score=score, images=max(count, 200), scale=None, finite_inputs=True, finite_outputs=True,
         constant=False, sums=torch.tensor(sums), classes=classes,

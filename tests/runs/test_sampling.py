@@ -56,6 +56,7 @@ def test_a_sample_holds_parts_up_to_a_number_of_images() -> None:
     assert [samples_in(part) for part in parts] == [64, 36, 50]
     assert torch.equal(torch.cat([part[1] for part in parts]), torch.arange(150))
     assert [samples_in(part) for part in sample(loader(10), CPU, images=150)] == [10]
+    assert [samples_in(part) for part in sample(loader(65, 65), CPU, images=150)] == [64]
     late = sample(loader(100, 10), CPU, images=90, least=20, seconds=-1)
     assert [samples_in(part) for part in late] == [10, 10]
 

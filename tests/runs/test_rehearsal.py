@@ -1,0 +1,166 @@
+"""What can be known before the search is told before it."""
+
+import pytest
+import torch
+from models import TinyResNet, batches
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import refiner
+from refiner.core.errors import ConfigError, DataError, RefinerError, RunError
+
+BEFORE = refiner.SearchConfig(epochs=1, warmup_epochs=0, train_weights=False)
+TRAIN = refiner.TrainConfig(epochs=1, lr_max=0.01)
+
+
+class Flat(nn.Module):
+    """Has a norm over single numbers, which cannot train on one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.more = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.norm, self.fc = nn.BatchNorm1d(8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.norm(self.more(self.stem(x).relu()).mean((2, 3))))
+
+
+def loader(count: int, size: int = 16, **options) -> DataLoader:
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(count, 3, 8, 8, generator=g), torch.randint(4, (count,), generator=g)
+    return DataLoader(TensorDataset(x, y), size, **options)
+
+
+@pytest.fixture
+def before_the_search(monkeypatch):
+    """Fail where a run comes to its search."""
+
+    def searched(*args, **kwargs):
+        raise AssertionError("the search began")
+
+    monkeypatch.setattr("refiner.api.make_search", searched)
+
+
+def refine(model, train, val, **options):
+    given = {
+        "distill": refiner.DistillConfig(steps=1), "search": BEFORE, "train": TRAIN,
+        "baselines": False, "device": "cpu", "progress": False,
+    }  # fmt: skip
+    return refiner.refine(model, train, val, **given | options)
+
+
+def test_a_last_batch_of_one_image_is_told_with_the_next_step(before_the_search, tmp_path) -> None:
+    words = (
+        r"shortest training batch holds 1 sample \(33 samples in batches of 16\).*drop_last=True"
+    )
+    with pytest.raises(DataError, match=words):
+        refine(Flat(), loader(33), loader(32), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(DataError, match="shortest training batch"):
+        refiner.train_architecture(Flat(), loader(33), loader(32), config=TRAIN, progress=False)
+    with pytest.raises(AssertionError, match="the search began"):
+        refine(Flat(), loader(33, drop_last=True), loader(33))
+
+
+class Squeezing(Flat):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).squeeze()
+
+
+def test_a_last_validation_or_test_batch_of_one_image_is_told(before_the_search) -> None:
+    with pytest.raises(DataError, match="shortest validation batch holds 1 sample"):
+        refine(Squeezing(), loader(32), Plain(loader(33)))
+    with pytest.raises(DataError, match="shortest test batch holds 1 sample"):
+        refine(Squeezing(), loader(32), loader(32), test_loader=loader(33))
+
+
+class Plain(list):
+    """Batches in a list of a type of its own."""
+
+
+class LossOf(refiner.Classification):
+    def __init__(self, value) -> None:
+        super().__init__()
+        self.value = value
+
+    def loss(self, model, batch):
+        return self.value(model(batch[0]))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (lambda y: y, r"loss gives a tensor of shape \(8, 10\)"),
+        (lambda y: y.mean().detach(), "Return a scalar tensor"),
+        (lambda y: y.mean() / 0, "training loss is"),
+        (lambda y: y.nothing, "no attribute 'nothing'"),
+    ],
+)
+def test_a_loss_that_cannot_train_is_told(value, words, before_the_search) -> None:
+    with pytest.raises(RefinerError, match=words):
+        refine(TinyResNet(), batches(2), batches(1), task=LossOf(value))
+
+
+def test_a_test_of_the_user_and_a_budget_out_of_reach_are_told(before_the_search) -> None:
+    def broken(network):
+        raise KeyError("pairs")
+
+    with pytest.raises(ConfigError, match="the test 'mine' fails: KeyError"):
+        refine(TinyResNet(), batches(2), batches(1), tests={"mine": broken})
+    with pytest.raises(ConfigError, match="out of reach"):
+        refine(TinyResNet(), batches(2), batches(1), budget="macs=1%")
+
+
+def test_a_full_disk_is_told(before_the_search, monkeypatch, tmp_path) -> None:
+    class Full:
+        free = 1000
+
+    monkeypatch.setattr("refiner.runs.rehearsal.shutil.disk_usage", lambda _path: Full)
+    with pytest.raises(RunError, match="0 MB left, and the run needs"):
+        refine(TinyResNet(), batches(2), batches(1), out=tmp_path / "run")
+
+
+def test_an_export_that_fails_is_told_and_a_run_goes_on(before_the_search, tmp_path) -> None:
+    notes = []
+
+    class Listener(refiner.Silent if hasattr(refiner, "Silent") else object):
+        def plan(self, stages): ...
+        def begin(self, phase, total, done=0): ...
+        def advance(self, steps=1, **values): ...
+        def end(self): ...
+        def note(self, text):
+            notes.append(text)
+
+    def fail(*args):
+        raise refiner.core.errors.ModelError("it cannot be held")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refiner.runs.rehearsal.export", fail)
+        with pytest.raises(AssertionError, match="the search began"):
+            refine(TinyResNet(), batches(2), batches(1), out=tmp_path / "run", progress=Listener())
+    assert "refined.ts will be missing: it cannot be held" in notes
+
+
+def test_latency_is_timed_only_as_a_budget(before_the_search, monkeypatch) -> None:
+    timed = []
+    monkeypatch.setattr(
+        "refiner.runs.rehearsal.network_latencies", lambda *a, **k: timed.append(k["repeats"])
+    )
+    monkeypatch.setattr("refiner.api.cost_space", lambda *_: None)
+    for budget in ("macs=90%", "latency=90%"):
+        with pytest.raises(AssertionError, match="the search began"):
+            refine(TinyResNet(), batches(2), batches(1), budget=budget)
+    assert timed == [1]
+
+
+def test_the_model_and_the_random_numbers_stay(before_the_search) -> None:
+    model, data = TinyResNet().train(), loader(40, shuffle=True, generator=torch.Generator())
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    state, own = torch.get_rng_state(), data.generator.get_state()
+    with pytest.raises(AssertionError, match="the search began"):
+        refine(model, data, data)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(data.generator.get_state(), own)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert all(module.training for module in model.modules())
