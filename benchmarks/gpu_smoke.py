@@ -10,14 +10,15 @@ tests. The data are images with a bright quarter, whose number is the label; the
 import argparse
 import contextlib
 import importlib.util
+import inspect
 import os
 import subprocess
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -29,13 +30,15 @@ import refiner
 from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
 from refiner.exports.exporting import FORMATS
+from refiner.graph.slots import GRANULARITIES
 from refiner.search.strategies import STRATEGIES
 from refiner.training.devices import Devices
 
 CLASSES = 4
+FORCE = {"force": True} if "force" in inspect.signature(refiner.refine).parameters else {}
 
 
-class Skip(Exception):
+class Skip(Exception):  # noqa: N818
     """A path that cannot be run here, with the reason."""
 
 
@@ -76,7 +79,7 @@ class Bench:
     device: str
     quick: bool
     folder: Path
-    results: list[tuple[str, str, float]] = field(default_factory=list)
+    precision: str = "no"
 
     @property
     def images(self) -> int:
@@ -118,7 +121,9 @@ class Bench:
             images, labels = self.tensors(seed)
             data = TensorDataset((images.float() / 255 - 0.3) / 0.3, labels)
             found.append(
-                DataLoader(data, self.batch, shuffle=not seed, drop_last=not seed, num_workers=workers)
+                DataLoader(
+                    data, self.batch, shuffle=not seed, drop_last=not seed, num_workers=workers
+                )
             )
         return tuple(found)
 
@@ -128,7 +133,7 @@ class Bench:
         torch.manual_seed(0)
         net = Net(8 if self.quick else 32)
         config = refiner.TrainConfig(epochs=2, lr_max=0.02)
-        devices = Devices.choose(self.device)
+        devices = Devices.choose(self.device, self.precision)
         train, val = map(devices.loader, self.loaders())
         refiner.train(net, train, val, refiner.Classification(), devices=devices, config=config)
         return net.cpu().eval()
@@ -137,6 +142,7 @@ class Bench:
         """Refine a model; by default the trained one, its candidates fitted to it."""
         options: dict[str, object] = {
             "device": self.device,
+            "precision": self.precision,
             "progress": False,
             "baselines": False,
             "budget": "macs=70%",
@@ -146,7 +152,7 @@ class Bench:
             ),
         }
         loaders = given.pop("loaders", None) or self.loaders()
-        return refiner.refine(model or self.trained, *loaders, force=True, **{**options, **given})
+        return refiner.refine(model or self.trained, *loaders, **FORCE, **{**options, **given})
 
 
 Path_ = Callable[[Bench], None]
@@ -174,9 +180,6 @@ def _trace_there(bench: Bench) -> None:
     model = Net(8).to(device)
     x = torch.randn(2, 3, bench.size, bench.size, device=device)
     refiner.trace(model, x)
-    for slots in ("conv", "group", "block"):
-        with contextlib.suppress(refiner.RefinerError):
-            refiner.search_space(model, x, slots=slots)
     assert len(refiner.search_space(model, x).slots) >= 2, "convs were lost on the device"
 
 
@@ -206,17 +209,21 @@ def _budget(amount: str) -> Path_:
     return lambda bench: _check(bench.refined(budget=amount))
 
 
+def _slots(granularity: str) -> Path_:
+    return lambda bench: _check(bench.refined(slots=granularity))
+
+
+for _granularity in GRANULARITIES:
+    path(f"slots {_granularity}")(_slots(_granularity))
+
+
 for _amount in ("macs=60%", "params=70%", "latency=95%", "latency=1000ms"):
     path(f"budget {_amount}")(_budget(_amount))
 
 
 @path("mixed precision, bf16")
 def _bf16(bench: Bench) -> None:
-    train = refiner.TrainConfig(epochs=1, lr_max=0.01, teacher_weight=0.5)
-    in_a_process(
-        bench, "import refiner",
-        f"bench.refined(precision='bf16', train=refiner.{train!r})",
-    )  # fmt: skip
+    alone(bench, "--only", "distillation", "--precision", "bf16")  # a process has one precision
 
 
 @path("loaders with workers")
@@ -248,8 +255,9 @@ def _train(bench: Bench) -> None:
 
 @path("latency of a model")
 def _latency(bench: Bench) -> None:
-    x = torch.randn(1, 3, bench.size, bench.size)
-    refiner.measure_latency(bench.trained, x, device=bench.device)
+    device = Devices.choose(bench.device).device
+    x = torch.randn(1, 3, bench.size, bench.size, device=device)
+    assert refiner.measure_latency(Net(8).to(device), x) > 0
 
 
 def _export(form: str) -> Path_:
@@ -271,10 +279,6 @@ for _form in FORMATS:
 
 @path("stopped and resumed")
 def _resume(bench: Bench) -> None:
-    class Stops(Silent):
-        def advance(self, *args: object, **kwargs: object) -> None:
-            raise KeyboardInterrupt
-
     out = bench.folder / "run"
     search = refiner.SearchConfig(epochs=2, trials=4, warmup_epochs=1, score_batches=1)
     given = {"distill": None, "strategy": "controller", "search": search, "out": out}
@@ -282,7 +286,7 @@ def _resume(bench: Bench) -> None:
     class StopsInTheSecondEpoch(Silent):
         steps = 0
 
-        def advance(self, *args: object, **kwargs: object) -> None:
+        def advance(self, *_args: object, **_kwargs: object) -> None:
             self.steps += 1
             if (out / "checkpoint").exists() and self.steps > 1:
                 raise KeyboardInterrupt
@@ -297,8 +301,9 @@ def _resume(bench: Bench) -> None:
 @path("command: refine, report, export")
 def _command(bench: Bench) -> None:
     out = bench.folder / "command"
+    model = "timm:test_resnet" if bench.quick else "timm:resnet18"
     command(
-        "timm:resnet18", "--data", "digits", "--limit", "64", "--slots", "conv", "--trials", "2",
+        model, "--data", "digits", "--limit", "64", "--slots", "conv", "--trials", "2",
         "--search-epochs", "1", "--warmup-epochs", "1", "--strategy", "controller", "--epochs", "1",
         "--no-baselines", "--device", bench.device, "--out", str(out),
     )  # fmt: skip
@@ -310,7 +315,8 @@ def _command(bench: Bench) -> None:
 def _eval(bench: Bench) -> None:
     if "eval" not in command("--help"):
         raise Skip("there is no refine eval")
-    command("eval", "timm:resnet18", "--data", "digits", "--limit", "64", "--device", bench.device)
+    model = "timm:test_resnet" if bench.quick else "timm:resnet18"
+    command("eval", model, "--data", "digits", "--limit", "64", "--device", bench.device)
 
 
 @path("two processes")
@@ -318,12 +324,8 @@ def _two(bench: Bench) -> None:
     shared = bench.device != "cpu" and torch.cuda.device_count() < 2
     if shared:
         print("      NCCL is left out: it wants a GPU for each process. They share one, with gloo.")
-    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    arguments = ["--device", bench.device, "--one-of-two", *(["--quick"] if bench.quick else [])]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", *launch, __file__, *arguments],
-        check=True, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    alone(bench, "--one-of-two", launch=launch)
 
 
 def one_of_two(bench: Bench) -> None:
@@ -336,7 +338,10 @@ def one_of_two(bench: Bench) -> None:
 
 
 def _check(result: refiner.Result) -> None:
-    assert any(result.architecture.vector) or result.report is not None
+    assert result.report is not None
+    device = torch.device("cpu")
+    x = torch.zeros(2, 3, 32, 32)
+    assert bool(result.model.to(device).eval()(x).isfinite().all()), "the outputs are not finite"
 
 
 def command(*arguments: str) -> str:
@@ -346,23 +351,37 @@ def command(*arguments: str) -> str:
         RuntimeError: it failed; the message is its last line.
     """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "refiner.cli", *arguments], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-m", "refiner.cli", *arguments],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RuntimeError(f"exit {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return done.stdout
 
 
-def in_a_process(bench: Bench, *lines: str) -> None:
-    """Run statements in a process of their own, where ``bench`` is a bench like this one."""
-    made = f"Bench(device={bench.device!r}, quick={bench.quick}, folder=None)"
-    code = "\n".join(("from gpu_smoke import Bench", f"bench = {made}", *lines))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True,
-        cwd=Path(__file__).parent,
+def alone(bench: Bench, *arguments: str, launch: Sequence[str] = ()) -> None:
+    """Run this script with further arguments in a process of its own, or several.
+
+    Raises:
+        CalledProcessError: a path failed there.
+    """
+    quick = ["--quick"] if bench.quick else []
+    subprocess.run(
+        [sys.executable, "-W", "ignore", *launch, __file__, "--device", bench.device, *quick, *arguments],
+        check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
     )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+
+
+def explained(error: Exception) -> str:
+    """Return an error in one line, with the place in this repository's code where it arose."""
+    if isinstance(error, subprocess.CalledProcessError):
+        lines = [line for line in error.stdout.splitlines() if "Error" in line]
+        return lines[0] if lines else f"exit {error.returncode}"
+    own = [
+        f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename
+    ]
+    return f"{type(error).__name__}: {error} ({Path(own[-1].filename).name}, line {own[-1].lineno})"
 
 
 def run_paths(bench: Bench, paths: dict[str, Path_]) -> Iterator[tuple[str, str, float, str]]:
@@ -375,8 +394,7 @@ def run_paths(bench: Bench, paths: dict[str, Path_]) -> Iterator[tuple[str, str,
             outcome, why = "skip", str(reason)
         except Exception as error:
             outcome = "FAIL"
-            said = getattr(error, "stderr", None) or "".join(traceback.format_exception(error))
-            why = "\n".join(said.strip().splitlines()[-6:])
+            why = explained(error)
         yield name, outcome, time.perf_counter() - start, why
 
 
@@ -384,13 +402,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="tiny images and networks")
+    parser.add_argument("--precision", default="no", help="no or bf16")
     parser.add_argument("--only", default="", help="run the paths whose name holds this text")
     parser.add_argument("--one-of-two", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     chosen = {name: function for name, function in PATHS.items() if options.only in name}
     counts = {"pass": 0, "skip": 0, "FAIL": 0}
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(device=options.device, quick=options.quick, folder=Path(folder))
+        bench = Bench(
+            device=options.device, quick=options.quick, folder=Path(folder),
+            precision=options.precision,
+        )  # fmt: skip
         if options.one_of_two:
             one_of_two(bench)
             return 0

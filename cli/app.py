@@ -1,6 +1,7 @@
 """``refine``: its commands. What needs torch is imported when a command runs."""
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from .arguments import (
     refuse,
 )
 from .help import WIDTH, Command, Group
+from .threads import let_threads_sleep
 
 _FAILED, _STOPPED = 2, 130
 DEFAULT_COMMAND = "run"
@@ -270,6 +272,7 @@ def recipes_command(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 done, 2 the user's input, 130 stopped."""
+    let_threads_sleep(os.environ)
     call: Callable[..., Any] = typer.main.get_command(app)
     try:
         result = call(args=arguments, prog_name="refine", standalone_mode=False)
