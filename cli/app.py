@@ -280,6 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except OSError as error:
         return _fail(f"{error}. Name a place that can be read and written.")
+    except MemoryError:
+        return _fail(_NO_MEMORY)
     except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         return _STOPPED
@@ -288,8 +290,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command = getattr(getattr(error, "ctx", None), "command_path", "refine")
             text = error.format_message().rstrip(".").replace("Value error, ", "")
             return _fail(f"{text}. `{command} --help` lists all options.")
+        if "can't allocate memory" in str(error) or "out of memory" in str(error):
+            return _fail(_NO_MEMORY)
         raise
     return result if isinstance(result, int) else 0
+
+
+_NO_MEMORY = "the memory does not suffice. Take smaller images, smaller batches or fewer classes."
 
 
 def _fail(message: str) -> int:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TextIO
 
+from refiner.core.printable import printable
+
 Value = float | str
 
 UNKNOWN = "--"
@@ -176,7 +178,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Write a line."""
-        print(text, file=self.stream, flush=True)
+        print(printable(text), file=self.stream, flush=True)
 
     def _write(self, when: str) -> None:
         clock = self.clock

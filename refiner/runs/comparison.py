@@ -53,7 +53,10 @@ def baselines_from_json(document: JsonDict) -> list[Baseline]:
         RunError: the document is damaged.
     """
     try:
-        return [checked_record(Baseline.from_json(each)) for each in document["baselines"]]
+        found = [checked_record(Baseline.from_json(each)) for each in document["baselines"]]
+        if not {each.kind for each in found} <= {RANDOM, UNIFORM}:
+            raise ValueError("a baseline is of no known kind")
+        return found
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"baselines.json is damaged: {one_line(error)}. Delete it to score them again."
