@@ -67,7 +67,7 @@ def to_end(arguments: list[str], folder: Path) -> None:
 def wait_for(file: Path, process: subprocess.Popen[bytes]) -> None:
     while not file.exists():
         if process.poll() is not None:
-            sys.exit("the run ended before it wrote anything")
+            sys.exit(f"the run ended before it wrote anything: {process.communicate()[1].decode()}")
         time.sleep(0.01)
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     (folder / "net.py").write_text(NET)
     model = "net.py:Net"
-    to_end(["train", model, *OPTIONS[:8], "--epochs", "2", "--out", "trained"], folder)
+    to_end(["train", model, *OPTIONS[:8], "--epochs", "10", "--out", "trained"], folder)
     whole = [model, *OPTIONS, "--weights", "trained", "--out"]
     process = start([*whole, "whole"], folder)
     wait_for(folder / "whole" / "config.json", process)

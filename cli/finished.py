@@ -119,5 +119,11 @@ def load_refined(model: nn.Module, folder: Path) -> nn.Module:
 
 
 def _without_weights(spec: object) -> object:
-    """Return a spec without the original's weights, since those of the refined model follow."""
-    return {**spec, "weights": None} if isinstance(spec, dict) else spec
+    """Return a spec without the original's weights, since those of the refined model follow.
+
+    Published weights of timm need not be downloaded again. Those of torchvision change the network.
+    """
+    if not isinstance(spec, dict):
+        return spec
+    published = {"pretrained": False} if str(spec.get("source")).startswith("timm:") else {}
+    return {**spec, "weights": None, **published}
