@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from refiner.core.batches import batch_size, first_sample, inputs_and_target
+from refiner.core.batches import batch_size, first_sample, inputs_and_target, is_empty
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
 
@@ -29,3 +29,11 @@ def test_a_batch_is_a_pair_or_names_its_target() -> None:
     assert inputs_and_target({"a": 1, "b": 2, "y": 3}) == ({"a": 1, "b": 2}, 3)
     with pytest.raises(DataError, match="a tuple of 3"):
         inputs_and_target((1, 2, 3))
+
+
+def test_a_batch_without_samples_is_empty() -> None:
+    none = torch.zeros(0, 3, 4, 4)
+    assert is_empty((none, torch.zeros(0)))
+    assert is_empty({"image": none, "label": torch.zeros(0)})
+    assert not is_empty((torch.zeros(2, 3), {"boxes": torch.zeros(0, 4)}))
+    assert not is_empty(("text", 3))
