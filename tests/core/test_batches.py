@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from refiner.core.batches import batch_size, first_sample, inputs_and_target, of_size
+from refiner.core.batches import batch_size, first_sample, inputs_and_target, is_empty, of_size
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
 
@@ -37,3 +37,11 @@ def test_a_batch_of_another_size_repeats_its_samples_in_turn() -> None:
     assert of_size((x, ["a", "b", "c"]), 5)[1] == ["a", "b", "c", "a", "b"]
     assert of_size({"x": x, "scale": torch.tensor(2.0)}, 4)["x"].flatten().tolist() == [0, 1, 2, 0]
     assert of_size({"x": x, "scale": torch.tensor(2.0)}, 4)["scale"].dim() == 0
+
+
+def test_a_batch_without_samples_is_empty() -> None:
+    none = torch.zeros(0, 3, 4, 4)
+    assert is_empty((none, torch.zeros(0)))
+    assert is_empty({"image": none, "label": torch.zeros(0)})
+    assert not is_empty((torch.zeros(2, 3), {"boxes": torch.zeros(0, 4)}))
+    assert not is_empty(("text", 3))

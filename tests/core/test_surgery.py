@@ -1,3 +1,4 @@
+import threading
 import warnings
 
 import pytest
@@ -49,3 +50,29 @@ def test_weight_norm_of_either_kind_and_spectral_norm_are_copied_whole() -> None
 def test_a_lazy_model_is_refused() -> None:
     with pytest.raises(ModelError, match=r"0\.weight has no shape yet"):
         copied(nn.Sequential(nn.LazyConv2d(3, 3)))
+
+
+def test_feature_maps_that_a_forward_keeps_are_copied() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            self.maps = [self.conv(x)]
+            self.by_name = {"one": (self.maps[0],)}
+            return self.maps[0]
+
+    model, x = Keeps(), torch.ones(1, 3, 4, 4)
+    model(x)
+    twin = copied(model)
+    assert torch.equal(twin.maps[0], model.maps[0])
+    assert twin.maps[0] is not model.maps[0]
+    assert twin.by_name["one"][0] is twin.maps[0]
+
+
+def test_an_attribute_that_cannot_be_copied_is_named() -> None:
+    model = nn.Sequential(nn.ReLU())
+    model[0].lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"cannot be copied, since Sequential\.0\.lock \(a lock\)"):
+        copied(model)

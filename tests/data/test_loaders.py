@@ -1,10 +1,16 @@
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    IterableDataset,
+    SequentialSampler,
+    TensorDataset,
+)
 
 from refiner.core.errors import DataError
 from refiner.core.randomness import seeded
-from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.data.loaders import example_of, mixed, split_loader, without_lasting_workers
 from refiner.data.tensor_loader import TensorLoader
 
 
@@ -111,3 +117,41 @@ def test_a_mixed_loader_gives_the_same_samples_in_another_order_each_pass() -> N
     assert mixed(listed) is listed
     shuffled = DataLoader(TensorDataset(images, labels), 8, shuffle=True)
     assert mixed(shuffled) is shuffled
+
+
+class Stream(IterableDataset):
+    def __len__(self):
+        return 6
+
+    def __iter__(self):
+        yield from ((torch.zeros(1), i) for i in range(6))
+
+
+def test_workers_that_last_are_ended_for_any_data_set() -> None:
+    for kind in (
+        DataLoader(Stream(), 2, num_workers=1, persistent_workers=True, prefetch_factor=3),
+        DataLoader(Stream(), None, num_workers=1, persistent_workers=True),
+        loader(num_workers=1, persistent_workers=True, shuffle=True),
+    ):
+        ended = without_lasting_workers(kind)
+        assert not ended.persistent_workers
+        assert (len(ended), ended.num_workers) == (len(kind), 1)
+        assert ended.prefetch_factor == kind.prefetch_factor
+    plain = loader()
+    assert without_lasting_workers(plain) is plain
+
+
+def test_what_cannot_be_split_is_refused_for_its_reason() -> None:
+    with pytest.raises(DataError, match="an IterableDataset cannot be split. Give val_loader="):
+        split_loader(DataLoader(Stream(), 2), seed=0)
+    own = BatchSampler(SequentialSampler(range(20)), 4, drop_last=False)
+    with pytest.raises(DataError, match="a batch_sampler of its own"):
+        split_loader(DataLoader(loader().dataset, batch_sampler=own), seed=0)
+    few = DataLoader(loader(count=36).dataset, 32, drop_last=True)
+    with pytest.raises(DataError, match=r"leaves 29 of 36 samples.*batch size of 32.*at most 29"):
+        split_loader(few, seed=0)
+
+
+def test_an_example_comes_from_the_first_batch_that_is_not_empty() -> None:
+    batches = [(torch.zeros(0, 2), torch.zeros(0)), (torch.ones(3, 2), torch.zeros(3))]
+    assert torch.equal(example_of(batches), torch.ones(2, 2))
