@@ -88,8 +88,8 @@ def python_head(preprocessing: Preprocessing) -> tuple[str, str]:
     shown = ", ".join(names[:10]) + (f", ... ({len(names)} in all)" if len(names) > 10 else "")
     lines = [
         f"Inputs are N x {shape}; preprocess() makes them of pictures, with numpy and Pillow.",
-        f"Mean {_numbers(preprocessing.mean)} and std {_numbers(preprocessing.std)}, on the scale",
-        f"0 to 1, are those of {_plain(preprocessing.source)}.",
+        f"Mean {_numbers(preprocessing.mean)} and std {_numbers(preprocessing.std)} are on the",
+        f"scale 0 to 1; they are from {_plain(preprocessing.source)}.",
     ]
     lines += [f"Classes, in the order of the outputs: {_plain(shown)}."] if names else []
     return "\n".join(lines), _IMPORTS
