@@ -15,6 +15,7 @@ from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import ExampleInput
 from refiner.core.models import MOST_CLASSES, ModelSpec
+from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, parse_budgets
 from refiner.cost.budget_check import over_budget
@@ -88,7 +89,7 @@ def apply_architecture(
             allow_larger=allow_larger,
         )
         _check_length(vector, space, source)
-    _rewrite(spec, model, space, vector, example, out=out, as_json=as_json)
+    _rewrite(spec, model, space, vector, example, made, out=out, as_json=as_json)
 
 
 def _classes(made: JsonDict) -> int | None:
@@ -189,21 +190,12 @@ def _rewrite_of_run(
         )
         notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
-        spec, model, space, vector, example, out=out, as_json=as_json, network=network, notes=notes,
-        budgets=budgets,
+        spec, model, space, vector, example, made, out=out, as_json=as_json, network=network,
+        notes=notes, budgets=budgets,
     )  # fmt: skip
 
 
-_REPEATED = (
-    "data",
-    "test_data",
-    "task",
-    "limit",
-    "image_size",
-    "batch_size",
-    "precision",
-    "device",
-)
+_REPEATED = "data test_data task limit image_size norm mean std batch_size precision device".split()
 """Options of a run that its fine-tuning repeats."""
 
 
@@ -228,6 +220,7 @@ def _rewrite(
     space: SearchSpace,
     vector: Vector,
     example: ExampleInput,
+    made: JsonDict,
     *,
     out: Path | None,
     as_json: bool,
@@ -246,13 +239,14 @@ def _rewrite(
     over = over_budget(counted, report.before, report.after)
     report = replace(report, notes=(*notes, *over, *report.notes))
     if out is not None:
-        folder = RunFolder.create(out, {"provenance": {"spec": spec.to_json()}, "settings": {}})
+        prepared = preprocessing_of(made)
+        origin = {"spec": spec.to_json()}
+        origin |= {} if prepared is None else {"preprocessing": prepared.to_json()}
+        folder = RunFolder.create(out, {"provenance": origin, "settings": {}})
         write_result(
             folder,
             model=rewritten,
-            architecture=with_model(
-                architecture, {"spec": spec.to_json(), "example_input": to_json(example)}
-            ),
+            architecture=with_model(architecture, {**origin, "example_input": to_json(example)}),
             report=report,
             example_input=example,
         )

@@ -10,6 +10,7 @@ import refiner
 from refiner.core.contents import from_json
 from refiner.core.errors import RunError, one_line
 from refiner.core.models import ModelSpec
+from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.exports.exporting import check_format
 from refiner.runs.report import Report
@@ -99,7 +100,7 @@ def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path |
     target = to or folder / _EXPORTS[export_format]
     if target.is_symlink():
         raise RunError(f"{target} is a link, which may lead anywhere. Name a place with --to.")
-    how = refiner.export(model, target, example, export_format)
+    how = refiner.export(model, target, example, export_format, preprocessing_of(made))
     say(f"{target}: {how}")
 
 

@@ -13,6 +13,7 @@ from refiner.core.options import option
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
+from refiner.data.normalisation import Normalisation
 from refiner.data.unseen import with_test
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
@@ -20,6 +21,7 @@ from refiner.training.task import TASKS, Task, checked_task, make_task
 
 from .declared import Given
 from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
+from .preparing import loading, preparing_notes
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
 _ARCFACE = "arcface"
@@ -48,15 +50,16 @@ class ModelAndData:
     )
     data: str = option(
         "digits",
-        "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH or "
-        "FILE.py:FUNCTION, which returns two loaders.",
+        "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
+        "torchvision:NAME, hf:NAME of Hugging Face, or FILE.py:FUNCTION, which returns two or "
+        "three loaders.",
         panel="Data",
         metavar="DATA",
     )
     test_data: str | None = option(
         None,
-        "Test images, which no choice is made on, in the forms of --data. By default the test part "
-        "of --data, if it has one.",
+        "Data to test with, in the same form; no choice is made on it. By default the test part "
+        "of --data, where it has one.",
         panel="Data",
         metavar="DATA",
     )
@@ -64,10 +67,39 @@ class ModelAndData:
         "data", "Folder of torchvision's archives.", panel="Data", metavar="DIR"
     )
     limit: int | None = option(
-        None, "Use only N training images, and as many for validation.", panel="Data", metavar="N"
+        None,
+        "Use only N training images, and as many to validate and to test.",
+        panel="Data",
+        metavar="N",
     )
     image_size: int | None = option(
-        None, "Resize images to N x N pixels.", panel="Data", metavar="N"
+        None,
+        "Resize images to N x N pixels. By default photographs take the size of the pretrained "
+        "weights.",
+        panel="Data",
+        metavar="N",
+    )
+    norm: str | None = option(
+        None,
+        "How pixels are normalised: imagenet, half (-1 to 1), none (0 to 1), raw (0 to 255), data "
+        "(by the training images) or model (as its package notes). By default as the model's "
+        "weights expect, else data.",
+        panel="Data",
+        metavar="NAME",
+    )
+    mean: tuple[str, ...] | None = option(
+        None,
+        "Mean of each channel on the scale 0 to 1, such as 0.485,0.456,0.406, or one for all.",
+        panel="Data",
+        metavar="NUMBERS",
+        commas=True,
+    )
+    std: tuple[str, ...] | None = option(
+        None,
+        "Standard deviation of each channel, to go with --mean.",
+        panel="Data",
+        metavar="NUMBERS",
+        commas=True,
     )
     batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
     task: str = option(
@@ -84,6 +116,16 @@ class ModelAndData:
         metavar="FILE",
     )
     seed: int = 0
+    prepared_by: tuple[str, ...] = ()
+    """Further places that may be the folder of a run whose preprocessing holds."""
+
+    @property
+    def _places(self) -> list[str | None]:
+        return [self.weights, *self.prepared_by]
+
+    def check(self) -> None:
+        """Raise a ConfigError for a normalisation that is out of its range."""
+        Normalisation(norm=self.norm, mean=self.mean, std=self.std)
 
     def pairs_beside(self) -> list[str]:
         """Return the files of pairs beside the faces that ArcFace is trained on."""
@@ -94,7 +136,8 @@ class ModelAndData:
     def notes(self, data: Data) -> list[str]:
         """Return what a user should know of the data, such as that pairs to verify on lack."""
         faces = self.data.removeprefix("faces:")
-        notes = [data.note] if data.note else []
+        notes = data.note.splitlines()
+        notes += preparing_notes(data, self.spec(), self._places, self.norm)
         lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
         if lacking and not self.verify:
             notes.append(
@@ -129,7 +172,9 @@ class ModelAndData:
         task = None if self.task == _ARCFACE else _task(self.task)
         spec = self.spec()
         plain = replace(spec, pretrained=False, weights=None, classes=2)
-        channels = input_channels(plain.build())
+        built = plain.build()
+        channels = input_channels(built)
+        channels = 1 if channels == 1 else 3
         first()
         data = load_data(
             self.data,
@@ -139,6 +184,10 @@ class ModelAndData:
             root=self.data_root,
             limit=self.limit,
             seed=self.seed,
+            norm=self.norm,
+            mean=self.mean,
+            std=self.std,
+            **loading(spec, built, channels, self._places, self.norm),
         )
         if self.test_data is not None:
             data = with_test(

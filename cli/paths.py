@@ -17,6 +17,8 @@ def absolute(source: str) -> str:
     for form in ("folder:", "faces:"):
         if source.startswith(form):
             return f"{form}{Path(source.removeprefix(form)).resolve()}"
+    if source.startswith("hf:") and Path(source[3:]).is_dir():
+        return f"hf:{Path(source[3:]).resolve()}"
     if source.endswith(".py"):
         return str(Path(source).resolve())
     return source

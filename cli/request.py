@@ -76,7 +76,7 @@ class Request:
     @property
     def sources(self) -> dict[str, object]:
         """What may be the user's own code, by the option that names it."""
-        named = {"": "model", "--data": "data", "--task": "task"}
+        named = {"": "model", "--data": "data", "--test-data": "test_data", "--task": "task"}
         return {option: self.given[name] for option, name in named.items() if name in self.given}
 
     @property
@@ -134,6 +134,7 @@ class RunRequest(Request):
                 "--warmup-epochs trains the weights that --distill keeps. Leave one of them out."
             )
         source = self.source
+        source.check()
         if source.verify and not self.trains:
             raise ConfigError("--verify measures trained networks. Give --epochs 1 or more.")
         if self.distilled and source.spec().weights_from() == DRAWN:
@@ -168,7 +169,10 @@ class TrainRequest(Request):
         teacher = self.given.get("teacher")
         pretrained = self.source.pretrained or teacher == PRETRAINED
         return replace(
-            self.source, weights=None if teacher == PRETRAINED else teacher, pretrained=pretrained
+            self.source,
+            weights=None if teacher == PRETRAINED else teacher,
+            pretrained=pretrained,
+            prepared_by=tuple(str(self.given[n]) for n in ("weights", "arch") if n in self.given),
         )
 
 

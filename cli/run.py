@@ -6,12 +6,12 @@ from pathlib import Path
 
 import refiner
 from refiner.core.printable import printable
-from refiner.core.types import Provenance
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.space.admissible import offered_names
 
 from .consent import Consent, again
+from .preparing import origin
 from .recipes import kept_recipe, resume_recipe
 from .request import RunRequest, kept_form, kept_request
 from .screen import listening, print_report
@@ -70,7 +70,7 @@ def carry_out(
             model, data.train, data.val, test_loader=data.test,
             task=task, tests=tests, out=folder, resume=resume, progress=progress,
             force=request.force,
-            provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
+            provenance=origin(spec, kept_form(request), data),
             settings=settings,
         )  # fmt: skip
     return result.report if devices.is_main else None

@@ -68,5 +68,7 @@ def print_report(report: Report) -> None:
         left=3,
     )  # fmt: skip
     print("\narchitecture " + ",".join(map(str, report.vector)))
+    if prepared := dict(report.settings).get("preprocessing"):
+        say(f"preprocessing {prepared}")
     for note in report.notes:
         say(f"note: {note}")

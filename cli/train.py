@@ -5,12 +5,12 @@ from pathlib import Path
 
 import refiner
 from refiner.core.errors import ConfigError
-from refiner.core.types import Provenance
 from refiner.runs.run_folder import check_free
 from refiner.space.architecture import Architecture
 
 from .consent import Consent, again
 from .paths import weights_file
+from .preparing import origin
 from .request import PRETRAINED, TrainRequest, kept_form, kept_request
 from .run import print_run
 from .screen import listening
@@ -29,6 +29,7 @@ def start_training(request: TrainRequest, *, out: Path | None, as_json: bool) ->
     if given.get("teacher") not in (None, PRETRAINED):
         given["teacher"] = weights_file(given["teacher"])
     request = replace(request, given=given)
+    request.source.check()
     _train(request.readable_anywhere(), folder, resume=False, as_json=as_json)
 
 
@@ -45,7 +46,7 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
     resume_line = f"refine train --resume {folder}{again(request.sources)}"
     with listening(folder, resume_line) as progress:
         spec, model, data, task, tests = request.original.load()
-        for note in request.source.notes(data) if devices.is_main else ():
+        for note in request.original.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.train_architecture(
             model, data.train, data.val, test_loader=data.test,
@@ -54,7 +55,7 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
             config=config, seed=given.get("seed", 0), device=given.get("device", "auto"),
             precision=given.get("precision", "no"), out=folder, resume=resume, progress=progress,
             force=request.force,
-            provenance=Provenance(spec=spec.to_json(), command=kept_form(request)),
+            provenance=origin(spec, kept_form(request), data),
         )  # fmt: skip
     if devices.is_main:
         print_run(result.report, folder, as_json)

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def folder_images(path: Path) -> ImageSet:
             continue
         listings[kind] = list_images(root) if kind != "train" else _listed_classes(root)
         notes += listings[kind].notes(root)
-        _check_classes(roots["train"], listings["train"].classes, root, listings[kind].classes)
+        check_classes(roots["train"], listings["train"].classes, root, listings[kind].classes)
     beside = [e.name for e in subfolders(path) if e not in roots.values() and holds_images(e)]
     if beside:
         notes.append(f"{path}: images beside {roots['train'].name} are left out: {listed(beside)}.")
@@ -134,18 +134,20 @@ def _listed_classes(root: Path) -> ClassFolders:
     return listing
 
 
-def _check_classes(root: Path, classes: list[str], other: Path, found: list[str]) -> None:
-    """Raise a DataError where another part has other classes than the training part."""
+def check_classes(
+    train: object, classes: Sequence[str], other: object, found: Sequence[str]
+) -> None:
+    """Raise a DataError where another part has other classes than the training part.
+
+    Args:
+        train, other: the parts, as a message names them.
+        classes, found: their classes.
+    """
     more, fewer = sorted(set(found) - set(classes)), sorted(set(classes) - set(found))
-    if not more and not fewer:
-        return
-    faults = [f"{other} has {listed(more)}, which {root} lacks"] if more else []
-    faults += (
-        [f"{other} lacks {listed(fewer)}" if more else f"{other} lacks {listed(fewer)} of {root}"]
-        if fewer
-        else []
-    )
-    raise DataError(
-        f"the classes of the parts differ: {'; '.join(faults)}. Rename, add or remove class "
-        "folders."
-    )
+    faults = [f"{other} has {listed(more)}, which {train} lacks"] if more else []
+    faults += [f"{other} lacks {listed(fewer)} of {train}"] if fewer else []
+    if faults:
+        raise DataError(
+            f"the classes of the parts differ: {'; '.join(faults)}. Rename, add or remove class "
+            "folders."
+        )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -129,6 +130,7 @@ class _DiskImages(Dataset[tuple[torch.Tensor, int]]):
         self.part, self.prepared, self.augment = part, prepared, augment
         self.read = partial(read, channels=prepared.channels, prepared=None if whole else prepared)
         self.targets = part.labels
+        self.files = [str(item) for item in part.items if isinstance(item, Path)]
 
     def __len__(self) -> int:
         return len(self.part)

@@ -25,9 +25,11 @@ from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.surgery import copied
 from refiner.exports.attempts import Made, best_of
 from refiner.exports.batch_sizes import batch_sizes, only
+from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.programs import open_batch, program
 from refiner.exports.python_source import python_source
 from refiner.graph.tracing import reads_values
@@ -47,6 +49,7 @@ def export(
     path: str | PathLike[str],
     example_input: ExampleInput,
     format: str = "torchscript",  # noqa: A002
+    preprocessing: Preprocessing | None = None,
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
@@ -55,6 +58,9 @@ def export(
     - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
     - ``pt2``: ``torch.export``.
+
+    Each holds ``preprocessing``, how pictures become inputs; the module
+    :mod:`refiner.exports.embedded` says where.
 
     Raises:
         ConfigError: an unknown format, or a package that it needs is not installed.
@@ -78,7 +84,7 @@ def export(
     try:
         beside.mkdir()
         with _quiet():
-            made = _WRITERS[format](work, beside, example)
+            made = _WRITERS[format](work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
                 if " by script" not in how and reads_values(work, example):
@@ -115,7 +121,9 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _write_torchscript(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+def _write_torchscript(
+    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+) -> Made:
     def attempt(way: str, recorded: ExampleInput, path: Path) -> Made:
         args, kwargs = call_arguments(recorded)
         if way == "script":
@@ -124,7 +132,7 @@ def _write_torchscript(model: nn.Module, folder: Path, example: ExampleInput) ->
             scripted = torch.jit.trace(model, example_kwarg_inputs=kwargs)
         else:
             scripted = torch.jit.trace(model, args)
-        torch.jit.save(scripted, str(path))
+        torch.jit.save(scripted, str(path), _extra_files=extra_files(prepared))
         loaded = torch.jit.load(str(path))
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how=f"TorchScript, made by {way}", sizes=sizes)
@@ -135,21 +143,25 @@ def _write_torchscript(model: nn.Module, folder: Path, example: ExampleInput) ->
     return best_of("TorchScript", ways, folder)
 
 
-def _write_python(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+def _write_python(
+    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+) -> Made:
     title = type(model).__name__
 
     def attempt(methods: bool, recorded: ExampleInput, path: Path) -> Made:
-        source = python_source(model, recorded, title, methods=methods)
+        source = python_source(model, recorded, title, methods=methods, preprocessing=prepared)
         path.mkdir()
         (path / "model.py").write_text(source.code, encoding="utf-8")
         weights = {k: v.detach().clone().contiguous() for k, v in source.weights.items()}
-        save_file(weights, path / "model.safetensors")
+        save_file(weights, path / "model.safetensors", metadata=metadata(prepared))
         spec = importlib.util.spec_from_file_location("_refiner_exported", path / "model.py")
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         loaded = module.load()
+        if prepared is not None:
+            check_preprocess(module, prepared)
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         if not source.any_batch and recorded is not example:
             raise ModelError("the batch size cannot stay open")
@@ -171,9 +183,12 @@ def _write_python(model: nn.Module, folder: Path, example: ExampleInput) -> Made
     return best_of("plain PyTorch", ways, folder)
 
 
-def _write_pt2(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+def _write_pt2(
+    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+) -> Made:
     def attempt(dynamic: bool, path: Path) -> Made:
-        torch.export.save(program(model, example, dynamic=dynamic), path)
+        recorded = program(model, example, dynamic=dynamic)
+        torch.export.save(recorded, path, extra_files=extra_files(prepared))
         loaded = torch.export.load(path).module()
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how="torch.export", sizes=sizes)
@@ -182,7 +197,9 @@ def _write_pt2(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
     return best_of("torch.export", ways, folder, ".pt2")  # torch insists on the suffix
 
 
-def _write_onnx(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
+def _write_onnx(
+    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+) -> Made:
     try:
         import onnx
         import onnxruntime
@@ -209,6 +226,7 @@ def _write_onnx(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
 
     def attempt(way: str, path: Path) -> Made:
         write(way, path)
+        add_to_onnx(path, prepared)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # it would warn of each batch size that does not fit
         session = onnxruntime.InferenceSession(
@@ -231,7 +249,7 @@ def _write_onnx(model: nn.Module, folder: Path, example: ExampleInput) -> Made:
     return best_of("ONNX", {way: partial(attempt, way) for way in ways}, folder)
 
 
-_WRITERS: dict[str, Callable[[nn.Module, Path, Any], Made]] = {
+_WRITERS: dict[str, Callable[[nn.Module, Path, Any, Preprocessing | None], Made]] = {
     "torchscript": _write_torchscript,
     "python": _write_python,
     "onnx": _write_onnx,

@@ -16,6 +16,8 @@ from torch import fx, nn
 from refiner.core.batches import batch_size, one_more
 from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput, bind, fresh
+from refiner.core.preprocessing import Preprocessing
+from refiner.exports.embedded import python_functions, python_head
 from refiner.exports.python_layers import layer_arguments
 from refiner.exports.python_writer import Writer
 from refiner.graph.recording import Recorder
@@ -28,15 +30,20 @@ Plain PyTorch, made by refiner; it needs torch alone. It is the network in eval 
     from model import load
 
     model = load()  # reads model.safetensors beside this file
-"""
+{inputs}"""
 
-import json
+{imports}
+'''
+_INPUTS = """    scores = model(preprocess("picture.jpg"))
+
+{inputs}
+"""
+_IMPORTS = """import json
 from pathlib import Path
 
 import torch
 from torch import nn
-
-'''
+"""
 _LOAD = '''
 
 DTYPES = {
@@ -82,7 +89,12 @@ class PythonSource:
 
 
 def python_source(
-    model: nn.Module, example: ExampleInput, title: str, *, methods: bool = True
+    model: nn.Module,
+    example: ExampleInput,
+    title: str,
+    *,
+    methods: bool = True,
+    preprocessing: Preprocessing | None = None,
 ) -> PythonSource:
     """Return ``model``, in eval mode on the CPU, as plain PyTorch.
 
@@ -93,6 +105,7 @@ def python_source(
         methods: write ``x.mean(1)`` for an operation of aten if tensors have a method of its name,
             and layers for the operations of batch norms. A few methods mean something else, which
             only a run shows.
+        preprocessing: how pictures become inputs; it is written as a function ``preprocess``.
 
     Raises:
         ModelError: it holds or gives something that cannot be written down.
@@ -109,8 +122,23 @@ def python_source(
     body = writer.forward(graph)
     init = writer.init()
     batch = "" if any_batch else f", for a batch of {size}"
-    code = _HEAD.format(title=title, batch=batch) + "\n" + init + "\n" + body + _LOAD
+    code = _head(title, batch, preprocessing) + "\n" + init + "\n" + body + _LOAD
+    if preprocessing is not None:
+        code += "\n\n" + python_functions(preprocessing)
     return PythonSource(code=code, weights=writer.weights, any_batch=any_batch)
+
+
+def _head(title: str, batch: str, preprocessing: Preprocessing | None) -> str:
+    """Return the docstring and the imports."""
+    if preprocessing is None:
+        return _HEAD.format(title=title, batch=batch, inputs="", imports=_IMPORTS)
+    inputs, imports = python_head(preprocessing)
+    text = _HEAD.format(
+        title=title, batch=batch, inputs=_INPUTS.format(inputs=inputs), imports=imports
+    )
+    return text.replace("import load\n", "import CLASSES, load, preprocess\n", 1).replace(
+        "it needs torch alone", "it does not need refiner", 1
+    )
 
 
 def _recorded(model: nn.Module, example: ExampleInput) -> tuple[fx.Graph, dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import nn
 from refiner.core.batches import first_sample, of_size
 from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
+from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.latency import conditions_of, network_latencies
@@ -141,6 +142,9 @@ def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> d
         settings["weights of the original"] = spec.weights_from()
     with contextlib.suppress(KeyError, TypeError):
         settings["data"] = str(made["command"]["data"])
+    prepared = preprocessing_of(made)
+    if prepared is not None:
+        settings["preprocessing"] = str(prepared)
     return settings
 
 

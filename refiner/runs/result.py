@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from refiner.core.inputs import ExampleInput
+from refiner.core.preprocessing import preprocessing_of
 from refiner.exports.exporting import export
 from refiner.runs import result_view
 from refiner.runs.report import Report
@@ -30,7 +31,8 @@ class Result:
 
     def export(self, path: str | os.PathLike[str], format: str = "torchscript") -> str:  # noqa: A002
         """Write the model to a file that needs no refiner; see :func:`refiner.export`."""
-        return export(self.model, path, self.example_input, format)
+        prepared = preprocessing_of(self.architecture.model)
+        return export(self.model, path, self.example_input, format, prepared)
 
     def __repr__(self) -> str:
         """Return a few lines: the model's class, the vector, and how MACs and scores changed."""

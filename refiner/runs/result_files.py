@@ -8,6 +8,8 @@ from torch import nn
 from refiner.core.errors import ModelError
 from refiner.core.files import new_partial, put_in_place
 from refiner.core.inputs import ExampleInput
+from refiner.core.preprocessing import preprocessing_of
+from refiner.exports.embedded import metadata
 from refiner.exports.exporting import export
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
@@ -28,10 +30,12 @@ def write_result(
     """
     folder.write_text("architecture.json", architecture.to_json())
     partial = new_partial(folder.path / "refined.safetensors")
-    save_model(model, str(partial))
+    prepared = preprocessing_of(architecture.model)
+    save_model(model, str(partial), metadata=metadata(prepared))
     put_in_place(partial, folder.path / "refined.safetensors")
     try:
-        note = f"refined.ts: {export(model, folder.path / 'refined.ts', example_input)}"
+        file = folder.path / "refined.ts"
+        note = f"refined.ts: {export(model, file, example_input, preprocessing=prepared)}"
     except (ModelError, OSError) as error:  # the other files of a long run are worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
