@@ -163,6 +163,12 @@ class Devices:
             loader = _pinned(loader)
         if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
             if self.processes > 1 and not isinstance(loader.dataset, IterableDataset):
+                batches = len(loader.batch_sampler)  # type: ignore[arg-type]
+                if not even and batches < self.processes:
+                    raise ConfigError(
+                        f"a loader of {batches} batches leaves some of {self.processes} processes "
+                        "without one. Give smaller batches, or start fewer processes."
+                    )
                 part = BatchSamplerShard(
                     loader.batch_sampler, self.processes, index, even_batches=even
                 )

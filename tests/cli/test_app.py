@@ -741,7 +741,7 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     assert {"test accuracy", "test accuracy before fine-tuning"} <= set(rows[0]["scores"])
     assert list(rows[-1]["scores"]) == ["validation accuracy"]
     vector = ",".join("0" for _ in report["vector"])
-    assert main(["apply", "run", vector, "--out", "picked", "--json"]) == 0
+    assert main(["apply", "run", vector, "--trust", "--out", "picked", "--json"]) == 0
     notes = " ".join(json.loads(capsys.readouterr().out)["notes"])
     assert f"--test-data folder:{Path('unseen').resolve()}" in notes
     assert main([*run, "--out", "plain"]) == 0

@@ -74,6 +74,15 @@ def test_batches_of_mappings_are_moved_too() -> None:
     assert batch["name"] == "a"
 
 
+def test_every_process_has_a_batch_to_score(monkeypatch) -> None:
+    devices = Devices.choose("cpu")
+    monkeypatch.setattr(Devices, "processes", property(lambda _: 3))
+    loader = DataLoader(TensorDataset(torch.zeros(8)), 4)
+    with pytest.raises(ConfigError, match="2 batches leaves some of 3 processes without one"):
+        devices.loader(loader, even=False)
+    assert len(devices.loader(DataLoader(loader.dataset, 2), even=False)) > 0
+
+
 def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     """Shards are uneven here: 13 validation images, 37 and 13 training images."""
     for processes in (1, 2):
