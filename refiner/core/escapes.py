@@ -45,7 +45,7 @@ def check_escapes(
     for each in references(twin):
         value = each.value
         if id(value) in names:
-            raise ModelError(_told(each, model, names[id(value)], value))
+            raise ModelError(_message(each, names[id(value)], value))
         if each.via and id(value) in own and _keeps_state(value):
             raise ModelError(
                 f"{_holder(each)} that holds {own[id(value)].path}: in a copy it would still be "
@@ -66,7 +66,7 @@ def _keeps_state(value: object) -> bool:
     return bool(tensors_in(parts))
 
 
-def _told(each: Reference, model: nn.Module, name: str, value: object) -> str:
+def _message(each: Reference, name: str, value: object) -> str:
     """Return the message for a reference to a module or a tensor of the original."""
     what = name or "the model"
     if not each.via:
@@ -75,12 +75,9 @@ def _told(each: Reference, model: nn.Module, name: str, value: object) -> str:
             "new object."
         )
     children = value.named_children() if isinstance(value, nn.Module) else ()
-    used = [child for child, _ in children if child in each.names]
     prefix = f"{name}." if name else ""
-    if used:
-        layers = ", ".join(f"{prefix}{n}" for n in used[:3])
-    else:
-        layers = what if name else "layers"
+    used = [f"{prefix}{child}" for child, _ in children if child in each.names]
+    layers = ", ".join(used[:3]) or name or "layers"
     calls = isinstance(value, nn.Module) and each.via != "a weak reference"
     verb = "call" if calls else "use"
     return (

@@ -128,7 +128,7 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 
 def _enclosed(function: types.FunctionType) -> list[object]:
-    """Return what a function holds: the variables that it encloses, its defaults, its attributes."""
+    """Return what a function holds: enclosed variables, defaults and attributes."""
     held: list[object] = []
     for cell in function.__closure__ or ():
         try:

@@ -29,7 +29,6 @@ from refiner.training.teacher_hooks import (
     compare_calls,
 )
 
-
 MOST_BATCHES = 64
 """Of how many batches the teacher's outputs are kept at most."""
 

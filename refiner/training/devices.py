@@ -161,20 +161,21 @@ class Devices:
             return loader.to(self.device).shard(index, self.processes)
         if isinstance(loader, DataLoader) and self.device.type == "cuda":
             loader = _pinned(loader)
-        if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
-            if self.processes > 1 and not isinstance(loader.dataset, IterableDataset):
-                batches = len(loader.batch_sampler)  # type: ignore[arg-type]
-                if not even and batches < self.processes:
-                    raise ConfigError(
-                        f"a loader of {batches} batches leaves some of {self.processes} processes "
-                        "without one. Give smaller batches, or start fewer processes."
-                    )
-                part = BatchSamplerShard(
-                    loader.batch_sampler, self.processes, index, even_batches=even
-                )
-                return rebuilt(loader, loader.dataset, batch_sampler=part)
         if self.processes == 1:
             return without_lasting_workers(loader) if isinstance(loader, DataLoader) else loader
+        if (
+            isinstance(loader, DataLoader)
+            and loader.batch_sampler is not None
+            and not isinstance(loader.dataset, IterableDataset)
+        ):
+            batches = len(loader.batch_sampler)  # type: ignore[arg-type]
+            if not even and batches < self.processes:
+                raise ConfigError(
+                    f"a loader of {batches} batches leaves some of {self.processes} processes "
+                    "without one. Give smaller batches, or start fewer processes."
+                )
+            part = BatchSamplerShard(loader.batch_sampler, self.processes, index, even_batches=even)
+            return rebuilt(loader, loader.dataset, batch_sampler=part)
         raise ConfigError(
             f"a loader of type {type(loader).__name__} cannot be split over {self.processes} "
             "processes. Give a torch DataLoader of a data set that is no IterableDataset."

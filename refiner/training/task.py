@@ -72,7 +72,8 @@ def checked_task(task: Any) -> Task:
 class Classification:
     """Cross entropy and top-1 accuracy, for outputs N x C and labels N.
 
-    Labels are integers, or shares of the classes N x C. A model may give several outputs, the main one first.
+    Labels are integers, or shares of the classes N x C. A model may give several outputs, the main
+    one first.
     """
 
     metric = "accuracy"
