@@ -1,8 +1,10 @@
 import json
 
+import pytest
 import torch
 
 from refiner.core.contents import contents, describe, from_json, to_json
+from refiner.core.errors import DataError
 
 
 def test_describe_names_shapes() -> None:
@@ -34,3 +36,18 @@ def test_each_part_can_be_reached_by_its_steps() -> None:
         for how, key in steps:
             found = how(found, key)
         assert found is part
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None, 3, {}, [3], {"dtype": "float32"}, {"shape": [1]}, {"shape": [1], "dtype": "load"},
+        {"shape": [10**9, 10**9], "dtype": "float32"}, {"shape": [-1], "dtype": "float32"},
+        {"shape": [1.5], "dtype": "int64"}, {"shape": "3", "dtype": "int64"}, {"samples": 3},
+        {"keywords": [1]}, {"shape": [True], "dtype": "float32"}, {"shape": [1], "dtype": 7},
+    ],
+)  # fmt: skip
+def test_what_is_no_example_input_is_one_line(document) -> None:
+    with pytest.raises(DataError, match="the example input is written wrongly") as caught:
+        from_json(document)
+    assert "\n" not in str(caught.value)
