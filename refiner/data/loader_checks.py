@@ -31,7 +31,7 @@ def check_loader(loader: object, part: str) -> None:
             f"the {part} loader is an iterator ({kind}), which gives its batches only once. Give "
             "what can be passed over again: the DataLoader itself, or a list."
         )
-    if not isinstance(loader, Iterable):
+    if not isinstance(loader, Iterable) or isinstance(loader, str | Mapping | torch.Tensor):
         raise DataError(
             f"the {part} loader is a {kind}, which gives no batches. Give a DataLoader, or any "
             "iterable with len()."

@@ -20,6 +20,7 @@ from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
 from refiner.core.layers import holds_conv, is_conv, is_norm
 from refiner.core.surgery import copied
 from refiner.core.types import Output
+from refiner.graph.model_kinds import check_kind
 from refiner.graph.outside import Outside
 from refiner.graph.recomputed import mark_recomputed
 from refiner.graph.recording import Recorder
@@ -72,10 +73,7 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
     Raises:
         ModelError: as for :func:`trace`.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ModelError(
-            "the model is a TorchScript module. Give the module that it was made from."
-        )
+    check_kind(model)
     work = copied(model)
     outside = Outside(model, work)
     names = {id(module) for module in work.modules()}

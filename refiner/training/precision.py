@@ -12,8 +12,10 @@ def check_weights(model: nn.Module) -> None:
     """Check that small steps of training change the weights; half precision rounds them away.
 
     Raises:
-        ModelError: a parameter is in half precision, or has no values.
+        ModelError: a parameter is in half precision, or has no values; or it is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model is a {type(model).__name__}. Give a torch.nn.Module.")
     for name, parameter in model.named_parameters():
         if parameter.dtype in _TOO_COARSE:
             kind = str(parameter.dtype).removeprefix("torch.")

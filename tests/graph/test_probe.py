@@ -40,3 +40,22 @@ def test_such_convs_are_frozen_with_the_reason() -> None:
     reasons = {frozen.name: frozen.reason for frozen in space.frozen}
     assert "other ways than by calling" in reasons["read"]
     assert "other ways than by calling" in reasons["asked"]
+
+
+class CallsFromAList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.two = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.layers = [self.one]
+
+    def forward(self, x):
+        return self.two(self.layers[0](self.stem(x)))
+
+
+def test_a_conv_that_is_called_from_a_list_is_frozen_with_the_list() -> None:
+    space = refiner.search_space(CallsFromAList(), images())
+    assert [slot.name for slot in space.slots] == ["two"]
+    reasons = {frozen.name: frozen.reason for frozen in space.frozen}
+    assert reasons["one"] == (
+        "CallsFromAList.layers[0] holds it as well, and would not call what replaces it"
+    )

@@ -76,3 +76,17 @@ def test_equality_is_of_structure_shape_type_and_bits() -> None:
     assert not same({"a": nan}, (nan,))
     assert not same(torch.zeros(2), torch.zeros(2, dtype=torch.float64))
     assert not same(torch.zeros(2), torch.full((2,), 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "says"),
+    [
+        (torch.uint8, "The input is uint8 and the model's weights are float32: give float32 .*sca"),
+        (torch.float64, "give float32 images\\."),
+        (torch.float32, "Give an input that fits"),
+    ],
+)
+def test_an_input_of_another_type_is_told(dtype: torch.dtype, says: str) -> None:
+    x = torch.ones(2, 3 if dtype is not torch.float32 else 5, 8, 8).to(dtype)
+    with pytest.raises(ModelError, match=says):
+        reference_runs(TinyResNet(), x)
