@@ -37,11 +37,11 @@ def trial(model: nn.Module, count: int = 150, labels: torch.Tensor | None = None
 
 def test_a_good_score_has_no_cause_and_few_images_name_none() -> None:
     assert likely_cause(trial(Colour())) is None
-    assert likely_cause(trial(Colour(-9.0), LEAST_IMAGES - 1)) is None
+    assert likely_cause(trial(Colour(-9000.0), LEAST_IMAGES - 1)) is None
 
 
 def test_norms_are_named_where_recalibration_helps_more_than_any_scale() -> None:
-    model = Colour(-9.0)
+    model = Colour(-9000.0)
     assert "BN recalibration" in str(likely_cause(trial(model)))
     assert model.norm.running_mean[0] == -9000
 
