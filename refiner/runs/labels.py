@@ -41,8 +41,7 @@ def _check(labels: torch.Tensor, outputs: int, name: str) -> None:
         return
     kept = labels[labels != IGNORED]
     low, high = int(kept.min()), int(kept.max())
-    has = f"the network has {outputs} {'output' if outputs == 1 else 'outputs'}"
-    has += f" (0 to {outputs - 1})" if outputs > 1 else ""
+    has = f"the network has {outputs} outputs (0 to {outputs - 1})"
     said = f"the {name} labels run from {low} to {high}, but {has}"
     if low == 1 and high == outputs:
         raise DataError(f"{said}. Subtract 1 from the labels.")

@@ -162,7 +162,7 @@ def look_at(
     classes = 0
     if classifies(task) and watched.outputs:
         targets = [torch.as_tensor(inputs_and_target(batch)[1]) for batch in batches]
-        labels = torch.cat([t.cpu() for t in targets])
+        labels = torch.cat([t[:, 0].cpu() if t.shape[1:] == (1,) else t.cpu() for t in targets])
         predictions = torch.cat([o.argmax(1).cpu() for o in watched.outputs])
         classes = watched.outputs[0].shape[1]
         if labels.shape != predictions.shape:
