@@ -23,7 +23,7 @@ from refiner.runs.labels import check_labels
 from refiner.runs.likely_cause import LEAST_IMAGES, Trial, likely_cause
 from refiner.runs.look import Look, look_at
 from refiner.runs.sampling import images_of, sample, samples_in
-from refiner.training.alone import Alone
+from refiner.training.alone import Alone, waits_for_others
 from refiner.training.task import Task
 
 IMAGES = 512
@@ -111,7 +111,7 @@ def look_first(job: Job, network: nn.Module, *, trained: bool) -> FirstLook:
                     task=task,
                     devices=devices,
                     batches=batches,
-                    norm_batches=norm_batches,
+                    norm_batches=[] if waits_for_others(ours, job.devices) else norm_batches,
                     look=look,
                     preprocessing=made.get("preprocessing") or {},
                     new_head=bool((made.get("spec") or {}).get("pretrained")),

@@ -11,6 +11,7 @@ from torch import nn
 
 from refiner.core.batches import first_sample
 from refiner.core.contents import to_json
+from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
@@ -124,6 +125,8 @@ def set_up(
         RefinerError: something does not work; the message names the next step.
     """
     checked = checked_task(task)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the model is a {type(model).__name__}. Give a torch.nn.Module.")
     progress = make_listener(output.progress, devices)
     check_weights(model)
     given = {"training": loader, "validation": val_loader, "test": test_loader}

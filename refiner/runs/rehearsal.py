@@ -14,7 +14,9 @@ from pathlib import Path
 
 from torch import nn
 
-from refiner.core.errors import DataError, ModelError, RefinerError, RunError
+from refiner.core.batches import inputs_and_target
+from refiner.core.contents import tensors_in
+from refiner.core.errors import ConfigError, DataError, ModelError, RefinerError, RunError
 from refiner.core.progress import Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
@@ -27,7 +29,7 @@ from refiner.runs.job import Job, announce
 from refiner.runs.sampling import first_batches, images_of, samples_in
 from refiner.runs.settings import Settings
 from refiner.space.search_space import SearchSpace
-from refiner.training.alone import Alone
+from refiner.training.alone import Alone, waits_for_others
 from refiner.training.evaluation import evaluate, run_tests
 from refiner.training.loop import TrainConfig, WeightTrainer
 from refiner.training.task import Task
@@ -80,7 +82,7 @@ def rehearse_network(
         with seeded(derive_seed(job.seed, "rehearsal of a run"), loaders):
             _check_room(job, network)
             _evaluate(job, copied(network), devices)
-            if config is not None:
+            if config is not None and not waits_for_others(network, job.devices):
                 _train(job, network, config, devices)
             if timed:
                 network_latencies([network], job.one, devices=devices, repeats=1, warm_up=1)
@@ -131,6 +133,11 @@ def _train(job: Job, network: nn.Module, config: TrainConfig, devices: Alone) ->
     _on_batches(
         "training", job.train_loader, devices, lambda batch: trainer.epoch([batch], 0, Silent())
     )
+    if all(parameter.grad is None for parameter in ours.parameters()):
+        raise ConfigError(
+            f"{type(job.task).__name__}.loss gives the network no gradient. Compute it from the "
+            "output of model(...)."
+        )
 
 
 def _on_batches(name: str, loader: Loader, devices: Alone, step: Callable[[Batch], object]) -> None:
@@ -142,11 +149,25 @@ def _on_batches(name: str, loader: Loader, devices: Alone, step: Callable[[Batch
     """
     for i, batch in enumerate(first_batches(loader, devices)):
         try:
+            _check_finite(name, batch)
             step(batch)
         except RefinerError as error:
             if not i:
                 raise
             raise DataError(_short(name, loader, batch, error)) from error
+
+
+def _check_finite(name: str, batch: Batch) -> None:
+    """Raise a DataError for NaN or infinite values in a batch's inputs; a target may hold some."""
+    try:
+        inputs, _ = inputs_and_target(batch)
+    except DataError:  # of a task that reads its batches in its own way
+        return
+    if not all(bool(t.isfinite().all()) for t in tensors_in(inputs) if t.is_floating_point()):
+        raise DataError(
+            f"the inputs hold NaN or infinite values in a {name} batch. Remove or repair these "
+            "samples."
+        )
 
 
 def _short(name: str, loader: Loader, batch: Batch, error: RefinerError) -> str:

@@ -99,6 +99,8 @@ class Settings:
         for given, kind in kinds:
             if given is not None and not isinstance(given, kind):
                 raise ConfigError(f"a {type(given).__name__} was given for a {kind.__name__}.")
+        if self.candidates is not None and not self.candidates:
+            raise ConfigError("candidates is empty. Name some, such as depthwise3x3,maxpool3x3.")
         if self.slots not in ("auto", *GRANULARITIES):
             raise ConfigError(
                 f"unknown slots {self.slots!r}. Choose one of: auto, {', '.join(GRANULARITIES)}."

@@ -41,3 +41,10 @@ class Alone(Devices):
 
     def average_gradients(self, module: nn.Module) -> None:
         """Leave the gradients as they are."""
+
+
+def waits_for_others(module: nn.Module, devices: Devices) -> bool:
+    """Return whether a module in train mode waits for the other processes of a run."""
+    return devices.processes > 1 and any(
+        isinstance(child, nn.SyncBatchNorm) for child in module.modules()
+    )

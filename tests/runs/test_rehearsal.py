@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from models import TinyResNet, batches
+from models import PlainNet, TinyResNet, batches
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -50,21 +50,38 @@ def refine(model, train, val, **options):
 
 
 def test_a_last_batch_of_one_image_is_told_with_the_next_step(before_the_search, tmp_path) -> None:
+    with pytest.raises(DataError, match=r"one sample, on which norm .* drop_last=True"):
+        refine(Flat(), loader(33), loader(32), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     words = (
         r"shortest training batch holds 1 sample \(33 samples in batches of 16\).*drop_last=True"
     )
     with pytest.raises(DataError, match=words):
-        refine(Flat(), loader(33), loader(32), out=tmp_path / "run")
+        refine(Lonely(), loader(33), loader(32), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
     with pytest.raises(DataError, match="shortest training batch"):
-        refiner.train_architecture(Flat(), loader(33), loader(32), config=TRAIN, progress=False)
+        refiner.train_architecture(Lonely(), loader(33), loader(32), config=TRAIN, progress=False)
     with pytest.raises(AssertionError, match="the search began"):
         refine(Flat(), loader(33, drop_last=True), loader(33))
 
 
-class Squeezing(Flat):
+class Lonely(Flat):
+    """Fails on one image in training only, in a way that no norm's type tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.Identity()
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x).squeeze()
+        y = super().forward(x)
+        return y if not self.training else y.squeeze()
+
+
+class Squeezing(Lonely):
+    """Fails on one image."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).squeeze(0)
 
 
 def test_a_last_validation_or_test_batch_of_one_image_is_told(before_the_search) -> None:
@@ -164,3 +181,37 @@ def test_the_model_and_the_random_numbers_stay(before_the_search) -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
     assert all(module.training for module in model.modules())
+
+
+def test_a_loss_that_the_network_has_no_part_in_is_told(before_the_search) -> None:
+    class NoCall(refiner.Classification):
+        def loss(self, model, batch):
+            return torch.zeros((), requires_grad=True)
+
+    with pytest.raises(ConfigError, match="gives the network no gradient"):
+        refine(TinyResNet(), batches(2), batches(1), task=NoCall())
+
+
+def test_values_of_training_images_that_are_not_finite_are_told(before_the_search) -> None:
+    x, y = batches(1)[0]
+    with pytest.raises(DataError, match="NaN or infinite values in a training batch"):
+        refine(TinyResNet(), [(x / 0, y)], batches(1))
+
+
+def test_a_run_has_the_same_bits_without_first_look_and_rehearsal(monkeypatch) -> None:
+    def weights():
+        torch.manual_seed(5)
+        g = torch.Generator().manual_seed(1)
+        data = loader(40, shuffle=True, generator=g)
+        result = refine(PlainNet(), data, data, search=SHORT, train=GUIDED, candidates=["identity"])
+        return result.model.state_dict()
+
+    with_both = weights()
+    monkeypatch.setattr("refiner.api.first_look", lambda *_, **__: ())
+    monkeypatch.setattr("refiner.api.rehearse_run", lambda *_: ())
+    without = weights()
+    assert all(torch.equal(with_both[name], value) for name, value in without.items())
+
+
+SHORT = refiner.SearchConfig(epochs=1, warmup_epochs=0, train_weights=False, trials=4)
+GUIDED = refiner.TrainConfig(epochs=1, lr_max=0.01, teacher_weight=0.5)

@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from refiner.training.alone import Alone
+from refiner.training.alone import Alone, waits_for_others
 from refiner.training.devices import Devices
 
 
@@ -26,3 +26,11 @@ def test_one_process_computes_for_itself() -> None:
     alone.average_buffers(module)
     assert torch.equal(module.weight.grad, torch.ones(2))
     assert alone.place(module) is module
+
+
+def test_norms_that_wait_for_others_are_seen() -> None:
+    one = Devices.choose("cpu")
+    norm = nn.Sequential(nn.SyncBatchNorm(2))
+    assert waits_for_others(norm, Several(one.accelerator))
+    assert not waits_for_others(norm, one)
+    assert not waits_for_others(nn.Sequential(nn.BatchNorm2d(2)), Several(one.accelerator))
