@@ -41,7 +41,7 @@ def before_the_search(monkeypatch):
     monkeypatch.setattr("refiner.api.make_search", searched)
 
 
-def refine(model, train, val, **options):
+def refine(model, train, val, /, **options):
     given = {
         "distill": refiner.DistillConfig(steps=1), "search": BEFORE, "train": TRAIN,
         "baselines": False, "device": "cpu", "progress": False,
@@ -203,7 +203,7 @@ def test_a_run_has_the_same_bits_without_first_look_and_rehearsal(monkeypatch) -
         torch.manual_seed(5)
         g = torch.Generator().manual_seed(1)
         data = loader(40, shuffle=True, generator=g)
-        result = refine(PlainNet(), data, data, search=SHORT, train=GUIDED, candidates=["identity"])
+        result = refine(PlainNet(), data, data, search=SHORT, train=GUIDED)
         return result.model.state_dict()
 
     with_both = weights()
