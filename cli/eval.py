@@ -8,7 +8,7 @@ from torch import nn
 
 import refiner
 from refiner.core.errors import RunError
-from refiner.core.models import DRAWN
+from refiner.core.models import DRAWN, ModelSpec
 from refiner.core.types import Provenance
 from refiner.data.loaders import Data
 from refiner.runs.first_look import look_first
@@ -32,7 +32,7 @@ def evaluate_model(request: RunRequest, *, as_json: bool) -> None:
     source = request.source
     spec, model, data, task, _ = source.load()
     trained = spec.weights_from() != DRAWN
-    job = _job(request, model, data, task, Provenance(spec=spec.to_json()))
+    job = _job(request, model, data, task, spec)
     _show(job, model, trained=trained, notes=source.notes(data), as_json=as_json)
 
 
@@ -59,8 +59,7 @@ def evaluate_run(folder: Path, given: Given, *, consent: Consent, as_json: bool)
         source = replace(request.source, weights=None, pretrained=False, verify=())
         spec, model, data, task, _ = source.load()
         network = load_refined(refiner.rewrite(model, architecture), folder)
-    provenance = Provenance(spec=spec.to_json())
-    job = _job(request, network, data, task, provenance)
+    job = _job(request, network, data, task, spec)
     _show(job, network, trained=True, notes=source.notes(data), as_json=as_json)
 
 
@@ -77,7 +76,10 @@ def _kept(run: RunFolder, folder: Path) -> Request:
     return request_from(kind, command, folder)
 
 
-def _job(request: Request, model: nn.Module, data: Data, task: Task, provenance: Provenance) -> Job:
+def _job(request: Request, model: nn.Module, data: Data, task: Task, spec: ModelSpec) -> Job:
+    provenance = Provenance(spec=spec.to_json())
+    if data.preprocessing is not None:
+        provenance["preprocessing"] = data.preprocessing.to_json()
     return set_up(
         model, data.train, data.val, test_loader=data.test, task=task, example_input=None,
         seed=request.given.get("seed", 0), devices=request.devices(),

@@ -16,7 +16,7 @@ from refiner.core.surgery import copied
 from refiner.core.types import Batch
 from refiner.runs.chance import GAIN, at_chance, chance_of, rises
 from refiner.runs.look import Look, look_at
-from refiner.runs.scales import other_scales
+from refiner.runs.scales import NORMS, other_scales
 from refiner.training.devices import Devices
 from refiner.training.evaluation import recalibrate
 from refiner.training.task import Task
@@ -83,9 +83,10 @@ def _other_scale(trial: Trial) -> tuple[float, str] | None:
             best = again.score, form, again
     if best is None:
         return None
+    norm = NORMS.get(best[1])
     return best[0], (
         f"the same images {best[1]} give {_scored(trial, best[2])}, so the network seems to want "
-        "them so. Load them that way (--mean and --std on the command line)"
+        f"them so. Load them that way{f' (--norm {norm} on the command line)' if norm else ''}"
     )
 
 

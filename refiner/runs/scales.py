@@ -10,6 +10,15 @@ from refiner.runs.look import Change, Scale
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+NORMS = {
+    "scaled from 0 to 1": "none",
+    "scaled from 0 to 255": "raw",
+    "scaled from -1 to 1": "half",
+    "normalised by ImageNet's mean and std": "imagenet",
+}
+"""What the command line calls these scales."""
+
+
 def other_scales(scale: Scale, preprocessing: Mapping[str, Any]) -> dict[str, Change]:
     """Return other scales of images, by what they are called; each takes N x C x H x W images.
 
