@@ -103,12 +103,14 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
+        "--mean", "--std", "--norm",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
         "model", "--data", "--task", "--verify", "--batch-size", "--limit", "--image-size",
         "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--json", "--trust", "--trust-weights", "--model", "--test-data",
+        "--mean", "--std", "--norm",
     }  # fmt: skip
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
