@@ -28,7 +28,7 @@ from .declared import Given, declares
 from .options import ModelAndData
 from .request import RunRequest, TrainRequest
 
-_RESUMED = set("context model data task resume as_json trust trust_weights".split())
+_RESUMED = set("context model data test_data task resume as_json trust trust_weights".split())
 _FIXED = "cannot change in a run that goes on"
 _RECIPES = set(
     "context recipe data data_root scale pretrain seed device precision out as_json".split()
@@ -146,6 +146,7 @@ def _consent(model: str | None, given: Given, trust: bool, recipe: str | None = 
         data=given.get("data"),
         task=given.get("task"),
         recipe=recipe,
+        **{"test-data": given.get("test_data")},
     )
 
 
@@ -255,6 +256,7 @@ def eval_command(
         consent = Consent.of(
             trust=trust, trust_weights=bool(given.get("trust_weights")), model=named,
             data=given.get("data"), task=given.get("task"),
+            **{"test-data": given.get("test_data")},
         )  # fmt: skip
         evaluate_run(folder, given, consent=consent, as_json=as_json)
         return

@@ -9,7 +9,6 @@ from torch import nn
 import refiner
 from refiner.core.errors import RunError
 from refiner.core.models import DRAWN, ModelSpec
-from refiner.core.types import Provenance
 from refiner.data.loaders import Data
 from refiner.runs.first_look import look_first
 from refiner.runs.job import Job, Output, set_up
@@ -23,6 +22,7 @@ from .consent import Consent
 from .declared import Given
 from .finished import load_refined, run_architecture
 from .options import readable_anywhere
+from .preparing import origin
 from .request import Request, RunRequest, TrainRequest, request_from
 from .tables import say
 
@@ -30,6 +30,7 @@ from .tables import say
 def evaluate_model(request: RunRequest, *, as_json: bool) -> None:
     """Evaluate the model that a command names, with the data that it names."""
     source = request.source
+    source.check()
     spec, model, data, task, _ = source.load()
     trained = spec.weights_from() != DRAWN
     job = _job(request, model, data, task, spec)
@@ -56,7 +57,10 @@ def evaluate_run(folder: Path, given: Given, *, consent: Consent, as_json: bool)
     )
     wanted = {option or "--model": source for option, source in request.sources.items()}
     with consent.given(folder, wanted, f"refine eval {folder}"):
-        source = replace(request.source, weights=None, pretrained=False, verify=())
+        source = replace(
+            request.source, weights=None, pretrained=False, verify=(), prepared_by=(str(folder),)
+        )
+        source.check()
         spec, model, data, task, _ = source.load()
         network = load_refined(refiner.rewrite(model, architecture), folder)
     job = _job(request, network, data, task, spec)
@@ -77,13 +81,10 @@ def _kept(run: RunFolder, folder: Path) -> Request:
 
 
 def _job(request: Request, model: nn.Module, data: Data, task: Task, spec: ModelSpec) -> Job:
-    provenance = Provenance(spec=spec.to_json())
-    if data.preprocessing is not None:
-        provenance["preprocessing"] = data.preprocessing.to_json()
     return set_up(
         model, data.train, data.val, test_loader=data.test, task=task, example_input=None,
         seed=request.given.get("seed", 0), devices=request.devices(),
-        output=Output(progress=False, provenance=provenance),
+        output=Output(progress=False, provenance=origin(spec, {}, data)),
     )  # fmt: skip
 
 

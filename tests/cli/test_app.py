@@ -103,12 +103,14 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
+        "--mean", "--std", "--norm",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
         "model", "--data", "--task", "--verify", "--batch-size", "--limit", "--image-size",
         "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--json", "--trust", "--trust-weights", "--model", "--test-data",
+        "--mean", "--std", "--norm",
     }  # fmt: skip
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
@@ -571,7 +573,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
 
 def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
-    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--strategy", "milp"]
+    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--force", "--strategy", "milp"]
     run += ["--epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
     assert main([*run, "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
@@ -629,7 +631,7 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     assert main(["train", net, *last, "--out", "trained"]) == 0
     assert main(["apply", net, "1,0", "--data", "digits", "--out", "arch"]) == 0
     tune = ["train", net, *last, "--arch", "arch", "--lr", "0.01"]
-    assert main([*tune, "--teacher", "trained", "--out", "taught"]) == 0
+    assert main([*tune, "--teacher", "trained", "--force", "--out", "taught"]) == 0
     settings = dict(json.loads(Path("taught/report.json").read_text())["settings"])
     assert settings["train.teacher_weight"] == "0.5"
     # The operation that stays began with the teacher's weights, and has hardly moved since.
@@ -648,7 +650,7 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
 
 def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
-    run = [net, *SMALL[2:], "--weights", "trained", "--strategy", "milp"]
+    run = [net, *SMALL[2:], "--weights", "trained", "--force", "--strategy", "milp"]
     assert main([*run, "--epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     capsys.readouterr()
@@ -660,7 +662,7 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
     (note,) = [note for note in notes if "that the search left" in note]
     line = shlex.split(note.partition("Fine-tune it: ")[2])
     assert {"--teacher", "--limit"} <= set(line)
-    assert main([*line[1:], "--epochs", "1", "--out", "tuned"]) == 0
+    assert main([*line[1:], "--epochs", "1", "--force", "--out", "tuned"]) == 0
     trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
     assert torch.equal(trained["fc.weight"], picked["fc.weight"])
     vector = json.loads(Path("picked/architecture.json").read_text())["vector"]
@@ -718,7 +720,7 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     fill(Path("unseen"), "ab", 6)
     fill(Path("others"), "bc", 2)
     assert main(["train", net, "--data", "folder:images", "--epochs", "1", "--out", "trained"]) == 0
-    run = [net, "--weights", "trained", "--data", "folder:images", "--trials", "2", "--epochs", "1"]
+    run = [net, "--force", "--weights", "trained", "--data", "folder:images", "--trials", "2", "--epochs", "1"]
     run += ["--slots", "conv", "--strategy", "random", "--no-baselines", "--device", "cpu"]
     capsys.readouterr()
     assert main([*run, "--test-data", "folder:others", "--out", "other"]) == 2

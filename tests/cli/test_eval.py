@@ -46,6 +46,10 @@ def right():
     return loader, loader
 
 
+def tested():
+    return (*right(), right()[0])
+
+
 def wrong():
     loader = DataLoader(TensorDataset(UNIT, LABELS), 50)
     return loader, loader
@@ -103,6 +107,9 @@ def test_a_folder_is_evaluated_with_its_data_where_its_code_may_run(net, capsys)
     assert main(named) == 0
     other = json.loads(capsys.readouterr().out)
     assert other["input"]["largest"] < 1 < facts["input"]["largest"]
+    tested = ["eval", "run", "--trust", "--test-data", "net.py:tested", "--json"]
+    assert main(tested) == 0
+    assert json.loads(capsys.readouterr().out)["parts"].keys() == {"test"}
     assert main(["eval", "run", "--weights", "x.pt", "--trust"]) == 2
     assert "is set by the run" in capsys.readouterr().err
 
