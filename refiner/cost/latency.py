@@ -93,7 +93,7 @@ def conditions_of(devices: Devices, example_input: ExampleInput) -> Conditions:
         device=_name_of(devices.device),
         batch=batch_size(example_input),
         precision=devices.precision,
-        torch=torch.__version__,
+        torch=str(torch.__version__),
     )
 
 
