@@ -50,3 +50,8 @@ def test_conditions_name_the_processor_its_threads_and_the_batch(tmp_path, monke
     cpus.unlink()
     monkeypatch.setattr("platform.machine", lambda: "a machine")
     assert conditions_of(Devices.choose("cpu"), images()).device.startswith("a machine, ")
+
+
+def test_conditions_hold_plain_values() -> None:
+    """Torch's version is of a class of its own, which no document gives back."""
+    assert type(conditions_of(Devices.choose("cpu"), images()).torch) is str
