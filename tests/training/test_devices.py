@@ -270,3 +270,35 @@ def test_only_the_main_process_shows_progress() -> None:
     assert isinstance(make_listener(False, main), Silent)
     assert make_listener(own, main) is own
     assert isinstance(make_listener(True, other), Silent)
+
+
+def test_modules_are_moved_and_on_a_gpu_laid_out_channels_last() -> None:
+    far = Devices(SimpleNamespace(device=torch.device("meta"), num_processes=1))  # type: ignore[arg-type]
+    model = TinyResNet()
+    assert far.place(model) is model
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    assert model.stem.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.fc.weight.is_contiguous()
+    assert far.laid_out(torch.ones(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+    near = Devices.choose("cpu").laid_out(torch.ones(2, 3, 4, 4))
+    assert near.is_contiguous(memory_format=torch.contiguous_format)
+
+
+def test_an_error_of_the_main_process_is_raised_on_all(monkeypatch) -> None:
+    def fail() -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(devices_module, "broadcast_object_list", lambda objects: objects)
+    with pytest.raises(ConfigError, match="no"):
+        Devices(TwoProcesses("cpu")).from_main(fail)
+    other = Devices(SimpleNamespace(is_main_process=False, num_processes=2))  # type: ignore[arg-type]
+    assert other.from_main(fail) is None, "only the main process runs it"
+
+
+def test_another_device_than_that_of_the_process_is_refused(monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        raise ValueError("has been initialised")
+
+    monkeypatch.setattr(devices_module, "Accelerator", fail)
+    with pytest.raises(ConfigError, match="already uses another device or precision: .*has been"):
+        Devices.choose("cpu")

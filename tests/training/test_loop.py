@@ -238,3 +238,15 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 def test_a_setting_that_is_no_number_is_refused(name) -> None:
     with pytest.raises(ConfigError, match="Give"):
         TrainConfig(**{name: float("nan")})
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.2), (0.1, -0.1), (0.0, 0.0)])
+def test_learning_rates_out_of_order_are_refused(rates: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="learning rates"):
+        TrainConfig(lr_max=rates[0], lr_min=rates[1])
+    for name, value in (("momentum", -0.1), ("weight_decay", -1.0), ("gradient_clip", 0.0)):
+        with pytest.raises(ConfigError, match=name):
+            TrainConfig(**{name: value})
+    for share in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="teacher_weight is"):
+            TrainConfig(teacher_weight=share)
