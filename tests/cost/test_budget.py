@@ -131,3 +131,14 @@ def test_a_share_above_the_original_binds_nothing_and_is_refused() -> None:
     with pytest.raises(ConfigError, match="'macs=150%' is more than the original's"):
         parse_budgets("macs=150%")
     assert parse_budgets("macs=100%")[0].amount == 1
+
+
+def test_a_slot_with_a_single_faster_candidate_keeps_it() -> None:
+    model, x = TinyResNet(), images()
+    space = search_space(model, x, candidates=PAPER_CANDIDATES)
+    original, fast, slow = (Latency(median=m, noise=0.0) for m in (2.0, 1.0, 3.0))
+    latencies = table(space, [[original, fast, slow, slow], *[[original, fast, fast, fast]] * 3])
+    kept, feasible = within_budgets(parse_budgets("latency=90%"), model, space, x, latencies)
+    assert kept.candidates[0] == space.candidates[0][:2]
+    assert feasible.cost((1, 0, 0, 0)).tolist() == [9_000_000]
+    assert feasible.cost((1, 1, 2, 3)).tolist() == [6_000_000]

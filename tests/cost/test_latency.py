@@ -1,5 +1,8 @@
+import itertools
 import time
+from typing import ClassVar
 
+import pytest
 import torch
 from models import TinyResNet, images
 from torch import nn
@@ -55,3 +58,41 @@ def test_conditions_name_the_processor_its_threads_and_the_batch(tmp_path, monke
 def test_conditions_hold_plain_values() -> None:
     """Torch's version is of a class of its own, which no document gives back."""
     assert type(conditions_of(Devices.choose("cpu"), images()).torch) is str
+
+
+def test_passes_are_timed_in_eval_mode_without_gradients() -> None:
+    class Watched(Sleeper):
+        seen: ClassVar[set[tuple[bool, bool]]] = set()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.add((self.training, torch.is_grad_enabled()))
+            return super().forward(x)
+
+    network_latencies(
+        [Watched().train()], images(), devices=Devices.choose("cpu"), repeats=1, warm_up=1
+    )
+    assert Watched.seen == {(False, False)}
+
+
+def test_each_round_times_each_network_and_the_warm_up_is_left_out(monkeypatch) -> None:
+    class Noted(Sleeper):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            calls.append(int(self.weight.shape[0]))
+            return x * self.weight[:1]
+
+    def of(number: int) -> Noted:
+        model = Noted()
+        model.weight = nn.Parameter(torch.zeros(number))
+        return model
+
+    calls: list[int] = []
+    # Each look at the clock is later than the one before by 1 ms, 2 ms, 3 ms and so on.
+    clock = itertools.accumulate(0.001 * i for i in itertools.count())
+    monkeypatch.setattr("refiner.cost.latency.time.perf_counter", lambda: next(clock))
+    found = network_latencies(
+        [of(1), of(2)], images(), devices=Devices.choose("cpu"), repeats=3, warm_up=2
+    )
+    assert calls == [1, 2] * 5
+    # A round looks three times; the rounds after the warm-up begin with the looks 6, 9 and 12.
+    assert [each.median for each in found] == pytest.approx([10, 11])
+    assert [each.noise for each in found] == pytest.approx([3, 3])

@@ -14,7 +14,7 @@ from torch import nn
 
 from refiner.core.errors import RunError
 from refiner.cost import latency_table as latency_table_module
-from refiner.cost.latency import Conditions, Latency
+from refiner.cost.latency import Conditions, Latency, conditions_of
 from refiner.cost.latency_table import LatencyTable, latency_table
 from refiner.space.search_space import search_space
 from refiner.training.devices import Devices
@@ -205,3 +205,11 @@ assert not model.stem.weight.requires_grad
 assert model.stem.weight.dtype == torch.float32
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_the_conditions_are_those_of_the_timed_batch() -> None:
+    model, x = TinyResNet(), images(3)
+    space = search_space(model, x, candidates=["depthwise3x3"])
+    table = latency_table(space, model, x, devices=Devices.choose("cpu"), repeats=1, warm_up=0)
+    assert table.conditions == conditions_of(Devices.choose("cpu"), x)
+    assert table.conditions.batch == 3

@@ -75,3 +75,10 @@ def test_candidates_and_larger_ones_are_passed_on(slots) -> None:
     larger = ["avgpool3x3", "conv5x5"]
     assert names(candidates=larger) == {"avgpool3x3"}
     assert names(candidates=larger, allow_larger=True) == set(larger)
+
+
+def test_shares_are_those_of_the_named_candidates() -> None:
+    assert set(shares_in_reach(TinyResNet(), images(), candidates=["keep0.5"])) == {"group"}
+    larger = shares_in_reach(TinyResNet(), images(), candidates=["conv5x5"], allow_larger=True)
+    assert larger["conv"] > 0
+    assert shares_in_reach(TinyResNet(), images(), candidates=["conv5x5"])["conv"] == 0

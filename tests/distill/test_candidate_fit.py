@@ -67,3 +67,32 @@ def test_a_learned_candidate_leaves_frozen_parameters_out() -> None:
     operation = nn.Conv2d(3, 4, 3, padding=1)
     operation.bias.requires_grad_(False)
     assert LearnedFit(operation, centred=False).parameters() == [operation.weight]
+
+
+def test_each_channel_counts_by_its_own_variance() -> None:
+    y = torch.tensor([[[1.0, -1.0], [2.0, -2.0]]])  # variances 1 and 4
+    assert float(relative_error(y + 1, y, centred=False)) == pytest.approx((1 + 1 / 4) / 2)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_low_rank_conv_has_the_means_of_the_conv(bias: bool) -> None:
+    conv = nn.Conv2d(3, 4, 3, padding=1, bias=bias)
+    operation = LowRank(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Conv2d(4, 4, 1))
+    fit, x = LowRankFit("conv", conv, operation, centred=False), 5 + torch.randn(4, 3, 6, 6)
+    with torch.no_grad():
+        fit.accumulate(x, rows(conv(x)))
+        fit.solve(DEVICES)
+        assert torch.allclose(operation(x), conv(x), atol=1e-3)
+
+
+def test_with_a_bias_the_components_are_those_of_the_deviations() -> None:
+    conv = nn.Conv2d(2, 3, 1)
+    with torch.no_grad():  # one direction of deviations, and large means in another
+        conv.weight.copy_(torch.tensor([[1.0, 0], [2.0, 0], [-1.0, 0]])[:, :, None, None])
+        conv.bias.copy_(torch.tensor([50.0, -10.0, 30.0]))
+    operation = LowRank(nn.Conv2d(2, 1, 1, bias=False), nn.Conv2d(1, 3, 1))
+    fit, x = LowRankFit("conv", conv, operation, centred=False), torch.randn(8, 2, 5, 5)
+    with torch.no_grad():
+        fit.accumulate(x, rows(conv(x)))
+        fit.solve(DEVICES)
+        assert torch.allclose(operation(x), conv(x), atol=1e-2)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from models import TinyResNet, images
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import ConfigError, TrainingError
 from refiner.distill.distillation import DistillConfig, distill
@@ -206,3 +207,25 @@ def test_an_error_that_is_not_finite_is_refused(rate: float) -> None:
             Supernet(model, space), BATCHES, make_task("classification"), devices=DEVICES,
             config=DistillConfig(steps=2, learning_rate=rate),
         )  # fmt: skip
+
+
+def test_one_batch_for_a_closed_form_is_enough() -> None:
+    assert DistillConfig(solve_batches=1, steps=0).solve_batches == 1
+
+
+def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_alone() -> None:
+    generator = torch.Generator().manual_seed(5)
+    pixels, labels = (torch.cat(each) for each in zip(*BATCHES))
+    loader = DataLoader(TensorDataset(pixels, labels), 8, shuffle=True, generator=generator)
+    model, state, found = TinyResNet().eval(), generator.get_state(), []
+    space = search_space(model, images(), candidates=["depthwise3x3"])
+    for seed in (0, 0, 1):
+        config = DistillConfig(steps=2, solve_batches=1)
+        found.append(
+            distill(
+                Supernet(model, space), loader, make_task("classification"), devices=DEVICES,
+                config=config, seed=seed,
+            )
+        )  # fmt: skip
+    assert found[0] == found[1] != found[2]
+    assert torch.equal(generator.get_state(), state)

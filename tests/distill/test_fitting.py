@@ -103,3 +103,22 @@ def test_errors_are_means_over_the_batches() -> None:
     for offset in (0.0, 2.0):  # squared errors 1, 1 and 9, 1 over a variance of 1
         fit.measure(y, y + offset)
     assert fit.errors(DEVICES)["zero"] == pytest.approx((1 + 5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("conv", "solved"),
+    [
+        (nn.Conv2d(4, 4, 1), True),
+        (nn.Conv1d(4, 4, 1, padding="same"), True),
+        (nn.Conv2d(4, 4, 1, groups=2), False),
+        (nn.Conv2d(4, 4, 1, padding=1), False),
+        (nn.Conv2d(4, 4, 1, stride=2), False),
+        (nn.Conv2d(4, 4, 3, padding="same"), False),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), False),
+        (nn.Sequential(), False),
+    ],
+    ids=str,
+)
+def test_a_dense_pointwise_conv_at_the_end_is_solved_for(conv: nn.Module, solved: bool) -> None:
+    (fit,) = conv_fit(nn.Conv2d(4, 4, 1), operation=conv).fits.values()
+    assert isinstance(fit, LeastSquaresFit) == solved

@@ -173,3 +173,45 @@ def test_a_norm_without_statistics_stays_as_it_is() -> None:
     net.select((six,))
     x = images(count=8, seed=9)
     assert torch.allclose(net(x), model(x), atol=5e-3)
+
+
+def test_a_norm_after_a_biased_conv_has_the_mean_with_the_bias() -> None:
+    model, task = ChannelGroup(bias=True, norm=True), make_task("classification")
+    nn.init.constant_(model.second.bias, 3.0)
+    recalibrate(model, BATCHES, task, DEVICES)
+    net, _ = distilled(model.eval())
+    pruned = net.candidates[0].index("keep0.5")
+    mean = net.mixed("last").operations[pruned].running_mean.clone()
+    net.select((pruned,))
+    recalibrate(net, BATCHES, task, DEVICES)
+    assert torch.allclose(mean, net.mixed("last").operations[pruned].running_mean, atol=0.05)
+
+
+class Inverted(nn.Module):
+    """A conv alone, and a group with a depthwise conv in its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.alone = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.expand, self.project = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 4, 1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.alone(x).relu()
+        x = x + self.project(self.depthwise(self.expand(x).relu()).relu())
+        return x.mean((2, 3))
+
+
+def test_the_conv_that_reads_the_channels_is_refitted_also_behind_a_depthwise_conv() -> None:
+    model = Inverted().eval()
+    space = search_space(
+        model, BATCHES[0][0], granularity="group", candidates=["keep0.5", "depthwise3x3"]
+    )
+    net = Supernet(model, space)
+    task = make_task("classification")
+    errors = distill(net, BATCHES, task, devices=DEVICES, config=DistillConfig(steps=0))
+    assert {name: set(row) for name, row in errors.items() if "keep0.5" in row} == {
+        "project": {"keep0.5"}
+    }
+    assert [slot.name for slot in space.slots][0] == "alone"

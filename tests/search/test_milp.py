@@ -151,4 +151,20 @@ def test_of_two_budgets_either_may_be_the_one_that_is_used_up() -> None:
     strategy = MilpStrategy([["original", "a", "b"]] * 2, feasible=feasible)
     scores = {(0, 0): 0.1, (1, 0): 0.3, (0, 1): 0.5, (2, 0): 0.9, (0, 2): 0.9}
     strategy.tell(list(scores), list(scores.values()))
+    assert strategy.recommend(1) == [(0, 1)]
     assert strategy.recommend(3) == [(0, 1), (1, 0)]
+
+
+def test_swaps_without_the_original_s_score_are_no_trouble() -> None:
+    assert learned({(1, 0): 0.6}).recommend(1)
+
+
+def test_a_ladder_has_no_more_steps_than_asked_and_keeps_to_the_other_budget() -> None:
+    costs = [[[10, 0], [4, 5], [0, 9]]] * 2
+    feasible = FeasibleSet(costs, [5, 0], [25, 9])  # both slots at 0 would cost 18 of 9
+    strategy = MilpStrategy([["original", "a", "b"]] * 2, feasible=feasible)
+    told(strategy, lambda vector: 1.0 - 0.1 * vector[0] - 0.2 * vector[1], 4)
+    assert strategy.ladder(1) == [(0, 0)]
+    ladder = strategy.ladder(4)
+    assert 2 <= len(ladder) <= 4
+    assert all(feasible.holds(vector) for vector in ladder)

@@ -78,3 +78,5 @@ def test_of_equal_scores_the_cheaper_is_picked() -> None:
     points = (point(0.5, 10), point(0.7, 50, latency=2.0), point(0.7, 60, latency=1.0))
     assert pick(points, {"macs": 100}) == points[1]
     assert front([*reversed(points), points[0]]) == points
+    same = {(0,): 0.5, (1,): 0.7, (2,): 0.9}
+    assert spread(same, lambda _: 1.0, 3) == [(2,)]

@@ -323,3 +323,26 @@ def test_a_ladder_gives_as_many_architectures_for_the_front_as_asked() -> None:
     result = search.run()
     assert counts == [2]
     assert {each.vector for each in result.top_k} > {(1, 0, 0, 0), (1, 1, 1, 1)}
+
+
+def test_a_distilled_search_comes_back_with_its_norms_and_ranking() -> None:
+    def distilled() -> Search:
+        torch.manual_seed(7)
+        model = TinyResNet().eval()
+        space = search_space(model, images())
+        config = SearchConfig(
+            epochs=1, warmup_epochs=0, trials=4, samples=2, top_k=2, train_weights=False
+        )
+        return Search(
+            Supernet(model, space), make_strategy("random", space.candidates, 0), Classification(),
+            batches(4), batches(3, seed=1), devices=Devices.choose("cpu"), teacher=model, config=config,
+        )  # fmt: skip
+
+    first, second = distilled(), distilled()
+    expected = first.run()
+    second.load_state_dict(first.state_dict())
+    assert second.run() == expected
+    assert all(each.agreement is not None for each in expected.top_k)
+    assert set(second.scorer.norms) == {each.vector for each in expected.top_k}
+    for vector, norms in first.scorer.norms.items():
+        assert all(torch.equal(second.scorer.norms[vector][k], v) for k, v in norms.items())

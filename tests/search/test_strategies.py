@@ -214,3 +214,23 @@ def test_the_controller_is_as_configured() -> None:
     controller = ControllerStrategy(CHOICES, config=config).controller
     assert controller.lstm.hidden_size == 8
     assert (controller.temperature, controller.tanh_constant) == (3.0, 1.5)
+
+
+def test_the_moving_averages_by_hand() -> None:
+    config = ControllerConfig(decay=0.75)
+    strategy, vector = ControllerStrategy(CHOICES, config=config), (0, 0, 0, 0)
+    strategy.tell([vector, vector], [0.5, 1.5])
+    assert strategy.metrics()["baseline"] == 1.0
+    assert strategy.state_dict()["square"] == 0.25
+    strategy.tell([vector], [3.0])
+    assert strategy.metrics()["baseline"] == 0.75 * 1.0 + 0.25 * 3.0
+    assert strategy.state_dict()["square"] == 0.75 * 0.25 + 0.25 * 4.0
+    assert set(strategy.metrics()) == {"entropy", "baseline", "gradient_operators"}
+
+
+def test_random_tells_its_best_score_and_functions_have_names() -> None:
+    strategy = RandomStrategy(CHOICES)
+    strategy.tell([(0, 0, 0, 0), (1, 0, 0, 0)], [0.25, 0.75])
+    assert strategy.metrics() == {"best": 0.75}
+    assert strategy_name(RandomStrategy) == "RandomStrategy"
+    assert strategy_name(make_strategy) == "make_strategy"

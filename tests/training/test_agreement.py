@@ -177,3 +177,18 @@ def test_an_input_that_was_written_to_since_is_another_one() -> None:
     agreement.measure(nn.Identity(), (x, x))
     agreement.measure(nn.Identity(), (x, x))
     assert teacher.calls == 2
+
+
+def test_a_trial_comparison_keeps_no_output_and_records_no_gradient() -> None:
+    class Noted(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            recorded.append(torch.is_grad_enabled())
+            return super().forward(x)
+
+    recorded: list[bool] = []
+    model = Noted(3, 4)
+    agreement = Agreement(Classification(), copied(model).train())
+    assert agreement.can_compare(model, (torch.randn(2, 3), torch.zeros(2, dtype=torch.long)))
+    assert not agreement._targets
+    assert recorded == [False] * 2
+    assert not agreement.teacher.training

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from training_loaders import tensor_loader
 
 from refiner.core.errors import ConfigError
+from refiner.core.progress import Lines, Silent
 from refiner.data.loaders import mixed
 from refiner.training import devices as devices_module
-from refiner.training.devices import Devices
+from refiner.training.devices import Devices, make_listener
 
 
 def run_in_processes(name: str, processes: int, out: Path) -> None:
@@ -212,25 +214,91 @@ def test_whole_runs_keep_to_the_runs_device(tmp_path) -> None:
 
 
 class Two(Devices):
-    """The first of two processes, of which both give the same tensors."""
+    """The first of two processes; the numbers of the other are greater by 2."""
 
     processes = 2
 
     def summed(self, tensor: torch.Tensor) -> torch.Tensor:
-        return 2 * tensor
+        return 2 * tensor + 2
 
 
 def test_means_of_two_processes_by_hand() -> None:
     devices = Two(Devices.choose("cpu").accelerator)
-    assert devices.mean(torch.tensor([3.0])).tolist() == [3.0]
+    assert devices.mean(torch.tensor([3.0])).tolist() == [4.0]
     linear = torch.nn.Linear(2, 1)
     linear.weight.grad = torch.full((1, 2), 5.0)
     devices.average_gradients(linear)
-    assert linear.weight.grad.tolist() == [[5.0, 5.0]]
+    assert linear.weight.grad.tolist() == [[6.0, 6.0]]
     assert linear.bias.grad is None
     norm = torch.nn.BatchNorm1d(2)
     norm.running_mean.fill_(7)
     norm.num_batches_tracked.fill_(3)
     devices.average_buffers(norm)
-    assert norm.running_mean.tolist() == [7.0, 7.0]
+    assert norm.running_mean.tolist() == [8.0, 8.0]
     assert norm.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_each_process_has_a_share_of_the_batches(even: bool) -> None:
+    def devices(index: int) -> Devices:
+        fake = SimpleNamespace(process_index=index, num_processes=2, device=torch.device("cpu"))
+        return Devices(fake)  # type: ignore[arg-type]
+
+    whole = DataLoader(TensorDataset(torch.arange(10)), batch_size=2)  # five batches
+    parts = [[x.tolist() for (x,) in devices(i).loader(whole, even=even)] for i in (0, 1)]
+    assert parts[0] == [[0, 1], [4, 5], [8, 9]]
+    assert parts[1][:2] == [[2, 3], [6, 7]]
+    assert len(parts[1]) == (3 if even else 2)
+    with pytest.raises(ConfigError, match="list cannot be split over 2 processes"):
+        devices(0).loader([1, 2])
+
+
+def test_the_workers_of_a_loader_do_not_outlive_an_epoch() -> None:
+    data = TensorDataset(torch.arange(10))
+    kept = DataLoader(data, batch_size=4, num_workers=1, persistent_workers=True)
+    loader = Devices.choose("cpu").loader(kept)
+    assert isinstance(loader, DataLoader)
+    assert not loader.persistent_workers
+    assert (loader.dataset, loader.num_workers) == (data, 1)
+    assert loader.batch_sampler is kept.batch_sampler
+
+
+def test_only_the_main_process_shows_progress() -> None:
+    main, own = Devices.choose("cpu"), Silent()
+    other = Devices(SimpleNamespace(is_main_process=False))  # type: ignore[arg-type]
+    assert isinstance(make_listener(True, main), Lines)
+    assert isinstance(make_listener(False, main), Silent)
+    assert make_listener(own, main) is own
+    assert isinstance(make_listener(True, other), Silent)
+
+
+def test_modules_are_moved_and_on_a_gpu_laid_out_channels_last() -> None:
+    far = Devices(SimpleNamespace(device=torch.device("meta"), num_processes=1))  # type: ignore[arg-type]
+    model = TinyResNet()
+    assert far.place(model) is model
+    assert all(tensor.is_meta for tensor in model.state_dict().values())
+    assert model.stem.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.fc.weight.is_contiguous()
+    assert far.laid_out(torch.ones(2, 3, 4, 4)).is_contiguous(memory_format=torch.channels_last)
+    near = Devices.choose("cpu").laid_out(torch.ones(2, 3, 4, 4))
+    assert near.is_contiguous(memory_format=torch.contiguous_format)
+
+
+def test_an_error_of_the_main_process_is_raised_on_all(monkeypatch) -> None:
+    def fail() -> None:
+        raise ConfigError("no")
+
+    monkeypatch.setattr(devices_module, "broadcast_object_list", lambda objects: objects)
+    with pytest.raises(ConfigError, match="no"):
+        Devices(TwoProcesses("cpu")).from_main(fail)
+    other = Devices(SimpleNamespace(is_main_process=False, num_processes=2))  # type: ignore[arg-type]
+    assert other.from_main(fail) is None, "only the main process runs it"
+
+
+def test_another_device_than_that_of_the_process_is_refused(monkeypatch) -> None:
+    def fail(**_: object) -> None:
+        raise ValueError("has been initialised")
+
+    monkeypatch.setattr(devices_module, "Accelerator", fail)
+    with pytest.raises(ConfigError, match="already uses another device or precision: .*has been"):
+        Devices.choose("cpu")

@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from models import TinyResNet, batches
+from models import HeadTask, TinyResNet, batches
 from torch import nn
 
-from refiner.core.errors import ConfigError, DataError
+from refiner.core.errors import ConfigError, DataError, TrainingError
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import (
@@ -110,3 +110,86 @@ def test_the_users_tests_run_in_eval_mode_without_gradients() -> None:
     }
     with pytest.raises(ConfigError, match="the test 'fail' fails: .*no file"):
         run_tests(TinyResNet(), {"fail": fail})
+
+
+class Watched(nn.Module):
+    """Notes at each call whether it trains and whether gradients are recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[bool, bool]] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return x.flatten(1)[:, :10]
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "both", "rehearse", "recalibrate"])
+def test_scores_are_taken_in_eval_mode_without_gradients(kind: str) -> None:
+    data, task, model, teacher = batches(2), HeadTask(), Watched().train(), Watched().train()
+    task.train()
+    if kind == "evaluate":
+        evaluate(model, data, task, CPU)
+    elif kind == "both":
+        evaluate_both(model, data, Agreement(task, teacher), CPU)
+        assert set(teacher.seen) == {(False, False)}
+    elif kind == "rehearse":
+        rehearse(model, data, task, CPU)
+    else:
+        recalibrate(model, data, task, CPU)
+    assert set(model.seen) == {(False, False)}
+    assert not model.training
+    assert kind == "recalibrate" or not task.training
+
+
+def test_recalibration_forgets_what_norms_knew_and_averages_over_processes() -> None:
+    class Noted(Devices):
+        def average_buffers(self, module: nn.Module) -> None:
+            averaged.append(module)
+
+    averaged: list[nn.Module] = []
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(192, 10))
+    model[0].running_mean.fill_(100)
+    model[0].num_batches_tracked.fill_(9)
+    data = batches(2)
+    recalibrate(model, data, Classification(), Noted(CPU.accelerator))
+    expected = torch.stack([x.mean((0, 2, 3)) for x, _ in data]).mean(0)
+    assert torch.allclose(model[0].running_mean, expected, atol=1e-6)
+    assert not any(module.training for module in model.modules())
+    assert averaged == [model]
+
+
+class Answers(Classification):
+    """Measures or scores what it is told to."""
+
+    def __init__(self, sums: object = None, score: float = 0.5) -> None:
+        super().__init__()
+        self.sums, self.value = sums, score
+
+    def measure(self, model, batch):
+        return super().measure(model, batch) if self.sums is None else self.sums
+
+    def score(self, sums):
+        return self.value
+
+
+def test_measures_and_scores_that_are_wrong_are_named() -> None:
+    model = TinyResNet()
+    for sums, kind in ((torch.ones(2, 2), r"tensor of shape \(2, 2\)"), (3.0, "a float")):
+        with pytest.raises(ConfigError, match=rf"measure gives a? ?{kind}"):
+            evaluate(model, batches(1), Answers(sums), CPU)
+    with pytest.raises(DataError, match="gave no batch"):
+        evaluate(model, [], Classification(), CPU)
+    with pytest.raises(TrainingError, match="score .accuracy. is nan"):
+        evaluate(model, batches(1), Answers(score=math.nan), CPU)
+    with pytest.raises(DataError, match="fails on a batch of the loader .8x3x8x8, 8"):
+        evaluate(nn.Linear(3, 4), batches(1), Classification(), CPU)
+
+
+def test_a_device_without_memory_is_told_as_that() -> None:
+    class Large(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(TrainingError, match="out of memory. Use a smaller --batch-size"):
+        evaluate(Large(), batches(1), Classification(), CPU)

@@ -238,3 +238,36 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 def test_a_setting_that_is_no_number_is_refused(name) -> None:
     with pytest.raises(ConfigError, match="Give"):
         TrainConfig(**{name: float("nan")})
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.2), (0.1, -0.1), (0.0, 0.0)])
+def test_learning_rates_out_of_order_are_refused(rates: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match="learning rates"):
+        TrainConfig(lr_max=rates[0], lr_min=rates[1])
+    for name, value in (("momentum", -0.1), ("weight_decay", -1.0), ("gradient_clip", 0.0)):
+        with pytest.raises(ConfigError, match=name):
+            TrainConfig(**{name: value})
+    for share in (-0.1, 1.1):
+        with pytest.raises(ConfigError, match="teacher_weight is"):
+            TrainConfig(teacher_weight=share)
+
+
+def test_steps_are_taken_in_train_mode_and_buffers_averaged_after_each_epoch() -> None:
+    class Noted(Devices):
+        def average_buffers(self, module: nn.Module) -> None:
+            averaged.append(module)
+
+    class Task(HeadTask):
+        def loss(self, model, batch):
+            modes.append((model.training, self.training, torch.is_grad_enabled()))
+            return super().loss(model, batch)
+
+    averaged: list[nn.Module] = []
+    modes: list[tuple[bool, bool, bool]] = []
+    model, data = TinyResNet().eval(), batches(2)
+    train(
+        model, data, data, Task().eval(), devices=Noted(CPU.accelerator),
+        config=TrainConfig(epochs=3, lr_max=0.01),
+    )  # fmt: skip
+    assert modes == [(True, True, True)] * 6
+    assert averaged == [model] * 3

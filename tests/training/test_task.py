@@ -118,3 +118,14 @@ def test_tasks_are_made_by_name_and_checked() -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             check_task(bad)
+
+
+def test_further_outputs_of_another_kind_count_nothing() -> None:
+    class Mixed(nn.Module):
+        def forward(self, x):
+            return x, None, "text", x[:1], x.flip(1)
+
+    task = Classification()
+    main = task.loss(nn.Identity(), (LOGITS, LABELS))
+    flipped = task.loss(nn.Identity(), (LOGITS.flip(1), LABELS))
+    assert task.loss(Mixed(), (LOGITS, LABELS)) == pytest.approx(float(main + 0.4 * flipped))
