@@ -9,32 +9,32 @@ from refiner.cost.budget_check import not_covered, over_budget
 from refiner.cost.costs import Cost, measure_cost
 from refiner.cost.latency import Latency
 
-BEFORE = Cost(macs=1000, params=200)
+BEFORE = Cost(macs=1000, params=400)
 
 
-def over(budget, *, macs=600, params=100, ms=None):
+def over(budget, *, macs=600, params=200, ms=None):
     latency = None if ms is None else (Latency(median=10.0, noise=0.1), ms)
     after = Cost(macs=macs, params=params)
     return over_budget(parse_budgets(budget), BEFORE, after, latency)
 
 
-@pytest.mark.parametrize("budget", ["macs=60%", "macs=600", "params=50%", "params=100"])
+@pytest.mark.parametrize("budget", ["macs=60%", "macs=600", "params=50%", "params=200"])
 def test_at_the_budget_is_within_it_and_one_more_is_over(budget) -> None:
     assert over(budget) == []
-    [line] = over(budget, macs=601, params=101)
+    [line] = over(budget, macs=601, params=201)
     assert line.startswith("over the budget: the refined network has ")
     assert f"{budget} allows " in line
 
 
 def test_every_budget_has_its_line() -> None:
     lines = over(
-        "macs=60%,params=50%,latency=80%", macs=700, params=150, ms=Latency(median=9.0, noise=0.2)
+        "macs=60%,params=50%,latency=80%", macs=700, params=300, ms=Latency(median=9.0, noise=0.2)
     )
     assert lines == [
         "over the budget: the refined network has 700 MACs (70.0 % of the original's), as "
         "measured; macs=60% allows 600 MACs",
-        "over the budget: the refined network has 150 parameters (75.0 % of the original's), as "
-        "measured; params=50% allows 100 parameters",
+        "over the budget: the refined network has 300 parameters (75.0 % of the original's), as "
+        "measured; params=50% allows 200 parameters",
         "over the budget: the refined network has 9.00 ± 0.20 ms, as measured; latency=80% allows "
         "8.00 ms",
     ]
