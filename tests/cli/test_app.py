@@ -573,7 +573,15 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
 
 def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
-    run = [net, *SMALL[2:], "--weights", "trained/refined.safetensors", "--force", "--strategy", "milp"]
+    run = [
+        net,
+        *SMALL[2:],
+        "--weights",
+        "trained/refined.safetensors",
+        "--force",
+        "--strategy",
+        "milp",
+    ]
     run += ["--epochs", "1", "--budget", "macs=70%", "--budget", "params=90%"]
     assert main([*run, "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
@@ -720,7 +728,18 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     fill(Path("unseen"), "ab", 6)
     fill(Path("others"), "bc", 2)
     assert main(["train", net, "--data", "folder:images", "--epochs", "1", "--out", "trained"]) == 0
-    run = [net, "--force", "--weights", "trained", "--data", "folder:images", "--trials", "2", "--epochs", "1"]
+    run = [
+        net,
+        "--force",
+        "--weights",
+        "trained",
+        "--data",
+        "folder:images",
+        "--trials",
+        "2",
+        "--epochs",
+        "1",
+    ]
     run += ["--slots", "conv", "--strategy", "random", "--no-baselines", "--device", "cpu"]
     capsys.readouterr()
     assert main([*run, "--test-data", "folder:others", "--out", "other"]) == 2
