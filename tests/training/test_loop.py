@@ -271,3 +271,47 @@ def test_steps_are_taken_in_train_mode_and_buffers_averaged_after_each_epoch() -
     )  # fmt: skip
     assert modes == [(True, True, True)] * 6
     assert averaged == [model] * 3
+
+
+def test_a_head_is_averaged_and_resumes_to_the_bit() -> None:
+    class Noted(Devices):
+        def average_gradients(self, module: nn.Module) -> None:
+            assert module.weight.grad is not None
+            averaged.append(module)
+
+    averaged: list[nn.Module] = []
+    start, data, states = TinyResNet(), batches(2), []
+    options = {"devices": Noted(CPU.accelerator), "config": TrainConfig(epochs=3, lr_max=0.05)}
+    whole = train(
+        copy.deepcopy(start), data, data, HeadTask(), **options,
+        on_epoch=lambda state: states.append(copy.deepcopy(state)),
+    )  # fmt: skip
+    assert len(averaged) == 6
+    resumed = train(copy.deepcopy(start), data, data, HeadTask(), **options, state=states[1])
+    assert resumed == whole
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (lambda y: y.sum(1), r"tensor of shape \(8,\)"),
+        (lambda y: y.sum().detach(), r"tensor of shape \(\)"),
+        (lambda y: 1.0, "float"),
+    ],
+)
+def test_losses_that_are_no_scalar_with_a_gradient_are_refused(wrong, kind: str) -> None:
+    class Wrong(Classification):
+        def loss(self, model, batch):
+            return wrong(model(batch[0]))
+
+    with pytest.raises(ConfigError, match=rf"Wrong\.loss gives a {kind}. Return a scalar"):
+        train(TinyResNet(), batches(1), batches(1), Wrong(), devices=CPU)
+
+
+def test_a_loader_that_gives_nothing_is_refused() -> None:
+    class Empty(list):
+        def __len__(self) -> int:
+            return 2
+
+    with pytest.raises(DataError, match="training loader gave no batch"):
+        train(TinyResNet(), Empty(), batches(1), Classification(), devices=CPU)
