@@ -17,6 +17,7 @@ from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loader_checks import check_loader, check_single_samples
 from refiner.data.loaders import example_of, mixed, split_loader
+from refiner.graph.model_kinds import check_kind
 from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
@@ -129,6 +130,7 @@ def set_up(
         raise ModelError(f"the model is a {type(model).__name__}. Give a torch.nn.Module.")
     progress = make_listener(output.progress, devices)
     check_weights(model)
+    check_kind(model)
     given = {"training": loader, "validation": val_loader, "test": test_loader}
     for part, each in given.items():
         if each is not None:
