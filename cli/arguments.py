@@ -76,8 +76,8 @@ Weights = Annotated[
 InputSize = Annotated[
     str | None,
     typer.Option(
-        help="Shape of one input: C,H,W (or C,L or C,T,H,W). By default the model's own, else "
-        "C,224,224.",
+        help="Shape of one input: N for N x N pixels, or C,H,W (C,L or C,T,H,W). By default the "
+        "model's own, else C,224,224.",
         metavar="SHAPE",
         show_default=False,
     ),

@@ -24,7 +24,7 @@ def example_input(
 
 
 def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
-    """Return two random samples of a size such as ``C,H,W``, or of the model's own input size."""
+    """Return two random samples of a size such as ``C,H,W`` or ``N``, or of the model's own."""
     shape: tuple[int, ...]
     if size is None:
         shape = default_input_size(model)
@@ -35,6 +35,8 @@ def _random_input(model: nn.Module, size: str | None) -> torch.Tensor:
             raise ConfigError(f"--input-size {size!r} is not C,H,W, such as 3,224,224.") from None
         if min(shape) < 1:
             raise ConfigError(f"--input-size {size!r} has a size below 1. Write 3,224,224, say.")
+        if len(shape) == 1:  # images of N x N pixels
+            shape = (input_channels(model), *shape, *shape)
     try:
         return torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     except RuntimeError as error:
