@@ -1,7 +1,7 @@
 import pytest
+from refiner.cli.example_input import example_input
 from torch import nn
 
-from refiner.cli.example_input import example_input
 from refiner.core.errors import ConfigError
 
 
