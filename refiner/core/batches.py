@@ -1,6 +1,7 @@
 """Batches: their inputs and target, their size, and batches of other sizes."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -23,7 +24,7 @@ def inputs_and_target(batch: Batch) -> tuple[Nested, Nested]:
 
     A batch is a pair of the two, or a mapping in which one of :data:`TARGET_KEYS` names the target.
     If the mapping has one other value, that value is the only argument of the model. Several other
-    values are keyword arguments.
+    values are keyword arguments. Texts, such as the paths of images, are left out beside tensors.
 
     Raises:
         DataError: the batch has another structure.
@@ -34,6 +35,8 @@ def inputs_and_target(batch: Batch) -> tuple[Nested, Nested]:
         key = next((key for key in TARGET_KEYS if key in batch), None)
         if key is not None and len(batch) > 1:
             rest = {name: value for name, value in batch.items() if name != key}
+            if any(map(tensors_in, rest.values())):
+                rest = {name: value for name, value in rest.items() if not _is_text(value)}
             return (next(iter(rest.values())) if len(rest) == 1 else rest), batch[key]
         kind = f"a mapping of {', '.join(map(str, batch))}"
     else:
@@ -44,6 +47,12 @@ def inputs_and_target(batch: Batch) -> tuple[Nested, Nested]:
         f"or mappings with one of the keys {', '.join(TARGET_KEYS)} (all else goes to the model), "
         "or pass a task and an example_input of your own."
     )
+
+
+def _is_text(value: Nested) -> bool:
+    """Return whether a value holds texts alone, one per sample."""
+    texts = value if isinstance(value, list | tuple) else [value]
+    return bool(texts) and all(isinstance(text, str | Path) for text in texts)
 
 
 def output_and_target(model: nn.Module, batch: Batch) -> tuple[Output, Nested]:

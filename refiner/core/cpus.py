@@ -1,4 +1,4 @@
-"""The number of processors that this process may use."""
+"""The processors that this process may use, and the memory of the machine."""
 
 import math
 import os
@@ -22,6 +22,14 @@ def available_cpus(root: Path = Path("/")) -> int:
     here = os.environ.get("LOCAL_WORLD_SIZE", "1")
     processes = int(here) if here.isdecimal() else 1
     return max(1, int(min(count, max(1.0, quota)) / max(1, processes)))
+
+
+def total_memory() -> int | None:
+    """Return the bytes of the machine's memory; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _quotas(root: Path) -> list[float]:

@@ -89,7 +89,9 @@ def list_images(root: Path) -> ClassFolders:
     images = [file for file in loose if file.suffix.lower() in IMAGE_SUFFIXES]
     classes = sorted(name for name, files in found.items() if files)
     if not classes:
-        here = f" but {len(images)} images beside them" if images else ""
+        here = f", but {len(images)} images beside them" if images else ""
+        others = ", ".join(f"{n} {kind}" for kind, n in left_out.most_common(_SHOWN))
+        here += f", but other files: {others}" if others else ""
         raise DataError(
             f"{root} holds no images in class folders{here}. Lay it out as PATH/train/CLASS/*.jpg, "
             "with or without PATH/val beside it."

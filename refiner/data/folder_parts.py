@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -53,7 +54,8 @@ def folder_images(path: Path) -> ImageSet:
         listings[kind] = list_images(root) if kind != "train" else _listed_classes(root)
         notes += listings[kind].notes(root)
         check_classes(roots["train"], listings["train"].classes, root, listings[kind].classes)
-    beside = [e.name for e in subfolders(path) if e not in roots.values() and holds_images(e)]
+    used = {root.relative_to(path).parts[0] for root in roots.values()}
+    beside = [e.name for e in subfolders(path) if e.name not in used and holds_images(e)]
     if beside:
         notes.append(f"{path}: images beside {roots['train'].name} are left out: {listed(beside)}.")
     return ImageSet(
@@ -78,7 +80,11 @@ def part_folders(path: Path) -> dict[str, Path]:
     for folder in subfolders(path):
         for kind, names in PART_NAMES.items():
             if folder.name.lower() in names:
-                found[kind].append(folder)
+                found[kind].append(_unwrapped(folder))
+    if not found.get("train"):
+        alike = _alike(subfolders(path))
+        if alike:
+            return alike
     train = found.get("train", [])
     others = [folder for kind in ("val", "test") for folder in found.get(kind, ())]
     if not [folder for folder in train if subfolders(folder)]:
@@ -95,6 +101,37 @@ def part_folders(path: Path) -> dict[str, Path]:
                 "one of them."
             )
     return {kind: found[kind][0] for kind in PART_NAMES if kind in found}
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return a part's folder, or the one in it: archives often unpack to ``train/train``."""
+    inner = subfolders(folder)
+    wraps = len(inner) == 1 and inner[0].name.lower() == folder.name.lower()
+    return inner[0] if wraps and len(subfolders(inner[0])) > 1 else folder
+
+
+def _is_part(name: str) -> bool:
+    return any(name.lower() in names for names in PART_NAMES.values())
+
+
+def _alike(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return parts whose names share all else, as ``training_set`` and ``test_set`` do.
+
+    They need folders of the same names inside, so that no class is taken for a part.
+    """
+    groups: dict[tuple[str, ...], dict[str, Path]] = defaultdict(dict)
+    for folder in folders:
+        words = re.findall("[a-z]+|[0-9]+", folder.name.lower())
+        kinds = [kind for word in words for kind, names in PART_NAMES.items() if word in names]
+        if len(kinds) == 1:
+            known = PART_NAMES[kinds[0]]
+            rest = tuple(word for word in words if word not in known)
+            groups[rest].setdefault(kinds[0], _unwrapped(folder))
+    for group in groups.values():
+        inner = [{f.name for f in subfolders(folder)} for folder in group.values()]
+        if "train" in group and len(group) > 1 and set.intersection(*inner):
+            return {kind: group[kind] for kind in PART_NAMES if kind in group}
+    return {}
 
 
 def copies_note(train: Iterable[Path], others: Iterable[Path], what: str) -> list[str]:
@@ -130,6 +167,8 @@ def _listed_classes(root: Path) -> ClassFolders:
         inside = root / listing.classes[0]
         meant = "train" in part_folders(inside) or len(subfolders(inside)) > 1
         advice = f"Did you mean folder:{inside}?" if meant else "Add another class."
+        if _is_part(inside.name) and not subfolders(inside):
+            advice = f"Make a folder of images per class in {inside}."
         raise DataError(f"{root} holds images of only one class, {listing.classes[0]!r}. {advice}")
     return listing
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import torch
 
+from refiner.core.cpus import total_memory
+from refiner.core.errors import ConfigError
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.types import Loader
 from refiner.data.folder_parts import copies_note
-from refiner.data.image_files import Size, as_they_are, common_size, read_all, sample
+from refiner.data.image_files import Size, as_they_are, check_depth, common_size, read_all, sample
 from refiner.data.image_loaders import disk_loader, fits_in_memory, memory_loader
 from refiner.data.loaders import Data
 from refiner.data.normalisation import Normalisation, measured
@@ -48,7 +50,9 @@ def image_data(images: ImageSet, options: Options) -> Data:
     train, val, test, split_notes = images.split(options.limit, options.seed)
     parts = {"validation": val, **({"test": test} if test is not None else {})}
     shared = common_size(train, *parts.values())
+    check_depth(train)
     size, covers, way = _geometry(shared, options)
+    _check_room(size, options)
     photos = covers != size or shared is None or shared[0] * size[1] != shared[1] * size[0]
     plain = _plain(size, covers, way, options.channels)
     every = len(train) + sum(map(len, parts.values()))
@@ -106,6 +110,18 @@ def _geometry(shared: Size | None, options: Options) -> tuple[Size, Size, str]:
         max(round(size[i] * of_model.covers[i] / of_model.size[i]), size[i]) for i in (0, 1)
     )
     return size, (tall, wide), way
+
+
+def _check_room(size: Size, options: Options) -> None:
+    """Raise a ConfigError where a batch alone is larger than the memory of this machine."""
+    batch = max(256, options.batch_size)
+    needed = 4 * batch * options.channels * size[0] * size[1]
+    there = total_memory()
+    if there is not None and needed > there:
+        raise ConfigError(
+            f"a batch of {batch} images of {size[0]}x{size[1]} takes {needed / 1e9:,.0f} GB, and "
+            f"this machine has {there / 1e9:,.0f} GB of memory. Give a smaller --image-size."
+        )
 
 
 def _plain(size: Size, covers: Size, way: str, channels: int) -> Preprocessing:

@@ -18,6 +18,8 @@ Size: TypeAlias = tuple[int, int]
 _ORIENTATION = 0x0112
 _SAMPLED = 1000
 """Images that are read for what many have in common."""
+_DECODED = 50
+"""Images whose values are read for the same."""
 
 
 class ImageError(DataError):
@@ -101,6 +103,31 @@ def common_size(*parts: Part) -> Size | None:
         drawn = sample(part)
         for item in drawn.items:
             with drawn.open(item) as image:
-                turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+                try:
+                    turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
+                except Exception as error:  # a PNG is read whole for it
+                    raise unreadable(f"{part.prefix}{item}", error) from error
                 sizes.add((image.width, image.height) if turned else (image.height, image.width))
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def check_depth(part: Part) -> None:
+    """Raise an ImageError for 16-bit images that use a sixteenth of their range or less.
+
+    Cameras save 12 bits so. Scaled from 0..65535, such images would be nearly black. Some are read.
+    """
+    most = 0
+    drawn = part.at(np.arange(0, len(part), max(1, len(part) // _DECODED)))
+    for item in drawn.items:
+        with drawn.open(item) as image:
+            if not pixels.has_16_bits(image):
+                continue
+            try:
+                most = max(most, int(np.asarray(image).max()))
+            except Exception as error:
+                raise unreadable(f"{part.prefix}{item}", error) from error
+    if 0 < most < 4096:
+        raise ImageError(
+            f"the 16-bit images, such as {part.prefix}{drawn.items[0]}, hold values up to {most:,} "
+            "of 65,535 and would be nearly black. Scale them to the whole range, or save 8 bits."
+        )

@@ -7,6 +7,11 @@ import torch
 from PIL import Image, ImageOps
 
 
+def has_16_bits(image: Image.Image) -> bool:
+    """Return whether an image holds 16 bits per pixel."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
 def upright(image: Image.Image) -> Image.Image:
     """Return an image with 8 bits per channel, turned as its EXIF orientation says.
 
@@ -15,9 +20,7 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: the range of its numbers is unknown.
     """
-    sixteen = image.mode.startswith("I;16") or (
-        image.mode == "I" and image.format in ("PNG", "PPM")
-    )
+    sixteen = has_16_bits(image)
     floats, unknown = image.mode == "F", image.mode == "I" and not sixteen
     if unknown:
         raise ValueError("it holds numbers of 32 bits, whose range is unknown")

@@ -108,7 +108,7 @@ def python_functions(preprocessing: Preprocessing) -> str:
         f"CLASSES = {preprocessing.classes!r}",
     ]
     main = _PREPROCESS.format(channels=preprocessing.channels, height=height, width=width)
-    steps = (pixels.upright, pixels.coloured, pixels.fitted, pixels.to_tensor)
+    steps = (pixels.has_16_bits, pixels.upright, pixels.coloured, pixels.fitted, pixels.to_tensor)
     return "\n\n\n".join(["\n".join(constants), main.rstrip(), *map(_source, steps)]) + "\n"
 
 

@@ -12,13 +12,14 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.core.batches import batch_size, doubled
-from refiner.core.contents import PLAIN_TYPES, contents, describe, tensors_in
+from refiner.core.contents import PLAIN_TYPES, contents, describe
 from refiner.core.errors import ModelError, one_line
 from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.modes import mode
 from refiner.core.randomness import seeded
 from refiner.core.tolerance import close, rerun_tolerance
 from refiner.core.types import Output
+from refiner.graph.input_advice import advice_on_input
 
 _SEED = 0
 
@@ -66,24 +67,14 @@ def run_original(work: nn.Module, example: ExampleInput, training: bool) -> Outp
             output = call(work, fresh(example))
         except Exception as error:
             name = "train" if training else "eval"
+            advice = (
+                advice_on_input(work, example) or "Give an input that fits, or correct the model."
+            )
             raise ModelError(
                 f"{type(work).__name__} fails on an input of shape {describe(example)} in {name} "
-                f"mode: {one_line(error)}{location_of(error)}. {_advice(work, example)}"
+                f"mode: {one_line(error)}{location_of(error)}. {advice}"
             ) from error
     return checked_output(work, output)
-
-
-def _advice(work: nn.Module, example: ExampleInput) -> str:
-    """Return the next step after a failed run: often the input is of another type."""
-    floats = (p.dtype for p in work.parameters() if p.is_floating_point())
-    weights = next(floats, torch.float32)
-    images = (t.dtype for t in tensors_in(example) if t.dim() > 2)
-    given = next((dtype for dtype in images if dtype != weights), None)
-    if given is None:
-        return "Give an input that fits, or correct the model."
-    ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (weights, given))
-    scale = "" if given.is_floating_point else ", scaled as the model expects them"
-    return f"The input is {theirs} and the model's weights are {ours}: give {ours} images{scale}."
 
 
 def checked_output(work: nn.Module, output: Output) -> Output:
@@ -132,7 +123,7 @@ def reference_runs(
 def location_of(error: Exception) -> str:
     """Return where in the model's own code an error arose, as in `` (net.py, line 12)``."""
     torch_home = str(Path(torch.__file__).parent)
-    here = str(Path(__file__).parent)
+    here = str(Path(__file__).parents[1])
     frames = traceback.extract_tb(error.__traceback__)
     own = [f for f in frames if not f.filename.startswith((torch_home, here))]
     return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

@@ -11,6 +11,7 @@ from torch import nn
 from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, DataError, RefinerError, TrainingError, one_line
 from refiner.core.types import Batch, Loader
+from refiner.graph.input_advice import advice_on_batch
 from refiner.graph.trace_check import location_of
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
@@ -57,8 +58,7 @@ def checked(compute: Callable[[nn.Module, Batch], T], module: nn.Module, batch: 
         shapes = ", ".join("x".join(map(str, t.shape)) for t in tensors_in(batch)[:3])
         raise DataError(
             f"the model fails on a batch of the loader ({shapes or type(batch).__name__}): "
-            f"{one_line(error)}{location_of(error)}. Give inputs that fit the model, labels within "
-            "its classes, and a task that reads such batches."
+            f"{one_line(error, 200)}{location_of(error)}. {advice_on_batch(module, batch)}"
         ) from error
 
 

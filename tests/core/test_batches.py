@@ -45,3 +45,11 @@ def test_a_batch_without_samples_is_empty() -> None:
     assert is_empty({"image": none, "label": torch.zeros(0)})
     assert not is_empty((torch.zeros(2, 3), {"boxes": torch.zeros(0, 4)}))
     assert not is_empty(("text", 3))
+
+
+def test_paths_beside_the_images_of_a_batch_are_no_inputs() -> None:
+    x, y = torch.zeros(2, 3, 4, 4), torch.zeros(2)
+    batch = {"image": x, "label": y, "path": ["a.jpg", "b.jpg"], "split": "train"}
+    assert inputs_and_target(batch) == (x, y)
+    texts = {"text": ["a", "b"], "label": y, "language": "en"}
+    assert inputs_and_target(texts)[0] == {"text": ["a", "b"], "language": "en"}

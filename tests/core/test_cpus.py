@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from refiner.core.cpus import available_cpus
+from refiner.core.cpus import available_cpus, total_memory
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +67,14 @@ def test_affinity_counts_and_processes_share(tmp_path, monkeypatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 32)
     assert available_cpus(tmp_path) == 2
+
+
+def test_the_memory_is_told_in_bytes_or_not_at_all(monkeypatch) -> None:
+    memory = total_memory()
+    assert memory is None or memory > 2**28
+
+    def unknown(_name: str) -> int:
+        raise ValueError
+
+    monkeypatch.setattr(os, "sysconf", unknown)
+    assert total_memory() is None

@@ -30,6 +30,40 @@ def test_parts_have_the_names_that_people_use(tmp_path, train, val, test) -> Non
     assert sizes(folder_images(tmp_path)) == [4, None, 8]
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("training_set", "test_set"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train2017", "test2017"),
+        ("images-Train", "images-Test"),
+        ("train/train", "test/test"),
+    ],
+)
+def test_parts_whose_names_hold_more_are_no_classes(tmp_path, train, test) -> None:
+    fill(tmp_path / train, TWO, 3)
+    fill(tmp_path / test, TWO, 2)
+    fill(tmp_path / "others", TWO, 2)
+    images = folder_images(tmp_path)
+    assert (sizes(images), images.classes) == ([6, None, 4], ("a", "b"))
+    assert [note.rpartition(": ")[2] for note in images.notes] == ["others."]
+
+
+def test_classes_whose_names_hold_those_of_parts_stay_classes(tmp_path) -> None:
+    fill(tmp_path / "train_station", ["inside", "outside"])
+    fill(tmp_path / "test_tube", ["inside", "outside"])
+    assert folder_images(tmp_path).classes == ("test_tube", "train_station")
+    fill(tmp_path / "old_train", ["wood"])
+    fill(tmp_path / "old_test", ["paper"])
+    assert len(folder_images(tmp_path).classes) == 4
+
+
+def test_images_without_class_folders_are_told(tmp_path) -> None:
+    fill(tmp_path, ["train"])
+    with pytest.raises(DataError, match=r"Make a folder of images per class in .*train\."):
+        folder_images(tmp_path)
+
+
 def test_a_folder_of_classes_has_one_part(tmp_path) -> None:
     images = folder_images(fill(tmp_path, TWO))
     assert (sizes(images), images.classes) == ([6, None, None], ("a", "b"))

@@ -6,7 +6,7 @@ import torch
 from image_folders import fill
 from PIL import Image
 
-from refiner.core.errors import DataError
+from refiner.core.errors import ConfigError, DataError
 from refiner.core.preprocessing import Preprocessing
 from refiner.data import image_data as module
 from refiner.data.folder_parts import folder_images
@@ -125,3 +125,15 @@ def test_a_damaged_image_is_named_at_once(tmp_path) -> None:
 def test_few_images_measure_the_scale(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_MEASURED", 1)
     assert prepared(fill(tmp_path, TWO)).source == FROM_DATA
+
+
+def test_a_batch_larger_than_the_memory_is_refused_before_images_are_read(
+    tmp_path, monkeypatch
+) -> None:
+    folder = folder_images(fill(tmp_path, TWO, 3))
+    monkeypatch.setattr(module, "total_memory", lambda: 4 * 256 * 3 * 100 * 100)
+    monkeypatch.setattr(module, "read_all", None)
+    with pytest.raises(ConfigError, match="256 images of 101x101 takes 0 GB.* --image-size"):
+        image_data(folder, replace(OPTIONS, image_size=101))
+    monkeypatch.undo()
+    assert image_data(folder, replace(OPTIONS, image_size=100)).preprocessing.size == (100, 100)

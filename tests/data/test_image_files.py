@@ -13,6 +13,7 @@ from refiner.data.folder_parts import folder_images
 from refiner.data.image_files import (
     ImageError,
     as_they_are,
+    check_depth,
     common_size,
     open_file,
     read,
@@ -84,3 +85,30 @@ def test_an_error_out_of_a_worker_is_one_line(tmp_path) -> None:
         list(DataLoader(dataset, num_workers=1))
     assert str(caught.value) == f"{tmp_path}/bad.png is not a readable image. Remove or replace it."
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_picture_cut_off_is_told_where_sizes_are_read(tmp_path) -> None:
+    folder = fill(tmp_path, ["a", "b"], size=(40, 40))
+    whole = (folder / "a" / "1.png").read_bytes()
+    (folder / "a" / "1.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageError, match=r"a/1\.png is not a readable image\. Remove"):
+        common_size(folder_images(folder).train)
+
+
+@pytest.mark.parametrize(("most", "fits"), [(255, False), (4095, False), (4096, True)])
+def test_sixteen_bits_of_which_few_are_used_are_refused(tmp_path, most, fits) -> None:
+    for i in range(3):
+        values = np.full((4, 4), most // (3 - i), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{i}.png")
+    dark = part(*(tmp_path / f"{i}.png" for i in range(3)))
+    if fits:
+        check_depth(dark)
+    else:
+        with pytest.raises(ImageError, match=rf"values up to {most:,} of 65,535 and would be"):
+            check_depth(dark)
+
+
+def test_eight_bits_and_black_images_are_not_refused(tmp_path) -> None:
+    Image.new("RGB", (4, 4), (3, 3, 3)).save(tmp_path / "0.png")
+    Image.fromarray(np.zeros((4, 4), dtype=np.uint16)).save(tmp_path / "1.png")
+    check_depth(part(tmp_path / "0.png", tmp_path / "1.png"))
