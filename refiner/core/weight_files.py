@@ -1,4 +1,4 @@
-"""Read a file of weights; what is no such file is told by what it is."""
+"""Read a file of weights, and say what another file is instead."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import torch
 from refiner.core.errors import ModelError, one_line
 
 _HEAD = 512
-"""Bytes of a file that tell its kind."""
+"""Bytes at the start of a file that show its kind."""
 _STATE = "Save weights with torch.save(model.state_dict(), FILE), and name that file."
 _MODEL_CLASSES = ("torch.nn.", "torch.fx.", "__torch__")
 """Beginnings of the names of classes that a pickled model holds."""

@@ -14,7 +14,7 @@ from refiner.space.architecture import Vector
 from refiner.training.agreement import Agreement
 
 FORMAT_VERSION = 2
-"""2 tells which images scores come from; before that, these were the validation images."""
+"""Version 2 names the images that scores come from; before it they were validation images."""
 
 TEST, VALIDATION = "test", "validation"
 """Parts of the data that scores may come from."""
