@@ -116,7 +116,7 @@ class ReportData:
         """Return the report that :meth:`to_json` gave.
 
         Raises:
-            RunError: the document is no report, or one of a newer version.
+            RunError: the document is not a report, or one of a newer version.
         """
         version = document.get("format_version", FORMAT_VERSION)
         if type(version) is not int or version > FORMAT_VERSION:
