@@ -128,7 +128,7 @@ COMMANDS = {
     "an unknown precision": GOOD + " --precision int4",
     "an unknown schedule": GOOD + " --schedule linear",
     "an unknown task": GOOD + " --task detection",
-    "a task that is no task": GOOD + " --task nets.py:no_task",
+    "a task that is not a task": GOOD + " --task nets.py:no_task",
     "a task that raises": GOOD + " --task nets.py:task_raises",
     "a task of other labels": GOOD + " --task segmentation",
     "epochs below 0": GOOD.replace("--epochs 1", "--epochs -1"),
@@ -226,7 +226,7 @@ NAN = X[:32].clone()
 NAN[5] = float("nan")
 CALLS = {
     "a setting misspelt": call(bugdet="macs=60%"),
-    "a budget that is no text": call(budget=[["macs", 60]]),
+    "a budget that is not text": call(budget=[["macs", 60]]),
     "labels from 1": call(train=loader(y=Y[:32] + 1)),
     "labels out of range": call(train=loader(y=torch.arange(32))),
     "labels below 0": call(train=loader(y=Y[:32] - 1)),

@@ -111,8 +111,8 @@ Resume = Annotated[
     Path | None,
     typer.Option(
         "--resume",
-        help="Go on with the run in this folder, with its settings. Code of your own is named "
-        "again: MODEL, --data, --task.",
+        help="Go on with the run in this folder, with its settings. Name your own code again, "
+        "as MODEL, --data or --task.",
         rich_help_panel="Output",
         metavar="DIR",
         show_default=False,
@@ -124,15 +124,15 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force",
-        help="Go on where the first look at MODEL and the data would stop.",
-        rich_help_panel="Data",
+        help="Go on even if the first look at MODEL and the data finds a fault.",
+        rich_help_panel="Output",
     ),
 ]
 Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Run the code that the run's folder names: its model's, data's or task's file.",
+        help="Run the code that the run's folder names: the file of its model, data or task.",
         rich_help_panel="Output",
     ),
 ]
@@ -140,7 +140,7 @@ ModelAgain = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="The run's MODEL, named again where it is code of your own.",
+        help="The run's MODEL, named again if it is your own code.",
         metavar="MODEL",
         show_default=False,
     ),
@@ -149,14 +149,14 @@ TrustWeights = Annotated[
     bool,
     typer.Option(
         "--trust-weights",
-        help="Read files of weights that hold Python objects too. They can run code of whoever "
-        "made them.",
+        help="Also read files of weights that hold Python objects. Such a file can run code when "
+        "it is read.",
     ),
 ]
 
 
 def given_by_user(context: typer.Context, name: str) -> bool:
-    """Return whether the user gave this option, so that its value is no default."""
+    """Return whether the user gave this option, so that its value is not a default."""
     return getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
 
 

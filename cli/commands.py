@@ -193,11 +193,21 @@ def train_command(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu or cuda.", rich_help_panel="Output", show_default=False),
+        typer.Option(
+            help="auto, cpu or cuda. Default: auto.",
+            metavar="NAME",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="no or bf16.", rich_help_panel="Output", show_default=False),
+        typer.Option(
+            help="Mixed precision: no or bf16. Default: no.",
+            metavar="NAME",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     out: RunFolderOption = None,
     resume: Resume = None,
@@ -236,11 +246,21 @@ def eval_command(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu or cuda.", rich_help_panel="Output", show_default=False),
+        typer.Option(
+            help="auto, cpu or cuda. Default: auto.",
+            metavar="NAME",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="no or bf16.", rich_help_panel="Output", show_default=False),
+        typer.Option(
+            help="Mixed precision: no or bf16. Default: no.",
+            metavar="NAME",
+            rich_help_panel="Output",
+            show_default=False,
+        ),
     ] = None,
     trust: Trust = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""What the command line lets a run's folder run: a folder is data until its user says otherwise."""
+"""The code that a run's folder may run: none, until the command line names or trusts it."""
 
 import shlex
 from collections.abc import Iterator, Mapping

@@ -44,31 +44,31 @@ class ModelAndData:
     )
     trust_weights: bool = option(
         False,
-        "Read files of weights that hold Python objects too. They can run code of whoever made "
-        "them.",
+        "Also read files of weights that hold Python objects. Such a file can run code when it is "
+        "read.",
         panel="Model",
     )
     data: str = option(
         "digits",
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
-        "torchvision:NAME, hf:NAME of Hugging Face, or FILE.py:FUNCTION, which returns two or "
+        "torchvision:NAME, hf:NAME (Hugging Face), or FILE.py:FUNCTION, which returns two or "
         "three loaders.",
         panel="Data",
         metavar="DATA",
     )
     test_data: str | None = option(
         None,
-        "Data to test with, in the same form; no choice is made on it. By default the test part "
-        "of --data, where it has one.",
+        "Test data, in the same forms; no choice is made on it. By default the test part of "
+        "--data, if it has one.",
         panel="Data",
         metavar="DATA",
     )
     data_root: str = option(
-        "data", "Folder of torchvision's archives.", panel="Data", metavar="DIR"
+        "data", "Folder of torchvision's data sets.", panel="Data", metavar="DIR"
     )
     limit: int | None = option(
         None,
-        "Use only N training images, and as many to validate and to test.",
+        "Use about N training images, and as many to validate and to test, or 1000 if N is less.",
         panel="Data",
         metavar="N",
     )
@@ -82,21 +82,22 @@ class ModelAndData:
     norm: str | None = option(
         None,
         "How pixels are normalised: imagenet, half (-1 to 1), none (0 to 1), raw (0 to 255), data "
-        "(by the training images) or model (as its package notes). By default as the model's "
-        "weights expect, else data.",
+        "(by the training images) or model (as timm or torchvision says for MODEL). By default as "
+        "for the training of the weights, if that is known, else data.",
         panel="Data",
         metavar="NAME",
     )
     mean: tuple[str, ...] | None = option(
         None,
-        "Mean of each channel on the scale 0 to 1, such as 0.485,0.456,0.406, or one for all.",
+        "Mean of each channel on the scale 0 to 1, such as 0.485,0.456,0.406; or one number for "
+        "all channels.",
         panel="Data",
         metavar="NUMBERS",
         commas=True,
     )
     std: tuple[str, ...] | None = option(
         None,
-        "Standard deviation of each channel, to go with --mean.",
+        "Standard deviation of each channel, in the same forms; needs --mean.",
         panel="Data",
         metavar="NUMBERS",
         commas=True,
@@ -134,12 +135,12 @@ class ModelAndData:
         return list(map(str, find_pairs(Path(self.data.removeprefix("faces:")))))
 
     def notes(self, data: Data) -> list[str]:
-        """Return what a user should know of the data, such as that pairs to verify on lack."""
+        """Return what a user should know of the data, such as missing pairs to verify on."""
         faces = self.data.removeprefix("faces:")
         notes = data.note.splitlines()
         notes += preparing_notes(data, self.spec(), self._places, self.norm)
-        lacking = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
-        if lacking and not self.verify:
+        missing = self.task == _ARCFACE and faces != self.data and not find_pairs(Path(faces))
+        if missing and not self.verify:
             notes.append(
                 f"{faces} holds no pairs.txt and no *.bin, so nothing is verified. Add one, or "
                 "give --verify FILE."

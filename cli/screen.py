@@ -14,7 +14,7 @@ from .tables import say as say
 
 
 class PlainLines(Lines):
-    """Plain lines, for an output that is no terminal."""
+    """Plain lines, for an output that is not a terminal."""
 
     def close(self) -> None:
         """Do nothing; there is no terminal to give back."""

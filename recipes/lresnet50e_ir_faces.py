@@ -146,7 +146,7 @@ def build_model(
         seed: draws the weights.
 
     Raises:
-        ConfigError: the image size is no multiple of 16.
+        ConfigError: the image size is not a multiple of 16.
     """
     if image_size < 16 or image_size % 16:
         raise ConfigError(f"image_size is {image_size}. Give a multiple of 16.")

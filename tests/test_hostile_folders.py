@@ -258,7 +258,7 @@ def test_names_reach_neither_the_terminal_nor_a_page_as_commands(run, capsys) ->
         document["baselines"][0]["name"] = ESCAPES
 
     edit(run / "report.json", change)
-    one_error(["report", "RUN"], run, capsys)  # half a letter is no text
+    one_error(["report", "RUN"], run, capsys)  # half a letter is not text
     escapes = ESCAPES.replace("\ud800", "")
     edit(run / "report.json", lambda document: document.update(
         json.loads(json.dumps(document).replace("\\ud800", ""))

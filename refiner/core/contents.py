@@ -111,7 +111,7 @@ def _example(document: JsonDict | list[Nested]) -> Nested:
         return document["value"]
     dtype, shape = getattr(torch, document["dtype"]), document["shape"]
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"{document['dtype']} is no type of numbers")
+        raise TypeError(f"{document['dtype']} is not a type of numbers")
     if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > _MOST:
         raise ValueError(f"the shape is {shape!r:.60}")
     if not dtype.is_floating_point:

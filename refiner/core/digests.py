@@ -94,9 +94,9 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def layers_digest(model: nn.Module) -> str:
-    """Return the digest of a module's tree: names, classes, and what their ``repr`` tells."""
+    """Return the digest of a module's tree: names, classes, and what their ``repr`` shows."""
     found = Digest()
     for name, module in model.named_modules():
-        told = "" if type(module).extra_repr is nn.Module.extra_repr else module.extra_repr()
-        found.add((name, type(module).__qualname__, _ADDRESS.sub("", told)))
+        shown = "" if type(module).extra_repr is nn.Module.extra_repr else module.extra_repr()
+        found.add((name, type(module).__qualname__, _ADDRESS.sub("", shown)))
     return found.text()

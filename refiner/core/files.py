@@ -1,4 +1,4 @@
-"""Write files in one piece: beside their place, then renamed into it. Read JSON of anyone's."""
+"""Write files in one piece: beside their place, then renamed into it. Read JSON from anyone."""
 
 import json
 import os
@@ -41,12 +41,12 @@ def read_text(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no regular file, too large, or no UTF-8.
+        ValueError: it is not a regular file, too large, or not UTF-8.
     """
     with open(path, "rb", opener=_open_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         if status.st_size > _MOST_BYTES:
             raise ValueError(f"it has {status.st_size:,} bytes, more than {_MOST_BYTES:,}")
         return file.read(_MOST_BYTES).decode("utf-8")
@@ -62,8 +62,8 @@ def read_json(path: Path, *, finite: bool = True) -> Any:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no JSON, or holds what no file of refiner's does: deep nesting, numbers
-            beyond 64 bits, texts that are no Unicode or, with ``finite``, NaN and infinities.
+        ValueError: it is not JSON, or holds what no file of refiner's does: deep nesting, numbers
+            beyond 64 bits, texts that are not Unicode or, with ``finite``, NaN and infinities.
     """
     return parse_json(read_text(path), finite=finite)
 

@@ -68,7 +68,7 @@ def option(
 
 
 def option_of(declared: Field[Any]) -> Option | None:
-    """Return what the command shows of a field; None for a field that is no option."""
+    """Return what the command shows of a field; None for a field that is not an option."""
     found = declared.metadata.get(_KEY)
     return found if isinstance(found, Option) else None
 

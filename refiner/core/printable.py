@@ -5,7 +5,7 @@ import re
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
-"""What moves a cursor, turns the order of letters, or is no character; tab and line feed stay."""
+"""What moves the cursor, reverses letters, or is not a character; tab and line feed stay."""
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"\](?=[(\[:])")
 

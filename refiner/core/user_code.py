@@ -78,10 +78,10 @@ def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any
     head, _, name = source.rpartition(":")
     check_allowed(source)
     if not name.isidentifier() or name.startswith("__"):
-        raise error_type(f"{name!r} of {source!r} is no name of a function. Name one.")
+        raise error_type(f"{name!r} of {source!r} is not the name of a function. Name one.")
     if not head.endswith(".py") and head.split(".")[0] in sys.stdlib_module_names:
         raise error_type(
-            f"{source} belongs to Python itself. Name a function of a file or package of your own."
+            f"{source} belongs to Python itself. Name a function of your own file or package."
         )
     module = _imported(head, error_type)
     function = getattr(module, name, None)

@@ -1,4 +1,4 @@
-"""Read a file of weights; what is no such file is told by what it is."""
+"""Read a file of weights, and say what another file is instead."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import torch
 from refiner.core.errors import ModelError, one_line
 
 _HEAD = 512
-"""Bytes of a file that tell its kind."""
+"""Bytes at the start of a file that show its kind."""
 _STATE = "Save weights with torch.save(model.state_dict(), FILE), and name that file."
 _MODEL_CLASSES = ("torch.nn.", "torch.fx.", "__torch__")
 """Beginnings of the names of classes that a pickled model holds."""
@@ -38,7 +38,7 @@ def read_weights(path: Path, *, trust: bool = False) -> Any:
         if path.is_dir():
             raise ModelError(f"{path} is a folder. Name a .safetensors or .pt file of weights.")
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ModelError(f"{path} is no regular file. Name a file of weights.")
+            raise ModelError(f"{path} is not a regular file. Name a file of weights.")
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except (FileNotFoundError, NotADirectoryError):
@@ -87,7 +87,7 @@ def _is_safetensors(path: Path, head: bytes) -> bool:
 
 
 def _other_kind(path: Path, head: bytes) -> str | None:
-    """Return what a file holds that is no file of weights, with the next step; else None."""
+    """Return what a file holds that is not a file of weights, with the next step; else None."""
     if not head:
         return "is empty. Copy or download it again."
     start = head.lstrip().lower()
@@ -105,7 +105,7 @@ def _other_kind(path: Path, head: bytes) -> str | None:
         return f"is a model of TensorFlow Lite. {_STATE}"
     onnx = head[:1] == b"\x08" and any(word in head for word in (b"pytorch", b"onnx", b"ai."))
     if onnx or path.suffix == ".onnx":
-        return f"is an ONNX model, which is no file of weights. {_STATE}"
+        return f"is an ONNX model, which is not a file of weights. {_STATE}"
     if head.startswith(b"PK"):
         return _zip_kind(path)
     return _text_kind(path, head)
@@ -146,7 +146,7 @@ def _zip_kind(path: Path) -> str | None:
     if names and all(name.endswith(".npy") for name in names):
         return f"holds arrays of NumPy (.npz). {_STATE}"
     if any(part.startswith(("models/", "serialized_")) for part in parts):
-        return f"is a program of torch.export (.pt2), which is no file of weights. {_STATE}"
+        return f"is a program of torch.export (.pt2), which is not a file of weights. {_STATE}"
     if any(part.endswith((".h5", "model.weights.h5")) for part in parts):
         return f"is a model of Keras. {_STATE}"
     listed = ", ".join(names[:3])
@@ -182,7 +182,7 @@ def _is_json(path: Path) -> bool:
 
 
 def _pickled(path: Path, error: Exception) -> str:
-    """Return what a pickle holds that is no tensor; nothing of it is run."""
+    """Return what a pickle holds that is not a tensor; nothing of it is run."""
     try:
         classes = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))
     except Exception:
@@ -200,11 +200,11 @@ def _pickled(path: Path, error: Exception) -> str:
             f"holds more than weights: objects of {listed}. Reading them can run code. Save the "
             "state dict alone. If you trust the file, --trust-weights (trust=True) reads it."
         )
-    return f"is no file of weights: {one_line(error, 100)}. {_STATE}"
+    return f"is not a file of weights: {one_line(error, 100)}. {_STATE}"
 
 
 def _names_model(name: str) -> bool:
-    """Return whether the name of a class looks like that of a network of the user's own."""
+    """Return whether a class is by its name the user's own network."""
     package, _, own = name.rpartition(".")
     known = ("argparse", "collections", "numpy", "pathlib", "torch", "builtins", "datetime")
     return (

@@ -17,12 +17,12 @@ Shape: TypeAlias = tuple[int, ...] | None
 
 
 def shapes(model: nn.Module) -> dict[str, Shape]:
-    """Return the shape of each tensor of a model; None where it has none yet, or is no tensor."""
+    """Return the shape of each tensor of a model; None if it has none yet, or is not a tensor."""
     return {name: shape(value) for name, value in model.state_dict().items()}
 
 
 def shape(value: object) -> Shape:
-    """Return the shape of a tensor; None where it has none yet, or is no tensor."""
+    """Return the shape of a tensor; None if it has none yet, or is not a tensor."""
     if not isinstance(value, torch.Tensor) or nn.parameter.is_lazy(value):
         return None
     return tuple(value.shape)
@@ -43,9 +43,9 @@ class Fit:
 
     @property
     def whole(self) -> bool:
-        """Whether every tensor finds its place; counters of norms may lack, as in old files."""
-        lacking = [key for key in self.missing if not key.endswith("num_batches_tracked")]
-        return not (lacking or self.unknown or self.reshaped)
+        """Whether every tensor has its place; norm counters may be missing, as in old files."""
+        absent = [key for key in self.missing if not key.endswith("num_batches_tracked")]
+        return not (absent or self.unknown or self.reshaped)
 
 
 def best_fit(state: State, wanted: Mapping[str, Shape]) -> Fit:

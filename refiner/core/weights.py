@@ -104,7 +104,7 @@ def _misfit(fit: Fit) -> str:
             return change
     parts = [f"{len(fit.fitting)} of {len(wanted)} tensors of this network fit"]
     if fit.missing:
-        parts.append(f"{len(fit.missing)} lack in the file ({_listed(fit.missing)})")
+        parts.append(f"{len(fit.missing)} are missing in the file ({_listed(fit.missing)})")
     if fit.unknown:
         parts.append(f"{len(fit.unknown)} are unknown here ({_listed(fit.unknown)})")
     if fit.reshaped:

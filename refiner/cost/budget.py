@@ -65,7 +65,7 @@ def parse_budgets(budgets: BudgetLike) -> tuple[Budget, ...]:
     """Parse budgets such as ``macs=60%`` or ``{"macs": 0.6}``; see ``budget_text.py``.
 
     Raises:
-        ConfigError: what is no budget, or two for one resource.
+        ConfigError: what is not a budget, or two for one resource.
     """
     parsed = [parse_budget(text) for text in budget_texts(budgets)]
     found = [Budget(resource=name, amount=amount, relative=share) for name, amount, share in parsed]

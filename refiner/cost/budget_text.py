@@ -50,7 +50,7 @@ def budget_texts(budgets: BudgetLike) -> tuple[str, ...]:
     texts = [budgets] if isinstance(budgets, str) else budgets
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise ConfigError(
-            f"{budgets!r} is no budget. Give a text such as macs=60%, a share such as 0.6, or "
+            f"{budgets!r} is not a budget. Give a text such as macs=60%, a share such as 0.6, or "
             'several as {"macs": 0.6, "params": 5e6}.'
         )
     return tuple(part.strip() for text in texts for part in text.split(","))
@@ -64,17 +64,17 @@ def parse_budget(text: str) -> tuple[str, float, bool]:
     """Return the resource, the amount, and whether it is a share of the original's cost.
 
     Raises:
-        ConfigError: the text is no budget; the message says what may be meant.
+        ConfigError: the text is not a budget; the message says what may be meant.
     """
     resource, equals, value = (part.strip() for part in text.partition("="))
     if not equals:
         meant = f"Did you mean macs={text.strip()}? " if re.match(r"[\d.]", text.strip()) else ""
-        raise ConfigError(f"{text!r} is no budget. {meant}{_FORMS}")
+        raise ConfigError(f"{text!r} is not a budget. {meant}{_FORMS}")
     if resource not in RESOURCES:
         raise ConfigError(_unknown(resource, value))
     found = re.fullmatch(rf"{_NUMBER}\s*(%|ms|)", value)
     if found is None or float(found[1]) <= 0 or (found[2] == "ms" and resource != "latency"):
-        raise ConfigError(f"{text!r} is no budget. {_FORMS}")
+        raise ConfigError(f"{text!r} is not a budget. {_FORMS}")
     number, unit = float(found[1]), found[2]
     if unit == "%":
         if number > _MOST_PERCENT:

@@ -33,7 +33,7 @@ class ClassFolders:
     empty: list[str]
     """Names of the class folders without an image."""
     left_out: Counter[str]
-    """How many files are no images, by suffix."""
+    """How many files are not images, by suffix."""
 
     def notes(self, root: Path) -> list[str]:
         """Return what a user should know of what is not used."""
@@ -43,7 +43,7 @@ class ClassFolders:
             more = ", and others" if len(self.left_out) > _SHOWN else ""
             total = sum(self.left_out.values())
             plural = "file is" if total == 1 else "files are"
-            notes.append(f"{root}: {total} {plural} left out, which are no images: {kinds}{more}.")
+            notes.append(f"{root}: {total} {plural} left out, which are not images: {kinds}{more}.")
         if self.empty:
             plural = "class folder is" if len(self.empty) == 1 else "class folders are"
             notes.append(

@@ -1,8 +1,8 @@
-"""The fingerprint of a loader: what tells whether it gives the data that it gave before.
+"""The fingerprint of a loader: it shows whether the loader still gives the same data.
 
 It covers sizes, the labels where the data set keeps them, the order, and a bounded sample of the
-inputs. It reads no more than a few dozen samples, and only those that come out alike twice: random
-augmentation leaves no trace but the shape. Random number generators are left as they were.
+inputs. It reads a few dozen samples at most, each of them twice. Where the two differ, as with
+random augmentation, only the shape counts. Random number generators keep their state.
 """
 
 import os

@@ -31,10 +31,10 @@ class ImageError(DataError):
 
 
 def open_file(file: Path) -> Image.Image:
-    """Return an image of which the head alone was read.
+    """Open an image, and read its header alone.
 
     Raises:
-        ImageError: it is none.
+        ImageError: the file holds no image.
     """
     try:
         return Image.open(file)

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ def torchvision_images(name: str, root: Path) -> ImageSet:
     """Return the images of ``NAME`` or ``NAME:KEY=VALUE,...``, with arguments of its class.
 
     Raises:
-        DataError: there is no such data set, its files lack, or it has no class labels.
+        DataError: there is no such data set, its files are missing, or it has no class labels.
     """
     name, _, text = name.partition(":")
     kind, arguments = _kind(name), _arguments(name, text)
@@ -59,7 +60,7 @@ def opened(data: Any, index: int) -> Image.Image:
     """Return the image of a sample, as Pillow holds it.
 
     Raises:
-        ValueError: it is no image.
+        ValueError: it is not an image.
     """
     pixels = getattr(data, "data", None)
     if isinstance(pixels, np.ndarray) and pixels.ndim == 4 and pixels.shape[-1] == 3:
@@ -85,7 +86,7 @@ def _kind(name: str) -> Any:
 def _arguments(name: str, text: str) -> dict[str, Any]:
     """Return ``key=value,key=value`` as a dict; a value is a Python literal, else text."""
     arguments: dict[str, Any] = {}
-    for pair in text.split(",") if text else ():
+    for pair in re.split(r",(?=\w+=)", text) if text else ():
         key, equals, value = pair.partition("=")
         if not equals or not key.isidentifier():
             raise DataError(f"torchvision:{name}:{text} is not NAME:KEY=VALUE,KEY=VALUE.")
@@ -129,7 +130,7 @@ def made(kind: Callable[..., Any], name: str, root: Path, arguments: Mapping[str
 
     Raises:
         ValueError: it has no such split.
-        DataError: its files lack, or an argument is wrong.
+        DataError: its files are missing, or an argument is wrong.
     """
     takes, there = inspect.signature(kind).parameters, root.exists()
     arguments = {**({"root": str(root)} if "root" in takes else {}), **arguments}

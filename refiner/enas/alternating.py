@@ -44,7 +44,7 @@ class AlternatingStrategy:
         config: of both controllers.
 
     Raises:
-        ConfigError: the domains are no split of the positions, or the period is below 1.
+        ConfigError: the domains do not split the positions, or the period is below 1.
     """
 
     def __init__(

@@ -34,7 +34,7 @@ class MacroSpace:
     With 4 nodes: ``O_1, O_2, O_3, S_{3,1}, O_4, S_{4,1}, S_{4,2}``.
 
     Raises:
-        ConfigError: no node, no operation, one named twice, or one that is no candidate.
+        ConfigError: no node, no operation, one named twice, or one that is not a candidate.
     """
 
     nodes: int = 12

@@ -159,7 +159,7 @@ def _plain(output: Any) -> Any:
     if isinstance(output, Mapping):
         if all(isinstance(key, str) for key in output):
             return {key: _plain(value) for key, value in output.items()}
-        raise ModelError("an output with keys that are no text cannot be written as plain PyTorch")
+        raise ModelError("an output with keys that are not text cannot be written as plain PyTorch")
     if isinstance(output, list):
         return [_plain(value) for value in output]
     if isinstance(output, tuple):

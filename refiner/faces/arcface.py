@@ -133,7 +133,7 @@ def arcface_for(
         seed: draws the weights.
 
     Raises:
-        ConfigError: the model's output is no embedding N x D.
+        ConfigError: the model's output is not an embedding N x D.
         ModelError: the model fails on the input.
     """
     with torch.no_grad(), mode(model, False):

@@ -136,5 +136,5 @@ def _opened(path: Path, number: int, content: bytes, channels: int) -> "Image":
             return image.convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged bytes make Pillow raise anything
         raise DataError(
-            f"image {number} of {path} is no readable JPEG or PNG. Get the pack again."
+            f"image {number} of {path} is not a readable JPEG or PNG. Get the pack again."
         ) from error

@@ -109,7 +109,7 @@ def pair_tests(
         mean, std: of each channel, or one value for all, on the scale 0 to 1, as in training.
 
     Raises:
-        DataError: pairs cannot be read, or the model's output is no embedding N x D.
+        DataError: pairs cannot be read, or the model's output is not an embedding N x D.
     """
     names = [file_and_folder(source)[0].name for source in sources]
     tests = {}

@@ -75,7 +75,7 @@ def embed(
 
     Raises:
         ConfigError: ``batch_size`` is below 1.
-        DataError: there are no images, the model fails, or its output is no embedding N x D.
+        DataError: there are no images, the model fails, or its output is not an embedding N x D.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}. Give 1 or more.")

@@ -94,7 +94,7 @@ def is_plain_conv(conv: nn.Module, spec: ConvSpec, in_shape: Sequence[int]) -> b
     """Return whether a subclass computes what a conv of ``spec`` does, with any weight.
 
     It has to be affine in its input, at zero and at numbers of several sizes, and each output may
-    only read the window that ``spec`` gives. A NaN is no proof of either. The meta device has no
+    only read the window that ``spec`` gives. A NaN proves neither. The meta device has no
     values to check this with, so there the answer is always yes.
     """
     if any(p.is_meta for p in conv.parameters()):

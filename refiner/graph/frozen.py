@@ -120,10 +120,10 @@ def _other_convolutions(flow: Flow) -> dict[str, str]:
 
 
 def _convolving(name: str, called: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules in a called one that are no convs of torch but convs by their names.
+    """Return the modules in a called one that are convs by their names, but not torch's.
 
     Each has a weight with spatial dimensions. Their operation may be any, such as a deformable conv
-    of a library of its own.
+    from another library.
     """
     if is_conv(called):
         return {}
@@ -137,7 +137,7 @@ def _convolving(name: str, called: nn.Module) -> dict[str, nn.Module]:
 
 
 def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:
-    """Return why a conv that is called once, on no skip connection, is no slot; empty if it is."""
+    """Return why a conv, called once and on no skip connection, is not a slot; empty if it is."""
     conv = flow.module(node)
     if not isinstance(conv, CONV_TYPES):
         return "transposed conv"

@@ -5,7 +5,7 @@ written down. So a forward may contain branches on data, loops, ``len``, keyword
 functions, containers and objects of its own: the graph is that of the run. The call of a leaf
 module is one node, and so is every other operation of aten. Each node carries
 
-- ``meta["shape"]``: the shape of its output as a tuple of ints, None if the output is no tensor;
+- ``meta["shape"]``: the shape of its output as a tuple of ints, None if the output is not a tensor;
 - ``meta["holds_tensor"]``: whether its output contains a tensor;
 - ``meta["path"]``: the name of the module whose forward ran it;
 - ``meta["after"]``: the nodes that wrote to the memory of its inputs before it;

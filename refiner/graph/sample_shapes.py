@@ -1,7 +1,7 @@
 """The shapes of convs for one sample of the model.
 
 A model may fold frames, views, patches or pairs into the batch, or give a conv as many regions as
-it finds. So the first dimension of a conv's input is no number of samples, and what one sample
+it finds. So the first dimension of a conv's input is not a number of samples, and what one sample
 takes is seen only where the model runs on one.
 """
 

@@ -70,7 +70,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frozen:
-    """A conv that is no slot."""
+    """A conv that is not a slot."""
 
     name: str
     reason: str

@@ -1,7 +1,7 @@
 """The fine-tuning stage: networks trained with equal settings and the same teacher.
 
-The original has itself as the teacher, so that what distillation adds is no merit of the
-architecture.
+The original has itself as the teacher, so that what distillation adds is not counted
+as the architecture's.
 """
 
 from collections.abc import Callable

@@ -64,7 +64,7 @@ def _scored(trial: Trial, look: Look) -> str:
 
 
 def _other_inputs(trial: Trial) -> str | None:
-    """Try what tells of another scale or normalisation, and return what helps most."""
+    """Try another scale and other norm statistics; return the one that helps more."""
     scale, norms = _other_scale(trial), _other_norms(trial)
     if scale is not None and (norms is None or norms[0] < scale[0] + GAIN / 2):
         return scale[1]

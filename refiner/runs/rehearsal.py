@@ -1,4 +1,4 @@
-"""The rehearsal: each step of a run once, before the search, so that mistakes are told in seconds.
+"""The rehearsal: each step of a run once, before the search, so that mistakes show in seconds.
 
 On throw-away copies of the original, with all random numbers restored: an evaluation on the first
 and on the shortest validation batch, a training step with the teacher on the first and on the

@@ -14,7 +14,7 @@ from refiner.space.architecture import Vector
 from refiner.training.agreement import Agreement
 
 FORMAT_VERSION = 2
-"""2 tells which images scores come from; before that, these were the validation images."""
+"""Version 2 names the images that scores come from; before it they were validation images."""
 
 TEST, VALIDATION = "test", "validation"
 """Parts of the data that scores may come from."""
@@ -116,7 +116,7 @@ class ReportData:
         """Return the report that :meth:`to_json` gave.
 
         Raises:
-            RunError: the document is no report, or one of a newer version.
+            RunError: the document is not a report, or one of a newer version.
         """
         version = document.get("format_version", FORMAT_VERSION)
         if type(version) is not int or version > FORMAT_VERSION:

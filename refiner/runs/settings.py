@@ -66,7 +66,7 @@ class Settings:
         panel="Budget",
         metavar="RESOURCE=AMOUNT",
     )
-    """The refined model never exceeds it. Milliseconds are those of one batch on the device.
+    """The refined model is measured against it at the end. Milliseconds are those of one batch.
 
     ``0.6`` alone is a share of the MACs; a mapping such as ``{"macs": 0.6, "params": 5e6}`` works.
     """

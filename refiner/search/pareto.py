@@ -27,7 +27,7 @@ class Point:
     """Milliseconds, as predicted from the run's table of candidates; None in a run without one."""
 
     def costs(self) -> tuple[float, ...]:
-        """Return what the front minimises; parameters are shown, but are no axis of it."""
+        """Return what the front minimises; parameters are shown, but are not an axis of it."""
         known = (self.macs, self.latency)
         return tuple(float(cost) for cost in known if cost is not None)
 

@@ -311,7 +311,7 @@ class Search:
             ValueError: its scores are of another kind.
         """
         if state.get("reward", self.task.metric) != self.scorer.reward.metric:
-            raise ValueError(f"its scores are no {self.scorer.reward.metric}")
+            raise ValueError(f"its scores are not {self.scorer.reward.metric}")
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])

@@ -87,7 +87,7 @@ def make_strategy(
         )
     if isinstance(strategy, str):
         if strategy == AUTO:
-            raise ConfigError("auto is no strategy. Resolve it first, or name a strategy.")
+            raise ConfigError("auto is not a strategy. Resolve it first, or name a strategy.")
         return STRATEGIES[strategy](choices, feasible, seed)
     if not _is_factory(strategy):
         return strategy  # type: ignore[return-value]

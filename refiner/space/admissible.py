@@ -1,6 +1,6 @@
 """Which candidates a slot is offered, and which of these it admits.
 
-An admissible candidate keeps the output shape of the slot and is no larger than it.
+An admissible candidate keeps the output shape of the slot and is not larger than it.
 """
 
 from collections.abc import Sequence

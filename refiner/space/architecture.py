@@ -66,7 +66,7 @@ class Architecture:
         """Read a file that :meth:`save` wrote.
 
         Raises:
-            ArchitectureError: the file is missing, is no architecture, or has another version.
+            ArchitectureError: the file is missing, is not an architecture, or has another version.
         """
         try:
             document = read_json(Path(path))
@@ -79,7 +79,7 @@ class Architecture:
         version = document.get("format_version") if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ArchitectureError(
-                f"{path} is no architecture of format version {FORMAT_VERSION} "
+                f"{path} is not an architecture of format version {FORMAT_VERSION} "
                 f"(found {version!r}). Name an architecture.json that this version of refiner "
                 "wrote."
             )
@@ -100,7 +100,7 @@ class Architecture:
             return _checked(architecture)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ArchitectureError(
-                f"{path} is no architecture, or damaged: {one_line(error)}. "
+                f"{path} is not an architecture, or damaged: {one_line(error)}. "
                 "Name an architecture.json."
             ) from error
 
@@ -118,7 +118,7 @@ def _checked(architecture: Architecture) -> Architecture:
             spec = site.spec
             numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups)
             if min(numbers) < 1:
-                raise ValueError(f"{site.conv} is no conv")
+                raise ValueError(f"{site.conv} is not a conv")
     return architecture
 
 

@@ -30,7 +30,7 @@ def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
     """Return the sites that share each set of inner channels of a group.
 
     Each tuple holds the indices of a dense conv, the depthwise convs after it, and the next dense
-    conv, which reads the channels. A slot that is no channel group has none.
+    conv, which reads the channels. A slot that is not a channel group has none.
     """
     dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []

@@ -48,7 +48,7 @@ def filling(slot: Slot, name: str) -> Filling:
     does not make larger or, if there are none, all that it fits.
 
     Raises:
-        ArchitectureError: the candidate prunes channels, and the slot is no channel group.
+        ArchitectureError: the candidate prunes channels, and the slot is not a channel group.
     """
     if name == ORIGINAL:
         return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
@@ -56,7 +56,7 @@ def filling(slot: Slot, name: str) -> Filling:
     if isinstance(candidate, ChannelPruning):
         if not slot.is_group:
             raise ArchitectureError(
-                f"{name} prunes the channels between convs, but slot {slot.name} is no channel "
+                f"{name} prunes the channels between convs, but slot {slot.name} is not a channel "
                 "group. Name another candidate."
             )
         return Filling(

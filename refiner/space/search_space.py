@@ -36,7 +36,7 @@ class SearchSpace:
     candidates: tuple[tuple[str, ...], ...]
     """Names of the candidates of each slot; index 0 is ``original``."""
     frozen: tuple[Frozen, ...]
-    """The convs that are no slots, with reasons."""
+    """The convs that are not slots, with reasons."""
     skips: tuple[SkipConnection, ...]
     granularity: Granularity
     """What a slot is; see :func:`search_space`."""
@@ -80,7 +80,7 @@ def space_of(
     missing = [s.conv for slot in architecture.slots for s in slot.sites if s.conv not in sites]
     if missing:
         raise ArchitectureError(
-            f"the architecture was made for another model: {missing[0]} is no slot of "
+            f"the architecture was made for another model: {missing[0]} is not a slot of "
             f"{type(model).__name__}. `refine slots MODEL` lists them."
         )
     slots = [

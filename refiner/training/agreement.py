@@ -61,12 +61,12 @@ def _versions(inputs: Sequence[object]) -> tuple[int, ...]:
 
 def _equal(first: object, second: object) -> bool:
     if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        alike = (first.shape, first.dtype, first.device) == (
+        same_kind = (first.shape, first.dtype, first.device) == (
             second.shape,
             second.dtype,
             second.device,
         )
-        return alike and torch.equal(first, second)
+        return same_kind and torch.equal(first, second)
     return isinstance(first, PLAIN_TYPES) and type(first) is type(second) and first == second
 
 

@@ -178,7 +178,7 @@ class Devices:
             return rebuilt(loader, loader.dataset, batch_sampler=part)
         raise ConfigError(
             f"a loader of type {type(loader).__name__} cannot be split over {self.processes} "
-            "processes. Give a torch DataLoader of a data set that is no IterableDataset."
+            "processes. Give a torch DataLoader of a data set that is not an IterableDataset."
         )
 
     def batches(self, loader: Iterable[Batch]) -> Iterable[Batch]:

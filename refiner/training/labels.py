@@ -14,7 +14,7 @@ def as_tensor(target: Nested, output: object) -> torch.Tensor:
     """Return a batch's target as a tensor, on the device of the output.
 
     Raises:
-        DataError: it is no tensor, no array and no list of numbers.
+        DataError: it is not a tensor, an array or a list of numbers.
     """
     if isinstance(target, torch.Tensor):
         return target
@@ -102,7 +102,7 @@ def check_pixels(labels: torch.Tensor, classes: int, ignore_index: int) -> torch
     """Return which pixels count: those whose label is not ``ignore_index``.
 
     Raises:
-        DataError: a label that counts is no class of the model.
+        DataError: a label that counts is not a class of the model.
     """
     known = labels != ignore_index
     wrong = known & ((labels >= classes) | (labels < 0))

@@ -12,7 +12,7 @@ def check_weights(model: nn.Module) -> None:
     """Check that small steps of training change the weights; half precision rounds them away.
 
     Raises:
-        ModelError: a parameter is in half precision, or has no values; or it is no module.
+        ModelError: a parameter is in half precision, or has no values; or it is not a module.
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"the model is a {type(model).__name__}. Give a torch.nn.Module.")

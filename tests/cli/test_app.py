@@ -369,7 +369,7 @@ BAD = {
     "recipe and a model": (["NET", "--recipe", "resnet18-8-cifar10"], "MODEL is set by the recipe"),
     "recipe and its numbers": (["--recipe", "x", "--epochs", "3"], "--epochs is set by the recipe"),
     "unknown recipe": (["--recipe", "x"], "there is no recipe 'x'"),
-    "file that is no recipe": (["--recipe", "net.py"], "has no function 'run'"),
+    "file that is not a recipe": (["--recipe", "net.py"], "has no function 'run'"),
     "scale out of range": (["--recipe", "resnet18-8-cifar10", "--scale", "2"], "scale is 2.0"),
     "scale without a recipe": (["NET", "--scale", "0.5"], "--scale goes with a recipe"),
     "recipe without its data": (["--recipe", "resnet18-imagenet-transfer"], "Give --data folder"),

@@ -60,7 +60,7 @@ def test_a_folder_never_asks_to_be_trusted() -> None:
         ({"distill": True, "warmup_epochs": 1}, "Leave one of them out"),
         ({"distill": True}, "has none here"),
         ({"verify": ["pairs.txt"], "epochs": 0}, "Give --epochs 1"),
-        ({"budget": ["macs"]}, "is no budget"),
+        ({"budget": ["macs"]}, "is not a budget"),
         ({"trials": 0}, "trials is 0"),
     ],
 )

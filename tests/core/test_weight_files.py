@@ -65,7 +65,7 @@ KINDS = {
     "cut safetensors": (save(STATE)[:-3], "damaged, or no file of weights"),
     "whole model": (saved(nn.Conv2d(1, 1, 1)), "holds a whole pickled model"),
     "objects": (saved({"args": argparse.Namespace(a=1)}), "objects of argparse.Namespace"),
-    "a plain pickle": (b"\x80\x04]\x94.", "no file of weights"),
+    "a plain pickle": (b"\x80\x04]\x94.", "not a file of weights"),
 }
 
 

@@ -100,7 +100,7 @@ MISFITS = {
     ),
     "half": (
         {k: v for k, v in STATE.items() if not k.startswith("2")} | {"x": torch.ones(1)},
-        r"14 of 16 tensors of this network fit; 2 lack in the file \(2.weight, 2.bias\); "
+        r"14 of 16 tensors of this network fit; 2 are missing in the file \(2.weight, 2.bias\); "
         r"1 are unknown here \(x\)",
     ),
 }  # fmt: skip

@@ -31,7 +31,7 @@ def test_several_budgets_in_a_mapping_and_in_a_list() -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("macs", "'macs' is no budget"),
+        ("macs", "'macs' is not a budget"),
         ("macs=", "no budget"),
         ("macs=-5", "no budget"),
         ("macs=0%", "no budget"),
@@ -40,7 +40,7 @@ def test_several_budgets_in_a_mapping_and_in_a_list() -> None:
         ("macs=1e999", "no budget"),
         ("macs=160%", "binds nothing"),
         ("macs=60%,macs=1e9", "two budgets for macs"),
-        ("60%", r"'60%' is no budget. Did you mean macs=60%\?"),
+        ("60%", r"'60%' is not a budget. Did you mean macs=60%\?"),
         ("0.6", r"Did you mean macs=0.6\?"),
         ("flops=60%", r"no budget for 'flops'. Did you mean macs=60%\?"),
         ("mac=60%", r"Did you mean macs=60%\?"),
@@ -54,7 +54,7 @@ def test_several_budgets_in_a_mapping_and_in_a_list() -> None:
         (60, "'macs=60' has no unit"),
         ({"macs": 60}, "'macs=60' has no unit"),
         ([60], 'Give a text such as macs=60%, a share such as 0.6, or several as {"macs"'),
-        (True, "True is no budget"),
+        (True, "True is not a budget"),
         ({"flops": 0.6}, r"Did you mean macs=0.6\?"),
     ],
 )

@@ -56,7 +56,7 @@ def test_what_is_left_out_is_told(tmp_path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     left, empty = list_images(tmp_path).notes(tmp_path)
-    assert "6 files are left out, which are no images: 2 .txt" in left
+    assert "6 files are left out, which are not images: 2 .txt" in left
     for part in ("1 .pdf", "1 .png outside the class folders", "1 without a suffix", "1 broken"):
         assert part in left
     assert "1 class folder is empty and left out: empty." in empty

@@ -9,9 +9,8 @@ from refiner.data.torchvision_data import torchvision_images
 
 
 def test_made_up_images_by_name_with_arguments(tmp_path) -> None:
-    spec = "torchvision:FakeData:size=40,num_classes=4,image_size=(3, 8, 8)"
-    with pytest.raises(DataError, match="KEY=VALUE"):  # the commas of a tuple part it
-        load_data(spec, root=tmp_path)
+    spec = "torchvision:FakeData:size=40,image_size=(3, 9, 8),num_classes=4"  # with a tuple
+    assert next(iter(load_data(spec, root=tmp_path).val))[0].shape[1:] == (3, 9, 8)
     spec = "torchvision:FakeData:size=40,num_classes=4"
     data = load_data(spec, root=tmp_path, image_size=8, limit=20)
     assert data.classes == ("0", "1", "2", "3")

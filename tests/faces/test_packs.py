@@ -179,5 +179,5 @@ def test_damaged_packs(tmp_path) -> None:
 def test_an_image_that_cannot_be_read_is_named(tmp_path) -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 5\n%%EndComments\n"
     for bad in (b"", b"no image", IMAGES[0][:45], postscript):
-        with pytest.raises(DataError, match="image 1 of .*pack.bin is no readable JPEG or PNG"):
+        with pytest.raises(DataError, match="image 1 of .*pack.bin is not a readable JPEG or PNG"):
             read_bin(written(tmp_path, pickle.dumps(([IMAGES[0], bad], [True]))))

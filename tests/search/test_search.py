@@ -138,7 +138,7 @@ def test_a_head_of_the_task_is_trained_along_and_resumes_to_the_bit() -> None:
     assert torch.equal(part.task.weight, whole.task.weight)
     assert not torch.equal(whole.task.weight, HeadTask().weight)
     emitted = part.supernet.emit(expected.best.vector)
-    assert "weight" not in emitted.state_dict(), "the head is no part of the network"
+    assert "weight" not in emitted.state_dict(), "the head is not part of the network"
 
 
 def test_an_empty_validation_loader_is_refused_before_anything_is_trained() -> None:
@@ -249,7 +249,7 @@ def test_scores_of_another_kind_are_not_gone_on_with() -> None:
         "accuracy",
         "agreement",
     )
-    with pytest.raises(ValueError, match="its scores are no agreement"):
+    with pytest.raises(ValueError, match="its scores are not agreement"):
         search.load_state_dict(state)
 
 

@@ -75,7 +75,7 @@ def test_a_pruning_of_what_is_no_group_is_refused() -> None:
     model, x = TinyResNet(), images()
     space = search_space(model, x, candidates=["depthwise3x3"])
     wrong = replace(space.architecture((1, 0, 0, 0)), candidates=(("original", "keep0.5"),) * 4)
-    with pytest.raises(ArchitectureError, match="slot block1.conv1 is no channel group"):
+    with pytest.raises(ArchitectureError, match="slot block1.conv1 is not a channel group"):
         rewrite(model, wrong)
 
 

@@ -108,7 +108,7 @@ def test_outputs_that_cannot_be_compared() -> None:
     assert not Agreement(BackDoor(), model).can_compare(model, batch)
     endless = nn.Linear(3, 4)
     with torch.no_grad():
-        endless.bias[1] = -math.inf  # a class that is masked: its divergence is no number
+        endless.bias[1] = -math.inf  # a class that is masked: its divergence is not a number
     assert not Agreement(Classification(), copied(endless)).can_compare(endless, batch)
     with torch.inference_mode():
         assert Agreement(Classification(), copied(model)).can_compare(
