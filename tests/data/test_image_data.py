@@ -125,3 +125,14 @@ def test_a_damaged_image_is_named_at_once(tmp_path) -> None:
 def test_few_images_measure_the_scale(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_MEASURED", 1)
     assert prepared(fill(tmp_path, TWO)).source == FROM_DATA
+
+
+def test_photographs_are_read_for_their_scale_only_if_it_is_needed(tmp_path, monkeypatch) -> None:
+    def read_all(*_: object) -> torch.Tensor:
+        raise AssertionError("read for nothing")
+
+    images = folder_images(photos(tmp_path))
+    monkeypatch.setattr(module, "read_all", read_all)
+    image_data(images, replace(OPTIONS, of_model=TIMM))
+    with pytest.raises(AssertionError, match="for nothing"):
+        image_data(images, OPTIONS)
