@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from refiner.core.errors import RunError, one_line
@@ -89,9 +89,10 @@ class Preprocessing:
                 "Take that folder from its origin again."
             ) from error
 
-    def with_classes(self, classes: Sequence[str]) -> "Preprocessing":
-        """Return the same preprocessing with names of classes."""
-        return replace(self, classes=tuple(classes))
+
+def per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """Return one number per channel: the given ones, or their mean for each."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def preprocessing_of(origin: Mapping[str, Any] | None) -> Preprocessing | None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from refiner.core.models import ModelSpec
-from refiner.core.preprocessing import INTERPOLATIONS, Preprocessing
+from refiner.core.preprocessing import INTERPOLATIONS, Preprocessing, per_channel
 
 
 def published_preprocessing(
@@ -46,8 +46,8 @@ def _of_timm(noted: Mapping[str, Any], channels: int) -> Preprocessing | None:
         height, width = (int(side) for side in noted["input_size"][-2:])
         share = float(noted.get("crop_pct") or 0.875)
         return Preprocessing(
-            mean=_channels(noted["mean"], channels),
-            std=_channels(noted["std"], channels),
+            mean=per_channel(list(map(float, noted["mean"])), channels),
+            std=per_channel(list(map(float, noted["std"])), channels),
             size=(height, width),
             resize=(max(height, int(height / share)), max(width, int(width / share))),
             interpolation=_known(noted.get("interpolation")),
@@ -67,20 +67,14 @@ def _of_torchvision(spec: ModelSpec, channels: int) -> Preprocessing | None:
         transforms = weights.transforms()
         cut, scaled = _square(transforms.crop_size), _square(transforms.resize_size)
         return Preprocessing(
-            mean=_channels(transforms.mean, channels),
-            std=_channels(transforms.std, channels),
+            mean=per_channel(list(map(float, transforms.mean)), channels),
+            std=per_channel(list(map(float, transforms.std)), channels),
             size=cut,
             resize=(max(cut[0], scaled[0]), max(cut[1], scaled[1])),
             interpolation=_known(transforms.interpolation.value),
             source="the pretrained weights (torchvision)",
         )
     return None
-
-
-def _channels(values: Any, channels: int) -> tuple[float, ...]:
-    """Return one number per channel: the given ones, or their mean for each."""
-    numbers = tuple(float(value) for value in values)
-    return numbers if len(numbers) == channels else (sum(numbers) / len(numbers),) * channels
 
 
 def _square(sides: Any) -> tuple[int, int]:

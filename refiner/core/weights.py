@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -50,21 +51,26 @@ def load_weights(model: nn.Module, file: str | os.PathLike[str], *, trust: bool 
     fits = [best_fit(state, wanted) for state in states]
     for fit in fits:
         if fit.whole:
-            _load(model, fit.state, path)
+            _load(model, fit, path)
             return
     for state in states:  # a model may rename older keys itself
         trial = copy.deepcopy(model)
         try:
-            trial.load_state_dict(dict(state))
+            trial.load_state_dict(state)
         except Exception:  # hooks of the model's own may raise anything
             continue
-        model.load_state_dict(dict(state))
+        model.load_state_dict(state)
         return
     best = max(fits, key=lambda fit: len(fit.fitting))
     raise ModelError(f"the weights of {path} do not fit: {_misfit(best)}")
 
 
-def _load(model: nn.Module, state: State, path: Path) -> None:
+def _load(model: nn.Module, fit: Fit, path: Path) -> None:
+    state = fit.state
+    if not hasattr(state, "_metadata") and not fit.missing:
+        # A safetensors file has no versions; without them modules take it for an old one.
+        state = OrderedDict(state)
+        state._metadata = getattr(model.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
     try:
         model.load_state_dict(state)
     except Exception as error:

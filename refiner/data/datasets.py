@@ -138,7 +138,7 @@ def _digits(options: Options) -> Data:
     held = held[limited(labels.numpy()[held], others, options.seed)]
     names = [str(name) for name in digits.target_names]
     plain = as_they_are(options.channels, (side, side))
-    prepared = with_scale(plain, images[keep], options, names)
+    prepared = with_scale(plain, lambda: images[keep], options, names)
     mean, std = torch.tensor(prepared.mean), torch.tensor(prepared.std)
 
     def loader(part: list[int], batch: int, train: bool) -> TensorLoader:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from refiner.core.errors import DataError
 from refiner.data.class_folders import (
@@ -17,7 +18,6 @@ from refiner.data.class_folders import (
     listed,
     subfolders,
 )
-from refiner.data.image_files import open_file
 from refiner.data.parts import ImageSet, Part
 
 PART_NAMES = {
@@ -157,7 +157,7 @@ def _digest(file: Path) -> bytes:
 
 
 def _part(listing: ClassFolders) -> Part:
-    return Part(items=listing.files, labels=np.array(listing.labels), open=open_file)
+    return Part(items=listing.files, labels=np.array(listing.labels), open=Image.open)
 
 
 def _listed_classes(root: Path) -> ClassFolders:

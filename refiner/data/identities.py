@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from refiner.core.errors import DataError
 from refiner.core.preprocessing import Preprocessing
@@ -12,7 +13,7 @@ from refiner.core.types import Loader
 from refiner.data.class_folders import list_images
 from refiner.data.identity_choice import IdentityChoice, check_positive
 from refiner.data.image_data import Options, with_scale
-from refiner.data.image_files import Size, as_they_are, common_size, open_file, read_all, sample
+from refiner.data.image_files import Size, as_they_are, common_size, read_all, sample
 from refiner.data.image_loaders import disk_loader, fits_in_memory, memory_loader
 from refiner.data.loaders import Data
 from refiner.data.normalisation import Normalisation
@@ -97,7 +98,7 @@ def _loaded(path: Path, choice: IdentityChoice, options: Options) -> Data:
 
     def part(images: Indices) -> Part:
         numbers = np.searchsorted(drawn.identities, labels[images])
-        return Part(items=[files[i] for i in images], labels=numbers, open=open_file)
+        return Part(items=[files[i] for i in images], labels=numbers, open=Image.open)
 
     train, val = part(drawn.train), part(drawn.val)
     size = _size(common_size(part(drawn.picked)), options)
@@ -136,7 +137,7 @@ def _prepared(train: Part, size: Size, options: Options, classes: tuple[str, ...
     if options.of_model is None and not options.normalisation.given:
         mean, std = (tuple(v.tolist()) * options.channels for v in (FACE_MEAN, FACE_STD))
         return replace(plain, mean=mean, std=std, source="ArcFace", classes=classes)
-    return with_scale(plain, read_all(sample(train), plain), options, classes)
+    return with_scale(plain, lambda: read_all(sample(train), plain), options, classes)
 
 
 def _root(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """Loaders of an image set, with the preprocessing that suits the model."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -57,8 +57,13 @@ def image_data(images: ImageSet, options: Options) -> Data:
     plain = _plain(size, covers, way, options.channels)
     every = len(train) + sum(map(len, parts.values()))
     in_memory = not photos and fits_in_memory(every, plain)
-    pixels = read_all(train if in_memory else sample(train), plain)
-    prepared = with_scale(plain, pixels, options, images.classes)
+    pixels = read_all(train, plain) if in_memory else None
+    prepared = with_scale(
+        plain,
+        lambda: read_all(sample(train), plain) if pixels is None else pixels,
+        options,
+        images.classes,
+    )
     pad, flip = max(1, size[0] // 8), images.flip
 
     def loader(part: Part, training: bool) -> Loader:
@@ -67,8 +72,10 @@ def image_data(images: ImageSet, options: Options) -> Data:
             return disk_loader(
                 part, prepared, batch, train=training, photos=photos, pad=pad, flip=flip
             )
-        read = pixels if training else None
-        return memory_loader(part, prepared, batch, train=training, pad=pad, flip=flip, images=read)
+        given = pixels if training else None
+        return memory_loader(
+            part, prepared, batch, train=training, pad=pad, flip=flip, images=given
+        )
 
     return Data(
         train=loader(train, True),
@@ -125,34 +132,29 @@ def _check_room(size: Size, options: Options) -> None:
 
 
 def _plain(size: Size, covers: Size, way: str, channels: int) -> Preprocessing:
-    none = as_they_are(channels, size)
-    return Preprocessing(
-        mean=none.mean,
-        std=none.std,
-        size=size,
-        resize=covers,
-        interpolation=way,
-        source=none.source,
-    )
+    return replace(as_they_are(channels, size), resize=covers, interpolation=way)
 
 
 def with_scale(
-    plain: Preprocessing, pixels: torch.Tensor, options: Options, classes: Iterable[str]
+    plain: Preprocessing,
+    images: Callable[[], torch.Tensor],
+    options: Options,
+    classes: Iterable[str],
 ) -> Preprocessing:
-    """Return a preprocessing with mean and standard deviation; ``pixels`` are training images."""
+    """Return a preprocessing with mean and standard deviation.
+
+    Args:
+        plain: the preprocessing without them.
+        images: gives training images, uint8, N x C x H x W, if their own mean is needed.
+        options: what the user and the model's weights say of the scale.
+        classes: their names.
+    """
     scale = options.normalisation.scale(plain.channels, options.of_model)
     if scale is None:
-        scale = measured(pixels[:: max(1, len(pixels) // _MEASURED)])
+        given = images()
+        scale = measured(given[:: max(1, len(given) // _MEASURED)])
     mean, std, source = scale
-    return Preprocessing(
-        mean=mean,
-        std=std,
-        size=plain.size,
-        resize=plain.resize,
-        interpolation=plain.interpolation,
-        source=source,
-        classes=tuple(classes),
-    )
+    return replace(plain, mean=mean, std=std, source=source, classes=tuple(classes))
 
 
 def _copies(train: Part, parts: dict[str, Part]) -> list[str]:

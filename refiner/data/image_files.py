@@ -1,6 +1,7 @@
 """Reads images: one file, the size that many share, or all of them into one tensor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,24 +31,23 @@ class ImageError(DataError):
         super().__init__(lines[-1].rpartition("ImageError: ")[2])
 
 
-def open_file(file: Path) -> Image.Image:
-    """Open an image, and read its header alone.
+@contextmanager
+def opened(part: Part, item: object) -> Iterator[Image.Image]:
+    """Open an image of a part by its item; what fails inside is the image's fault.
 
     Raises:
-        ImageError: the file holds no image.
+        ImageError: it cannot be read.
     """
     try:
-        return Image.open(file)
-    except Exception as error:  # a damaged file makes Pillow raise anything
-        raise unreadable(file, error) from error
-
-
-def unreadable(item: object, error: Exception) -> ImageError:
-    """Return the error for an image that cannot be read."""
-    why = f" ({error})" if type(error) is ValueError else ""
-    text = " ".join(why.split()).rstrip(".")
-    text = f" {text}" if text else ""
-    return ImageError(f"{item} is not a readable image{text}. Remove or replace it.")
+        with part.open(item) as image:
+            yield image
+    except DataError:
+        raise
+    except Exception as error:  # a damaged image makes Pillow raise anything
+        why = f" ({' '.join(str(error).split())})" if type(error) is ValueError else ""
+        raise ImageError(
+            f"{part.prefix}{item} is not a readable image{why}. Remove or replace it."
+        ) from error
 
 
 def read(part: Part, index: int, channels: int, prepared: Preprocessing | None) -> torch.Tensor:
@@ -56,12 +56,8 @@ def read(part: Part, index: int, channels: int, prepared: Preprocessing | None) 
     Raises:
         ImageError: it cannot be read.
     """
-    item = part.items[index]
-    with part.open(item) as image:
-        try:
-            colours = pixels.coloured(pixels.upright(image), channels)
-        except Exception as error:
-            raise unreadable(f"{part.prefix}{item}", error) from error
+    with opened(part, part.items[index]) as image:
+        colours = pixels.coloured(pixels.upright(image), channels)
     if prepared is not None:
         colours = pixels.fitted(colours, prepared.size, prepared.covers, prepared.interpolation)
     return pixels.to_tensor(colours)
@@ -77,7 +73,7 @@ def read_all(part: Part, prepared: Preprocessing) -> torch.Tensor:
 
 def read_images(files: Sequence[Path], channels: int, size: Size) -> torch.Tensor:
     """Return image files as one uint8 tensor, N x C x H x W, scaled to cover ``size`` and cut."""
-    part = Part(items=files, labels=np.zeros(len(files), dtype=np.int64), open=open_file)
+    part = Part(items=files, labels=np.zeros(len(files), dtype=np.int64), open=Image.open)
     return read_all(part, as_they_are(channels, size))
 
 
@@ -102,11 +98,8 @@ def common_size(*parts: Part) -> Size | None:
     for part in parts:
         drawn = sample(part)
         for item in drawn.items:
-            with drawn.open(item) as image:
-                try:
-                    turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-                except Exception as error:  # a PNG is read whole for it
-                    raise unreadable(f"{part.prefix}{item}", error) from error
+            with opened(drawn, item) as image:
+                turned = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
                 sizes.add((image.width, image.height) if turned else (image.height, image.width))
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -119,13 +112,9 @@ def check_depth(part: Part) -> None:
     most = 0
     drawn = part.at(np.arange(0, len(part), max(1, len(part) // _DECODED)))
     for item in drawn.items:
-        with drawn.open(item) as image:
-            if not pixels.has_16_bits(image):
-                continue
-            try:
+        with opened(drawn, item) as image:
+            if pixels.has_16_bits(image):
                 most = max(most, int(np.asarray(image).max()))
-            except Exception as error:
-                raise unreadable(f"{part.prefix}{item}", error) from error
     if 0 < most < 4096:
         raise ImageError(
             f"the 16-bit images, such as {part.prefix}{drawn.items[0]}, hold values up to {most:,} "

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 
 from refiner.core.errors import ConfigError
-from refiner.core.preprocessing import Preprocessing
+from refiner.core.preprocessing import Preprocessing, per_channel
 
 Scale: TypeAlias = tuple[tuple[float, ...], tuple[float, ...], str]
 """Mean and standard deviation of each channel, on the scale 0 to 1, and where they come from."""
@@ -66,7 +66,7 @@ class Normalisation:
             return own
         if self.norm in NAMED:
             mean, std = NAMED[self.norm]
-            return _spread(mean, channels), _spread(std, channels), f"--norm {self.norm}"
+            return per_channel(mean, channels), per_channel(std, channels), f"--norm {self.norm}"
         if self.norm == "model" and of_model is None:
             raise ConfigError(
                 "norm is model, and nothing notes how this model's inputs are normalised. Give "
@@ -75,8 +75,8 @@ class Normalisation:
         if of_model is None or self.norm == "data":
             return None
         return (
-            _spread(of_model.mean, channels),
-            _spread(of_model.std, channels),
+            per_channel(of_model.mean, channels),
+            per_channel(of_model.std, channels),
             of_model.source,
         )
 
@@ -94,10 +94,15 @@ class Normalisation:
 
 def measured(images: torch.Tensor) -> Scale:
     """Return mean and standard deviation of uint8 images, N x C x H x W, to four digits."""
-    pixels = images.float() / 255
-    mean = tuple(round(value, 4) for value in pixels.mean((0, 2, 3)).tolist())
-    std = tuple(max(round(value, 4), 1e-3) for value in pixels.std((0, 2, 3)).tolist())
-    return mean, std, FROM_DATA
+    values = torch.arange(256, dtype=torch.float64) / 255
+    mean, std = [], []
+    for pixels in images.unbind(1):  # counts take little memory, unlike all pixels as floats
+        counts = torch.bincount(pixels.flatten(), minlength=256).double()
+        centre = float((counts * values).sum() / counts.sum())
+        variance = (counts * (values - centre).square()).sum() / (counts.sum() - 1).clamp(min=1)
+        mean.append(round(centre, 4))
+        std.append(max(round(float(variance.sqrt()), 4), 1e-3))
+    return tuple(mean), tuple(std), FROM_DATA
 
 
 def _numbers(name: str, given: Sequence[float | str], channels: int) -> tuple[float, ...]:
@@ -119,11 +124,6 @@ def _numbers(name: str, given: Sequence[float | str], channels: int) -> tuple[fl
     if not all(0 <= value <= 1 for value in numbers):
         raise ConfigError(f"{name} {_shown(numbers)} is out of its range, 0 to 1.")
     return numbers if len(numbers) == channels else numbers * channels
-
-
-def _spread(values: Sequence[float], channels: int) -> tuple[float, ...]:
-    """Return one number per channel: the given ones, or their mean for each."""
-    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def _shown(values: Sequence[float]) -> str:

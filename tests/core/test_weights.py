@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from refiner.core.errors import ModelError
@@ -140,3 +141,20 @@ def test_a_model_that_renames_older_keys_itself(tmp_path) -> None:
     torch.save({"old": torch.full((1, 1, 1, 1), 3.0)}, tmp_path / "w.pt")
     load_weights(model, tmp_path / "w.pt")
     assert model.weight.item() == 3
+
+
+def test_a_file_without_versions_is_of_the_present_one(tmp_path) -> None:
+    class Changed(nn.Conv2d):
+        """Reads weights of its first version in another way, as torchvision's MNASNet does."""
+
+        _version = 2
+
+        def _load_from_state_dict(self, state, prefix, metadata, *more) -> None:
+            if metadata.get("version", 1) < 2:
+                state[f"{prefix}weight"] = state[f"{prefix}weight"] + 1
+            super()._load_from_state_dict(state, prefix, metadata, *more)
+
+    saved, model = Changed(1, 1, 1), Changed(1, 1, 1)
+    save_file(saved.state_dict(), tmp_path / "w.safetensors")
+    load_weights(model, tmp_path / "w.safetensors")
+    assert torch.equal(model.weight, saved.weight)

@@ -137,3 +137,14 @@ def test_a_batch_larger_than_the_memory_is_refused_before_images_are_read(
         image_data(folder, replace(OPTIONS, image_size=101))
     monkeypatch.undo()
     assert image_data(folder, replace(OPTIONS, image_size=100)).preprocessing.size == (100, 100)
+
+
+def test_photographs_are_read_for_their_scale_only_if_it_is_needed(tmp_path, monkeypatch) -> None:
+    def read_all(*_: object) -> torch.Tensor:
+        raise AssertionError("read for nothing")
+
+    images = folder_images(photos(tmp_path))
+    monkeypatch.setattr(module, "read_all", read_all)
+    image_data(images, replace(OPTIONS, of_model=TIMM))
+    with pytest.raises(AssertionError, match="for nothing"):
+        image_data(images, OPTIONS)

@@ -15,7 +15,6 @@ from refiner.data.image_files import (
     as_they_are,
     check_depth,
     common_size,
-    open_file,
     read,
     read_images,
     sample,
@@ -25,7 +24,7 @@ from refiner.data.parts import Part
 
 
 def part(*files):
-    return Part(items=files, labels=np.zeros(len(files), dtype=np.int64), open=open_file)
+    return Part(items=files, labels=np.zeros(len(files), dtype=np.int64), open=Image.open)
 
 
 def test_pixels_and_channels(tmp_path) -> None:
@@ -74,6 +73,19 @@ def test_numbers_without_a_range_are_named_with_the_reason(tmp_path) -> None:
     Image.fromarray(np.full((4, 4), 7.0, dtype=np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(DataError, match=r"x.tif is not a readable image \(it holds floats"):
         read_images([tmp_path / "x.tif"], 3, (4, 4))
+
+
+def test_an_image_of_a_data_set_that_fails_to_decode_is_named() -> None:
+    def decode(index: int) -> Image.Image:
+        raise OSError("broken data stream when reading image file")
+
+    damaged = Part(items=range(3), labels=np.zeros(3, dtype=np.int64), open=decode, prefix="hf:x ")
+    for reads in (
+        lambda: read(damaged, 2, 3, None),
+        lambda: common_size(damaged.at(np.array([2]))),
+    ):
+        with pytest.raises(ImageError, match="^hf:x 2 is not a readable image. Remove or replace"):
+            reads()
 
 
 def test_an_error_out_of_a_worker_is_one_line(tmp_path) -> None:
