@@ -94,3 +94,13 @@ def test_the_settings_come_back_where_the_model_fails() -> None:
     with pytest.raises(ZeroDivisionError):
         counted(lambda x: 1 / 0, 1)
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_each_time_that_an_operation_is_missed_counts() -> None:
+    @torch.library.custom_op("refiner_tests::enigma", mutates_args=())
+    def enigma(x: torch.Tensor) -> torch.Tensor:
+        return x @ x
+
+    assert counted(lambda x: enigma(enigma(x)), 3, 3).missed == {"enigma": 2}
+    found = counted(lambda x: torch.fft.fft(torch.fft.rfft2(x) + torch.fft.rfft2(x)), 2, 3, 8, 8)
+    assert found.missed == {"_fft_r2c": 2, "_fft_c2c": 1}

@@ -191,3 +191,16 @@ def test_each_resource_has_its_costs_base_and_limit() -> None:
     feasible = FeasibleSet([[[8, 1], [2, 3]], [[5, 6], [4, 7]]], [10, 20], [22, 40])
     assert feasible.resources() == [([[8, 2], [5, 4]], 10, 22), ([[1, 3], [6, 7]], 20, 40)]
     assert (feasible.least.tolist(), feasible.most.tolist()) == ([16, 27], [23, 30])
+
+
+def test_sums_that_are_merged_are_some_of_them_and_their_ways_are_added(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_MOST_SUMS", 64)
+    sums = np.array([[i * 3 + 100, j * 7] for i in range(30) for j in range(30)])
+    ways = np.arange(900.0)
+    merged, counted = module._thinned(sums, ways)
+    assert 32 <= len(merged) <= 64
+    assert counted.sum() == ways.sum()
+    assert {tuple(row) for row in merged} <= {tuple(row) for row in sums}
+    # Each bin is an eighth of the range; the first sum of each stands for it.
+    assert np.abs(np.diff(np.unique(merged[:, 0]))).max() <= 14
+    assert merged[0].tolist() == [100, 0]

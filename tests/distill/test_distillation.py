@@ -5,11 +5,13 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import ConfigError, TrainingError
+from refiner.distill.candidate_fit import relative_error
 from refiner.distill.distillation import DistillConfig, distill
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.task import make_task
+from refiner.training.usage import Usage
 
 DEVICES = Devices.choose("cpu", "no")
 BATCHES = [(images(count=8, seed=i), torch.zeros(8, dtype=torch.long)) for i in range(6)]
@@ -229,3 +231,46 @@ def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_al
         )  # fmt: skip
     assert found[0] == found[1] != found[2]
     assert torch.equal(generator.get_state(), state)
+
+
+def test_images_are_counted_and_no_gradient_is_left() -> None:
+    model, usage = TinyResNet().eval(), Usage()
+    net = Supernet(model, search_space(model, images()))
+    distill(
+        net, BATCHES, make_task("classification"), devices=DEVICES, usage=usage,
+        config=DistillConfig(steps=3, solve_batches=2),
+    )  # fmt: skip
+    # Batches of 8: for the first solution, the steps, the second solution and the errors.
+    assert usage == Usage(forward=(2 + 3 + 2 + 2) * 8, backward=3 * 8)
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_the_original_runs_in_eval_mode_whatever_path_the_supernet_was_on() -> None:
+    model, found = TinyResNet().eval(), []
+    for training in (False, True):
+        net = Supernet(model, search_space(model, images()))
+        if training:
+            net.train()
+            net.select((1, 2, 3, 1))
+        before = net.model.bn.running_mean.clone()
+        found.append(
+            distill(
+                net, BATCHES, make_task("classification"), devices=DEVICES,
+                config=DistillConfig(steps=2, solve_batches=2),
+            )
+        )  # fmt: skip
+        assert torch.equal(net.model.bn.running_mean, before)
+    assert found[0] == found[1]
+
+
+def test_after_the_steps_the_pointwise_conv_is_solved_for_again() -> None:
+    model = OneConv(bias=False, norm=False).eval()
+    with torch.no_grad():
+        model.conv.weight.copy_(torch.randn(4, 6, 3, 3, generator=torch.Generator().manual_seed(0)))
+    config = DistillConfig(steps=4, learning_rate=0.05, solve_batches=len(BATCHES))
+    net, _ = distilled(model, config)
+    operation = net.mixed("conv").operations[net.candidates[0].index("depthwise3x3")]
+    x = model.stem(torch.cat([x for x, _ in BATCHES])).detach()
+    error = relative_error(operation(x), model.conv(x).detach(), centred=False)
+    (gradient,) = torch.autograd.grad(error, [operation[-1].weight])
+    assert float(gradient.abs().max()) < 1e-4

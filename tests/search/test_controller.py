@@ -73,3 +73,14 @@ def test_a_new_controller_is_near_uniform_over_what_is_feasible() -> None:
     assert torch.allclose(p, torch.full_like(p, 1 / len(inside)), rtol=0.05)
     drawn = controller.sample(200, torch.Generator().manual_seed(1)).index_MS.tolist()
     assert {tuple(row) for row in drawn} <= {tuple(row) for row in inside}
+
+
+def test_weights_begin_small_and_biases_at_zero_by_the_generator_alone() -> None:
+    state = torch.get_rng_state()
+    one, two, other = (dict(make(seed).named_parameters()) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not one["slot_bias"].any()
+    for name, weight in one.items():
+        assert float(weight.detach().abs().max()) <= 0.1
+        assert torch.equal(weight, two[name])
+        assert name == "slot_bias" or not torch.equal(weight, other[name])

@@ -4,7 +4,9 @@ import pytest
 import torch
 from models import TinyResNet, batches, images
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from refiner.core.errors import ConfigError
 from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
 from refiner.search.scoring import Scorer, short
@@ -81,3 +83,34 @@ def test_a_reward_is_agreement_where_there_is_a_teacher() -> None:
 def test_short_vectors() -> None:
     assert short((1, 0, 12)) == "1,0,12"
     assert short((1,) * 30) == "1,1,1,1,1,1,1,1,1,...,1,1,1,1,1,1,1,1,1"
+
+
+def test_a_network_is_emitted_with_the_norms_that_it_was_scored_with() -> None:
+    scorer = make(fixed=True)
+    vectors = [(1, 0, 0, 0), (0, 0, 0, 0), (0, 0, 1, 1)]
+    scorer.rank(vectors, Silent())
+    for vector in vectors:
+        state = scorer.emit(vector).state_dict()
+        assert scorer.norms[vector]
+        assert all(torch.equal(state[name], norm) for name, norm in scorer.norms[vector].items())
+
+
+@pytest.mark.parametrize("teacher", [False, True])
+def test_a_wrong_task_shows_at_once_and_the_global_stream_is_left_alone(teacher: bool) -> None:
+    class Wrong(Classification):
+        def score(self, sums):
+            return "good"
+
+    torch.manual_seed(7)
+    model = TinyResNet().eval()
+    pixels, labels = (torch.cat(each) for each in zip(*batches(3)))
+    shuffled = DataLoader(TensorDataset(pixels, labels), 8, shuffle=True)
+    net, state = Supernet(model, search_space(model, images())), torch.get_rng_state()
+    options = {
+        "devices": Devices.choose("cpu"), "recalibration_batches": 1, "fixed": True,
+        "teacher": model if teacher else None,
+    }  # fmt: skip
+    Scorer(net, Classification(), shuffled, shuffled, **options)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ConfigError, match=r"Wrong\.score gives a str"):
+        Scorer(net, Wrong(), shuffled, shuffled, **options)

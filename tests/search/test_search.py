@@ -346,3 +346,22 @@ def test_a_distilled_search_comes_back_with_its_norms_and_ranking() -> None:
     assert set(second.scorer.norms) == {each.vector for each in expected.top_k}
     for vector, norms in first.scorer.norms.items():
         assert all(torch.equal(second.scorer.norms[vector][k], v) for k, v in norms.items())
+
+
+def test_a_loader_with_a_generator_of_its_own_is_ordered_by_the_seed_and_left_alone() -> None:
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    pixels, labels = (torch.cat(each) for each in zip(*batches(4)))
+    data = DataLoader(TensorDataset(pixels, labels), 8, shuffle=True, generator=generators[0])
+    score_data = DataLoader(TensorDataset(pixels, labels), 8, shuffle=True, generator=generators[1])
+    states = [each.get_state() for each in generators]
+
+    def run(seed: int):
+        search, records = make("random", data=data, seed=seed), []
+        search = Search(
+            search.supernet, search.strategy, Classification(), data, batches(3, seed=1), score_data,
+            devices=search.devices, config=CONFIG, seed=seed,
+        )  # fmt: skip
+        return search.run(on_epoch=records.append), records
+
+    assert run(0) == run(0) != run(1)
+    assert all(torch.equal(g.get_state(), state) for g, state in zip(generators, states))

@@ -207,6 +207,7 @@ def test_the_metrics_come_back_with_the_state(name: str) -> None:
     play(strategy, 12, value)
     other.load_state_dict(strategy.state_dict())
     assert other.metrics() == strategy.metrics() != {}
+    assert other.recommend(30) == strategy.recommend(30)
 
 
 def test_the_controller_is_as_configured() -> None:
@@ -234,3 +235,8 @@ def test_random_tells_its_best_score_and_functions_have_names() -> None:
     assert strategy.metrics() == {"best": 0.75}
     assert strategy_name(RandomStrategy) == "RandomStrategy"
     assert strategy_name(make_strategy) == "make_strategy"
+
+
+@every_strategy
+def test_as_many_are_recommended_as_asked_for(name: str) -> None:
+    assert len(make_strategy(name, CHOICES, 0).recommend(5)) == 5

@@ -249,6 +249,17 @@ def test_each_process_has_a_share_of_the_batches(even: bool) -> None:
     assert parts[0] == [[0, 1], [4, 5], [8, 9]]
     assert parts[1][:2] == [[2, 3], [6, 7]]
     assert len(parts[1]) == (3 if even else 2)
+    two = DataLoader(whole.dataset, batch_size=5)
+    assert [[x.tolist() for (x,) in devices(i).loader(two, even=even)] for i in (0, 1)] == [
+        [[0, 1, 2, 3, 4]],
+        [[5, 6, 7, 8, 9]],
+    ]
+    tensors = tensor_loader(13, train=False)
+    labels = [
+        [y for _, ys in devices(i).loader(tensors, even=even) for y in ys.tolist()] for i in (0, 1)
+    ]
+    assert sorted(labels[0] + labels[1]) == sorted(y for _, ys in tensors for y in ys.tolist())
+    assert min(map(len, labels)) >= 4
     with pytest.raises(ConfigError, match="list cannot be split over 2 processes"):
         devices(0).loader([1, 2])
 

@@ -202,18 +202,22 @@ def test_no_epoch_leaves_the_model_and_scores_it() -> None:
 
 def test_the_seed_orders_a_loader_with_a_generator_of_its_own_and_leaves_that_alone() -> None:
     images, labels = (torch.cat(each) for each in zip(*batches(4)))
-    generator = torch.Generator().manual_seed(5)
-    loader = DataLoader(TensorDataset(images, labels), 8, shuffle=True, generator=generator)
-    start, state = TinyResNet(), generator.get_state()
+    generators = [torch.Generator().manual_seed(5) for _ in range(2)]
+    loader, val_loader = (
+        DataLoader(TensorDataset(images, labels), 8, shuffle=True, generator=each)
+        for each in generators
+    )
+    start, states = TinyResNet(), [each.get_state() for each in generators]
     found = [
         train(
-            copy.deepcopy(start), loader, loader, Classification(), devices=CPU,
+            copy.deepcopy(start), loader, val_loader, Classification(), devices=CPU,
             config=TrainConfig(epochs=2, lr_max=0.05), seed=seed,
         ).losses
         for seed in (1, 1, 2)
     ]  # fmt: skip
     assert found[0] == found[1] != found[2]
-    assert torch.equal(generator.get_state(), state)
+    for generator, state in zip(generators, states):
+        assert torch.equal(generator.get_state(), state)
 
 
 def test_each_epoch_has_an_order_of_its_own() -> None:
@@ -250,6 +254,7 @@ def test_learning_rates_out_of_order_are_refused(rates: tuple[float, float]) -> 
     for share in (-0.1, 1.1):
         with pytest.raises(ConfigError, match="teacher_weight is"):
             TrainConfig(teacher_weight=share)
+    assert TrainConfig(teacher_weight=1.0, gradient_clip=1e-9).teacher_weight == 1.0
 
 
 def test_steps_are_taken_in_train_mode_and_buffers_averaged_after_each_epoch() -> None:

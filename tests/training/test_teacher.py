@@ -119,3 +119,11 @@ def test_the_divergence_is_that_of_the_task(task, divergence) -> None:
     assert torch.allclose(whole, expected)
     part = WithTeacher(task, teacher, weight=0.25).loss(student, batch)
     assert torch.allclose(part, 0.75 * task.loss(student, batch) + 0.25 * expected)
+
+
+def test_the_teacher_lies_on_the_device_that_is_named() -> None:
+    model = nn.Linear(3, 4)
+    wrapped = with_teacher(Classification(), model, 0.5, torch.device("meta"))
+    assert isinstance(wrapped, WithTeacher)
+    assert wrapped.teacher.weight.is_meta
+    assert not model.weight.is_meta
