@@ -1,11 +1,12 @@
 """Several runs that differ only in their seed: means, standard deviations and one comparison."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from refiner.core.errors import RunError
 from refiner.cost.costs import Cost
+from refiner.data.normalisation import FROM_DATA
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, comparison_over_seeds
 from refiner.runs.report import Report
 from refiner.runs.report_rows import after_epochs
@@ -118,7 +119,12 @@ def _comparable(first: Report, second: Report) -> bool:
     return (
         (_metric(first), first.before, first.trained is None)
         == (_metric(second), second.before, second.trained is None)
-    ) and all(ours[name] == theirs[name] for name in shared)
+    ) and all(ours[name] == theirs[name] or _by_split(name, ours, theirs) for name in shared)
+
+
+def _by_split(name: str, *settings: Mapping[str, str]) -> bool:
+    """Return whether a setting is a scale of the training images, which differ by the seed."""
+    return name == "preprocessing" and all(each[name].endswith(FROM_DATA) for each in settings)
 
 
 def _metric(report: Report) -> str:

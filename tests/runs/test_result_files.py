@@ -37,7 +37,7 @@ def test_the_files_of_a_rewrite(tmp_path, report: Report) -> None:
 def test_a_model_that_cannot_be_exported_keeps_its_report(
     tmp_path, monkeypatch, report: Report, trouble: Exception
 ) -> None:
-    def fail(*_args):
+    def fail(*_args, **_options):
         raise trouble
 
     monkeypatch.setattr(result_files, "export", fail)
