@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import refiner
-from refiner.core.printable import printable
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.space.admissible import offered_names
@@ -14,7 +13,7 @@ from .consent import Consent, again
 from .preparing import origin
 from .recipes import kept_recipe, resume_recipe
 from .request import RunRequest, kept_form, kept_request
-from .screen import listening, print_report
+from .screen import listening, print_report, say
 
 
 def start_run(request: RunRequest, *, out: Path | None, as_json: bool) -> None:
@@ -83,4 +82,5 @@ def print_run(report: Report, folder: Path, as_json: bool) -> None:
     else:
         print_report(report)
         files = sorted(path.name for path in folder.iterdir() if path.is_file())
-        print(printable(f"\n{folder}: {' '.join(files)}"))
+        print()
+        say(f"{folder}: {' '.join(files)}")

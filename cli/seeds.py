@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from refiner.core.errors import ConfigError, RunError
-from refiner.core.printable import printable
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.seeds import NO_COMPARISON, SeedsReport
@@ -100,4 +99,5 @@ def _print_seeds(reports: Sequence[Report], folder: Path, as_json: bool) -> None
     if over.images:
         say(over.images)
     say(over.comparison or NO_COMPARISON)
-    print(printable(f"\n{folder}: {' '.join(sorted(path.name for path in folder.iterdir()))}"))
+    print()
+    say(f"{folder}: {' '.join(sorted(path.name for path in folder.iterdir()))}")

@@ -1,13 +1,16 @@
 """Milliseconds of a forward pass of a network, on the device that will run it.
 
 Several networks run in turn, one pass each per round. So a slow phase of the machine slows all of
-them. The result is the median over the rounds, and the median distance from it as noise. The GPU
-is synchronized once, after all rounds: events in its stream mark the begin and end of each pass.
+them. The order within a round is random: a scheduler's time slice may be about as long as a round,
+and would interrupt the same network each time. The result is the median over the rounds, and the
+median distance from it as noise. The GPU is synchronized once, after all rounds: events in its
+stream mark the begin and end of each pass.
 With precision bf16 the passes run under autocast, which casts the weights once, in the warm-up
 rounds. In torch's inference mode it would cast them in each pass.
 """
 
 import platform
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -126,17 +129,21 @@ def _passes_of(
     with ExitStack() as stack:
         for model in models:
             stack.enter_context(repeatable(model, training=False))
-        rounds = []
+        rounds, rng = [], random.Random(0)
         for _ in range(warm_up + repeats):
+            order = rng.sample(range(len(models)), len(models))
             moments = [moment(device)]
-            for model in models:
-                call(model, fresh(example))
+            for i in order:
+                call(models[i], fresh(example))
                 moments.append(moment(device))
-            rounds.append(moments)
+            rounds.append((order, moments))
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    timed = [[between(*pair) for pair in pairwise(moments)] for moments in rounds[warm_up:]]
-    return [Latency.of(times) for times in zip(*timed, strict=True)]
+    times: list[list[float]] = [[] for _ in models]
+    for order, moments in rounds[warm_up:]:
+        for i, pair in zip(order, pairwise(moments), strict=True):
+            times[i].append(between(*pair))
+    return [Latency.of(each) for each in times]
 
 
 def moment(device: torch.device) -> Any:

@@ -154,8 +154,8 @@ def uniform_vectors(
             for i in evenly(places, count):
                 vector[i] = candidates[i].index(name)
             if feasible is None or feasible.holds(vector):
-                where = "all" if count == len(places) else f"{count} of {len(places)}"
-                found[f"{where} {name}"] = tuple(vector)
+                where = "all" if count == len(candidates) else f"{count} of {len(candidates)}"
+                found[f"{name} in {where} slots"] = tuple(vector)
                 break
     return found
 

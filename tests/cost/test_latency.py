@@ -1,4 +1,5 @@
 import itertools
+import statistics
 import time
 from typing import ClassVar
 
@@ -90,9 +91,12 @@ def test_each_round_times_each_network_and_the_warm_up_is_left_out(monkeypatch) 
     clock = itertools.accumulate(0.001 * i for i in itertools.count())
     monkeypatch.setattr("refiner.cost.latency.time.perf_counter", lambda: next(clock))
     found = network_latencies(
-        [of(1), of(2)], images(), devices=Devices.choose("cpu"), repeats=3, warm_up=2
+        [of(1), of(2)], images(), devices=Devices.choose("cpu"), repeats=9, warm_up=2
     )
-    assert calls == [1, 2] * 5
-    # A round looks three times; the rounds after the warm-up begin with the looks 6, 9 and 12.
-    assert [each.median for each in found] == pytest.approx([10, 11])
-    assert [each.noise for each in found] == pytest.approx([3, 3])
+    rounds = [calls[i : i + 2] for i in range(0, len(calls), 2)]
+    assert [sorted(each) for each in rounds] == [[1, 2]] * 11
+    assert {tuple(each) for each in rounds} == {(1, 2), (2, 1)}, "the order is drawn"
+    # A round looks three times; the rounds after the warm-up begin with the looks 6, 9, 12, ...
+    for number, latency in enumerate(found, 1):
+        times = [3 * r + 1 + rounds[r].index(number) for r in range(2, 11)]
+        assert latency.median == pytest.approx(statistics.median(times))

@@ -32,16 +32,19 @@ def images(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def test_one_operation_everywhere_it_is_offered() -> None:
-    assert uniform_vectors(NAMES) == {"all deep": (1, 0, 1, 1), "all pool": (2, 1, 2, 0)}
+    assert uniform_vectors(NAMES) == {
+        "deep in 3 of 4 slots": (1, 0, 1, 1),
+        "pool in 3 of 4 slots": (2, 1, 2, 0),
+    }
 
 
 def test_under_a_budget_as_few_slots_as_keep_to_it() -> None:
     costs = [[[10], [4], [1]], [[10], [1]], [[10], [4], [1]], [[10], [4]]]
     # deep: 6 less for each of slots 0, 2, 3; pool: 9 less for each of 0, 1, 2.
     kept = uniform_vectors(NAMES, FeasibleSet(costs, [0], [28]))
-    assert kept == {"2 of 3 deep": (1, 0, 0, 1), "2 of 3 pool": (2, 0, 2, 0)}
+    assert kept == {"deep in 2 of 4 slots": (1, 0, 0, 1), "pool in 2 of 4 slots": (2, 0, 2, 0)}
     kept = uniform_vectors(NAMES, FeasibleSet(costs, [0], [20]))
-    assert kept == {"all pool": (2, 1, 2, 0)}, "three deep convs cost 22"
+    assert kept == {"pool in 3 of 4 slots": (2, 1, 2, 0)}, "three deep convs cost 22"
 
 
 @given(st.integers(1, 30), st.data())
