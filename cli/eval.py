@@ -9,12 +9,12 @@ from torch import nn
 import refiner
 from refiner.core.errors import RunError
 from refiner.core.models import DRAWN, ModelSpec
+from refiner.data.loader_checks import sample_count
 from refiner.data.loaders import Data
 from refiner.runs.first_look import look_first
 from refiner.runs.job import Job, Output, set_up
 from refiner.runs.network_scores import has_head
 from refiner.runs.run_folder import RunFolder
-from refiner.runs.sampling import images_of
 from refiner.training.evaluation import evaluate
 from refiner.training.task import Task
 
@@ -109,7 +109,7 @@ def _show(job: Job, network: nn.Module, *, trained: bool, notes: list[str], as_j
 def _whole(job: Job, network: nn.Module, seen: int) -> dict[str, float]:
     """Return the scores on the parts that the first look did not see whole, by their names."""
     loaders = {"test": job.test_loader}
-    if images_of(job.val_loader) != seen:
+    if sample_count(job.val_loader) != seen:
         loaders = {"validation": job.val_loader, **loaders}
     return {
         name: evaluate(

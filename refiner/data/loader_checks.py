@@ -72,8 +72,12 @@ def no_batch(loader: object, part: str) -> DataError:
     return DataError(f"{start}. Give it data.")
 
 
-def sample_count(loader: DataLoader[Batch]) -> int | None:
+def sample_count(loader: Loader) -> int | None:
     """Return the number of samples in a pass over a loader, None if it is unknown."""
+    if isinstance(loader, TensorLoader):
+        return len(loader.images)
+    if not isinstance(loader, DataLoader) or loader.batch_size is None:
+        return None
     counted = loader.dataset if isinstance(loader.dataset, IterableDataset) else loader.sampler
     try:
         return len(counted) if isinstance(counted, Sized) else None
@@ -83,17 +87,16 @@ def sample_count(loader: DataLoader[Batch]) -> int | None:
 
 def least_batch(loader: Loader) -> int | None:
     """Return the number of samples in the shortest batch of a pass, None if it is unknown."""
-    if isinstance(loader, TensorLoader):
-        return loader.batch_size if loader.train else None
     if isinstance(loader, list | tuple):
         return min(map(_samples, loader), default=None)
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
-        return None
     count = sample_count(loader)
-    if count is None or isinstance(loader.dataset, IterableDataset):
-        return 1 if loader.batch_size == 1 else None
-    last = count % loader.batch_size
-    return last if last and not loader.drop_last else loader.batch_size
+    size: int | None = getattr(loader, "batch_size", None)
+    if isinstance(loader, DataLoader) and isinstance(loader.dataset, IterableDataset):
+        return 1 if size == 1 else None  # each worker may end with a batch of its own
+    if count is None or size is None:
+        return None
+    drops = loader.train if isinstance(loader, TensorLoader) else getattr(loader, "drop_last", None)
+    return size if drops else count % size or size
 
 
 def _samples(batch: Batch) -> int:

@@ -9,9 +9,9 @@ from torch.utils import _pytree as pytree
 
 from refiner.core.batches import batch_size, of_each_batch
 from refiner.core.contents import Nested
-from refiner.core.inputs import ExampleInput, call, fresh
+from refiner.core.inputs import ExampleInput
 from refiner.core.types import Output
-from refiner.exports.check import TOLERANCE, agree, compare
+from refiner.exports.check import TOLERANCE, check_output, compare, expected_output
 
 _OTHERS = (1, 2, 3, 5, 9)
 """Batch sizes that are tried besides the example's own and its double."""
@@ -76,12 +76,12 @@ def batch_sizes(
         if batch_size(given) != size:
             continue  # nothing in the example has a batch
         try:
-            call(model, fresh(given))
+            expected = expected_output(model, given)
         except Exception:
             found["refused"].append(size)
             continue
         try:
-            agree(model, run, given, tolerance)
+            check_output(run, given, expected, tolerance)
             found["held"].append(size)
         except Exception:
             found["differed"].append(size)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from refiner.core.preprocessing import Preprocessing
 from refiner.data import pixels
+from refiner.data.image_loaders import normalised
 
 EXTRA_FILE = "preprocessing.json"
 """Name of the extra file in TorchScript and ``torch.export``."""
@@ -120,8 +121,7 @@ def check_preprocess(module: ModuleType, preprocessing: Preprocessing) -> None:
     cut = pixels.fitted(
         colours, preprocessing.size, preprocessing.covers, preprocessing.interpolation
     )
-    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
-    expected = (pixels.to_tensor(cut).float() / 255 - mean) / std
+    expected = normalised(pixels.to_tensor(cut), preprocessing)
     assert torch.equal(module.preprocess(drawn), expected[None]), "preprocess() differs"
 
 

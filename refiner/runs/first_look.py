@@ -17,12 +17,13 @@ from refiner.core.errors import DataError, ModelError
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Batch, JsonDict
+from refiner.data.loader_checks import sample_count
 from refiner.data.loaders import generators_of
 from refiner.runs.job import Job
 from refiner.runs.labels import check_labels
 from refiner.runs.likely_cause import LEAST_IMAGES, Trial, likely_cause
 from refiner.runs.look import Look, look_at
-from refiner.runs.sampling import images_of, sample, samples_in
+from refiner.runs.sampling import sample, samples_in
 from refiner.training.alone import Alone, waits_for_others
 from refiner.training.task import Task
 
@@ -161,7 +162,7 @@ def _check_finite(look: Look) -> None:
 
 
 def _line(job: Job, look: Look) -> str:
-    whole = images_of(job.val_loader)
+    whole = sample_count(job.val_loader)
     of = f" of {whole:,}" if whole is not None and whole > look.images else ""
     parts = [f"The network as given: {job.task.metric} {look.score:.4f} on {look.images}{of}"]
     parts[0] += " validation images"

@@ -122,9 +122,14 @@ def _other_order(trial: Trial) -> str | None:
     if len(labels) < LEAST_IMAGES:
         return None
     half = torch.arange(len(labels)) % 2 == 0
-    confusion = torch.zeros(look.classes, look.classes)
-    confusion.index_put_((guesses[half], labels[half]), torch.ones(()), accumulate=True)
-    of_guess = torch.as_tensor(linear_sum_assignment(confusion.numpy(), maximize=True)[1])
+    # Only classes that occur: of many thousands a table would not fit into memory.
+    classes, places = torch.cat([guesses, labels]).unique(return_inverse=True)
+    guessed, labelled = places.chunk(2)
+    confusion = torch.zeros(len(classes), len(classes))
+    confusion.index_put_((guessed[half], labelled[half]), torch.ones(()), accumulate=True)
+    order = torch.as_tensor(linear_sum_assignment(confusion.numpy(), maximize=True)[1])
+    of_guess = torch.arange(look.classes)
+    of_guess[classes] = classes[order]
     now = float((guesses == labels)[~half].float().mean())
     then = float((of_guess[guesses] == labels)[~half].float().mean())
     most = float(torch.bincount(labels[~half]).max() / (~half).sum())

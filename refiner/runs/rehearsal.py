@@ -23,10 +23,11 @@ from refiner.core.surgery import copied
 from refiner.core.types import Batch, Loader
 from refiner.cost.budget import within_budgets
 from refiner.cost.latency import network_latencies
+from refiner.data.loader_checks import sample_count
 from refiner.data.loaders import generators_of
 from refiner.exports.exporting import export
 from refiner.runs.job import Job, announce
-from refiner.runs.sampling import first_batches, images_of, samples_in
+from refiner.runs.sampling import first_batches, samples_in
 from refiner.runs.settings import Settings
 from refiner.space.search_space import SearchSpace
 from refiner.training.alone import Alone, waits_for_others
@@ -171,7 +172,7 @@ def _check_finite(name: str, batch: Batch) -> None:
 
 
 def _short(name: str, loader: Loader, batch: Batch, error: RefinerError) -> str:
-    count, images = samples_in(batch), images_of(loader)
+    count, images = samples_in(batch), sample_count(loader)
     whole = f" ({images:,} samples in batches of {_size(loader)})" if images else ""
     cause = str(error).partition("Give inputs that fit")[0].strip().rstrip(".")
     return (

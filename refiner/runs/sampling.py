@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader
 
 from refiner.core.batches import inputs_and_target
 from refiner.core.contents import Nested, tensors_in
 from refiner.core.errors import DataError
 from refiner.core.types import Batch, Loader
-from refiner.data.tensor_loader import TensorLoader
+from refiner.data.loader_checks import least_batch
 from refiner.training.devices import Devices
 
 PART = 64
@@ -86,43 +85,6 @@ def sample(
     return [part for part in parts if samples_in(part) != 1] or parts
 
 
-def images_of(loader: Loader) -> int | None:
-    """Return the number of images in a pass, where that is known without a pass."""
-    if isinstance(loader, TensorLoader):
-        return len(loader.images)
-    if isinstance(loader, DataLoader) and loader.batch_size is not None:
-        try:
-            return len(loader.sampler)  # type: ignore[arg-type]
-        except TypeError:
-            return None
-    return None
-
-
-def shortest(loader: Loader, first: Batch) -> int | None:
-    """Return the least number of samples of a batch of a pass, which is not read for that.
-
-    Args:
-        loader: batches.
-        first: its first batch.
-
-    Returns:
-        None where the loader does not tell.
-    """
-    count = samples_in(first)
-    if isinstance(loader, TensorLoader):
-        return len(loader.images) % loader.batch_size or count if not loader.train else count
-    if isinstance(loader, list | tuple):
-        sizes = [size for size in map(samples_in, loader) if size is not None]
-        return min(sizes, default=None)
-    if not isinstance(loader, DataLoader) or loader.batch_size is None:
-        return None
-    images = images_of(loader)
-    plain = type(loader.batch_sampler) is BatchSampler
-    if not plain or images is None or count is None or loader.drop_last:
-        return count
-    return images % loader.batch_size or min(count, loader.batch_size)
-
-
 def first_batches(loader: Loader, devices: Devices) -> Iterator[Batch]:
     """Yield the first batch of a pass, and one of the shortest length that a pass has.
 
@@ -133,6 +95,6 @@ def first_batches(loader: Loader, devices: Devices) -> Iterator[Batch]:
     if first is None:
         raise DataError("the loader gave no batch. Give it data.")
     yield first
-    count, least = samples_in(first), shortest(loader, first)
+    count, least = samples_in(first), least_batch(loader)
     if count is not None and least is not None and least < count:
         yield cut(first, 0, least)

@@ -10,6 +10,7 @@ from refiner.data.loader_checks import (
     check_single_samples,
     least_batch,
     no_batch,
+    sample_count,
 )
 from refiner.data.tensor_loader import TensorLoader
 
@@ -59,16 +60,29 @@ def test_loaders_that_can_be_passed_over_again_are_taken() -> None:
     assert str(no_batch(loader(8, 4), "test")) == "the test loader gives no batch. Give it data."
 
 
-def test_the_shortest_batch_of_a_pass() -> None:
-    assert least_batch(loader(9, 4)) == 1
-    assert least_batch(loader(9, 4, drop_last=True)) == least_batch(loader(8, 4)) == 4
-    assert least_batch(DataLoader(Counted(), 1)) == 1
-    assert least_batch(DataLoader(Counted(), 2)) is None
-    assert least_batch([(torch.zeros(4, 2), 0), [torch.zeros(2, 2), torch.zeros(2)]]) == 2
-    images = torch.zeros(5, 3, 4, 4, dtype=torch.uint8)
-    one = torch.ones(3)
-    tensors = TensorLoader(images, torch.zeros(5), batch_size=2, mean=one, std=one, train=True)
-    assert least_batch(tensors) == 2
+@pytest.mark.parametrize(
+    ("given", "least", "samples"),
+    [
+        (loader(9, 4), 1, 9),
+        (loader(8, 4), 4, 8),
+        (loader(9, 4, drop_last=True), 4, 9),
+        (loader(5, 16), 5, 5),
+        (DataLoader(Counted(), 1), 1, len(Counted())),
+        (DataLoader(Counted(), 2), None, len(Counted())),
+        ([(torch.zeros(4, 2), 0), [torch.zeros(2, 2), torch.zeros(2)]], 2, None),
+    ],
+)
+def test_the_shortest_batch_is_known_without_a_pass(given, least, samples) -> None:
+    assert least_batch(given) == least
+    assert sample_count(given) == samples
+
+
+def test_the_shortest_batch_of_a_set_in_memory() -> None:
+    images, one = torch.zeros(5, 3, 4, 4, dtype=torch.uint8), torch.ones(3)
+    for train, least in ((True, 2), (False, 1)):  # training drops the last
+        tensors = TensorLoader(images, torch.zeros(5), batch_size=2, mean=one, std=one, train=train)
+        assert least_batch(tensors) == least
+        assert sample_count(tensors) == 5
 
 
 def test_a_norm_that_cannot_train_on_one_sample_is_named_before() -> None:

@@ -19,6 +19,15 @@ def test_one_and_other_batch_sizes_are_tried() -> None:
     assert seen == set(sizes.held)
 
 
+def test_the_model_runs_once_for_each_other_size() -> None:
+    model, ran = TinyResNet().eval(), []
+    model.register_forward_hook(lambda _module, given, _output: ran.append(len(given[0])))
+    plain = TinyResNet().eval()
+    plain.load_state_dict(model.state_dict())
+    batch_sizes(model, plain, images())
+    assert sorted(ran) == [1, 2, 2, 3, 4, 5, 9]
+
+
 @pytest.mark.parametrize(
     ("holds", "said"),
     [

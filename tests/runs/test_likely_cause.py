@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from refiner.runs import likely_cause as module
 from refiner.runs.likely_cause import LEAST_IMAGES, Trial, likely_cause
 from refiner.runs.look import look_at
 from refiner.training.devices import Devices
@@ -55,3 +56,20 @@ def test_swapped_classes_are_another_order() -> None:
     y = torch.arange(150) % 3
     swapped = torch.tensor([1, 0, 2])[y]
     assert "(0 as 1, 1 as 0, ...)" in str(likely_cause(trial(Colour(), labels=swapped)))
+
+
+def test_the_order_of_many_classes_is_sought_among_those_that_occur(monkeypatch) -> None:
+    class Many(Colour):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([super().forward(x), torch.full((len(x), 30_000), -1e9)], 1)
+
+    real, sides = module.linear_sum_assignment, []
+
+    def assigned(table, **how):
+        sides.append(table.shape)
+        return real(table, **how)
+
+    monkeypatch.setattr(module, "linear_sum_assignment", assigned)
+    shifted = torch.arange(150) % 3 + 9
+    assert "with -9 added to each label" in str(likely_cause(trial(Many(), labels=shifted)))
+    assert sides == [(6, 6)]

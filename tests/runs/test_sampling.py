@@ -3,8 +3,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import DataError
-from refiner.data.tensor_loader import TensorLoader
-from refiner.runs.sampling import cut, first_batches, images_of, sample, samples_in, shortest
+from refiner.runs.sampling import cut, first_batches, sample, samples_in
 from refiner.training.devices import Devices
 
 CPU = Devices.choose("cpu")
@@ -59,33 +58,6 @@ def test_a_sample_holds_parts_up_to_a_number_of_images() -> None:
     assert [samples_in(part) for part in sample(loader(65, 65), CPU, images=150)] == [64]
     late = sample(loader(100, 10), CPU, images=90, least=20, seconds=-1)
     assert [samples_in(part) for part in late] == [10, 10]
-
-
-@pytest.mark.parametrize(
-    ("given", "least", "images"),
-    [
-        (loader(33), 1, 33),
-        (loader(32), 16, 32),
-        (loader(33, drop_last=True), 16, 33),
-        (loader(33, shuffle=True), 1, 33),
-        (loader(5), 5, 5),
-        ([pair(8), pair(3), pair(8)], 3, None),
-    ],
-)
-def test_the_shortest_batch_is_known_without_a_pass(given, least, images) -> None:
-    assert shortest(given, next(iter(given))) == least
-    assert images_of(given) == images
-
-
-def test_the_shortest_batch_of_a_set_in_memory() -> None:
-    def made(train: bool) -> TensorLoader:
-        return TensorLoader(
-            torch.zeros(33, 3, 4, 4, dtype=torch.uint8), torch.zeros(33).long(), batch_size=16,
-            mean=torch.zeros(3), std=torch.ones(3), train=train,
-        )  # fmt: skip
-
-    assert shortest(made(False), next(iter(made(False)))) == 1
-    assert shortest(made(True), next(iter(made(True)))) == 16, "training drops it"
 
 
 def test_the_first_batch_and_the_shortest() -> None:
