@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import refiner.search.search as search_module
 from refiner.core.errors import DataError, TrainingError
+from refiner.cost.feasible import FeasibleSet
 from refiner.data.tensor_loader import TensorLoader
 from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
@@ -365,3 +366,20 @@ def test_a_loader_with_a_generator_of_its_own_is_ordered_by_the_seed_and_left_al
 
     assert run(0) == run(0) != run(1)
     assert all(torch.equal(g.get_state(), state) for g, state in zip(generators, states))
+
+
+def test_the_warm_up_and_the_front_keep_to_the_budget() -> None:
+    search, paths, ends = make("random", config=replace(CONFIG, epochs=0, top_k=1)), [], []
+    # The originals cost 10 each, all else costs 1: three of the four slots have to change.
+    costs = [[[10], *[[1]] * (len(names) - 1)] for names in search.supernet.candidates]
+    search.feasible = FeasibleSet(costs, [0], [13], least_used=0.0)
+    search.cost = lambda vector: float(search.feasible.cost(vector)[0])
+    select = search.supernet.select
+    search.supernet.select = lambda vector: paths.append(vector) or select(vector)
+    search.scores.add([(0, 0, 0, 0), (1, 1, 1, 0), (1, 1, 1, 1)], [0.9, 0.5, 0.1])
+    result = search.run(on_finish=lambda: ends.append(search.result))
+    assert len(paths) >= 2 * 4, "two epochs of four steps"
+    assert all(search.feasible.holds(path) for path in paths[:8])
+    assert {each.vector for each in result.top_k} >= {(1, 1, 1, 0), (1, 1, 1, 1)}
+    assert (0, 0, 0, 0) not in {each.vector for each in result.top_k}
+    assert ends == [result]
