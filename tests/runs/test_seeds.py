@@ -92,3 +92,15 @@ def test_the_page() -> None:
     assert page.startswith("# 3 seeds\n")
     assert "| random search | 60 | 30 | 0.7100 ± 0.0100 |" in page
     assert "beyond one deviation" in page
+
+
+def test_a_scale_of_the_training_images_follows_the_split_and_another_does_not() -> None:
+    def scaled(*scales: str) -> list[Report]:
+        return [
+            replace(run, settings=(*run.settings, ("preprocessing", f"mean {scale}")))
+            for run, scale in zip(RUNS, scales)
+        ]
+
+    SeedsReport.of(scaled("0.30; from the training images", "0.31; from the training images"))
+    with pytest.raises(RunError, match="more than their seed"):
+        SeedsReport.of(scaled("0.5; from --norm half", "0.31; from the training images"))
