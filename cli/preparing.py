@@ -74,12 +74,12 @@ def preparing_notes(
         return []
     notes = [f"inputs: {found}"]
     weights = spec.weights_from()
-    if found.source == FROM_DATA and weights != DRAWN and norm is None:
+    kept = kept_preprocessing(places)
+    if found.source == FROM_DATA and weights != DRAWN and norm is None and kept is None:
         notes.append(
             "mean and std are those of the training images; give --mean and --std, or --norm, if "
             "the model was trained with others."
         )
-    kept = kept_preprocessing(places)
     if kept is not None and kept.classes and kept.classes != data.classes:
         notes.append(
             f"the weights' run had the classes {_few(kept.classes)}, and this data has "

@@ -477,7 +477,7 @@ def test_figures_come_from_the_test_part_and_choices_from_validation(tmp_path) -
     page = (tmp_path / "run" / "report.md").read_text()
     assert "All scores are of the test images" in page
     assert f"| original as given | {ours.before.macs:,} | {ours.before.params:,} |  | " in page
-    assert "hence optimistic" in plain.report.to_markdown()
+    assert "so they are optimistic" in plain.report.to_markdown()
 
 
 def test_search_front_and_choice_go_by_one_figure(tmp_path) -> None:

@@ -52,7 +52,8 @@ def choose_space(
     space, reached = preferred_space(traced, trained, candidates, allow_larger)
     shares = _shares(model, example, reached)
     taken = shares.pop(space.granularity)
-    text = f"Slots: {space.granularity}, which hold {taken:.0%} of the MACs".replace("%", " %")
+    share = f"{100 * taken:.0f} % of the MACs"
+    text = f"--slots auto takes {space.granularity}, which reaches {share}"
     others = ", ".join(f"{each} {100 * share:.0f} %" for each, share in reversed(shares.items()))
     return space, f"{text} ({others})." if others else f"{text}."
 

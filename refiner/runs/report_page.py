@@ -108,15 +108,15 @@ def _frozen(report: ReportData) -> list[str]:
 
 
 def _counting(report: ReportData) -> list[str]:
-    uncounted = ", ".join(report.before.uncounted) or "nothing"
+    uncounted = ", ".join(report.before.uncounted) or "none"
+    notes = ["## Notes", "", *(f"- {note}" for note in report.notes), ""] if report.notes else []
     return [
         "## Counting",
         "",
         "One MAC is one multiply-accumulate in the forward pass of one sample, as PyTorch's "
-        f"counter reports it. Not counted in the original: {uncounted}.",
+        f"counter reports it. Operations of the original without counted MACs: {uncounted}.",
         "",
-        *(f"- {note}" for note in report.notes),
-        "",
+        *notes,
     ]
 
 

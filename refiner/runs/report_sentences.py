@@ -30,13 +30,13 @@ def images_sentence(report: ReportData) -> str | None:
         chosen = "; the search chose on the validation images" if searched else ""
         return f"All scores are of the test images, on which nothing was chosen{chosen}."
     flattered = (
-        "that choices were made on, hence optimistic"
+        "on which choices were made, so they are optimistic"
         if searched
-        else "hence optimistic if the architecture or the settings were chosen on these"
+        else "so they are optimistic if the architecture or the settings were chosen on these"
     )
     return (
-        f"All scores are of the validation images {flattered}: there is no test part. Give one by "
-        "--test-data, in Python by test_loader."
+        f"All scores are of the validation images, {flattered}: there is no test part. Add one "
+        "with --test-data, or test_loader= in Python."
     )
 
 

@@ -710,10 +710,7 @@ def test_several_seeds_are_reported_together_and_go_on(net, capsys) -> None:
     assert over["comparison"] in capsys.readouterr().out.replace("\n", " ")
     page = Path("both/report.md").read_text()
     assert over["comparison"] in page
-    assert (
-        "there is no test part. Give one by --test-data, in Python by test_loader. Settings: model "
-        in page
-    )
+    assert "there is no test part. Add one with --test-data, or test_loader= in Python. Set" in page
     assert f"- seed 4: `{','.join(map(str, single['vector']))}`" in page
     assert main(["export", "both"]) == 2
     assert "Name one of its runs, such as both/seed-3" in capsys.readouterr().err

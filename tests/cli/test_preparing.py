@@ -98,7 +98,9 @@ def test_a_folder_as_weights_hands_its_preprocessing_on(net, capsys) -> None:
         assert train(net, option, folder, out=option[2:]) == 0
         later = kept(option[2:])
         assert {**later, "classes": ["ant", "bee"]} == kept()  # 8 x 8, too
-        assert "had the classes ant, bee, and this data has ant, wasp" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "had the classes ant, bee, and this data has ant, wasp" in said
+        assert "if the model was trained" not in said, "the run's own are taken"
 
 
 def test_weights_of_the_users_own_are_told_of(net, capsys) -> None:

@@ -27,7 +27,7 @@ class Pointwise(nn.Module):
 def test_the_order_of_preference_follows_from_the_weights() -> None:
     trained, text = choose_space(TinyResNet(), images(), slots="auto", trained=True)
     assert trained.granularity == "group"
-    assert text.startswith("Slots: group, which hold ")
+    assert text.startswith("--slots auto takes group, which reaches ")
     space, text = choose_space(TinyResNet(), images(), slots="auto", trained=False)
     assert space.granularity == "conv"
     assert space == refiner.search_space(TinyResNet(), images(), granularity="auto")

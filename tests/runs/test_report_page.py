@@ -16,7 +16,7 @@ def test_the_page_holds_what_a_person_wants(report: Report) -> None:
         "| latency, batch 1, measured | 2.00 ± 0.25 ms | 1.00 ± 0.12 ms | -50.0 % |",
         "| block1.conv1 | conv3x3 4->4 | depthwise3x3 |",
         "| stem | stem: reads the model's input |",
-        f"Not counted in the original: {', '.join(report.before.uncounted)}.",
+        f"Operations of the original without counted MACs: {', '.join(report.before.uncounted)}.",
         "- a note",
         "| seed | 0 |",
     ):

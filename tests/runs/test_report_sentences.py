@@ -41,11 +41,11 @@ def test_scores_of_test_images_are_said_to_be_so(report: Report, searched: Repor
 def test_scores_of_validation_images_are_said_to_be_optimistic(searched: Report) -> None:
     flattered = replace(searched, scored_on="validation")
     assert images_sentence(flattered) == (
-        "All scores are of the validation images that choices were made on, hence optimistic: "
-        "there is no test part. Give one by --test-data, in Python by test_loader."
+        "All scores are of the validation images, on which choices were made, so they are "
+        "optimistic: there is no test part. Add one with --test-data, or test_loader= in Python."
     )
     trained = images_sentence(replace(flattered, search_score=None)) or ""
-    assert "hence optimistic if the architecture or the settings were chosen" in trained
+    assert "so they are optimistic if the architecture or the settings were chosen" in trained
     assert score_sentences(flattered)[0] == images_sentence(flattered)
 
 

@@ -35,8 +35,8 @@ def test_text_without_training_has_the_score_of_the_search(report: Report) -> No
     assert as_text("TinyResNet", searched).splitlines()[2:] == [
         "  agreement in the search: 0.0000 -> -0.5000 (-0.5000)",
         "  validation accuracy in the search: 0.2500",
-        "  All scores are of the validation images that choices were made on, hence optimistic: "
-        "there is no test part. Give one by --test-data, in Python by test_loader.",
+        "  All scores are of the validation images, on which choices were made, so they are "
+        "optimistic: there is no test part. Add one with --test-data, or test_loader= in Python.",
     ]
 
 
