@@ -28,7 +28,7 @@ from refiner.core.errors import ConfigError
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.latency import measure_latency, network_latencies
-from refiner.cost.latency_table import latency_table
+from refiner.cost.latency_rounds import latency_table
 from refiner.graph.slots import GRANULARITIES
 from refiner.search.strategies import make_strategy
 from refiner.training.devices import Devices

@@ -15,7 +15,8 @@ from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost, slot_costs
 from refiner.cost.latency import Latency
-from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.cost.latency_rounds import latency_table
+from refiner.cost.latency_table import LatencyTable
 from refiner.cost.reach import choose_space, shares_in_reach
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.runs.drawing import network_svg

@@ -18,11 +18,12 @@ def rerun_tolerance(tensor: torch.Tensor) -> float:
     A CPU repeats a run to the bit, so there it is 0. Other devices choose between algorithms and
     add in any order.
     """
-    if tensor.device.type == "cpu" or tensor.dtype not in _OF_DTYPE:
+    kind = tensor.dtype.to_real() if tensor.dtype.is_complex else tensor.dtype
+    if tensor.device.type == "cpu" or kind not in _OF_DTYPE:
         return 0.0
-    if tensor.dtype == torch.float32 and tensor.device.type == "cuda" and _allows_tf32():
+    if kind == torch.float32 and tensor.device.type == "cuda" and _allows_tf32():
         return _TF32
-    return _OF_DTYPE[tensor.dtype]
+    return _OF_DTYPE[kind]
 
 
 def close(first: torch.Tensor, second: torch.Tensor, tolerance: float) -> bool:

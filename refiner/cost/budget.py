@@ -106,10 +106,7 @@ def within_budgets(
         costs["latency"] = [
             [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
         ]
-        kept = [
-            [k for k, name in enumerate(names) if not k or not latencies.slower(slot.name, name)]
-            for slot, names in zip(space.slots, space.candidates, strict=True)
-        ]
+        kept = _no_slower(space, latencies)
         space = _with_candidates(space, kept)
         costs = {
             name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]
@@ -136,6 +133,14 @@ def within_budgets(
             f"{listed} are within reach each, but no architecture of this space keeps to all "
             "at once. Give more of one."
         ) from None
+
+
+def _no_slower(space: SearchSpace, latencies: LatencyTable) -> list[list[int]]:
+    """Return the places of each slot's original and of the candidates that are not slower."""
+    return [
+        [k for k, name in enumerate(names) if not k or not latencies.slower(slot.name, name)]
+        for slot, names in zip(space.slots, space.candidates, strict=True)
+    ]
 
 
 def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) -> None:

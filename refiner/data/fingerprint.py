@@ -19,6 +19,7 @@ from refiner.core.contents import Nested, describe, tensors_in
 from refiner.core.digests import digest
 from refiner.core.randomness import kept_generators, seeded
 from refiner.data.loaders import generators_of
+from refiner.data.split import LABEL_ATTRIBUTES
 from refiner.data.tensor_loader import TensorLoader
 
 _SAMPLES = 16
@@ -27,7 +28,6 @@ _WHOLE = 1 << 28
 """Bytes up to which a tensor of images is taken whole; of a larger one, evenly spaced rows."""
 _FILES = 2000
 """Files whose sizes are read."""
-_LABELS = ("targets", "labels", "_labels", "y")
 _PATHS = ("samples", "imgs", "files", "image_files", "_images", "images")
 
 
@@ -102,7 +102,7 @@ def _labels(dataset: Any) -> Sequence[Any] | None:
         if len(pairs) == len(dataset):
             return [digest(target) for _, target in pairs]
         return [digest(each) for each in dataset]
-    for name in _LABELS:
+    for name in LABEL_ATTRIBUTES:
         labels = _listed(getattr(dataset, name, None))
         if labels is not None:
             return labels

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 Indices: TypeAlias = NDArray[np.int64]
 """Labels, or indices of samples: one dimension."""
 
+LABEL_ATTRIBUTES = ("targets", "labels", "_labels", "y")
+"""Where data sets of torchvision and others keep the label of each sample."""
+
 
 def members(labels: Indices) -> list[Indices]:
     """Return the sample indices of each class, ascending; classes are in ascending order, too.

@@ -14,7 +14,7 @@ from PIL import Image
 
 from refiner.core.errors import DataError, one_line
 from refiner.data.parts import ImageSet, Part
-from refiner.data.split import Indices
+from refiner.data.split import LABEL_ATTRIBUTES, Indices
 
 _SPLITS = {
     "train": ("train", "trainval", "train-standard"),
@@ -164,7 +164,7 @@ def made(kind: Callable[..., Any], name: str, root: Path, arguments: Mapping[str
 
 def _labels(data: Any, name: str) -> Indices:
     """Return the class of each sample, from a list where the data set has one."""
-    for attribute in ("targets", "labels", "_labels", "y"):
+    for attribute in LABEL_ATTRIBUTES:
         with_labels = getattr(data, attribute, None)
         if with_labels is not None:
             labels = np.asarray(with_labels)

@@ -1,8 +1,13 @@
 """Try several ways to make an export, and keep the best that gives the model's outputs."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from refiner.core.errors import ModelError, one_line
 from refiner.core.randomness import seeded
@@ -60,3 +65,16 @@ def best_of(format_name: str, ways: Mapping[str, Attempt], folder: Path, suffix:
         f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another "
         "format; torchscript, where it is scripted, keeps what depends on the data."
     )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence exporters inside: they warn of their own future, and talk. Gradients are off."""
+    with (
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield

@@ -6,11 +6,9 @@ The batch size stays open where the model allows it; else the export is made for
 
 import contextlib
 import importlib.util
-import io
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -27,7 +25,7 @@ from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.surgery import copied
-from refiner.exports.attempts import Made, best_of
+from refiner.exports.attempts import Made, best_of, quiet
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.programs import open_batch, program
@@ -83,7 +81,7 @@ def export(
     _remove(beside)
     try:
         beside.mkdir()
-        with _quiet():
+        with quiet():
             made = _WRITERS[format](work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
@@ -106,19 +104,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn of their own future, and talk; neither is the user's business."""
-    with (
-        torch.no_grad(),
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _write_torchscript(

@@ -8,7 +8,8 @@ from refiner.cost.budget import Budget, within_budgets
 from refiner.cost.budget_check import not_covered
 from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
-from refiner.cost.latency_table import LatencyTable, latency_table
+from refiner.cost.latency_rounds import latency_table
+from refiner.cost.latency_table import LatencyTable
 from refiner.runs.job import Job, announce
 from refiner.runs.run_folder import load_or_make
 from refiner.runs.settings import Settings

@@ -427,7 +427,10 @@ BAD = {
     "one class": (["NET", "--data", "folder:single"], "only one class"),
     "input size": (["slots", "NET", "--input-size", "big"], "C,H,W"),
     "loader that does not fit": (["NET", "--data", "net.py:wide_loaders"], "8x5x8x8"),
-    "channels that do not fit": (["net.py:gray"], "fails on a batch of the loader (64x3x32x32, 64)"),
+    "channels that do not fit": (
+        ["net.py:gray"],
+        "fails on a batch of the loader (64x3x32x32, 64)",
+    ),
     "NaN inputs": (["NET", "--data", "net.py:nan_loaders", "--out", "nan"], "the inputs hold NaN"),
     "no model": (["--epochs", "1"], "no MODEL"),
     "no model to train": (["train", "--epochs", "1"], "no MODEL"),

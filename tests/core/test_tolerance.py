@@ -29,6 +29,7 @@ def test_a_gpu_is_compared_up_to_its_rounding() -> None:
         ):
             matmul.allow_tf32, cudnn.allow_tf32 = settings
             assert rerun_tolerance(OnGpu(torch.float32)) == expected
+            assert rerun_tolerance(OnGpu(torch.complex64)) == expected
             assert rerun_tolerance(OnGpu(torch.float64)) == 1e-8
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
@@ -47,6 +48,7 @@ def test_the_difference_is_a_share_of_the_largest_number() -> None:
     assert not close(x, torch.tensor([1000.0, 0.0, nan, -inf]), 1e-4)
     assert close(torch.empty(0), torch.empty(0), 1e-4)
     assert not close(torch.tensor([1]), torch.tensor([2]), 0.0)
+    assert close(torch.tensor([1 + 1j]), torch.tensor([1 + 1.00001j]), 1e-4)
     assert close(torch.tensor([True]), torch.tensor([True]), 0.0)
 
 

@@ -1,7 +1,10 @@
+import warnings
+
 import pytest
+import torch
 
 from refiner.core.errors import ModelError
-from refiner.exports.attempts import Made, best_of
+from refiner.exports.attempts import Made, best_of, quiet
 from refiner.exports.batch_sizes import BatchSizes
 
 
@@ -45,3 +48,11 @@ def test_errors_are_told_where_none_works(tmp_path) -> None:
         best_of("X", {"a": fails}, tmp_path)
     with pytest.raises(OSError, match="No space"):
         best_of("X", {"a": disk, "b": made("b", 1, 2)}, tmp_path)
+
+
+def test_exporters_are_silenced(capsys) -> None:
+    with warnings.catch_warnings(record=True) as caught, quiet():
+        print("exporting")
+        warnings.warn("it will change", stacklevel=1)
+        assert not torch.is_grad_enabled()
+    assert (capsys.readouterr().out, caught) == ("", [])
