@@ -35,6 +35,7 @@ from .arguments import (
 )
 from .help import WIDTH, Command, Group
 from .threads import let_threads_sleep
+from .usage import usage_text
 
 _FAILED, _STOPPED = 2, 130
 DEFAULT_COMMAND = "run"
@@ -287,9 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _STOPPED
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer, whichever click it carries
-            command = getattr(getattr(error, "ctx", None), "command_path", "refine")
-            text = error.format_message().rstrip(".").replace("Value error, ", "")
-            return _fail(f"{text}. `{command} --help` lists all options.")
+            return _fail(usage_text(error))
         if "can't allocate memory" in str(error) or "out of memory" in str(error):
             return _fail(_NO_MEMORY)
         raise

@@ -68,7 +68,7 @@ class ModelSpec:
                 model = builder(**arguments)
             except Exception as error:
                 raise ModelError(
-                    f"{self.source} cannot be built: {one_line(error)}.{self._advice(error)}"
+                    f"{self.source} cannot be built: {one_line(error)}.{self._advice(error, takes)}"
                 ) from error
         if not isinstance(model, nn.Module):
             raise ModelError(
@@ -89,7 +89,10 @@ class ModelSpec:
         given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
         return DRAWN if shipped and not given else "those that its builder gave it"
 
-    def _advice(self, error: Exception) -> str:
+    def _advice(self, error: Exception, takes: set[str]) -> str:
+        if isinstance(error, TypeError) and "unexpected keyword" in str(error):
+            named = ", ".join(sorted(takes)) or "no argument"
+            return "" if self.source.startswith(_LIBRARIES) else f" It takes {named}."
         if isinstance(error, TypeError):
             return " --model-arg NAME=VALUE gives it an argument."
         return " Without a network, give --weights FILE." if self.pretrained else ""

@@ -71,7 +71,7 @@ def _loaded(path: Path, load: Callable[[Path], Any]) -> Any:
     try:
         return load(path)
     except pickle.UnpicklingError as error:
-        raise ModelError(f"{path} {_pickled(path, error)}") from error
+        raise ModelError(f"{path} {_pickled(path)}") from error
     except MemoryError as error:
         raise ModelError(f"{path} does not fit into memory.") from error
     except Exception as error:  # a damaged file makes torch's readers raise anything
@@ -181,7 +181,7 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _pickled(path: Path, error: Exception) -> str:
+def _pickled(path: Path) -> str:
     """Return what a pickle holds that is not a tensor; nothing of it is run."""
     try:
         classes = torch.serialization.get_unsafe_globals_in_checkpoint(os.fspath(path))
@@ -200,7 +200,7 @@ def _pickled(path: Path, error: Exception) -> str:
             f"holds more than weights: objects of {listed}. Reading them can run code. Save the "
             "state dict alone. If you trust the file, --trust-weights (trust=True) reads it."
         )
-    return f"is not a file of weights: {one_line(error, 100)}. {_STATE}"
+    return f"is damaged, or not a file of weights. {_STATE}"
 
 
 def _names_model(name: str) -> bool:

@@ -42,7 +42,7 @@ def class_targets(output: object, labels: torch.Tensor) -> tuple[torch.Tensor, t
         raise unfit("classification", "an output of shape (batch, classes)", output)
     if output.shape[1] == 1:
         raise DataError(
-            "classification needs an output for each class, the model gives one number per sample. "
+            "classification needs an output for each class. The model gives one number per sample. "
             "Give the model two outputs, or pass a task of your own (see refiner.Task)."
         )
     if labels.shape == output.shape and labels.dtype is not torch.bool:
@@ -58,7 +58,7 @@ def class_targets(output: object, labels: torch.Tensor) -> tuple[torch.Tensor, t
         labels = labels[:, 0]
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
         raise DataError(
-            "classification needs one integer label per sample, or a share of each class, the "
+            "classification needs one integer label per sample, or a share of each class. The "
             f"loader gives {labels.dtype} of shape {tuple(labels.shape)}. Give class numbers."
         )
     return output.float(), labels.long()
@@ -88,9 +88,10 @@ def pixel_targets(output: object, labels: torch.Tensor) -> tuple[torch.Tensor, t
     ):
         raise unfit(
             "segmentation",
-            f"integer labels (batch, height, width), here {labels.dtype} {tuple(labels.shape)}, "
-            "and an output of shape (batch, classes, height, width)",
+            "an output of shape (batch, classes, height, width), and integer labels of shape "
+            "(batch, height, width)",
             output,
+            labels,
         )
     logits = output.float()
     if logits.shape[2:] != labels.shape[1:]:
@@ -116,10 +117,11 @@ def check_pixels(labels: torch.Tensor, classes: int, ignore_index: int) -> torch
     return known
 
 
-def unfit(task: str, needed: str, output: object) -> DataError:
-    """Return the error for an output that a task cannot use."""
+def unfit(task: str, needed: str, output: object, labels: torch.Tensor | None = None) -> DataError:
+    """Return the error for an output, or labels, that a task cannot use."""
     shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    theirs = "" if labels is None else f", and the loader {labels.dtype} {tuple(labels.shape)}"
     return DataError(
-        f"{task} needs {needed}, the model gives {shape}. Pass another task, or one of your own "
-        "(see refiner.Task)."
+        f"{task} needs {needed}. The model gives {shape}{theirs}. Pass another task, or one of "
+        "your own (see refiner.Task)."
     )

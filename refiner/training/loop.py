@@ -72,11 +72,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs < 0:
             raise ConfigError(f"epochs is {self.epochs}. Give 0 or more.")
-        if not 0 <= self.lr_min <= self.lr_max or self.lr_max == 0:
-            raise ConfigError(
-                f"the learning rates are {self.lr_max} down to {self.lr_min}. "
-                "Give a positive lr_max, and an lr_min that is not above it."
-            )
+        if not 0 < self.lr_max < math.inf:
+            raise ConfigError(f"lr_max is {self.lr_max}. Give a learning rate above 0.")
+        if not 0 <= self.lr_min <= self.lr_max:
+            raise ConfigError(f"lr_min is {self.lr_min}. Give 0 to lr_max, {self.lr_max}.")
         for name in ("momentum", "weight_decay"):
             if not getattr(self, name) >= 0:  # NaN is refused, too
                 raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")

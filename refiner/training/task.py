@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from refiner.core.batches import output_and_target
-from refiner.core.errors import ConfigError, one_line
+from refiner.core.errors import ConfigError
 from refiner.core.types import Batch
 from refiner.training.labels import (
     as_tensor,
@@ -54,8 +54,11 @@ def check_task(task: Any) -> None:
     if not isinstance(getattr(task, "metric", None), str):
         missing.append("metric")
     if missing or isinstance(task, type):
-        lacks = f"lacks {', '.join(missing)}" if missing else "is a class, not an object of it"
-        raise ConfigError(f"the task {one_line(task, 60)} {lacks}. See refiner.Task.")
+        if isinstance(task, type):
+            raise ConfigError(f"the task is the class {task.__name__}. Give an object: call it.")
+        raise ConfigError(
+            f"the task, a {type(task).__name__}, lacks {', '.join(missing)}. See refiner.Task."
+        )
 
 
 def checked_task(task: Any) -> Task:
