@@ -59,14 +59,31 @@ def load_weights(model: nn.Module, file: str | os.PathLike[str], *, trust: bool 
             trial.load_state_dict(state)
         except Exception:  # hooks of the model's own may raise anything
             continue
+        _check_numbers(model, state, path)
         model.load_state_dict(state)
         return
     best = max(fits, key=lambda fit: len(fit.fitting))
     raise ModelError(f"the weights of {path} do not fit: {_misfit(best)}")
 
 
+def _check_numbers(model: nn.Module, state: State, path: Path) -> None:
+    """Raise a ModelError for integers and complex numbers where the network has real ones."""
+    own = model.state_dict()
+    for key, value in state.items():
+        ours = own.get(key)
+        if not isinstance(value, torch.Tensor) or not isinstance(ours, torch.Tensor):
+            continue
+        if ours.is_floating_point() and not value.is_floating_point():
+            theirs, wanted = (str(t.dtype).removeprefix("torch.") for t in (value, ours))
+            raise ModelError(
+                f"{key} of {path} is {theirs}, and the network's is {wanted}. Name weights before "
+                "quantisation."
+            )
+
+
 def _load(model: nn.Module, fit: Fit, path: Path) -> None:
     state = fit.state
+    _check_numbers(model, state, path)
     if not hasattr(state, "_metadata") and not fit.missing:
         # A safetensors file has no versions; without them modules take it for an old one.
         state = OrderedDict(state)
@@ -110,15 +127,15 @@ def _misfit(fit: Fit) -> str:
             return change
     parts = [f"{len(fit.fitting)} of {len(wanted)} tensors of this network fit"]
     if fit.missing:
-        parts.append(f"{len(fit.missing)} are missing in the file ({_listed(fit.missing)})")
+        parts.append(f"{_are(fit.missing)} missing in the file ({_listed(fit.missing)})")
     if fit.unknown:
-        parts.append(f"{len(fit.unknown)} are unknown here ({_listed(fit.unknown)})")
+        parts.append(f"{_are(fit.unknown)} unknown here ({_listed(fit.unknown)})")
     if fit.reshaped:
         shapes = [
             f"{key} {_size(shape(fit.state[key]))} for {_size(wanted[key])}"
             for key in fit.reshaped[:_SHOWN]
         ]
-        parts.append(f"{len(fit.reshaped)} have another shape ({_listed(shapes, fit.reshaped)})")
+        parts.append(f"{len(fit.reshaped)} with another shape ({_listed(shapes, fit.reshaped)})")
     return "; ".join(parts) + ". Name weights of this very network, built with equal arguments."
 
 
@@ -143,6 +160,10 @@ def _one_change(fit: Fit) -> str | None:
                 "network for as many."
             )
     return None
+
+
+def _are(names: Sequence[str]) -> str:
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'}"
 
 
 def _listed(names: Sequence[str], whole: Sequence[str] | None = None) -> str:

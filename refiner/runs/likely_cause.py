@@ -23,6 +23,8 @@ from refiner.training.task import Task
 
 LEAST_IMAGES = 100
 """Images from which a score says enough to stop a run."""
+_OTHERS = 20
+"""Images of other classes from which it says something that a network names one class alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ def likely_cause(trial: Trial) -> str | None:
         return None
     if chance_of(trial.task, look) is not None and look.score > 1 - GAIN:
         return None
-    for find in (_other_inputs, _other_order, _constant, _near_chance):
+    for find in (_other_inputs, _other_order, _constant, _one_class, _near_chance):
         cause = find(trial)
         if cause is not None:
             return cause
@@ -159,6 +161,21 @@ def _constant(trial: Trial) -> str | None:
     return (
         "it gives the same output for every image, so its weights or its inputs are of no use. "
         "Look at --weights and at the scale of the inputs"
+    )
+
+
+def _one_class(trial: Trial) -> str | None:
+    """Return what a network does that names one class for every image, of several."""
+    labels, guesses = trial.look.labels, trial.look.predictions
+    if labels is None or guesses is None or len(guesses.unique()) > 1:
+        return None
+    others = int((labels != guesses[0]).sum())
+    if others < _OTHERS or others == len(labels):
+        return None
+    return (
+        f"it names class {int(guesses[0])} for every image, and {others} of {len(labels)} are of "
+        "other classes, so it is no better than a guess. Give the weights that were trained on "
+        "such data"
     )
 
 

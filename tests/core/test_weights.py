@@ -102,7 +102,7 @@ MISFITS = {
     "half": (
         {k: v for k, v in STATE.items() if not k.startswith("2")} | {"x": torch.ones(1)},
         r"14 of 16 tensors of this network fit; 2 are missing in the file \(2.weight, 2.bias\); "
-        r"1 are unknown here \(x\)",
+        r"1 is unknown here \(x\)",
     ),
 }  # fmt: skip
 
@@ -158,3 +158,25 @@ def test_a_file_without_versions_is_of_the_present_one(tmp_path) -> None:
     save_file(saved.state_dict(), tmp_path / "w.safetensors")
     load_weights(model, tmp_path / "w.safetensors")
     assert torch.equal(model.weight, saved.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])
+def test_weights_of_no_real_numbers_are_refused(tmp_path, dtype) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    torch.save(state, tmp_path / "w.pt")
+    before = model[0].weight.clone()
+    with pytest.raises(
+        ModelError, match=f"0.weight of .* is {str(dtype)[6:]}, and the network's is"
+    ):
+        load_weights(model, tmp_path / "w.pt")
+    assert torch.equal(model[0].weight, before)
+    torch.save({k: v.half() for k, v in model.state_dict().items()}, tmp_path / "w.pt")
+    load_weights(model, tmp_path / "w.pt")
+
+
+def test_one_missing_weight_is_told_in_the_singular(tmp_path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    torch.save({k: v for k, v in model.state_dict().items() if k != "1.bias"}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"1 is missing in the file \(1.bias\)"):
+        load_weights(model, tmp_path / "w.pt")

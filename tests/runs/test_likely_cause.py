@@ -73,3 +73,20 @@ def test_the_order_of_many_classes_is_sought_among_those_that_occur(monkeypatch)
     shifted = torch.arange(150) % 3 + 9
     assert "with -9 added to each label" in str(likely_cause(trial(Many(), labels=shifted)))
     assert sides == [(6, 6)]
+
+
+class Biased(Colour):
+    """Names class 0 for every image, with outputs that vary."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + torch.tensor([9.0, 0.0, 0.0])
+
+
+def test_a_network_that_names_the_most_frequent_class_alone_is_no_better_than_a_guess() -> None:
+    labels = torch.zeros(150, dtype=torch.int64)
+    labels[:30] = torch.arange(30) % 2 + 1  # 80 % are of class 0, far above 1 in 3
+    assert "names class 0 for every image, and 30 of 150" in str(
+        likely_cause(trial(Biased(), labels=labels))
+    )
+    labels[10:] = 0
+    assert likely_cause(trial(Biased(), labels=labels)) is None
