@@ -767,4 +767,4 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     assert f"--test-data folder:{Path('unseen').resolve()}" in notes
     assert main([*run, "--out", "plain"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "All scores are of the validation images that choices were made on, hence opti" in out
+    assert "All scores are of the validation images, on which choices were made, so they" in out
