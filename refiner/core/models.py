@@ -24,6 +24,10 @@ from refiner.core.user_code import check_allowed, functions_in, load_function, o
 from refiner.core.weights import load_weights
 
 _LIBRARIES = ("timm:", "torchvision:")
+_HUB = ("hf-hub:", "hf_hub:")
+_SHORT = re.compile(r"[\w.+-]{0,64}")
+_FILE_ARGUMENTS = ("pretrained", "checkpoint", "cache_dir", "file", "url", "hf_", "hub")
+"""Beginnings of the names of arguments that make a library read files or the network."""
 MOST_CLASSES = 10**6
 """Classes that a document may ask for."""
 DRAWN = "drawn from the seed"
@@ -170,12 +174,6 @@ def _is_short(value: Any) -> bool:
         return all(map(_is_short, value))
     named = isinstance(value, str) and _SHORT.fullmatch(value)
     return value is None or isinstance(value, bool | int | float) or bool(named)
-
-
-_HUB = ("hf-hub:", "hf_hub:")
-_SHORT = re.compile(r"[\w.+-]{0,64}")
-_FILE_ARGUMENTS = ("pretrained", "checkpoint", "cache_dir", "file", "url", "hf_", "hub")
-"""Beginnings of the names of arguments that make a library read files or the network."""
 
 
 def _builder(source: str) -> Callable[..., Any]:

@@ -21,6 +21,8 @@ from refiner.core.errors import RunError, one_line
 
 _OWN = re.compile(r"refiner\.recipes\.\w+:(run|build_model)")
 """The recipes that come with refiner."""
+_PACKAGE = "_refiner_user_"
+"""Beginning of the names of packages that stand for folders of the user's files."""
 _allowed: ContextVar[tuple[str, frozenset[str]] | None] = ContextVar("_allowed", default=None)
 
 
@@ -147,9 +149,6 @@ def _belongs(home: str, module: types.ModuleType) -> bool:
         return False
     installed = home.split(".")[0] in sys.stdlib_module_names or "site-packages" in file
     return not installed and Path(own).parent in Path(file).parents
-
-
-_PACKAGE = "_refiner_user_"
 
 
 def _import_file(path: Path) -> types.ModuleType:
