@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 import refiner
-from refiner.core.batches import first_sample
+from refiner.core.batches import first_sample, of_size
 from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import ExampleInput
@@ -191,10 +191,24 @@ def _rewrite_of_run(
         notes = [*notes, f"its weights are those that the search left. {how}"]
     _rewrite(
         spec, model, space, vector, example, made, out=out, as_json=as_json, network=network,
-        notes=notes, budgets=budgets,
+        notes=notes, budgets=budgets, latency_batch=_latency_batch(run, settings),
     )  # fmt: skip
 
 
+def _latency_batch(run: RunFolder, settings: JsonDict) -> int:
+    """Return how many samples a run timed at once; a run of ``train`` timed one.
+
+    Raises:
+        RunError: its folder holds no such number.
+    """
+    batch = settings.get("latency_batch", 1)
+    if type(batch) is not int or not 1 <= batch <= _LARGEST_BATCH:
+        raise RunError(f"{run.path} holds a damaged config.json: latency_batch is {batch!r:.40}.")
+    return batch
+
+
+_LARGEST_BATCH = 65536
+"""Samples that are timed at once; a folder that says more is damaged."""
 _REPEATED = "data test_data task limit image_size norm mean std batch_size precision device".split()
 """Options of a run that its fine-tuning repeats."""
 
@@ -227,14 +241,17 @@ def _rewrite(
     network: nn.Module | None = None,
     notes: Sequence[str] = (),
     budgets: Sequence[Budget] = (),
+    latency_batch: int = 1,
 ) -> None:
     """Rewrite, unless it was done already, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
     rewritten = network
     if rewritten is None:
         rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
-    one = first_sample(example)
-    report = cost_report(model, rewritten, space, architecture, one, devices=Devices.choose("cpu"))
+    report = cost_report(
+        model, rewritten, space, architecture, first_sample(example),
+        devices=Devices.choose("cpu"), timed=of_size(example, latency_batch),
+    )  # fmt: skip
     counted = [budget for budget in budgets if budget.resource != "latency"]
     over = over_budget(counted, report.before, report.after)
     report = replace(report, notes=(*notes, *over, *report.notes))

@@ -90,6 +90,24 @@ ExampleData = Annotated[
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option(help="Seed; it fixes a run on a CPU to the bit.", metavar="N")]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="auto, cpu or cuda. Default: auto.",
+        metavar="NAME",
+        rich_help_panel="Output",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Mixed precision: no or bf16. Default: no.",
+        metavar="NAME",
+        rich_help_panel="Output",
+        show_default=False,
+    ),
+]
 NewFolder = Annotated[
     Path | None,
     typer.Option(

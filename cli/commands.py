@@ -11,11 +11,13 @@ from refiner.search.search import SearchConfig
 from refiner.training.loop import TrainConfig
 
 from .arguments import (
+    Device,
     Force,
     Json,
     ModelAgain,
     ModelOrFolder,
     OptionalModel,
+    Precision,
     Resume,
     RunFolderOption,
     Trust,
@@ -191,24 +193,8 @@ def train_command(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, cpu or cuda. Default: auto.",
-            metavar="NAME",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Mixed precision: no or bf16. Default: no.",
-            metavar="NAME",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
     out: RunFolderOption = None,
     resume: Resume = None,
     trust: Trust = False,
@@ -244,24 +230,8 @@ def eval_command(
             show_default=False,
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="auto, cpu or cuda. Default: auto.",
-            metavar="NAME",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Mixed precision: no or bf16. Default: no.",
-            metavar="NAME",
-            rich_help_panel="Output",
-            show_default=False,
-        ),
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
     trust: Trust = False,
     as_json: Json = False,
 ) -> None:

@@ -11,6 +11,8 @@ import typer
 
 from refiner.core.options import Option, options_of
 
+from .paths import name_list
+
 _METAVARS: dict[Any, str] = {int: "N", float: "X"}
 
 Given = dict[str, Any]
@@ -49,14 +51,18 @@ def declares(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None
 
 
 def values_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a dataclass that the user gave, by their names."""
+    """Return the fields of a dataclass that the user gave, by their names.
+
+    Raises:
+        ConfigError: a value that is to hold names with commas between them holds none.
+    """
     values = {}
     for name, (_, shown) in options_of(kind).items():
         value = given.get(_parameter(name, shown))
         if value is not None:
             values[name] = tuple(value) if isinstance(value, list) else value
             if shown.commas:
-                values[name] = tuple(part.strip() for part in value.split(",") if part.strip())
+                values[name] = name_list(value, _flag(name, shown))
     return values
 
 
@@ -65,9 +71,14 @@ def _parameter(name: str, shown: Option) -> str:
     return (shown.flag or name).lstrip("-").replace("-", "_")
 
 
+def _flag(name: str, shown: Option) -> str:
+    """Return what a user types, such as ``--top-k``."""
+    return f"--{_parameter(name, shown).replace('_', '-')}"
+
+
 def _annotation(kind: Any, declared: Field[Any], shown: Option) -> Any:
     """Return the type of a parameter with its typer.Option."""
-    flag = f"--{_parameter(declared.name, shown).replace('_', '-')}"
+    flag = _flag(declared.name, shown)
     plain = _plain(kind)
     if plain is bool and declared.default is True:
         flag = f"{flag}/--no-{flag[2:]}"

@@ -90,7 +90,7 @@ def _job(request: Request, model: nn.Module, data: Data, task: Task, spec: Model
 
 def _show(job: Job, network: nn.Module, *, trained: bool, notes: list[str], as_json: bool) -> None:
     """Print what a first look finds, and the score on the whole of each part."""
-    found = look_first(job, network, trained=trained)
+    found = job.devices.from_main(lambda: look_first(job, network, trained=trained))
     whole = {} if has_head(job.task) else _whole(job, network, found.images)
     if not job.devices.is_main:
         return

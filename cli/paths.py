@@ -51,16 +51,21 @@ def check_new_file(path: Path) -> None:
         raise ConfigError(f"there is no folder {path.parent}. Make it, or name another file.")
 
 
-def candidate_list(text: str | None) -> tuple[str, ...] | None:
-    """Return the names in ``a,b,c``, or None for the default."""
-    if text is None:
-        return None
+def name_list(text: str, option: str) -> tuple[str, ...]:
+    """Return the names in ``a,b,c``, the value of an option such as ``--candidates``.
+
+    Raises:
+        ConfigError: there is none.
+    """
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise ConfigError(
-            "--candidates is empty. Name operations, such as depthwise3x3,maxpool3x3."
-        )
+        raise ConfigError(f"{option} is empty. Name one or more, with commas between them.")
     return names
+
+
+def candidate_list(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in ``--candidates``, or None for the default."""
+    return None if text is None else name_list(text, "--candidates")
 
 
 def model_arguments(pairs: Sequence[str]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ from refiner.cost.costs import Cost, slot_costs
 from refiner.cost.latency import Latency
 from refiner.cost.latency_rounds import latency_table
 from refiner.cost.latency_table import LatencyTable
-from refiner.cost.reach import choose_space, shares_in_reach
+from refiner.cost.reach import choose_in, shares_in_reach
 from refiner.graph.slots import GRANULARITIES, Granularity
+from refiner.graph.tracing import trace_model
 from refiner.runs.drawing import network_svg
 from refiner.runs.text import change
+from refiner.space.admissible import offered_names
 from refiner.space.candidates import ORIGINAL, get_candidate
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
@@ -55,23 +57,22 @@ def show_slots(
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
     names = candidate_list(candidates)
-    space, why = choose_space(
-        model,
-        example,
-        slots=slots_option(slots),
-        trained=False,
-        candidates=names,
+    granularity = slots_option(slots)
+    offered_names(names, "group" if granularity == "auto" else granularity)
+    traced = trace_model(model, example)
+    space, why = choose_in(
+        traced, example, slots=granularity, trained=False, candidates=names,
         allow_larger=allow_larger,
-    )
+    )  # fmt: skip
     if graph is not None:
-        write_text(graph, network_svg(refiner.trace(model, example), space))
+        write_text(graph, network_svg(traced.graph_module, space))
     one = first_sample(example)
     whole = refiner.measure_cost(model, one)
     table = None
     if latency:
         batch = of_size(example, latency_batch)
         table = latency_table(space, model, batch, devices=Devices.choose())
-    shares = shares_in_reach(model, example, candidates=names, allow_larger=allow_larger)
+    shares = shares_in_reach(traced, example, candidates=names, allow_larger=allow_larger)
     if as_json:
         print(json.dumps(_document(source, describe(example), space, whole, table, shares)))
         return

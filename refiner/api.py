@@ -78,7 +78,7 @@ def refine(
         model, loader, val_loader, test_loader=test_loader, task=task,
         example_input=example_input, seed=settings.seed, devices=devices, output=output,
     )  # fmt: skip
-    seen = first_look(job, trained=settings.trained, force=force or resume)
+    seen = first_look(job, trained=settings.trained)
     space, choice = choose_space(
         model, job.example, slots=settings.slots, trained=settings.trained,
         candidates=settings.candidates, allow_larger=settings.allow_larger,

@@ -9,8 +9,10 @@ from refiner.core.batches import first_sample
 from refiner.core.inputs import ExampleInput
 from refiner.cost.costs import measure_cost
 from refiner.graph.slots import Granularity
+from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace_model
-from refiner.space.search_space import SearchSpace, preferred_space, search_space, spaces_in
+from refiner.space.admissible import offered_names
+from refiner.space.search_space import SearchSpace, named_space, preferred_space, spaces_in
 
 
 def choose_space(
@@ -43,14 +45,27 @@ def choose_space(
         ModelError: the model cannot be traced, or has no slot.
         ConfigError: an unknown candidate or granularity.
     """
+    offered_names(candidates, "group" if slots == "auto" else slots)  # before the model is traced
+    return choose_in(
+        trace_model(model, example), example, slots=slots, trained=trained, candidates=candidates,
+        allow_larger=allow_larger,
+    )  # fmt: skip
+
+
+def choose_in(
+    traced: TracedModel,
+    example: ExampleInput,
+    *,
+    slots: Granularity | Literal["auto"],
+    trained: bool,
+    candidates: Sequence[str] | None = None,
+    allow_larger: bool = False,
+) -> tuple[SearchSpace, str]:
+    """Return what :func:`choose_space` does, for a model that was traced on the example."""
     if slots != "auto":
-        space = search_space(
-            model, example, granularity=slots, candidates=candidates, allow_larger=allow_larger
-        )
-        return space, ""
-    traced = trace_model(model, example)
+        return named_space(traced, slots, candidates, allow_larger), ""
     space, reached = preferred_space(traced, trained, candidates, allow_larger)
-    shares = _shares(model, example, reached)
+    shares = _shares(traced, example, reached)
     taken = shares.pop(space.granularity)
     share = f"{100 * taken:.0f} % of the MACs"
     text = f"--slots auto takes {space.granularity}, which reaches {share}"
@@ -59,7 +74,7 @@ def choose_space(
 
 
 def shares_in_reach(
-    model: nn.Module,
+    traced: TracedModel,
     example: ExampleInput,
     *,
     candidates: Sequence[str] | None = None,
@@ -67,14 +82,14 @@ def shares_in_reach(
 ) -> dict[Granularity, float]:
     """Return the share of the model's MACs that the slots of each granularity hold, 0 to 1.
 
-    A granularity that does not take the named candidates is left out. The model is traced once.
+    A granularity that does not take the named candidates is left out.
     """
-    spaces = spaces_in(trace_model(model, example), candidates, allow_larger)
-    return _shares(model, example, {each: space.slot_macs for each, space in spaces.items()})
+    spaces = spaces_in(traced, candidates, allow_larger)
+    return _shares(traced, example, {each: space.slot_macs for each, space in spaces.items()})
 
 
 def _shares(
-    model: nn.Module, example: ExampleInput, macs: Mapping[Granularity, int]
+    traced: TracedModel, example: ExampleInput, macs: Mapping[Granularity, int]
 ) -> dict[Granularity, float]:
-    whole = measure_cost(model, first_sample(example), cross_check=False).macs
+    whole = measure_cost(traced.source, first_sample(example), cross_check=False).macs
     return {each: count / max(whole, 1) for each, count in macs.items()}

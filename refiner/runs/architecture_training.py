@@ -102,12 +102,7 @@ def train_architecture(
         "precision": precision,
     }
     has_teacher = config.teacher_weight > 0  # a teacher that scores at chance is of no use
-    seen = first_look(
-        job,
-        trained=has_teacher,
-        force=force or resume,
-        network=None if has_teacher else network,
-    )
+    seen = first_look(job, trained=has_teacher, network=None if has_teacher else network)
     with in_folder(job, settings) as job:
         notes = rehearse_network(job, network, config if config.epochs else None)
         start = None

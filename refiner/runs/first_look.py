@@ -53,15 +53,14 @@ class FirstLook:
         return None if self.cause is None else f"{self.line} But {self.cause}"
 
 
-def first_look(
-    job: Job, *, trained: bool, force: bool = False, network: nn.Module | None = None
-) -> tuple[str, ...]:
+def first_look(job: Job, *, trained: bool, network: nn.Module | None = None) -> tuple[str, ...]:
     """Show the score of a network as given, and stop a run whose trained network scores badly.
+
+    A run that is forced goes on, and one that is resumed: it went on before.
 
     Args:
         job: of the run.
         trained: whether the weights are trained; others are shown, and nothing stops.
-        force: go on where it would stop.
         network: by default the original.
 
     Returns:
@@ -77,7 +76,7 @@ def first_look(
     fault = found.cause
     if fault is None:
         return ()
-    if not force:
+    if not (job.output.force or job.output.resume):
         raise DataError(f"{found.fault()}, or go on as it is (--force, force=True).")
     note = f"The first look would have stopped this run: {fault}."
     job.progress.note(note)

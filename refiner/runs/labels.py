@@ -28,8 +28,9 @@ def check_labels(job: Job, look: Look) -> None:
         return
     if look.labels is not None:
         _check(look.labels, look.classes, "validation")
-    for name, loader in (("training", job.train_loader), ("validation", job.val_loader)):
-        labels = _in_memory(loader, look.classes)
+    loaders = {"training": job.train_loader, "validation": job.val_loader, "test": job.test_loader}
+    for name, loader in loaders.items():
+        labels = None if loader is None else _in_memory(loader, look.classes)
         if labels is not None:
             _check(labels, look.classes, name)
 

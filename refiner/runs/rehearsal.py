@@ -31,7 +31,7 @@ from refiner.runs.sampling import first_batches, samples_in
 from refiner.runs.settings import Settings
 from refiner.space.search_space import SearchSpace
 from refiner.training.alone import Alone, waits_for_others
-from refiner.training.evaluation import evaluate, run_tests
+from refiner.training.evaluation import run_tests, sums_of
 from refiner.training.loop import TrainConfig, WeightTrainer
 from refiner.training.task import Task
 from refiner.training.teacher import with_teacher
@@ -114,7 +114,10 @@ def _check_room(job: Job, network: nn.Module) -> None:
 
 
 def _evaluate(job: Job, network: nn.Module, devices: Alone) -> None:
-    """Evaluate a network of ours on the first and the shortest batch of each part."""
+    """Evaluate a network of ours on the first and the shortest batch of each part.
+
+    No score is made of it: one of a single batch may be no number, as where it holds one class.
+    """
     task = job.task
     if isinstance(task, nn.Module):
         task = copied(task).to(devices.device)  # type: ignore[assignment]
@@ -122,7 +125,7 @@ def _evaluate(job: Job, network: nn.Module, devices: Alone) -> None:
     for name, loader in (("validation", job.val_loader), ("test", job.test_loader)):
         if loader is not None:
             _on_batches(
-                name, loader, devices, lambda batch: evaluate(network, [batch], task, devices)
+                name, loader, devices, lambda batch: sums_of(network, [batch], task, devices)
             )
 
 

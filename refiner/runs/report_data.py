@@ -20,7 +20,7 @@ TEST, VALIDATION = "test", "validation"
 """Parts of the data that scores may come from."""
 
 TopK: TypeAlias = tuple[Vector, float, float | None]
-"""(vector, score, agreement in nats) of an architecture; agreement is None without distillation."""
+"""(vector, score, agreement) of an architecture; agreement is None without distillation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +99,8 @@ class ReportData:
     """Score of the architecture in the supernet, on the whole validation part."""
     top_k: tuple[TopK, ...] = ()
     """The best architectures of the search on the whole validation part, best first."""
+    compared: str | None = None
+    """How agreement compares outputs: ``logits``, ``own`` or ``error``; None in older reports."""
     trained: Trained | None = None
     """None where nothing was trained after the search."""
     baselines: tuple[Baseline, ...] = ()
@@ -166,8 +168,8 @@ class ReportData:
 
     @property
     def agreement(self) -> float | None:
-        """Agreement of the refined network in the supernet, in nats; the original has 0."""
-        return next((nats for vector, _, nats in self.top_k if vector == self.vector), None)
+        """Agreement of the refined network in the supernet; the original has 0."""
+        return next((found for vector, _, found in self.top_k if vector == self.vector), None)
 
     def origin(self) -> str:
         """Return the model, the data and the method in one line, as the settings name them."""

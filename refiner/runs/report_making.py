@@ -21,6 +21,7 @@ from refiner.runs.report_data import SlotReport, Trained
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Architecture
 from refiner.space.search_space import SearchSpace
+from refiner.training.agreement import compared_by
 from refiner.training.devices import Devices
 from refiner.training.task import Task
 
@@ -64,6 +65,7 @@ def full_report(
         refined_score=refined_score,
         search_score=found.best.score,
         top_k=tuple((f.vector, f.score, f.agreement) for f in found.top_k),
+        compared=compared_by(task),
         trained=trained,
         baselines=tuple(baselines),
         settings=tuple((key, str(value)) for key, value in _flat(settings).items()),

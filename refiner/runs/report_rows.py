@@ -96,8 +96,8 @@ def agreement_rows(report: ReportData) -> list[Row]:
     """Return the row of agreement with the original; none without distillation."""
     if report.agreement is None:
         return []
-    nats = f"{report.agreement:.4f}", f"{report.agreement:+.4f}"
-    return [("agreement in the search", f"{0:.4f}", *nats)]
+    figures = f"{0:.4f}", f"{report.agreement:.4f}", f"{report.agreement:+.4f}"
+    return [("agreement in the search", *figures)]
 
 
 def score_rows(report: ReportData) -> list[Row]:

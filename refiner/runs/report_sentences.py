@@ -3,12 +3,14 @@
 from refiner.runs.comparison import Baseline, comparison
 from refiner.runs.report_data import TEST, VALIDATION, ReportData
 from refiner.runs.text import comma_separated
+from refiner.training.agreement import ERROR, LOGITS, OWN
 
-AGREEMENT = (
-    "Agreement says how close an architecture's outputs are to the original's, which itself scores "
-    "0. For class logits it is the negative KL divergence at temperature 4, times 16, in nats. For "
-    "other outputs it is the negative squared error over the variance of the original's output."
-)
+_COMPARED = {
+    LOGITS: "It is the negative KL divergence of class logits at temperature 4, times 16, in nats.",
+    OWN: "It is the negative divergence that the task defines.",
+    ERROR: "It is the negative squared error over the variance of the original's output.",
+}
+"""What agreement is, by the way in which outputs are compared."""
 
 
 def score_sentences(report: ReportData) -> list[str]:
@@ -16,7 +18,7 @@ def score_sentences(report: ReportData) -> list[str]:
     known = (
         images_sentence(report),
         measure_sentence(report),
-        AGREEMENT if report.distilled else None,
+        agreement_sentences(report),
     )
     return [sentence for sentence in known if sentence is not None]
 
@@ -46,6 +48,18 @@ def measure_sentence(report: ReportData) -> str | None:
         return None
     by = "agreement with the original" if report.distilled else report.metric
     return f"The search, the Pareto front and --pick go by {by} on the validation images."
+
+
+def agreement_sentences(report: ReportData) -> str | None:
+    """Return what agreement is; None where the search did not go by it."""
+    if not report.distilled:
+        return None
+    says = (
+        "Agreement says how close an architecture's outputs are to the original's, which itself "
+        "scores 0."
+    )
+    known = _COMPARED.get(report.compared or "")  # older reports do not tell
+    return says if known is None else f"{says} {known}"
 
 
 def baseline_comparison(report: ReportData) -> str | None:

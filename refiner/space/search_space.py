@@ -139,16 +139,7 @@ def search_space(
         traced = trace_model(model, example_input)
         return preferred_space(traced, False, candidates, allow_larger)[0]
     offered_names(candidates, granularity)
-    space = offered_space(
-        model,
-        example_input,
-        granularity=granularity,
-        candidates=candidates,
-        allow_larger=allow_larger,
-    )
-    if not space.slots:
-        raise ModelError(_no_slot(model, space.frozen, granularity))
-    return space
+    return named_space(trace_model(model, example_input), granularity, candidates, allow_larger)
 
 
 def offered_space(
@@ -163,6 +154,20 @@ def offered_space(
     offered_names(candidates, granularity)
     traced = trace_model(model, example_input)
     return space_in(traced, granularity, candidates, allow_larger)
+
+
+def named_space(
+    traced: TracedModel,
+    granularity: Granularity,
+    candidates: Sequence[str] | None,
+    allow_larger: bool,
+) -> SearchSpace:
+    """Return the space of one granularity; the errors are those of :func:`search_space`."""
+    offered_names(candidates, granularity)
+    space = space_in(traced, granularity, candidates, allow_larger)
+    if not space.slots:
+        raise ModelError(_no_slot(traced.source, space.frozen, granularity))
+    return space
 
 
 def preferred_space(

@@ -19,7 +19,7 @@ from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.types import Batch
-from refiner.training.task import Task, main_output
+from refiner.training.task import Classification, Segmentation, Task, main_output
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,
@@ -29,6 +29,8 @@ from refiner.training.teacher_hooks import (
     compare_calls,
 )
 
+LOGITS, OWN, ERROR = "logits", "own", "error"
+"""Ways to compare outputs: by the divergence of logits, by a task's own divergence, by error."""
 MOST_BATCHES = 64
 """Of how many batches the teacher's outputs are kept at most."""
 
@@ -78,6 +80,14 @@ class _Kept:
         """Its ``id`` stays taken as long as this record lives."""
         self.targets: list[_Target] = []
         self.calls = 0
+
+
+def compared_by(task: Task) -> str:
+    """Return in which way agreement compares the outputs of networks: one of the three above."""
+    divergence = getattr(type(task), "divergence", None)
+    if divergence in (Classification.divergence, Segmentation.divergence):
+        return LOGITS
+    return ERROR if getattr(task, "divergence", None) is None else OWN
 
 
 class Agreement:

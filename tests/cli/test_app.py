@@ -1,5 +1,6 @@
 """The command: its options, its errors, and a small run end to end."""
 
+import copy
 import json
 import os
 import shlex
@@ -250,6 +251,23 @@ def test_slots_and_apply(net, capsys) -> None:
     x = torch.randn(2, 3, 16, 16)
     one, two = (torch.jit.load(f)(x) for f in ("applied/refined.ts", "again.ts"))
     assert torch.equal(one, two)
+
+
+def test_slots_traces_the_model_once(net, monkeypatch) -> None:
+    from refiner.graph import tracing
+
+    copies = []
+
+    def copied(model):
+        copies.append(model)
+        return copy.deepcopy(model)
+
+    monkeypatch.setattr(tracing, "copied", copied)
+    for slots in ("auto", "conv"):
+        copies.clear()
+        arguments = ["--slots", slots, "--graph", f"{slots}.svg", "--input-size", "3,8,8"]
+        assert main(["slots", net, *arguments]) == 0
+        assert len(copies) == 1
 
 
 def test_the_share_in_reach_is_told_of_pointwise_convs_too(net, capsys) -> None:
@@ -560,6 +578,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
 
     monkeypatch.setattr(costing, "latency_table", measured)
     run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
+    run += ["--latency-batch", "2"]
     assert main(run) == 0
     assert "latency.json" in capsys.readouterr().out
     pareto = json.loads(Path("run/pareto.json").read_text())
@@ -568,6 +587,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json", "--trust"]) == 0
     picked = json.loads(capsys.readouterr().out)
     assert 16.0 - sum(picked["vector"]) == fast
+    assert picked["latency_batch"] == 2
     assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
     assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%", "--trust"]) == 0
     assert main(["apply", "run", "--pick", "latency=1%", "--trust"]) == 2

@@ -5,6 +5,7 @@ import typer
 from refiner.cli.declared import declares, values_of
 from refiner.cli.help import Command
 
+from refiner.core.errors import ConfigError
 from refiner.core.options import option
 
 
@@ -47,6 +48,11 @@ def test_given_options_become_the_fields_of_the_dataclass() -> None:
         "trials": 3, "rate": 0.5, "names": ("a", "b"), "budget": ("x=1", "y=2"), "kind": "all",
         "larger": True, "compare": False,
     }  # fmt: skip
+
+
+def test_an_option_of_names_that_holds_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--names is empty"):
+        values_of(Settings, called("--names", " ,"))
 
 
 def test_choices_are_checked_by_the_command() -> None:

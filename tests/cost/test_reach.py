@@ -6,6 +6,7 @@ from torch import nn
 import refiner
 from refiner.core.errors import ConfigError, ModelError
 from refiner.cost.reach import choose_space, shares_in_reach
+from refiner.graph.tracing import trace_model
 
 
 class Pointwise(nn.Module):
@@ -60,7 +61,7 @@ def test_networks_without_slots_are_refused() -> None:
 
 
 def test_shares_are_of_all_macs() -> None:
-    shares = shares_in_reach(Pointwise(), images())
+    shares = shares_in_reach(trace_model(Pointwise(), images()), images())
     assert shares["conv"] == 0
     assert shares["all"] == shares["group"] == pytest.approx(256 / (216 + 256))
 
@@ -78,7 +79,8 @@ def test_candidates_and_larger_ones_are_passed_on(slots) -> None:
 
 
 def test_shares_are_those_of_the_named_candidates() -> None:
-    assert set(shares_in_reach(TinyResNet(), images(), candidates=["keep0.5"])) == {"group"}
-    larger = shares_in_reach(TinyResNet(), images(), candidates=["conv5x5"], allow_larger=True)
+    traced = trace_model(TinyResNet(), images())
+    assert set(shares_in_reach(traced, images(), candidates=["keep0.5"])) == {"group"}
+    larger = shares_in_reach(traced, images(), candidates=["conv5x5"], allow_larger=True)
     assert larger["conv"] > 0
-    assert shares_in_reach(TinyResNet(), images(), candidates=["conv5x5"])["conv"] == 0
+    assert shares_in_reach(traced, images(), candidates=["conv5x5"])["conv"] == 0

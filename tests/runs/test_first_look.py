@@ -57,11 +57,11 @@ def loader(x: torch.Tensor = UNIT, y: torch.Tensor = LABELS, size: int = 50) -> 
     return DataLoader(TensorDataset(x, y), size)
 
 
-def job_of(model: nn.Module, data: DataLoader, task="classification", provenance=None):
+def job_of(model: nn.Module, data: DataLoader, task="classification", provenance=None, **output):
     return set_up(
         model, data, data, task=task, example_input=None, seed=0,
         devices=Devices.choose("cpu"),
-        output=Output(progress=Listener(), provenance=provenance or {}),
+        output=Output(progress=Listener(), provenance=provenance or {}, **output),
     )  # fmt: skip
 
 
@@ -139,8 +139,11 @@ def test_a_score_near_chance_is_told_and_a_new_head_is_named() -> None:
     assert cause(model, few) is None, "60 images do not tell"
     job = job_of(model, noise)
     assert first_look(job, trained=False) == ()
-    (note,) = first_look(job, trained=True, force=True)
-    assert note.startswith("The first look would have stopped this run: that is near chance")
+    with pytest.raises(DataError, match="near chance"):
+        first_look(job, trained=True)
+    for goes_on in ({"force": True}, {"resume": True}):
+        (note,) = first_look(job_of(model, noise, **goes_on), trained=True)
+        assert note.startswith("The first look would have stopped this run: that is near chance")
 
 
 def test_constant_outputs_are_told() -> None:
@@ -154,12 +157,12 @@ def test_values_that_are_not_finite_stop_any_run() -> None:
     x = UNIT.clone()
     x[100, 0, 0, 0] = float("nan")
     with pytest.raises(DataError, match="the inputs hold NaN"):
-        first_look(job_of(untrained(), loader(x)), trained=False, force=True)
+        first_look(job_of(untrained(), loader(x), force=True), trained=False)
     model = untrained()
     with torch.no_grad():
         model[0].bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="outputs that are NaN"):
-        first_look(job_of(model, loader()), trained=False, force=True)
+        first_look(job_of(model, loader(), force=True), trained=False)
 
 
 def test_a_regression_no_better_than_the_mean_is_near_chance() -> None:

@@ -28,11 +28,11 @@ class Items(Dataset):
         return X[index], int(self.targets[index]) - self.shift
 
 
-def check(train, val=None, outputs: int = 4) -> None:
+def check(train, val=None, outputs: int = 4, test=None) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(4, outputs))
     job = set_up(
         model, train, val or DataLoader(TensorDataset(X, GOOD % outputs), 8), task="classification",
-        example_input=None, seed=0, devices=Devices.choose("cpu"), output=Output(progress=False),
+        test_loader=test, example_input=None, seed=0, devices=Devices.choose("cpu"), output=Output(progress=False),
     )  # fmt: skip
     look_first(job, model, trained=False)
 
@@ -61,6 +61,11 @@ def test_one_label_far_behind_is_found(train) -> None:
         DataError, match=r"training labels run from 0 to 7, but .* 4 outputs \(0 to 3"
     ):
         check(train)
+
+
+def test_labels_of_the_test_part_are_looked_at_too() -> None:
+    with pytest.raises(DataError, match=r"test labels run from 0 to 7"):
+        check(loader(GOOD), test=loader(LAST))
 
 
 def test_labels_from_1_and_below_0_have_their_own_next_step() -> None:

@@ -198,6 +198,22 @@ def test_values_of_training_images_that_are_not_finite_are_told(before_the_searc
         refine(TinyResNet(), [(x / 0, y)], batches(1))
 
 
+class Recall(refiner.Classification):
+    """The share of images of class 0 that are found; no number where a batch holds none."""
+
+    def measure(self, model, batch):
+        x, y = batch
+        rare = y == 0
+        return torch.stack([(model(x).argmax(1)[rare] == 0).sum(), rare.sum()])
+
+
+def test_a_score_that_a_single_batch_does_not_have_stops_nothing(before_the_search) -> None:
+    x, y = torch.randn(33, 3, 8, 8), torch.arange(33) % 4 + (torch.arange(33) == 32).long()
+    data = DataLoader(TensorDataset(x, y), 16)
+    with pytest.raises(AssertionError, match="the search began"):
+        refine(TinyResNet(), loader(32), data, task=Recall())
+
+
 def test_a_run_has_the_same_bits_without_first_look_and_rehearsal(monkeypatch) -> None:
     def weights():
         torch.manual_seed(5)

@@ -5,7 +5,7 @@ import pytest
 from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report
 from refiner.runs.report_sentences import (
-    AGREEMENT,
+    agreement_sentences,
     baseline_ahead,
     baseline_comparison,
     images_sentence,
@@ -58,11 +58,24 @@ def test_a_rewrite_alone_has_no_scores(report: Report) -> None:
 def test_the_figure_of_the_search_is_named(report: Report, searched: Report) -> None:
     assert measure_sentence(report) is None
     assert "--pick go by accuracy on the validation images." in (measure_sentence(searched) or "")
-    assert AGREEMENT not in score_sentences(searched)
+    assert agreement_sentences(searched) is None
     distilled = replace(searched, top_k=(((1, 0, 0, 2), 0.5, -0.125),))
     assert "go by agreement with the original on the" in (measure_sentence(distilled) or "")
-    assert score_sentences(distilled)[-1] == AGREEMENT
-    assert "at temperature 4, times 16, in nats" in AGREEMENT
+    assert score_sentences(distilled)[-1] == agreement_sentences(distilled)
+
+
+def test_agreement_is_in_nats_only_where_outputs_are_logits(searched: Report) -> None:
+    distilled = replace(searched, top_k=(((1, 0, 0, 2), 0.5, -0.125),))
+    said = {
+        compared: agreement_sentences(replace(distilled, compared=compared)) or ""
+        for compared in (None, "logits", "own", "error")
+    }
+    assert "at temperature 4, times 16, in nats." in said["logits"]
+    assert [each for each, text in said.items() if "nats" in text] == ["logits"]
+    assert said["error"].endswith(
+        "the negative squared error over the variance of the original's output."
+    )
+    assert all(text.startswith(said[None]) for text in said.values())
 
 
 def test_baselines_are_compared_on_the_images_of_the_report(searched: Report) -> None:

@@ -6,8 +6,8 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.core.surgery import copied
-from refiner.training.agreement import MOST_BATCHES, Agreement
-from refiner.training.task import Classification, Regression, softened_divergence
+from refiner.training.agreement import MOST_BATCHES, Agreement, compared_by
+from refiner.training.task import Classification, Regression, Segmentation, softened_divergence
 
 
 class Counted(nn.Module):
@@ -192,3 +192,15 @@ def test_a_trial_comparison_keeps_no_output_and_records_no_gradient() -> None:
     assert not agreement._targets
     assert recorded == [False] * 2
     assert not agreement.teacher.training
+
+
+def test_the_way_of_comparing_is_known_of_a_task() -> None:
+    class Own(Regression):
+        def divergence(self, output, target):
+            return (output - target).abs().mean()
+
+    class Named(Classification):
+        metric = "top-1"
+
+    found = [compared_by(task) for task in (Named(), Segmentation(), Own(), Regression())]
+    assert found == ["logits", "logits", "own", "error"]
