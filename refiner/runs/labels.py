@@ -27,6 +27,11 @@ def check_labels(job: Job, look: Look) -> None:
     if not isinstance(job.task, Classification) or look.classes < 1:
         return
     if look.labels is not None:
+        if bool((look.labels == IGNORED).all()):
+            raise DataError(
+                f"all {look.images} validation labels that were looked at are {IGNORED}, which "
+                "leaves a sample out. Give class numbers."
+            )
         _check(look.labels, look.classes, "validation")
     loaders = {"training": job.train_loader, "validation": job.val_loader, "test": job.test_loader}
     for name, loader in loaders.items():

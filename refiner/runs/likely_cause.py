@@ -54,7 +54,7 @@ def likely_cause(trial: Trial) -> str | None:
         return None
     if chance_of(trial.task, look) is not None and look.score > 1 - GAIN:
         return None
-    for find in (_other_inputs, _other_order, _constant, _one_class, _near_chance):
+    for find in (_other_data, _constant, _near_chance, _one_class):
         cause = find(trial)
         if cause is not None:
             return cause
@@ -65,12 +65,17 @@ def _scored(trial: Trial, look: Look) -> str:
     return f"{trial.task.metric} {look.score:.4g}"
 
 
-def _other_inputs(trial: Trial) -> str | None:
-    """Try another scale and other norm statistics; return the one that helps more."""
-    scale, norms = _other_scale(trial), _other_norms(trial)
-    if scale is not None and (norms is None or norms[0] < scale[0] + GAIN / 2):
-        return scale[1]
-    return None if norms is None else norms[1]
+def _other_data(trial: Trial) -> str | None:
+    """Try another scale, recalibrated norms and another order, and return what helps most.
+
+    Of two that help about as much, the first is named.
+    """
+    best: tuple[float, str] | None = None
+    for find in (_other_scale, _other_norms, _other_order):
+        found = find(trial)
+        if found is not None and (best is None or found[0] >= best[0] + GAIN / 2):
+            best = found
+    return None if best is None else best[1]
 
 
 def _other_scale(trial: Trial) -> tuple[float, str] | None:
@@ -113,7 +118,7 @@ def _other_norms(trial: Trial) -> tuple[float, str] | None:
     )
 
 
-def _other_order(trial: Trial) -> str | None:
+def _other_order(trial: Trial) -> tuple[float, str] | None:
     """Try another order of the classes, found on one half of the images, on the other half."""
     look = trial.look
     labels, guesses = look.labels, look.predictions
@@ -138,7 +143,7 @@ def _other_order(trial: Trial) -> str | None:
     if then < 0.5 or then < now + 0.3 or then < most + GAIN:
         return None
     how = _named_order(of_guess, labels)
-    return (
+    return then, (
         f"the classes seem to be in another order: {how} the accuracy is {then:.4g}. Sort the "
         "labels as in the network's training"
     )

@@ -85,3 +85,8 @@ def test_labels_that_are_left_out_or_numbered_otherwise_by_the_items_are_right()
         return torch.stack([x for x, _ in items]), torch.tensor([int(y) - 1 for _, y in items])
 
     check(DataLoader(TensorDataset(X, GOOD + 1), 8, collate_fn=down))
+
+
+def test_labels_that_are_all_left_out_are_told() -> None:
+    with pytest.raises(DataError, match="all 24 validation labels that were looked at are -100"):
+        check(loader(GOOD), loader(torch.full((24,), -100)))

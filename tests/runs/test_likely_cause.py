@@ -90,3 +90,8 @@ def test_a_network_that_names_the_most_frequent_class_alone_is_no_better_than_a_
     )
     labels[10:] = 0
     assert likely_cause(trial(Biased(), labels=labels)) is None
+
+
+def test_an_order_that_explains_all_is_named_before_a_scale_that_explains_some() -> None:
+    shifted = (torch.arange(150) + 1) % 3  # blue, green, red alone makes one class of three right
+    assert "another order" in str(likely_cause(trial(Colour(), labels=shifted)))
