@@ -13,14 +13,13 @@ from refiner.cost.reach import choose_space
 from refiner.runs.costing import cost_space
 from refiner.runs.fine_tuning import fine_tune
 from refiner.runs.first_look import first_look
-from refiner.runs.job import Output, announce, in_folder, set_up
+from refiner.runs.job import announce, begin, in_folder
 from refiner.runs.rehearsal import rehearse_run
 from refiner.runs.result import Result
 from refiner.runs.searching import make_search, run_search_stage
 from refiner.runs.selection import select
 from refiner.runs.settings import Settings
 from refiner.runs.writing import finish
-from refiner.training.devices import Devices
 from refiner.training.task import Task
 
 
@@ -67,16 +66,13 @@ def refine(
     Raises:
         RefinerError: something that the caller gave does not work; the message names the next step.
     """
-    output = Output(
-        out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
-        tests=tests or {}, notes=tuple(notes), force=force,
-    )  # fmt: skip
     settings = Settings.of(options, settings).resolved()
-    settings.check_tests(output.tests)
-    devices = Devices.choose(settings.device, settings.precision)
-    job = set_up(
+    settings.check_tests(tests or {})
+    job = begin(
         model, loader, val_loader, test_loader=test_loader, task=task,
-        example_input=example_input, seed=settings.seed, devices=devices, output=output,
+        example_input=example_input, seed=settings.seed, device=settings.device,
+        precision=settings.precision, out=out, resume=resume, progress=progress,
+        provenance=provenance, tests=tests, notes=notes, force=force,
     )  # fmt: skip
     seen = first_look(job, trained=settings.trained)
     space, choice = choose_space(
@@ -90,7 +86,7 @@ def refine(
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)
         found, timing = run_search_stage(job, settings, costed, search)
-    notes = (*output.notes, *seen, *chosen, *rehearsed, *costed.notes, *timing)
+    notes = (*job.output.notes, *seen, *chosen, *rehearsed, *costed.notes, *timing)
     selection = select(job, settings, costed, search, found, notes)
     del search  # only the networks that are fine-tuned stay in memory
     trained, baselines = fine_tune(job, settings.train, selection)

@@ -14,7 +14,7 @@ from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.core.weights import load_weights
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.first_look import first_look
-from refiner.runs.job import Job, Output, in_folder, set_up
+from refiner.runs.job import Job, begin, in_folder
 from refiner.runs.network_scores import has_head, score_network
 from refiner.runs.rehearsal import rehearse_network
 from refiner.runs.report import Report
@@ -25,7 +25,6 @@ from refiner.runs.result_files import write_result
 from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, offered_space, space_of
-from refiner.training.devices import Devices
 from refiner.training.evaluation import run_tests
 from refiner.training.loop import TrainConfig, TrainResult
 from refiner.training.task import Task
@@ -79,15 +78,12 @@ def train_architecture(
     Raises:
         RefinerError: something that the caller gave does not work; the message names the next step.
     """
-    output = Output(
-        out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
-        tests=tests or {}, notes=tuple(notes), force=force,
-    )  # fmt: skip
     config = config or TrainConfig()
-    devices = Devices.choose(device, precision)
-    job = set_up(
+    job = begin(
         model, loader, val_loader, test_loader=test_loader, task=task,
-        example_input=example_input, seed=seed, devices=devices, output=output,
+        example_input=example_input, seed=seed, device=device, precision=precision, out=out,
+        resume=resume, progress=progress, provenance=provenance, tests=tests, notes=notes,
+        force=force,
     )  # fmt: skip
     before = _scores(original, config, job)
     space, architecture = _space_and_architecture(job, architecture)
@@ -104,12 +100,12 @@ def train_architecture(
     has_teacher = config.teacher_weight > 0  # a teacher that scores at chance is of no use
     seen = first_look(job, trained=has_teacher, network=None if has_teacher else network)
     with in_folder(job, settings) as job:
-        notes = rehearse_network(job, network, config if config.epochs else None)
+        told = rehearse_network(job, network, config if config.epochs else None)
         start = None
         if weights is not None and not has_head(job.task):
             start = score_network(job, network, job.task)
         result = _train(job, config, network)
-    measured = run_tests(network, output.tests)
+    measured = run_tests(network, job.output.tests)
     trained = Trained(
         epochs=config.epochs,
         original=before.get(job.task.metric),
@@ -117,7 +113,7 @@ def train_architecture(
         validation=result.score,
         tests=tuple((name, before.get(name), value) for name, value in measured.items()),
     )
-    return _finish(job, settings, space, architecture, network, trained, start, (*seen, *notes))
+    return _finish(job, settings, space, architecture, network, trained, start, (*seen, *told))
 
 
 def _space_and_architecture(

@@ -106,6 +106,37 @@ class Job:
             self.folder.save_checkpoint(name, state)
 
 
+def begin(
+    model: nn.Module,
+    loader: Loader,
+    val_loader: Loader | None,
+    *,
+    test_loader: Loader | None,
+    task: Task | str,
+    example_input: ExampleInput | None,
+    seed: int,
+    device: str,
+    precision: str,
+    out: str | os.PathLike[str] | None,
+    resume: bool,
+    progress: bool | Progress,
+    provenance: Provenance | None,
+    tests: Tests | None,
+    notes: Sequence[str],
+    force: bool,
+) -> Job:
+    """Return the job of what a caller of :func:`refiner.refine` gave; see :func:`set_up`."""
+    output = Output(
+        out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
+        tests=tests or {}, notes=tuple(notes), force=force,
+    )  # fmt: skip
+    return set_up(
+        model, loader, val_loader, test_loader=test_loader, task=task,
+        example_input=example_input, seed=seed, devices=Devices.choose(device, precision),
+        output=output,
+    )  # fmt: skip
+
+
 def set_up(
     model: nn.Module,
     loader: Loader,
