@@ -31,9 +31,9 @@ from refiner.cost.without_macs import MOVES_DATA, computes_no_macs
 _ASKS = frozenset(
     "size sym_size stride sym_stride storage_offset sym_storage_offset numel sym_numel dim layout "
     "is_contiguous sym_is_contiguous is_strides_like_format is_non_overlapping_and_dense "
-    "device".split()
+    "device _cuda_version".split()
 )
-"""Operations that ask for a property of a tensor."""
+"""Operations that ask for a property of a tensor, or of the build of torchvision."""
 
 
 @dataclass(slots=True, kw_only=True)

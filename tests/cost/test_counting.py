@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchvision.ops import roi_align
 
 from refiner.cost.counting import count_macs
 
@@ -104,3 +105,8 @@ def test_each_time_that_an_operation_is_missed_counts() -> None:
     assert counted(lambda x: enigma(enigma(x)), 3, 3).missed == {"enigma": 2}
     found = counted(lambda x: torch.fft.fft(torch.fft.rfft2(x) + torch.fft.rfft2(x)), 2, 3, 8, 8)
     assert found.missed == {"_fft_r2c": 2, "_fft_c2c": 1}
+
+
+def test_what_torchvision_asks_of_its_own_build_is_not_missed() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
+    assert not counted(lambda x: roi_align(x, boxes, 3), 1, 2, 8, 8).missed
