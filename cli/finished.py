@@ -110,12 +110,13 @@ def load_refined(model: nn.Module, folder: Path) -> nn.Module:
     Raises:
         RunError: the file is missing or damaged, or of another network.
     """
+    file = folder / "refined.safetensors"
+    if file.exists() and not file.is_file():  # a pipe would be waited for
+        raise RunError(f"{file} cannot be loaded: it is not a regular file")
     try:
-        load_model(model, str(folder / "refined.safetensors"))
+        load_model(model, str(file))
     except Exception as error:
-        raise RunError(
-            f"{folder}/refined.safetensors cannot be loaded: {one_line(error)}"
-        ) from error
+        raise RunError(f"{file} cannot be loaded: {one_line(error)}") from error
     return model
 
 

@@ -129,6 +129,11 @@ def scripted(run: Path, owned: Path) -> None:
     (run / "refined.safetensors").write_bytes(buffer.getvalue())
 
 
+def pipe(run: Path, owned: Path) -> None:
+    (run / "refined.safetensors").unlink()
+    os.mkfifo(run / "refined.safetensors")
+
+
 def recipe(run: Path, owned: Path) -> None:
     kept = {"recipe": f"{run}/evil.py", "data": None, "data_root": ".", "scale": 1.0,
             "pretrain": True, "seed": 0, "device": "cpu", "precision": "no"}  # fmt: skip
@@ -173,6 +178,7 @@ HOSTILE: dict[str, tuple[Callable[[Path, Path], None], list[str], str]] = {
     ),
     "a pickle as the refined weights": (pickled("refined.safetensors"), [*EXPORT, "--trust"], "cannot be loaded"),
     "TorchScript as the refined weights": (scripted, [*EXPORT, "--trust"], "cannot be loaded"),
+    "a pipe as the refined weights": (pipe, [*EXPORT, "--trust"], "is not a regular file"),
     "code in a command": (command(model="RUN/evil.py:build_model"), RESUME, CODE),
     "data in a command": (command(data="RUN/evil.py:loaders"), RESUME, CODE),
     "data of a package": (command(data="os:getcwd"), RESUME, CODE),
