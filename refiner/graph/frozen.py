@@ -151,7 +151,7 @@ def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:
     if in_shape is None or len(in_shape) != len(conv.kernel_size) + 2:
         return "its input has no batch dimension"
     spec = conv_spec(conv, in_shape, out_shape)
-    if conv.weight.dtype.is_complex:
+    if any(parameter.is_complex() for parameter in conv.parameters()):
         return "its numbers are complex"
     expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
     if out_shape != expected:

@@ -89,7 +89,7 @@ def test_the_space_of_an_architecture_has_the_shapes_of_the_new_input(tmp_path) 
     for before, after in zip(space.slots, larger.slots):
         assert [4 * n for n in before.sites[0].in_shape[2:]] == list(after.sites[0].in_shape[2:])
         assert before.sites[0].spec == after.sites[0].spec
-    with pytest.raises(ArchitectureError, match="no slot of PlainNet"):
+    with pytest.raises(ArchitectureError, match="not a slot of PlainNet"):
         space_of(architecture, PlainNet(), images())
 
 
@@ -105,3 +105,15 @@ def test_pointwise_convs_are_slots_where_all_are_asked_for() -> None:
     assert names == ("original", "lowrank2", "lowrank4", "shuffle2", "shuffle4", "identity")
     architecture = every.architecture([len(names) - 1 for names in every.candidates])
     assert space_of(architecture, model, x).slots == every.slots
+
+
+@pytest.mark.parametrize("inner", [lambda conv: conv, nn.utils.parametrizations.weight_norm])
+def test_a_conv_with_spectral_norm_in_train_mode_is_a_slot_and_keeps_its_buffers(inner) -> None:
+    conv = nn.Conv2d(8, 8, 3)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.utils.parametrizations.spectral_norm(inner(conv)), nn.Conv2d(8, 8, 3)
+    )
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    space = search_space(model, torch.randn(2, 3, 12, 12))
+    assert [slot.name for slot in space.slots] == ["1", "2"]
+    assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
