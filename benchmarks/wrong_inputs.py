@@ -1,8 +1,8 @@
-"""Wrong inputs: what each is told, the exit status, and the seconds until then.
+"""Wrong inputs: the message for each, the exit status, and the seconds until it comes.
 
     python benchmarks/wrong_inputs.py [--only NAME]
 
-Each has to be told in one line that begins with `error:`, with exit status 2 and without a
+Each has to end in one line that begins with `error:`, with exit status 2 and without a
 traceback, before the search begins. Inputs of the command run in this process through its `main`,
 and those of `refiner.refine` raise a RefinerError.
 """
@@ -249,7 +249,7 @@ CALLS = {
 
 
 def told(run: Callable[[], object]) -> tuple[str, int, float]:
-    """Return the last line that an input is told, its exit status, and the seconds."""
+    """Return the last line that an input gets, its exit status, and the seconds."""
     output, begun = io.StringIO(), time.perf_counter()
     status: object
     with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
@@ -296,7 +296,7 @@ def run_all(only: str | None = None) -> list[str]:
                     failed.append(name)
         finally:
             os.chdir(home)
-    print(f"{len(failed)} of {len(inputs())} were not told in one line with exit 2: {failed}")
+    print(f"{len(failed)} of {len(inputs())} did not end in one line with exit 2: {failed}")
     print(f"The slowest took {slowest:.1f} s.")
     return failed
 

@@ -1,4 +1,4 @@
-"""What a user is told whose command line cannot be read."""
+"""The message for a command line that cannot be read."""
 
 import difflib
 import re

@@ -82,9 +82,9 @@ def part_folders(path: Path) -> dict[str, Path]:
             if folder.name.lower() in names:
                 found[kind].append(_unwrapped(folder))
     if not found.get("train"):
-        alike = _alike(subfolders(path))
-        if alike:
-            return alike
+        related = _related(subfolders(path))
+        if related:
+            return related
     train = found.get("train", [])
     others = [folder for kind in ("val", "test") for folder in found.get(kind, ())]
     if not [folder for folder in train if subfolders(folder)]:
@@ -114,7 +114,7 @@ def _is_part(name: str) -> bool:
     return any(name.lower() in names for names in PART_NAMES.values())
 
 
-def _alike(folders: Sequence[Path]) -> dict[str, Path]:
+def _related(folders: Sequence[Path]) -> dict[str, Path]:
     """Return parts whose names share all else, as ``training_set`` and ``test_set`` do.
 
     They need folders of the same names inside, so that no class is taken for a part.

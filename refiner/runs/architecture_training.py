@@ -100,7 +100,7 @@ def train_architecture(
     has_teacher = config.teacher_weight > 0  # a teacher that scores at chance is of no use
     seen = first_look(job, trained=has_teacher, network=None if has_teacher else network)
     with in_folder(job, settings) as job:
-        told = rehearse_network(job, network, config if config.epochs else None)
+        notes = rehearse_network(job, network, config if config.epochs else None)
         start = None
         if weights is not None and not has_head(job.task):
             start = score_network(job, network, job.task)
@@ -113,7 +113,7 @@ def train_architecture(
         validation=result.score,
         tests=tuple((name, before.get(name), value) for name, value in measured.items()),
     )
-    return _finish(job, settings, space, architecture, network, trained, start, (*seen, *told))
+    return _finish(job, settings, space, architecture, network, trained, start, (*seen, *notes))
 
 
 def _space_and_architecture(

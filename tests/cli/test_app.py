@@ -409,7 +409,7 @@ BAD = {
     "unknown strategy": (["NET", "--strategy", "bayes"], "auto, controller, milp"),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
-    "text for a number": (["NET", "--epochs", "many"], "valid integer"),
+    "text for a number": (["NET", "--epochs", "many"], "wants a whole number"),
     "out that holds a run": (["NET", "--out", "taken"], "holds a run already"),
     "resume without a run": (["--resume", "empty"], "holds no config.json"),
     "resume without a checkpoint": (["--resume", "fresh", "NET"], "no checkpoint"),
