@@ -164,3 +164,12 @@ def test_a_network_without_any_slot_is_trained_as_it_came(tmp_path) -> None:
         assert "0 of 0 slots" in (out / "report.md").read_text()
     with pytest.raises(ModelError, match="has no convs"):
         refiner.search_space(net, images())
+
+
+def test_the_first_look_is_at_the_network_that_is_trained(architecture, tmp_path) -> None:
+    network = refiner.rewrite(net(), architecture)
+    with torch.no_grad():
+        network.fc.bias.fill_(float("nan"))
+    torch.save(network.state_dict(), tmp_path / "broken.pt")
+    with pytest.raises(ModelError, match="the network as given has outputs that are NaN"):
+        trained(architecture=architecture, weights=tmp_path / "broken.pt")

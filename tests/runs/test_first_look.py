@@ -1,5 +1,7 @@
 """The first look: each cause on a network that is trained in a moment, and what must not stop."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -188,6 +190,32 @@ def test_a_segmentation_near_chance_is_told() -> None:
     data = loader(x, (x.mean(1) > 0.3).long())
     assert cause(Pixels(right=True), data, "segmentation") is None
     assert "near chance" in str(cause(Pixels(right=False), data, "segmentation"))
+
+
+class Several(Devices):
+    """The main process of two, whose other one never answers."""
+
+    __slots__ = ()
+    processes = 2
+
+    def from_main(self, make):
+        return make()
+
+    def summed(self, tensor):
+        raise AssertionError("it waits for the other process")
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_the_main_process_looks_alone(synchronised: bool, monkeypatch) -> None:
+    model, passes = Net(), []
+    monkeypatch.setattr("refiner.runs.likely_cause.recalibrate", lambda *given: passes.append(1))
+    if synchronised:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    job = job_of(model, loader(255 * UNIT - 300), force=True)
+    job = replace(job, devices=Several(job.devices.accelerator))
+    (note,) = first_look(job, trained=True)
+    assert "would have stopped this run" in note
+    assert bool(passes) is not synchronised, "in train mode such a norm would wait for the others"
 
 
 def test_nothing_of_the_caller_changes() -> None:

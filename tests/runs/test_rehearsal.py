@@ -192,6 +192,19 @@ def test_a_loss_that_the_network_has_no_part_in_is_told(before_the_search) -> No
         refine(TinyResNet(), batches(2), batches(1), task=NoCall())
 
 
+def test_a_task_that_leaves_nothing_to_compare_with_the_teacher_is_told(before_the_search) -> None:
+    class Inside(refiner.Classification):
+        def loss(self, model, batch):
+            return sum(parameter.square().sum() for parameter in model.parameters())
+
+    model, data = TinyResNet(), (batches(2), batches(1))
+    guided = refiner.TrainConfig(epochs=1, lr_max=0.01, teacher_weight=0.5)
+    with pytest.raises(ConfigError, match="no output to compare with the teacher's"):
+        refine(model, *data, task=Inside(), train=guided)
+    with pytest.raises(AssertionError, match="the search began"):
+        refine(model, *data, task=Inside(), train=TRAIN)
+
+
 def test_values_of_training_images_that_are_not_finite_are_told(before_the_search) -> None:
     x, y = batches(1)[0]
     with pytest.raises(DataError, match="NaN or infinite values in a training batch"):

@@ -9,6 +9,7 @@ from torch import nn
 
 import refiner
 from refiner.core.progress import Silent
+from refiner.cost.latency import network_latencies
 from refiner.runs.fine_tuning import fine_tune
 from refiner.runs.job import in_folder
 from refiner.runs.selection import select
@@ -84,7 +85,14 @@ class Slow(nn.Conv2d):
         return super().forward(x)
 
 
-def test_the_batch_that_is_timed_is_the_one_that_was_asked_for() -> None:
+def test_the_batch_that_is_timed_is_the_one_that_was_asked_for(monkeypatch) -> None:
+    timed = []
+
+    def latencies(networks, example, **options):
+        timed.append(len(example))
+        return network_latencies(networks, example, **options)
+
+    monkeypatch.setattr("refiner.runs.latency_check.network_latencies", latencies)
     model = TinyResNet()
     model.block1.conv1 = Slow(4, 4, 3, padding=1, bias=False)  # what replaces it is faster
     result = refiner.refine(
@@ -93,5 +101,6 @@ def test_the_batch_that_is_timed_is_the_one_that_was_asked_for() -> None:
         search=refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=1, samples=1, top_k=1, front=0),
     )  # fmt: skip
     assert result.report.latency_batch == 3
+    assert timed == [3], "of the top-k"
     assert any("batch 3" in note for note in result.report.notes if "predicted" in note)
     assert dict(result.report.settings)["latency_batch"] == "3"

@@ -178,6 +178,12 @@ def test_no_norm_is_broadcast_before_a_step(monkeypatch) -> None:
     assert not hasattr(net, "_ddp_params_and_buffers_to_ignore")
 
 
+class Elsewhere(Devices):
+    """On another device than the loaders."""
+
+    device = torch.device("meta")
+
+
 def test_validation_images_are_held_once() -> None:
     devices = Devices.choose("cpu")
     given = tensor_loader(8, train=False)
@@ -186,6 +192,8 @@ def test_validation_images_are_held_once() -> None:
     assert {loader.images.data_ptr() for loader in loaders} == {held.images.data_ptr()}
     listed = DataLoader(TensorDataset(torch.ones(4, 1)))
     assert devices.held(listed) is listed
+    moved = Elsewhere(devices.accelerator).held(given)
+    assert moved.images.device == Elsewhere.device  # once, before loaders are made of it
 
 
 def test_a_gpu_gets_pinned_batches_and_the_callers_loader_stays() -> None:
