@@ -372,7 +372,7 @@ def test_only_what_a_file_defines_is_called(tmp_path, monkeypatch) -> None:
     )
     for name, channels in (("build", 1), ("wide", 4), ("Net", 2), ("near", 1)):
         assert ModelSpec(source=f"{tmp_path}/net_z.py:{name}").build().out_channels == channels
-    refusal = "is not defined in|no torch.nn.Module|no name of a function|has no function"
+    refusal = "is not defined in|no torch.nn.Module|not the name of a function|has no function"
     for name in (
         "system",
         "run",

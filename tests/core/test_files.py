@@ -54,7 +54,7 @@ def test_pipes_devices_and_huge_files_are_not_read(tmp_path, monkeypatch) -> Non
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
     for name in ("pipe", "zero"):
-        with pytest.raises(ValueError, match="no regular file"):
+        with pytest.raises(ValueError, match="not a regular file"):
             read_json(tmp_path / name)
     (tmp_path / "a.json").write_text("[1]")
     monkeypatch.setattr("refiner.core.files._MOST_BYTES", 2)
