@@ -110,3 +110,9 @@ def test_each_time_that_an_operation_is_missed_counts() -> None:
 def test_what_torchvision_asks_of_its_own_build_is_not_missed() -> None:
     boxes = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
     assert not counted(lambda x: roi_align(x, boxes, 3), 1, 2, 8, 8).missed
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_batch_norm_has_one_name_in_both_modes(training) -> None:
+    found = count_macs(nn.BatchNorm2d(3).train(training), torch.randn(2, 3, 4, 4))
+    assert found.plain["batch_norm"] == 1
