@@ -72,12 +72,12 @@ def first_look(job: Job, *, trained: bool, network: nn.Module | None = None) -> 
         ModelError: the network's outputs are not finite.
     """
     found = job.devices.from_main(lambda: look_first(job, network or job.model, trained=trained))
-    job.progress.note(found.line)
     fault = found.cause
+    if fault is not None and not (job.output.force or job.output.resume):
+        raise DataError(f"{found.fault()}, or go on as it is (--force, force=True).")
+    job.progress.note(found.line)
     if fault is None:
         return ()
-    if not (job.output.force or job.output.resume):
-        raise DataError(f"{found.fault()}, or go on as it is (--force, force=True).")
     note = f"The first look would have stopped this run: {fault}."
     job.progress.note(note)
     return (note,)
