@@ -117,7 +117,7 @@ def test_errors_are_means_over_the_batches() -> None:
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), False),
         (nn.Sequential(), False),
     ],
-    ids=str,
+    ids=["plain", "1d", "grouped", "padded", "strided", "3x3", "before a relu", "empty"],
 )
 def test_a_dense_pointwise_conv_at_the_end_is_solved_for(conv: nn.Module, solved: bool) -> None:
     (fit,) = conv_fit(nn.Conv2d(4, 4, 1), operation=conv).fits.values()
