@@ -94,7 +94,7 @@ def _print(
     most = [_longest_line(cells) for cells in columns]
     widths = [*least, *map(_number_width, numbers)]
     spare = console.width - sum(widths) - _GAP * (len(widths) - 1)
-    for i in (*range(len(texts), len(columns)), *range(len(texts))):  # heads of numbers first
+    for i in range(len(columns)):  # a head of numbers is folded before a text is
         more = min(most[i] - widths[i], max(spare, 0))
         widths[i], spare = widths[i] + more, spare - more
     table = Table(

@@ -476,7 +476,7 @@ def test_figures_come_from_the_test_part_and_choices_from_validation(tmp_path) -
     assert [b.validation for b in ours.baselines] == [b.trained for b in theirs.baselines]
     page = (tmp_path / "run" / "report.md").read_text()
     assert "All scores are of the test images" in page
-    assert f"| original as given | {ours.before.macs:,} | {ours.before.params:,} |  | " in page
+    assert f"| original | {ours.before.macs:,} | {ours.before.params:,} |  | " in page
     assert "so they are optimistic" in plain.report.to_markdown()
 
 

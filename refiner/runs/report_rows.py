@@ -25,42 +25,45 @@ def summary_rows(report: ReportData) -> list[Row]:
 
 def network_head(report: ReportData) -> tuple[str, ...]:
     """Return the head of :func:`network_rows`."""
-    search = () if report.found is None else (f"{report.measure} in the search",)
-    return ("network", "MACs", "parameters", *search, report.score_name)
+    return ("network", "MACs", "parameters", *(name for name, _ in _score_columns(report)))
 
 
 def network_rows(report: ReportData) -> list[tuple[str, ...]]:
-    """Return a row for each network that was scored: costs, its figure in the search, its score.
+    """Return a row for each network that was scored: its costs, figure in the search, and scores.
 
-    The scores are of the same images. What the search goes by stands once for each architecture.
+    The scores are of the same images. Before fine-tuning, the original is scored as given.
     """
-    before, after, trained = report.before, report.after, report.trained
-    epochs = "" if trained is None else f" {after_epochs(trained.epochs)}"
-    scored: list[tuple[str, Cost | Baseline, float | None, float | None]] = []
-    if report.original_score is not None:
-        scored.append(("original as given", before, None, report.original_score))
-    if trained is not None and trained.original is not None:
-        scored.append((f"original{epochs}", before, None, trained.original))
-    found = report.found
-    if report.refined_score is not None or (trained is None and found is not None):
-        scored.append(("refined before fine-tuning", after, found, report.refined_score))
-        found = None
-    if trained is not None:
-        scored.append((f"refined{epochs}", after, found, trained.refined))
-    scored += [
-        (f"{b.name}{epochs}", b, report.found_of(b), b.score if trained is None else b.trained)
-        for b in report.baselines
+    baselines = report.baselines
+    networks: list[tuple[str, Cost | Baseline]] = [
+        ("original", report.before),
+        ("refined", report.after),
+        *((each.name, each) for each in baselines),
     ]
+    columns = [scores for _, scores in _score_columns(report)]
     return [
-        (
-            name,
-            f"{cost.macs:,}",
-            f"{cost.params:,}",
-            *(() if report.found is None else (_score(figure),)),
-            _score(score),
-        )
-        for name, cost, figure, score in scored
+        (name, f"{cost.macs:,}", f"{cost.params:,}", *map(_score, scores))
+        for (name, cost), *scores in zip(networks, *columns, strict=True)
+        if any(score is not None for score in scores)
     ]
+
+
+def _score_columns(report: ReportData) -> list[tuple[str, list[float | None]]]:
+    """Return the scores of the original, the refined network and the baselines, by their heads."""
+    baselines, trained = report.baselines, report.trained
+    columns: list[tuple[str, list[float | None]]] = [
+        (
+            f"{report.measure} in the search",
+            [None, report.found, *map(report.found_of, baselines)],
+        ),
+        (
+            f"{report.score_name} before fine-tuning",
+            [report.original_score, report.refined_score, *(each.score for each in baselines)],
+        ),
+    ]
+    if trained is not None:
+        scores = [trained.original, trained.refined, *(each.trained for each in baselines)]
+        columns.append((f"{report.score_name} {after_epochs(trained.epochs)}", scores))
+    return [(name, scores) for name, scores in columns if scores[1] is not None]
 
 
 def count_row(name: str, before: int, after: int) -> Row:

@@ -621,7 +621,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert "takes the original's validation accuracy from 0." in notes
     page = Path("run/report.md").read_text()
     assert "The search, the Pareto front and --pick go by agreement with the original" in page
-    assert "| original as given |" in page
+    assert "accuracy before fine-tuning |" in page
     assert 0 <= report["original_score"] <= 1
     trials = int(notes.split(" trials are too few")[0].split()[-1])
     assert trials <= int(notes.split("which scores ")[1].split()[0])
