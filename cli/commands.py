@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from refiner.core.errors import RefinerError
+from refiner.distill.refit import RefitConfig
 from refiner.runs.settings import Settings
 from refiner.search.search import SearchConfig
 from refiner.training.loop import TrainConfig
@@ -38,7 +39,7 @@ _RECIPES = set(
 _SET_BY_RECIPE = "is set by the recipe; `refine recipes copy` makes a copy to change"
 
 
-@declares(ModelAndData, Settings, SearchConfig, TrainConfig)
+@declares(ModelAndData, Settings, SearchConfig, RefitConfig, TrainConfig)
 def run_command(
     context: typer.Context,
     given: Given,

@@ -9,6 +9,7 @@ from refiner.core.errors import ConfigError, RefinerError, RunError, one_line
 from refiner.core.models import DRAWN
 from refiner.core.records import checked_record
 from refiner.distill.distillation import DistillConfig
+from refiner.distill.refit import RefitConfig
 from refiner.runs.run_folder import RunFolder
 from refiner.runs.settings import DISTILLED_SEARCH, Settings
 from refiner.search.search import SearchConfig
@@ -113,6 +114,7 @@ class RunRequest(Request):
         return Settings(
             **values_of(Settings, given),
             distill=DistillConfig() if distilled else None,
+            refit=RefitConfig(**values_of(RefitConfig, given)),
             search=search,
             train=train,
         )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from refiner.data.datasets import load_data
     from refiner.data.loaders import Data
     from refiner.distill.distillation import DistillConfig
+    from refiner.distill.refit import RefitConfig
     from refiner.exports.exporting import export
     from refiner.graph.conv_spec import ConvSpec
     from refiner.graph.slots import Slot, find_slots
@@ -46,6 +47,7 @@ _HOME = {
     "DistillConfig": "distill.distillation",
     "ModelSpec": "core.models",
     "RefinerError": "core.errors",
+    "RefitConfig": "distill.refit",
     "Regression": "training.task",
     "Report": "runs.report",
     "Result": "runs.result",
@@ -86,6 +88,7 @@ __all__ = [
     "DistillConfig",
     "ModelSpec",
     "RefinerError",
+    "RefitConfig",
     "Regression",
     "Report",
     "Result",

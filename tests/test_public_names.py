@@ -6,7 +6,7 @@ import sys
 import refiner
 
 NAMES = """
-Architecture Candidate Classification ConvSpec Cost Data DistillConfig ModelSpec RefinerError Regression Report
+Architecture Candidate Classification ConvSpec Cost Data DistillConfig ModelSpec RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TrainConfig
 export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture

@@ -12,6 +12,7 @@ from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
 from refiner.runs.network_scores import GIVEN, has_head, score_networks
 from refiner.runs.notes import recalibration_note, search_notes
+from refiner.runs.refitting import refit_networks
 from refiner.runs.settings import Settings
 from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Architecture, Vector, with_model
@@ -80,6 +81,8 @@ def select(
     elif settings.fine_tunes:
         networks = {ORIGINAL: copied(job.model), **networks}
     networks |= {each.kind: network(each.vector) for each in baselines if each.vector != vector}
+    changed = {name: each for name, each in networks.items() if name != ORIGINAL}
+    notes = (*notes, *refit_networks(job, settings, space, search, changed))
     scores = _scores(job, settings, search.task, networks)
     if GIVEN in scores:
         notes = (*notes, recalibration_note(job, scores[GIVEN], scores[ORIGINAL]))

@@ -6,7 +6,7 @@ command makes its options from them (:mod:`refiner.core.options`).
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from refiner.core.errors import ConfigError
@@ -15,6 +15,7 @@ from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, parse_budgets
 from refiner.cost.budget_text import budget_texts
 from refiner.distill.distillation import DistillConfig
+from refiner.distill.refit import RefitConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
@@ -76,6 +77,8 @@ class Settings:
     """For the budget of latency, and for the latencies of the report."""
     distill: DistillConfig | None = None
     """For a trained model: fit every candidate to its layer, and keep the weights in the search."""
+    refit: RefitConfig = field(default_factory=RefitConfig)
+    """For a trained model: fit the chosen network as a whole to the original before fine-tuning."""
     search: SearchConfig | None = None
     """How many architectures are evaluated, and how; None takes what suits ``distill``."""
     train: TrainConfig | None = None
@@ -95,6 +98,7 @@ class Settings:
             (self.search, SearchConfig),
             (self.train, TrainConfig),
             (self.distill, DistillConfig),
+            (self.refit, RefitConfig),
         )
         for given, kind in kinds:
             if given is not None and not isinstance(given, kind):
@@ -154,6 +158,11 @@ class Settings:
         return parse_budgets(self.budget)
 
     @property
+    def refits(self) -> bool:
+        """Whether the networks of the search are refitted."""
+        return self.trained and self.refit.steps > 0
+
+    @property
     def fine_tunes(self) -> bool:
         """Whether networks are trained after the search."""
         return self.train is not None and self.train.epochs > 0
@@ -171,6 +180,7 @@ class Settings:
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []
+        phases += ["refit"] if self.refits else []
         if self.trained or not self.fine_tunes:
             phases.append("scores")
         if self.fine_tunes:
@@ -198,6 +208,7 @@ class Settings:
             "budget": ",".join(map(str, self.budgets)) or "none",
             "latency_batch": self.latency_batch,
             "distill": None if self.distill is None else asdict(self.distill),
+            "refit": asdict(self.refit) if self.refits else None,
             "search": asdict(self.search),
             "train": None if self.train is None else asdict(self.train),
             "baselines": self.baselines,

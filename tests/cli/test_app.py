@@ -115,7 +115,7 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
-        "--strategy", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
+        "--strategy", "--refit-steps", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
         "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
         "--no-baselines", "--seeds", "--latency-batch",

@@ -127,7 +127,7 @@ def test_a_kept_search_gives_the_weights_that_it_left(tmp_path) -> None:
     result = refiner.refine(
         model, batches(3), batches(2, seed=1), strategy="random", search=config, baselines=False,
         distill=refiner.DistillConfig(steps=2, solve_batches=1), device="cpu", progress=False,
-        out=tmp_path / "run",
+        out=tmp_path / "run", refit=refiner.RefitConfig(steps=0),
     )  # fmt: skip
     space = refiner.search_space(model, images(), granularity="group")
     folder = RunFolder.open(tmp_path / "run")

@@ -62,7 +62,7 @@ def test_bad_values_are_refused_at_once(options, message) -> None:
 
 
 def test_every_plain_setting_is_an_option_of_the_command() -> None:
-    nested = {"distill", "search", "train"}
+    nested = {"distill", "refit", "search", "train"}
     names = {each.name for each in dataclasses.fields(Settings)}
     assert set(options_of(Settings)) == names - nested
 
