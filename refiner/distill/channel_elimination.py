@@ -6,7 +6,7 @@ that cost least are dropped, the weights of the others are adjusted, and so on.
 
 The channels kept at one width are kept at all larger ones. So one Cholesky factor, of the moments
 in the order of the channels, gives the weights at every width. Their ridge draws them to the
-weights that the conv had, and rows held out choose it.
+weights that the conv had, and rows held out choose it for each width.
 
 Source: Hassibi and Stork, Optimal Brain Surgeon, 1993; for groups of weights at once, Kurtic et
 al., ZipLM, 2023 (arXiv 2302.04089), section 3.1.
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import torch
 
-from refiner.distill.least_squares import best_ridge, mean_error, ridged
+from refiner.distill.least_squares import RIDGES, mean_error, ridged
 from refiner.distill.moments import Moments
 
-_ORDER_RIDGE = 1e-3
+_ORDER_RIDGE = 1e-5
 """Ridge while channels are dropped, in units of the mean second moment."""
 _BLOCKS = 64
 """A step drops this part of the channels, or one: many steps over wide convs would take minutes."""
@@ -77,25 +77,51 @@ def eliminate(
     fit, held_out, both = (m.of_features(order_F) for m in (fit, held_out, both))
     prior_FO = prior_FO[order_F]
 
-    def at(moments: Moments, ridge: float, some: Collection[int]) -> dict[int, torch.Tensor]:
-        return _weights(moments, ridge, prior_FO, {width: width * size for width in some})
+    chosen = _ridges(fit, held_out, prior_FO, variance_O, {w: w * size for w in widths})
+    found = {}
+    for ridge in {choice.ridge for choice in chosen.values()}:
+        counts = {w: w * size for w in widths if chosen[w].ridge == ridge}
+        for width, weight_RO in _weights(both, ridge, prior_FO, counts).items():
+            weight_FO = torch.zeros_like(weight_OF.T, dtype=torch.float64, device=order.device)
+            found[width] = Reduced(
+                kept=order[:width].sort().values.cpu(),
+                weight_OF=weight_FO.index_copy_(0, order_F[: width * size], weight_RO).T,
+                error=chosen[width].error,
+                fit_error=chosen[width].fit_error,
+            )
+    return found
 
-    middle = sorted(widths)[len(widths) // 2]
-    ridge, _ = best_ridge(
-        lambda r: mean_error(held_out.error(at(fit, r, {middle})[middle]), variance_O)
-    )
-    final = at(both, ridge, widths)
-    return {
-        width: Reduced(
-            kept=order[:width].sort().values.cpu(),
-            weight_OF=torch.zeros_like(
-                weight_OF, dtype=weight_RO.dtype, device=weight_RO.device
-            ).index_copy_(1, order_F[: width * size], final[width].T),
-            error=mean_error(held_out.error(weight_RO), variance_O),
-            fit_error=mean_error(fit.error(weight_RO), variance_O),
-        )
-        for width, weight_RO in at(fit, ridge, widths).items()
-    }
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """The ridge that is best for the rows held out, and the errors with it."""
+
+    ridge: float
+    error: float
+    fit_error: float
+
+
+def _ridges(
+    fit: Moments,
+    held_out: Moments,
+    prior_FO: torch.Tensor,
+    variance_O: torch.Tensor,
+    counts: dict[int, int],
+) -> dict[int, _Choice]:
+    """Return the best ridge for each number of features; arguments as for :func:`_weights`."""
+    best: dict[int, _Choice] = {}
+    open_counts = dict(counts)
+    for ridge in RIDGES:
+        for key, weight_RO in _weights(fit, ridge, prior_FO, open_counts).items():
+            error = mean_error(held_out.error(weight_RO), variance_O)
+            if key in best and not error < best[key].error:
+                del open_counts[key]  # it falls and then rises, as the ridge grows
+            else:
+                fit_error = mean_error(fit.error(weight_RO), variance_O)
+                best[key] = _Choice(ridge=ridge, error=error, fit_error=fit_error)
+        if not open_counts:
+            break
+    return best
 
 
 def _weights(

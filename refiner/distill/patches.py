@@ -14,9 +14,9 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.space.operations import Pad
 from refiner.training.devices import Devices
 
-_LEAST_ROWS = 4096
-"""Rows of the fit, at least: also a conv with few features has an error worth measuring."""
-_LEAST_IMAGES = 8
+_LEAST_ROWS = 16384
+"""Rows of the fit, where the batches have them: errors and small fits are better for it."""
+_LEAST_IMAGES = 32
 """Images of each batch that go through the layers before a conv, at least."""
 _PIECE = 2**24
 """Numbers, of the features and targets of as many positions as are held at once."""
@@ -62,7 +62,8 @@ def drawn_rows(
 class PatchSums:
     """Sums over what a conv reads and over the targets, of rows for the fit and of rows held out.
 
-    As many rows are taken as are needed, spread over ``batches`` batches where these have enough.
+    As many rows are taken as are wanted, spread over some batches, and over more where these have
+    too few.
     Memory: 16 bytes for each pair of features, while batches are read. To solve takes about three
     times as much.
 
@@ -78,15 +79,14 @@ class PatchSums:
     ) -> None:
         self.name, self.spec, self.before = name, spec, before
         self.features = spec.in_channels * math.prod(spec.kernel_size)
-        self.wanted, self.per_batch = _LEAST_ROWS, _LEAST_ROWS
+        self.wanted, self.batches, self._read = 0, 1, 0
         self._generator = torch.Generator().manual_seed(seed)
         self._fit, self._held_out = MomentSums(name), MomentSums(name)
         self._moments: tuple[Moments, Moments] | None = None
 
     def want(self, rows: int, batches: int) -> None:
         """Ask for rows of the fit, over that many batches; the most that anyone asks for counts."""
-        self.wanted = max(self.wanted, rows)
-        self.per_batch = -(-self.wanted // batches)
+        self.wanted, self.batches = max(self.wanted, rows), max(self.batches, batches)
 
     @property
     def bytes(self) -> int:
@@ -96,24 +96,25 @@ class PatchSums:
     @property
     def full(self) -> bool:
         """Whether there are enough rows."""
-        return self._fit.rows >= self.wanted and bool(self._held_out.rows)
+        spread = self._read >= self.batches and bool(self._held_out.rows)
+        return spread and self._fit.rows >= self.wanted
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add rows to those of the fit: input and output of the conv replaced, N x C x spatial."""
         self._add(self._fit, x, y)
+        self._read += 1
 
     def add_held_out(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add rows to those held out."""
         self._add(self._held_out, x, y)
 
     def _add(self, sums: MomentSums, x: torch.Tensor, y: torch.Tensor) -> None:
-        if self.full:
-            return
+        count = -(-max(self.wanted, _LEAST_ROWS) // self.batches)
         if self.before is not None:
             each = math.prod(y.shape[2:])
-            images = max(_LEAST_IMAGES, -(-self.per_batch // each))
+            images = max(_LEAST_IMAGES, -(-count // each))
             x, y = self.before(x[:images]), y[:images]
-        for feature_PF, target_PC in drawn_rows(x, y, self.spec, self.per_batch, self._generator):
+        for feature_PF, target_PC in drawn_rows(x, y, self.spec, count, self._generator):
             sums.add(feature_PF, target_PC)
 
     def moments(self, devices: Devices) -> tuple[Moments, Moments]:
@@ -130,4 +131,4 @@ class PatchSums:
 
     def clear(self) -> None:
         """Let the moments go; rows that are added begin new ones."""
-        self._moments = None
+        self._moments, self._read = None, 0
