@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from refiner.core.errors import TrainingError
-from refiner.distill.least_squares import RIDGES, best_ridge, solve
 from refiner.distill.moments import MomentSums
 from refiner.training.devices import Devices
 
@@ -58,40 +57,3 @@ def test_what_is_not_finite_is_refused() -> None:
     for x, y in ((float("inf"), 1.0), (1.0, float("nan"))):
         with pytest.raises(TrainingError, match="the output of conv is not finite"):
             moments(torch.full((3, 2), x), torch.full((3, 1), y))
-
-
-@pytest.mark.parametrize(("rows", "noise"), [(12, 1.0), (2000, 0.0)])
-def test_few_noisy_rows_shrink_to_the_prior_and_many_do_not(rows: int, noise: float) -> None:
-    prior = torch.randn(10, 3)
-    truth = prior + 0.3 * torch.randn(10, 3)
-    parts = []
-    for count in (rows, 4000):
-        x = torch.randn(count, 10)
-        parts.append(moments(x, x @ truth + noise * torch.randn(count, 3)))
-    found = solve(*parts, prior.double(), centred=True)
-    assert (found.ridge == RIDGES[-1]) == (rows == 12)
-    assert found.error > found.fit_error - 1e-6
-    if not noise:
-        assert torch.allclose(found.weight_FC.float(), truth, atol=1e-3)
-        assert found.error < 1e-6
-
-
-def test_the_weights_are_those_of_all_rows() -> None:
-    x = torch.randn(80, 3)
-    y = x @ torch.randn(3, 2) + 0.3 * torch.randn(80, 2)
-    found = solve(moments(x[:60], y[:60]), moments(x[60:], y[60:]), centred=False)
-    expected = torch.linalg.lstsq(x, y).solution.double()
-    assert torch.allclose(found.weight_FC, expected, atol=0.1 * float(expected.abs().max()))
-    few = torch.linalg.lstsq(x[:60], y[:60]).solution.double()
-    assert (found.weight_FC - expected).norm() < 0.5 * (few - expected).norm()
-
-
-def test_the_search_for_a_ridge_ends_at_the_first_rise() -> None:
-    asked = []
-
-    def error(ridge: float) -> float:
-        asked.append(ridge)
-        return abs(ridge - 2.0)
-
-    assert best_ridge(error, (1.0, 2.0, 3.0, 4.0)) == (2.0, 0.0)
-    assert asked == [1.0, 2.0, 3.0]
