@@ -1,13 +1,14 @@
 """How one candidate is fitted to the conv that it may replace: one class per kind of candidate.
 
-A candidate that ends in a pointwise conv, as all of the paper's do, gets the pointwise conv that is
-best for the layers before it, by least squares. A candidate of low rank gets both of its convs from
-the principal components of the output. Adam learns what no closed form settles.
+A candidate that ends in a dense conv, as all of the paper's do, gets the last conv that is best for
+the layers before it, by least squares. A candidate of low rank gets both of its convs from the
+principal components of the output; a depthwise one is in ``depthwise.py``. Adam learns what no
+closed form settles.
 
 The error of a candidate is its squared error over the variance of the conv's output, per channel.
 It is 0 for the conv itself, and 1 for a candidate that is as good as the mean.
 
-Suffixes: P positions (samples x spatial), F features, C channels of the output, R components.
+Suffixes: F features, C channels of the output, R components.
 """
 
 from typing import Protocol
@@ -15,13 +16,13 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from refiner.core.errors import TrainingError
+from refiner.distill.least_squares import mean_error, solve
+from refiner.distill.moments import Moments
+from refiner.distill.patches import PatchSums
 from refiner.training.devices import Devices
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
-_RIDGE = 1e-5
-"""Ridge of the least squares, in units of the mean variance: features may be dependent."""
 _LEAST_VARIANCE = 1e-3
 """Least variance of a channel in the error, in units of the mean over the channels."""
 _TINY = 1e-8
@@ -30,26 +31,26 @@ _TINY = 1e-8
 class CandidateFit(Protocol):
     """Fits one candidate to one conv; the operation is changed in place."""
 
+    operation: nn.Module
+    """The candidate."""
+    centred: bool
+    """Whether the next layer, or a bias, makes the means of the channels free."""
+    sums: PatchSums | None
+    """What the closed form needs; None where there is none."""
+    error: float
+    """On rows held out from the closed form; NaN where none has been solved."""
+    fit_error: float
+    """The same on the rows of the closed form."""
+
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters that Adam learns; empty where a closed form settles them all."""
 
-    def accumulate(self, x: torch.Tensor, target_PC: torch.Tensor) -> None:
-        """Add one batch to the sums that the closed form needs.
-
-        Args:
-            x: input of the conv, N x C x spatial.
-            target_PC: output of the conv, as :func:`rows` returns it.
-        """
-
     def solve(self, devices: Devices) -> None:
-        """Set the weights that the closed form gives, and start new sums.
+        """Set the weights that the closed form gives from the sums, and both errors.
 
         Raises:
             TrainingError: the output of the conv is not finite.
         """
-
-    def error(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the error, a scalar, for an input and an output of the conv, N x C x spatial."""
 
 
 class LearnedFit:
@@ -62,66 +63,69 @@ class LearnedFit:
 
     def __init__(self, operation: nn.Module, *, centred: bool) -> None:
         self.operation, self.centred = operation, centred
+        self.sums: PatchSums | None = None
+        self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
         """Return all parameters that take a gradient."""
         return [p for p in self.operation.parameters() if p.requires_grad]
 
-    def accumulate(self, x: torch.Tensor, target_PC: torch.Tensor) -> None:
-        """Do nothing."""
-
     def solve(self, devices: Devices) -> None:
         """Do nothing."""
-
-    def error(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the error of the candidate."""
-        return relative_error(self.operation(x), y, centred=self.centred)
 
 
 class LeastSquaresFit:
-    """A candidate that ends in a pointwise conv, which least squares sets.
+    """A candidate that ends in a dense conv, which least squares sets.
 
-    Adam learns the layers before the pointwise conv, and the pointwise conv together with them.
+    Adam learns the layers before that conv, and the conv together with them.
 
     Args:
-        name: of the conv that is replaced, for messages.
         operation: the candidate.
-        pointwise: its last conv, or the candidate itself.
+        last: its last conv, or the candidate itself.
+        sums: over what that conv reads.
         centred: whether the next layer subtracts the mean of each channel.
     """
 
-    def __init__(self, name: str, operation: nn.Module, pointwise: Conv, *, centred: bool) -> None:
-        self.operation, self.pointwise = operation, pointwise
-        self.centred = centred or pointwise.bias is not None
-        self._moments = _Moments(name)
+    def __init__(self, operation: nn.Module, last: Conv, sums: PatchSums, *, centred: bool) -> None:
+        self.operation, self.last = operation, last
+        self.centred = centred or last.bias is not None
+        self.sums: PatchSums | None = sums
+        self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
-        """Return all parameters, or none where the pointwise conv holds them all."""
+        """Return all parameters, or none where the last conv holds them all."""
         parameters = list(self.operation.parameters())
-        if len(parameters) == len(list(self.pointwise.parameters())):
+        if len(parameters) == len(list(self.last.parameters())):
             return []
         return [p for p in parameters if p.requires_grad]
 
-    def accumulate(self, x: torch.Tensor, target_PC: torch.Tensor) -> None:
-        """Add the features that the pointwise conv reads, and the targets."""
-        before = self.operation
-        features = before[:-1](x) if isinstance(before, nn.Sequential) else x
-        self._moments.add(rows(features), target_PC)
-
     def solve(self, devices: Devices) -> None:
-        """Set the pointwise conv to the least-squares solution, and start new sums."""
-        gram_FF, cross_FC, mean_F, mean_C = self._moments.take(devices, centred=self.centred)
-        ridge = _RIDGE * gram_FF.diagonal().mean().clamp(min=1e-12)
-        gram_FF.diagonal().add_(ridge)
-        weight_FC = torch.linalg.solve(gram_FF, cross_FC)
-        with torch.no_grad():
-            self.pointwise.weight.copy_(weight_FC.T.reshape(self.pointwise.weight.shape))
-            if self.pointwise.bias is not None:
-                self.pointwise.bias.copy_(mean_C - mean_F @ weight_FC)
+        """Set the last conv to the least-squares solution."""
+        assert self.sums is not None
+        fit, held_out = self.sums.moments(devices)
+        self.error, self.fit_error = set_by_least_squares(
+            self.last, fit, held_out, centred=self.centred
+        )
 
-    def error(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the error of the candidate."""
-        return relative_error(self.operation(x), y, centred=self.centred)
+
+def set_by_least_squares(
+    conv: Conv, fit: Moments, held_out: Moments, *, centred: bool
+) -> tuple[float, float]:
+    """Set a dense conv to the best weights, and return its errors on rows held out and fitted.
+
+    Args:
+        conv: is changed in place.
+        fit: moments of what the conv reads, and of the targets.
+        held_out: the same of other rows.
+        centred: whether the means are free.
+    """
+    found = solve(fit, held_out, centred=centred)
+    with torch.no_grad():
+        conv.weight.copy_(found.weight_FC.T.reshape(conv.weight.shape))
+        if conv.bias is not None:
+            both = fit.with_rows(held_out)
+            conv.bias.copy_(both.mean_C - both.mean_F @ found.weight_FC)
+    return found.error, found.fit_error
 
 
 class LowRankFit:
@@ -132,40 +136,56 @@ class LowRankFit:
     Source: Zhang et al., Accelerating Very Deep Convolutional Networks, 2016, section 3.1.
 
     Args:
-        name: of the conv that is replaced, for messages.
-        conv: the conv; it has to use its ``weight`` as it is.
+        conv: the conv that is replaced; it has to use its ``weight`` as it is.
         operation: the candidate, which ends in these two convs.
+        sums: with the outputs of the conv as features.
         centred: whether the next layer subtracts the mean of each channel.
     """
 
-    def __init__(self, name: str, conv: Conv, operation: nn.Sequential, *, centred: bool) -> None:
+    def __init__(
+        self, conv: Conv, operation: nn.Sequential, sums: PatchSums, *, centred: bool
+    ) -> None:
         reduce, expand = operation[-2], operation[-1]
         assert isinstance(reduce, Conv)
         assert isinstance(expand, Conv)
-        self.conv, self.operation, self.reduce, self.expand = conv, operation, reduce, expand
+        self.conv, self.reduce, self.expand = conv, reduce, expand
+        self.operation: nn.Module = operation
         self.centred = centred or expand.bias is not None
-        self._moments = _Moments(name)
+        self.sums: PatchSums | None = sums
+        self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
         """Return no parameter: the closed form settles both convs."""
         return []
 
-    def accumulate(self, x: torch.Tensor, target_PC: torch.Tensor) -> None:  # noqa: ARG002
-        """Add the second moments of the targets."""
-        self._moments.add(target_PC, target_PC)
-
     def solve(self, devices: Devices) -> None:
-        """Set both convs from the principal components, and start new sums."""
-        moment_CC, _, _, mean_C = self._moments.take(devices, centred=self.centred)
-        variance_C = moment_CC.diagonal()
-        if not self.centred:
-            variance_C = variance_C - mean_C.square()
+        """Set both convs from the principal components."""
+        assert self.sums is not None
+        fit, held_out = self.sums.moments(devices)
+        both = fit.with_rows(held_out)
+        variance_C = both.centred().square_C
+        up_CR, kept_CR = self._components(fit)
+        rest_CC = torch.eye(len(up_CR)).to(up_CR) - up_CR @ kept_CR.T
+        self.fit_error, self.error = (
+            mean_error((rest_CC @ self._gram(m) * rest_CC).sum(1), variance_C)
+            for m in (fit, held_out)
+        )
+        self._set(*self._components(both), both.mean_C)
+
+    def _gram(self, moments: Moments) -> torch.Tensor:
+        return (moments.centred() if self.centred else moments).gram_FF
+
+    def _components(self, moments: Moments) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the weights from the components to the output, and from the output to them."""
+        variance_C = moments.centred().square_C
         scale_C = (variance_C.clamp(min=_LEAST_VARIANCE * variance_C.mean()) + _TINY).sqrt()
-        _, vectors_CC = torch.linalg.eigh(moment_CC / scale_C[:, None] / scale_C)
+        _, vectors_CC = torch.linalg.eigh(self._gram(moments) / scale_C[:, None] / scale_C)
         vectors_CR = vectors_CC[:, -self.reduce.out_channels :]
-        kept_CR = vectors_CR / scale_C[:, None]
-        down_RF = kept_CR.T @ self.conv.weight.detach().flatten(1).to(moment_CC)
-        up_CR = vectors_CR * scale_C[:, None]
+        return vectors_CR * scale_C[:, None], vectors_CR / scale_C[:, None]
+
+    def _set(self, up_CR: torch.Tensor, kept_CR: torch.Tensor, mean_C: torch.Tensor) -> None:
+        """Set both convs."""
+        down_RF = kept_CR.T @ self.conv.weight.detach().flatten(1).to(kept_CR)
         # Both weight rows of a component get the same length, so that both convs train at one pace.
         balance_R = (up_CR.norm(dim=0) / down_RF.norm(dim=1).clamp(min=_TINY)).sqrt()
         with torch.no_grad():
@@ -176,57 +196,6 @@ class LowRankFit:
             if self.expand.bias is not None:
                 bias_C = 0 if self.conv.bias is None else self.conv.bias.to(mean_C)
                 self.expand.bias.copy_(mean_C - up_CR @ (kept_CR.T @ (mean_C - bias_C)))
-
-    def error(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Return the error of the candidate."""
-        return relative_error(self.operation(x), y, centred=self.centred)
-
-
-class _Moments:
-    """Sums over positions of features and targets, from which their moments follow."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._sums: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def add(self, feature_PF: torch.Tensor, target_PC: torch.Tensor) -> None:
-        """Add the positions of one batch."""
-        one_P1 = feature_PF.new_ones(len(feature_PF), 1)
-        feature_PF = torch.cat([feature_PF, one_P1], dim=1)
-        gram, cross = feature_PF.T @ feature_PF, feature_PF.T @ target_PC
-        before = self._sums
-        self._sums = (gram, cross) if before is None else (before[0] + gram, before[1] + cross)
-
-    def take(
-        self, devices: Devices, *, centred: bool
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return the moments over all processes, and start new sums.
-
-        Args:
-            devices: adds up the sums of all processes.
-            centred: whether the second moments are taken about the means.
-
-        Returns:
-            Second moments of the features F x F, cross moments F x C, and the means F and C.
-
-        Raises:
-            TrainingError: they are not finite.
-        """
-        assert self._sums is not None
-        gram, cross = map(devices.summed, self._sums)
-        self._sums = None
-        count = gram[-1, -1]
-        mean_F, mean_C = gram[-1, :-1] / count, cross[-1] / count
-        gram_FF, cross_FC = gram[:-1, :-1] / count, cross[:-1] / count
-        if not bool(cross_FC.isfinite().all()):
-            raise TrainingError(
-                f"the output of {self.name} is not finite, so no candidate can be fitted to it. "
-                "Check the weights of the model and the data."
-            )
-        if centred:
-            gram_FF = gram_FF - mean_F[:, None] * mean_F
-            cross_FC = cross_FC - mean_F[:, None] * mean_C
-        return gram_FF, cross_FC, mean_F, mean_C
 
 
 def relative_error(output: torch.Tensor, y: torch.Tensor, *, centred: bool) -> torch.Tensor:
@@ -245,8 +214,3 @@ def relative_error(output: torch.Tensor, y: torch.Tensor, *, centred: bool) -> t
     # A channel that hardly varies, or a single value, has no weight of its own.
     least = _LEAST_VARIANCE * variance.mean() + _TINY
     return (difference.square() / variance.clamp(min=least)).mean()
-
-
-def rows(x: torch.Tensor) -> torch.Tensor:
-    """Return N x C x spatial as P rows of C numbers, float64."""
-    return x.transpose(0, 1).flatten(1).T.double()

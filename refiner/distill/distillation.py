@@ -3,36 +3,39 @@
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
 Channel prunings are fitted per channel group (``group_fitting.py``). One pass serves all slots and
-candidates.
+candidates, unless their sums would take more memory than ``sum_table.MOST_BYTES``.
+
+Every fifth batch is held out from the closed forms: it chooses their ridges and gives their errors.
+One pass of the loader is the most that they read, so that no image is on both sides.
 
 Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), 3.1.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from refiner.core.errors import ConfigError, TrainingError
 from refiner.core.progress import Progress, Silent
-from refiner.core.randomness import derive_seed, seeded
-from refiner.core.types import Batch, Loader
-from refiner.data.loaders import generators_of
+from refiner.core.types import Loader
+from refiner.distill.candidate_fit import CandidateFit
 from refiner.distill.fitting import ConvFit
-from refiner.distill.group_fitting import fit_prunings, has_batch_norm, inner_channels_to_fit
+from refiner.distill.group_fitting import (
+    InnerChannels,
+    fill_prunings,
+    has_batch_norm,
+    inner_channels_to_fit,
+)
+from refiner.distill.original import Listener, Original
+from refiner.distill.patches import PatchSums
+from refiner.distill.sum_table import SumTable
 from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
-from refiner.training.evaluation import checked, length
 from refiner.training.task import Task
 from refiner.training.usage import Usage
-
-Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
-"""Name of a conv, and a function that gets its input and output after each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +43,26 @@ class DistillConfig:
     """How the candidates are fitted."""
 
     steps: int = 200
-    """Steps of Adam, one training batch each."""
+    """Steps of Adam, one training batch each, for candidates without a closed form. There are none
+    where closed forms fit all, as they do the default candidates."""
     learning_rate: float = 0.003
     """Learning rate of Adam at the start; it falls to zero along a cosine."""
+    rows_per_feature: int = 30
+    """Rows of a closed form, which are positions of the conv's output, for each weight of an
+    output; where the batches have fewer, all are taken."""
     solve_batches: int = 8
-    """Training batches for each closed-form solution, before the steps of Adam and after them."""
+    """Training batches over which the rows are spread. A conv takes more batches where these have
+    too few rows."""
+    most_batches: int = 64
+    """Most training batches for the closed forms; one pass of the loader is the most in any case.
+    Every fifth is held out, and chooses the ridges."""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ConfigError(f"steps is {self.steps}. Give 0 or more.")
-        if self.solve_batches < 1:
-            raise ConfigError(f"solve_batches is {self.solve_batches}. Give 1 or more.")
+        for name in ("rows_per_feature", "solve_batches", "most_batches"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}. Give 1 or more.")
         if not self.learning_rate > 0:
             raise ConfigError(f"learning_rate is {self.learning_rate}. Give more than 0.")
 
@@ -83,40 +95,82 @@ def distill(
 
     Returns:
         For each conv, the error of each candidate by name: the squared error over the variance of
-        the conv's output, on the last batches.
+        the conv's output, on batches held out from the closed forms.
 
     Raises:
         TrainingError: an error is not finite.
     """
-    config, progress = config or DistillConfig(), progress or Silent()
-    usage = Usage() if usage is None else usage
+    fitted = fit_candidates(
+        supernet,
+        loader,
+        task,
+        devices=devices,
+        config=config or DistillConfig(),
+        seed=seed,
+        progress=progress or Silent(),
+        usage=Usage() if usage is None else usage,
+    )
+    return fitted.errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What came of fitting: for each conv, the error of each candidate by name."""
+
+    errors: dict[str, dict[str, float]]
+    """On batches held out from the closed forms."""
+    fit_errors: dict[str, dict[str, float]]
+    """On the batches of the closed forms, where there is one."""
+
+
+def fit_candidates(
+    supernet: Supernet,
+    loader: Loader,
+    task: Task,
+    *,
+    devices: Devices,
+    config: DistillConfig,
+    seed: int,
+    progress: Progress,
+    usage: Usage,
+) -> Fitted:
+    """Do what :func:`distill` does, and return the errors on both kinds of batches."""
     supernet.to(devices.device).eval()
     supernet.select((0,) * len(supernet.candidates))
-    original = _Original(supernet=supernet, loader=loader, task=task, devices=devices, seed=seed)
-    fits = _conv_fits(supernet)
-    inner = inner_channels_to_fit(supernet, seed)
-    steps = config.steps if any(fit.parameters() for fit in fits) else 0
-    sums: list[Listener] = [(fit.name, fit.accumulate) for fit in fits]
-    group_sums: list[Listener] = [(each.site.conv, each.accumulate) for each in inner]
-    progress.begin("distillation", len(inner) + steps)
+    original = Original(supernet=supernet, loader=loader, task=task, devices=devices, seed=seed)
+    rows = -(-config.rows_per_feature // devices.processes)
+    table = SumTable(rows_per_feature=rows, batches=config.solve_batches, seed=seed)
+    fits = _conv_fits(supernet, table)
+    inner = inner_channels_to_fit(supernet, table)
+    learned = any(fit.parameters() for fit in fits)
+    progress.begin("distillation", len(table) + config.steps * learned)
     with usage.counting(supernet.model):
-        original.run([*sums, *group_sums], config.solve_batches, epoch=0)
-        _solve(fits, devices)
-        pruning_errors = fit_prunings(supernet, inner, devices, progress)
-        if steps:
+        closed: list[CandidateFit | InnerChannels] = [*inner]
+        closed += [each for fit in fits for each in fit.fits.values()]
+        for part in table.parts():
+            _solve(original, part, closed, config, progress)
+        pruning_errors = fill_prunings(supernet, inner)
+        if learned and config.steps:
             before = usage.forward
             _learn(original, fits, config, progress)
             usage.backward += usage.forward - before
-            original.run(sums, config.solve_batches, epoch=2)
-            _solve(fits, devices)
-        original.run([(fit.name, fit.measure) for fit in fits], config.solve_batches, epoch=3)
+            again = [each for fit in fits for each in fit.fits.values() if each.parameters()]
+            for part in table.parts():
+                needed = [sums for sums in part if any(each.sums is sums for each in again)]
+                if needed:
+                    _solve(original, needed, again, config, Silent())
+        original.measure([(f.name, f.measure) for f in fits if f.is_measured], config.solve_batches)
     progress.end()
-    errors = {fit.name: pruning_errors.get(fit.name, {}) | fit.errors(devices) for fit in fits}
-    _check_finite(errors)
-    return errors
+    found = {fit.name: fit.errors(devices) for fit in fits}
+    fitted = {fit.name: {n: each.fit_error for n, each in fit.fits.items()} for fit in fits}
+    for name, row in pruning_errors.items():
+        found[name] = {n: held_out for n, (held_out, _) in row.items()} | found[name]
+        fitted[name] = {n: fit for n, (_, fit) in row.items()} | fitted[name]
+    _check_finite(found)
+    return Fitted(errors=found, fit_errors=fitted)
 
 
-def _conv_fits(supernet: Supernet) -> list[ConvFit]:
+def _conv_fits(supernet: Supernet, table: SumTable) -> list[ConvFit]:
     """Return the fits of all convs of all slots, without those of channel prunings."""
     fits = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
@@ -128,17 +182,29 @@ def _conv_fits(supernet: Supernet) -> list[ConvFit]:
                 if other is not conv and not isinstance(get_candidate(name), ChannelPruning)
             }
             centred = has_batch_norm(supernet, site)
-            fits.append(ConvFit(site.conv, conv, operations, centred=centred))
+            fits.append(ConvFit(site.conv, conv, operations, table, centred=centred))
     return fits
 
 
-def _solve(fits: Sequence[ConvFit], devices: Devices) -> None:
-    for fit in fits:
-        fit.solve(devices)
+def _solve(
+    original: Original,
+    part: Sequence[PatchSums],
+    fits: Sequence[CandidateFit | InnerChannels],
+    config: DistillConfig,
+    progress: Progress,
+) -> None:
+    """Read some sums, and solve the closed forms that need them, one conv at a time."""
+    original.read(part, config.most_batches)
+    for sums in part:
+        for fit in fits:
+            if fit.sums is sums:
+                fit.solve(original.devices)
+        sums.clear()
+        progress.advance(1)
 
 
 def _learn(
-    original: "_Original", fits: Sequence[ConvFit], config: DistillConfig, progress: Progress
+    original: Original, fits: Sequence[ConvFit], config: DistillConfig, progress: Progress
 ) -> None:
     """Run the steps of Adam."""
     parameters = [parameter for fit in fits for parameter in fit.parameters()]
@@ -153,7 +219,7 @@ def _learn(
         progress.advance(1)
 
     listeners: list[Listener] = [(fit.name, fit.add_gradients) for fit in fits]
-    original.run(listeners, config.steps, epoch=1, after_batch=step)
+    original.run(listeners, config.steps, after_batch=step)
 
 
 def _check_finite(errors: dict[str, dict[str, float]]) -> None:
@@ -166,68 +232,3 @@ def _check_finite(errors: dict[str, dict[str, float]]) -> None:
     ]
     if bad:
         raise TrainingError(f"the error of {bad[0]} is not finite. Lower the learning rate.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Original:
-    """The original model in a supernet, and the training batches that it runs on."""
-
-    supernet: Supernet
-    loader: Loader
-    task: Task
-    devices: Devices
-    seed: int
-
-    def run(
-        self,
-        listeners: Sequence[Listener],
-        batches: int,
-        *,
-        epoch: int,
-        after_batch: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Run the model on training batches.
-
-        Args:
-            listeners: get the inputs and outputs of convs.
-            batches: how many batches, over several passes where the loader has fewer.
-            epoch: number of this run, which seeds the order of the data.
-            after_batch: is called after each batch.
-        """
-        seed, generators = derive_seed(self.seed, "distil", epoch), generators_of(self.loader)
-        with seeded(seed, generators), _listening(self.supernet, listeners):
-            for batch in itertools.islice(_endless(self.devices, self.loader), batches):
-                with torch.no_grad(), self.devices.autocast():
-                    checked(self.task.measure, self.supernet.model, batch)
-                after_batch()
-
-
-def _endless(devices: Devices, loader: Loader) -> Iterator[Batch]:
-    """Yield batches on the device, pass after pass."""
-    length(loader)
-    while True:
-        yield from devices.batches(loader)
-
-
-@contextmanager
-def _listening(supernet: Supernet, listeners: Sequence[Listener]) -> Iterator[None]:
-    """Call each listener after each call of its conv."""
-    hooks = [
-        supernet.mixed(name).register_forward_hook(_hook(listen)) for name, listen in listeners
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _hook(
-    listen: Callable[[torch.Tensor, torch.Tensor], None],
-) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-    """Return a forward hook that passes the input and the output on, without their graph."""
-
-    def hook(_conv: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        listen(inputs[0].detach(), output.detach())
-
-    return hook

@@ -3,7 +3,9 @@
 The kind of a candidate decides how it is fitted; see ``candidate_fit.py``.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -15,12 +17,13 @@ from refiner.distill.candidate_fit import (
     LearnedFit,
     LeastSquaresFit,
     LowRankFit,
-    rows,
+    relative_error,
 )
-from refiner.space.operations import LowRank
+from refiner.distill.depthwise import DepthwiseFit
+from refiner.distill.sum_table import SumTable
+from refiner.graph.conv_spec import ConvSpec, conv_spec
+from refiner.space.operations import LowRank, Pad
 from refiner.training.devices import Devices
-
-_NO_PADDING: tuple[str | tuple[int, ...], ...] = ((0,), (0, 0), (0, 0, 0), "valid", "same")
 
 
 class ConvFit:
@@ -30,70 +33,119 @@ class ConvFit:
         name: of the conv.
         conv: the conv.
         operations: the candidates by name; they are changed in place.
+        table: of the sums that the closed forms need.
         centred: whether the next layer subtracts the mean of each channel.
     """
 
     def __init__(
-        self, name: str, conv: nn.Module, operations: Mapping[str, nn.Module], *, centred: bool
+        self,
+        name: str,
+        conv: nn.Module,
+        operations: Mapping[str, nn.Module],
+        table: SumTable,
+        *,
+        centred: bool,
     ) -> None:
         self.name = name
         self.fits: dict[str, CandidateFit] = {
-            candidate: _fit_of(name, conv, operation, centred=centred)
+            candidate: _fit_of(name, conv, operation, table, centred=centred)
             for candidate, operation in operations.items()
         }
-        self._errors = torch.zeros(len(self.fits), dtype=torch.float64)
-        self._batches = 0
+        self._measured: dict[str, list[torch.Tensor]] = {}
 
     def parameters(self) -> list[nn.Parameter]:
         """Return the parameters that Adam learns."""
         return [parameter for fit in self.fits.values() for parameter in fit.parameters()]
-
-    def accumulate(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Add an input and an output of the conv to the sums of the closed forms."""
-        target_PC = rows(y)
-        for fit in self.fits.values():
-            fit.accumulate(x, target_PC)
-
-    def solve(self, devices: Devices) -> None:
-        """Set the weights that the closed forms give, and start new sums.
-
-        Raises:
-            TrainingError: the output of the conv is not finite.
-        """
-        for fit in self.fits.values():
-            fit.solve(devices)
 
     def add_gradients(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Add the gradients of the errors of the candidates that Adam learns."""
         for fit in self.fits.values():
             if fit.parameters():
                 with torch.enable_grad():
-                    fit.error(x, y).backward()
+                    relative_error(fit.operation(x), y, centred=fit.centred).backward()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether :meth:`measure` has to run, as a candidate has no closed form."""
+        return any(fit.sums is None for fit in self.fits.values())
 
     def measure(self, x: torch.Tensor, y: torch.Tensor) -> None:
-        """Add the errors on one batch to those that :meth:`errors` returns."""
-        self._errors = self._errors.to(x.device)
-        for i, fit in enumerate(self.fits.values()):
-            self._errors[i] += fit.error(x, y).detach()
-        self._batches += 1
+        """Note the errors on one batch of the candidates without a closed form."""
+        for name, fit in self.fits.items():
+            if fit.sums is None:
+                error = relative_error(fit.operation(x), y, centred=fit.centred)
+                self._measured.setdefault(name, []).append(error.detach().double())
 
     def errors(self, devices: Devices) -> dict[str, float]:
-        """Return the mean error of each candidate over the measured batches."""
-        values = devices.mean(self._errors / max(1, self._batches)).tolist()
-        return dict(zip(self.fits, values, strict=True))
+        """Return the error of each candidate on rows or batches that were held out."""
+        found = {name: fit.error for name, fit in self.fits.items()}
+        for name, errors in self._measured.items():
+            found[name] = float(devices.mean(torch.stack(errors).mean()))
+        return found
 
 
-def _fit_of(name: str, conv: nn.Module, operation: nn.Module, *, centred: bool) -> CandidateFit:
+def _fit_of(
+    name: str, conv: nn.Module, operation: nn.Module, table: SumTable, *, centred: bool
+) -> CandidateFit:
     """Return the fit for the kind of a candidate."""
-    if isinstance(operation, LowRank) and isinstance(conv, Conv) and _uses_its_weight(conv):
-        return LowRankFit(name, conv, operation, centred=centred)
-    pointwise = _last_pointwise(operation)
-    if pointwise is not None:
-        return LeastSquaresFit(name, operation, pointwise, centred=centred)
-    return LearnedFit(operation, centred=centred)
+    modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
+    last = modules[-1] if modules else None
+    if isinstance(operation, LowRank) and isinstance(conv, Conv) and _is_plain(conv):
+        outputs = _pointwise_spec(conv)
+        sums = table.sums(name, outputs, conv.out_channels, before=conv)
+        return LowRankFit(conv, operation, sums, centred=centred)
+    if not isinstance(last, Conv) or last.groups != 1 or not _is_plain(last):
+        return LearnedFit(operation, centred=centred)
+    depthwise = _depthwise(modules[:-1])
+    if depthwise is not None and set(last.kernel_size) == {1}:
+        module, spec = depthwise
+        # As many as there are unknowns for each output; more rows hardly make it better.
+        kernels = spec.in_channels * math.prod(spec.kernel_size)
+        unknowns = spec.in_channels + kernels // last.out_channels
+        sums = table.sums(name, replace(spec, out_channels=last.out_channels), unknowns)
+        return DepthwiseFit(operation, module, last, sums, centred=centred)
+    spec = conv_spec(last)
+    before = nn.Sequential(*modules[:-1]) if modules[:-1] else None
+    unknowns = spec.in_channels * math.prod(spec.kernel_size)
+    return LeastSquaresFit(
+        operation, last, table.sums(name, spec, unknowns, before=before), centred=centred
+    )
 
 
-def _uses_its_weight(conv: nn.Module) -> bool:
+def _depthwise(modules: list[nn.Module]) -> tuple[Conv, ConvSpec] | None:
+    """Return a depthwise conv and what it reads, if it is all there is, with a :class:`Pad`."""
+    pad = modules[0] if modules and isinstance(modules[0], Pad) else None
+    conv = modules[-1] if modules else None
+    if len(modules) != 1 + (pad is not None) or not isinstance(conv, Conv) or not _is_plain(conv):
+        return None
+    if conv.bias is not None or not conv.groups == conv.in_channels == conv.out_channels:
+        return None
+    spec = conv_spec(conv)
+    if pad is None:
+        return conv, spec
+    if any(sum(pair) for pair in spec.padding):
+        return None
+    mode = "zeros" if pad.mode == "constant" else pad.mode
+    flat = pad.amounts[::-1]  # after, before; first dimension first
+    padding = tuple((flat[i + 1], flat[i]) for i in range(0, len(flat), 2))
+    return conv, replace(spec, padding=padding, padding_mode=mode)
+
+
+def _pointwise_spec(conv: Conv) -> ConvSpec:
+    """Return the spec of a pointwise conv over the output channels of a conv."""
+    one = (1,) * len(conv.kernel_size)
+    return replace(
+        conv_spec(conv),
+        in_channels=conv.out_channels,
+        kernel_size=one,
+        stride=one,
+        dilation=one,
+        padding=((0, 0),) * len(one),
+        padding_mode="zeros",
+    )
+
+
+def _is_plain(conv: nn.Module) -> bool:
     """Return whether a conv uses its ``weight`` as it is; a subclass may compute another one."""
     return any(
         isinstance(conv, kind)
@@ -101,11 +153,3 @@ def _uses_its_weight(conv: nn.Module) -> bool:
         and type(conv)._conv_forward is kind._conv_forward
         for kind in CONV_TYPES
     )
-
-
-def _last_pointwise(operation: nn.Module) -> Conv | None:
-    """Return the dense 1x1 conv that an operation ends in; None where it ends otherwise."""
-    last = operation[-1] if isinstance(operation, nn.Sequential) and len(operation) else operation
-    if not isinstance(last, Conv) or last.groups != 1 or last.padding not in _NO_PADDING:
-        return None
-    return last if set(last.kernel_size) == set(last.stride) == {1} else None

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from refiner.core.errors import TrainingError
 from refiner.core.layers import weight_of
-from refiner.core.progress import Progress
-from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied
-from refiner.distill.channel_elimination import Reduced, eliminate, patches
+from refiner.distill.channel_elimination import Reduced, eliminate
+from refiner.distill.patches import PatchSums
+from refiner.distill.sum_table import SumTable
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.channel_pruning import inner_channels_of, pruned, widths
@@ -26,12 +25,10 @@ from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 
 _TINY = 1e-12
-_LEAST_ROWS = 4096
-"""Positions taken from each batch; a conv with more features takes as many as it has features."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reconstruction:
+class Reconstruction:
     """The conv that reads inner channels, refitted to the channels that stay."""
 
     kept: torch.Tensor
@@ -41,7 +38,9 @@ class _Reconstruction:
     norm: nn.Module | None
     """The batch norm after it, with the statistics of the new output."""
     error: float
-    """Squared error of the conv's output over its variance."""
+    """Squared error of the conv's output over its variance, on rows held out."""
+    fit_error: float
+    """The same on the rows of the fit."""
 
 
 class InnerChannels:
@@ -51,48 +50,40 @@ class InnerChannels:
         site: of the conv that reads them.
         conv: that conv.
         norm: the batch norm after it, if there is one.
-        seed: fixes which positions are taken.
+        sums: over what the conv reads.
+        at: numbers of channels to keep.
     """
 
-    def __init__(self, site: ConvSite, conv: nn.Module, norm: nn.Module | None, seed: int) -> None:
-        self.site, self.conv, self.norm = site, conv, norm
-        self._generator = torch.Generator().manual_seed(seed)
-        self._sum: torch.Tensor | None = None
+    def __init__(
+        self,
+        site: ConvSite,
+        conv: nn.Module,
+        norm: nn.Module | None,
+        sums: PatchSums,
+        at: Collection[int],
+    ) -> None:
+        self.site, self.conv, self.norm, self.sums, self.at = site, conv, norm, sums, at
+        self.found: dict[int, Reconstruction] = {}
+        """For each number of channels, the refitted conv; empty before :meth:`solve`."""
 
-    def accumulate(self, x: torch.Tensor, _y: torch.Tensor) -> None:
-        """Add one input of the conv, N x C x spatial."""
-        features = weight_of(self.conv)[0].numel()
-        rows = patches(x, self.site.spec, max(_LEAST_ROWS, features), self._generator).double()
-        rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-        both = rows.T @ rows
-        self._sum = both if self._sum is None else self._sum + both
-
-    def reconstruct(self, devices: Devices, at: Collection[int]) -> dict[int, _Reconstruction]:
-        """Return the refitted conv for each of several numbers of channels.
+    def solve(self, devices: Devices) -> None:
+        """Find the refitted convs from the sums.
 
         Raises:
             TrainingError: the input of the conv is not finite.
         """
-        assert self._sum is not None
-        total = devices.summed(self._sum).cpu().double()
-        self._sum = None
-        if not bool(total.isfinite().all()):
-            raise TrainingError(
-                f"the input of {self.site.conv} is not finite, so no candidate can be fitted to "
-                "it. Check the weights of the model and the data."
-            )
-        moment_FF, mean_F = total[:-1, :-1] / total[-1, -1], total[-1, :-1] / total[-1, -1]
-        weight_OF = weight_of(self.conv).detach().flatten(1).cpu().double()
-        centred_FF = moment_FF - mean_F[:, None] * mean_F
-        variance_O = (weight_OF @ centred_FF * weight_OF).sum(1)
+        fit, held_out = self.sums.moments(devices)
+        every = fit.with_rows(held_out)
+        weight_OF = weight_of(self.conv).detach().flatten(1).to(every.gram_FF)
         # The mean of the output is free where a norm subtracts it or a bias can restore it.
         free = self.norm is not None or self.conv.bias is not None
-        found = eliminate(
-            weight_OF, centred_FF if free else moment_FF, variance_O, self.site.spec.in_channels, at
+        reduced = eliminate(
+            weight_OF, fit, held_out, self.site.spec.in_channels, self.at, centred=free
         )
-        return {
-            width: self._reconstruction(reduced, weight_OF, mean_F, centred_FF)
-            for width, reduced in found.items()
+        centred_FF = every.centred().gram_FF
+        self.found = {
+            width: self._reconstruction(each, weight_OF, every.mean_F, centred_FF)
+            for width, each in reduced.items()
         }
 
     def _reconstruction(
@@ -101,7 +92,7 @@ class InnerChannels:
         weight_OF: torch.Tensor,
         mean_F: torch.Tensor,
         centred_FF: torch.Tensor,
-    ) -> _Reconstruction:
+    ) -> Reconstruction:
         """Return copies of the conv and its norm with the weights of a reduced conv.
 
         Args:
@@ -120,7 +111,13 @@ class InnerChannels:
             if isinstance(conv.bias, torch.Tensor):
                 conv.bias += ((weight_OF - new_OF) @ mean_F).to(conv.bias)
         norm = self._with_statistics(conv, new_OF, mean_F, centred_FF)
-        return _Reconstruction(kept=reduced.kept, conv=conv, norm=norm, error=reduced.error)
+        return Reconstruction(
+            kept=reduced.kept,
+            conv=conv,
+            norm=norm,
+            error=reduced.error,
+            fit_error=reduced.fit_error,
+        )
 
     def _with_statistics(
         self,
@@ -157,83 +154,76 @@ def has_batch_norm(supernet: Supernet, site: ConvSite) -> bool:
     return isinstance(original, nn.modules.batchnorm._NormBase)
 
 
-def inner_channels_to_fit(supernet: Supernet, seed: int) -> list[InnerChannels]:
+def inner_channels_to_fit(supernet: Supernet, table: SumTable) -> list[InnerChannels]:
     """Return the inner channels of all groups that have a channel pruning.
 
     Args:
         supernet: with the originals on its path.
-        seed: fixes which positions are taken.
+        table: of the sums.
     """
     found: list[InnerChannels] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        if not _prunings(names):
+        counts = [widths(slot, pruning.keep_ratio) for pruning in _prunings(names).values()]
+        if not counts:
             continue
-        for sites in inner_channels_of(slot):
+        for sites, at in zip(inner_channels_of(slot), zip(*counts, strict=True), strict=True):
             site = slot.sites[sites[-1]]
             norm = None
             if has_batch_norm(supernet, site):
                 assert site.norm is not None
                 norm = supernet.mixed(site.norm).operations[0]
             conv = supernet.mixed(site.conv).operations[0]
-            found.append(InnerChannels(site, conv, norm, derive_seed(seed, "link", len(found))))
+            sums = table.sums(site.conv, site.spec, weight_of(conv)[0].numel())
+            found.append(InnerChannels(site, conv, norm, sums, set(at)))
     return found
 
 
-def fit_prunings(
-    supernet: Supernet, inner: Sequence[InnerChannels], devices: Devices, progress: Progress
-) -> dict[str, dict[str, float]]:
-    """Fit all channel prunings of a supernet, and return their errors.
-
-    Progress advances by one for each entry of ``inner``; a wide one can take half a minute.
+def fill_prunings(
+    supernet: Supernet, inner: Sequence[InnerChannels]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Set the weights of all channel prunings of a supernet, and return their errors.
 
     Args:
         supernet: its prunings are changed in place.
-        inner: what :func:`inner_channels_to_fit` returned, with sums over batches.
-        devices: adds up the sums of all processes.
-        progress: listener.
+        inner: what :func:`inner_channels_to_fit` returned, all of them solved.
 
     Returns:
-        For each conv that reads inner channels, the error of each pruning by name.
+        For each conv that reads inner channels, the errors of each pruning by name: on rows held
+        out, and on those of the fit.
     """
     waiting = iter(inner)
-    errors: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, tuple[float, float]]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         prunings = _prunings(names)
         if prunings:
             of_slot = [next(waiting) for _ in inner_channels_of(slot)]
-            errors |= _fit_group(supernet, slot, prunings, of_slot, devices)
-            progress.advance(len(of_slot))
+            errors |= _fill_group(supernet, slot, prunings, of_slot)
     return errors
 
 
-def _fit_group(
+def _fill_group(
     supernet: Supernet,
     slot: Slot,
     prunings: Mapping[int, ChannelPruning],
     inner: Sequence[InnerChannels],
-    devices: Devices,
-) -> dict[str, dict[str, float]]:
-    """Fit the prunings of one group, by index of the candidate, and return their errors."""
-    at = {k: widths(slot, pruning.keep_ratio) for k, pruning in prunings.items()}
-    fitted = [
-        channels.reconstruct(devices, {counts[i] for counts in at.values()})
-        for i, channels in enumerate(inner)
-    ]
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """Set the weights of the prunings of one group, by index of the candidate."""
     originals = {
         name: supernet.mixed(name).operations[0]
         for site in slot.sites
         for name in (site.conv, site.norm)
         if name
     }
-    errors: dict[str, dict[str, float]] = {channels.site.conv: {} for channels in inner}
+    errors: dict[str, dict[str, tuple[float, float]]] = {each.site.conv: {} for each in inner}
     for k, pruning in prunings.items():
-        readers = [found[count] for found, count in zip(fitted, at[k], strict=True)]
+        counts = widths(slot, pruning.keep_ratio)
+        readers = [each.found[count] for each, count in zip(inner, counts, strict=True)]
         modules = dict(originals)
         for channels, reader in zip(inner, readers, strict=True):
             modules[channels.site.conv] = reader.conv
             if channels.site.norm is not None and reader.norm is not None:
                 modules[channels.site.norm] = reader.norm
-            errors[channels.site.conv][pruning.name] = reader.error
+            errors[channels.site.conv][pruning.name] = reader.error, reader.fit_error
         modules |= pruned(slot, [reader.kept for reader in readers], modules)
         for name, module in modules.items():
             supernet.mixed(name).operations[k].load_state_dict(module.state_dict())

@@ -4,10 +4,24 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from refiner.distill.channel_elimination import eliminate, patches
-from refiner.graph.conv_spec import conv_spec
+from refiner.distill import channel_elimination
+from refiner.distill.moments import Moments
+
+
+def eliminate(weight, x, channels, widths, held_out=None):
+    fit = moments(weight, x)
+    held_out = fit if held_out is None else moments(weight, held_out)
+    return channel_elimination.eliminate(weight, fit, held_out, channels, widths, centred=False)
+
+
+def moments(weight, x):
+    y = x @ weight.T
+    n = len(x)
+    return Moments(
+        count=n, gram_FF=x.T @ x / n, cross_FC=x.T @ y / n, square_C=y.square().mean(0),
+        mean_F=0 * x.mean(0), mean_C=0 * y.mean(0),
+    )  # fmt: skip
 
 
 def problem(channels: int, size: int, outputs: int, seed: int, rows: int = 400):
@@ -16,11 +30,7 @@ def problem(channels: int, size: int, outputs: int, seed: int, rows: int = 400):
     x = torch.randn(rows, channels * size, generator=generator, dtype=torch.float64)
     x[:, size : 2 * size] = x[:, :size] + 0.1 * x[:, size : 2 * size]
     weight = torch.randn(outputs, channels * size, generator=generator, dtype=torch.float64)
-    return x, weight, x.T @ x / rows
-
-
-def variances(weight, moment):
-    return (weight @ moment * weight).sum(1)
+    return x, weight
 
 
 def least_squares_error(x, weight, kept_features):
@@ -37,8 +47,8 @@ def least_squares_error(x, weight, kept_features):
 
 
 def test_the_channel_whose_loss_costs_least_goes_first() -> None:
-    x, weight, moment = problem(channels=5, size=4, outputs=3, seed=0)
-    (found,) = eliminate(weight, moment, variances(weight, moment), 5, [4]).values()
+    x, weight = problem(channels=5, size=4, outputs=3, seed=0)
+    (found,) = eliminate(weight, x, 5, [4]).values()
     errors = {}
     for kept in itertools.combinations(range(5), 4):
         features = [4 * c + k for c in kept for k in range(4)]
@@ -54,8 +64,8 @@ def test_the_channel_whose_loss_costs_least_goes_first() -> None:
 @given(st.integers(0, 10**6), st.integers(2, 6), st.sampled_from([1, 3]))
 @example(seed=2023, channels=2, size=1)  # one output hardly varies
 def test_the_weights_at_each_width_are_the_best_for_what_is_kept(seed, channels, size) -> None:
-    x, weight, moment = problem(channels, size, 2, seed)
-    found = eliminate(weight, moment, variances(weight, moment), channels, range(1, channels + 1))
+    x, weight = problem(channels, size, 2, seed)
+    found = eliminate(weight, x, channels, range(1, channels + 1))
     assert sorted(found) == list(range(1, channels + 1))
     before = 0.0
     for width in range(channels, 0, -1):
@@ -69,44 +79,46 @@ def test_the_weights_at_each_width_are_the_best_for_what_is_kept(seed, channels,
 
 
 def test_a_channel_that_is_silent_goes_at_no_cost() -> None:
-    x, weight, _ = problem(channels=4, size=9, outputs=6, seed=1)
+    x, weight = problem(channels=4, size=9, outputs=6, seed=1)
     x[:, 18:27] = 0
-    moment = x.T @ x / len(x)
-    found = eliminate(weight, moment, variances(weight, moment), 4, [3])[3]
+    found = eliminate(weight, x, 4, [3])[3]
     assert found.kept.tolist() == [0, 1, 3]
     assert found.error < 1e-5
 
 
-CONVS = {
-    "plain": nn.Conv2d(3, 4, 3, padding=1, bias=False),
-    "strided": nn.Conv2d(3, 4, 3, stride=2, padding=1, bias=False),
-    "dilated": nn.Conv2d(3, 4, 3, dilation=2, bias=False),
-    "long": nn.Conv2d(3, 4, (1, 5), padding=(0, 2), bias=False),
-    "reflecting": nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect", bias=False),
-    "same": nn.Conv2d(3, 4, 4, padding="same", bias=False),
-    "pointwise": nn.Conv2d(3, 4, 1, bias=False),
-    "1d": nn.Conv1d(3, 4, 3, stride=2, bias=False),
-    "3d": nn.Conv3d(3, 4, 2, padding=1, bias=False),
-}
+def test_wide_convs_drop_several_channels_at_a_time_and_hardly_lose_by_it(monkeypatch) -> None:
+    x, weight = problem(channels=32, size=4, outputs=8, seed=3, rows=4000)
+    errors = []
+    for blocks in (64, 8):
+        monkeypatch.setattr(channel_elimination, "_BLOCKS", blocks)
+        found = eliminate(weight, x, 32, [27, 16])
+        assert [len(found[n].kept) for n in (27, 16)] == [27, 16]
+        assert set(found[16].kept.tolist()) < set(found[27].kept.tolist())
+        errors.append(found[16].error)
+    assert errors[0] != errors[1]
+    assert errors[1] < 1.1 * errors[0]
 
 
-@pytest.mark.parametrize("name", CONVS)
-def test_patches_are_what_a_conv_reads(name: str) -> None:
-    conv = CONVS[name]
-    x = torch.randn(2, 3, *[7] * (conv.weight.dim() - 2))
-    rows = patches(x, conv_spec(conv), 10**9, torch.Generator())
-    expected = conv(x).movedim(1, -1).flatten(0, -2)
-    assert torch.allclose(rows @ conv.weight.flatten(1).T, expected, atol=1e-5)
+def test_rows_held_out_give_the_error_and_all_rows_the_weights() -> None:
+    x, weight = problem(channels=6, size=3, outputs=4, seed=5, rows=30)
+    held_out, _ = problem(channels=6, size=3, outputs=4, seed=6, rows=3000)
+    found = eliminate(weight, x, 6, [3], held_out)[3]
+    assert found.error > 1.3 * found.fit_error  # ten rows for a feature, and noise
+    features = [3 * c + k for c in found.kept.tolist() for k in range(3)]
+    every = torch.cat([x, held_out])
+    expected = torch.linalg.lstsq(every[:, features], every @ weight.T).solution.T
+    off = found.weight_OF[:, features] - expected
+    few = torch.linalg.lstsq(x[:, features], x @ weight.T).solution.T
+    assert off.norm() < 0.2 * (few - expected).norm()
 
 
-def test_so_many_patches_are_drawn_and_by_the_generator_alone() -> None:
-    conv, x = CONVS["plain"], torch.randn(2, 3, 9, 9)
-
-    def drawn(seed: int) -> torch.Tensor:
-        return patches(x, conv_spec(conv), 20, torch.Generator().manual_seed(seed))
-
-    everything = patches(x, conv_spec(conv), 10**9, torch.Generator())
-    assert drawn(0).shape == (20, 27)
-    assert torch.equal(drawn(0), drawn(0))
-    assert not torch.equal(drawn(0), drawn(1))
-    assert all((everything == row).all(1).any() for row in drawn(0))
+def test_each_width_has_the_ridge_that_is_best_for_it() -> None:
+    """Two of six channels are copies, and few rows have the others to shrink."""
+    x, weight = problem(channels=6, size=2, outputs=4, seed=7, rows=14)
+    held_out, _ = problem(channels=6, size=2, outputs=4, seed=8, rows=3000)
+    for each in (x, held_out):
+        each[:, 8:] = each[:, 4:8]
+    found = eliminate(weight, x, 6, [2, 4], held_out)
+    assert found[4].error < 1e-4 < found[2].error
+    assert found[4].error == pytest.approx(eliminate(weight, x, 6, [4], held_out)[4].error)
+    assert found[2].error == pytest.approx(eliminate(weight, x, 6, [2], held_out)[2].error)

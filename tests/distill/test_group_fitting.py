@@ -7,6 +7,7 @@ from refiner.core.errors import TrainingError
 from refiner.core.surgery import copied
 from refiner.distill.distillation import DistillConfig, distill
 from refiner.distill.group_fitting import InnerChannels
+from refiner.distill.patches import PatchSums
 from refiner.graph.conv_spec import conv_spec
 from refiner.graph.slots import ConvSite
 from refiner.space.candidates import PRUNING_CANDIDATES
@@ -147,9 +148,11 @@ def test_a_constant_channel_goes_first_where_a_bias_makes_up_for_it(bias: bool, 
     site = ConvSite(
         conv="c", norm=None, spec=conv_spec(conv), in_shape=shape, out_shape=(8, 2, 8, 8)
     )
-    inner = InnerChannels(site, conv, None, 0)
-    inner.accumulate(x, conv(x))
-    found = inner.reconstruct(DEVICES, {2})[2]
+    sums = PatchSums("c", site.spec, seed=0)
+    inner = InnerChannels(site, conv, None, sums, {2})
+    sums.add(x, conv(x).detach())
+    inner.solve(DEVICES)
+    found = inner.found[2]
     assert found.kept.tolist() == kept
     if bias:
         assert torch.allclose(found.conv(x), conv(x), atol=0.3)

@@ -1,0 +1,125 @@
+"""The original model in a supernet, run on training batches while listeners hear its convs."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from refiner.core.randomness import derive_seed, seeded
+from refiner.core.types import Batch, Loader
+from refiner.data.loaders import generators_of
+from refiner.distill.patches import PatchSums
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.evaluation import checked, length
+from refiner.training.task import Task
+
+Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
+"""Name of a conv, and a function that gets its input and output after each call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """The original model in a supernet, and the training batches that it runs on."""
+
+    supernet: Supernet
+    loader: Loader
+    task: Task
+    devices: Devices
+    seed: int
+
+    def run(
+        self, listeners: Sequence[Listener], batches: int, *, after_batch: Callable[[], None]
+    ) -> None:
+        """Run the model on batches, over several passes where the loader has fewer.
+
+        Args:
+            listeners: get the inputs and outputs of convs.
+            batches: how many batches.
+            after_batch: is called after each batch.
+        """
+        with self._seeded(1):
+            for batch in itertools.islice(_endless(self.devices, self.loader), batches):
+                self._forward(batch, listeners)
+                after_batch()
+
+    def read(self, sums: Sequence[PatchSums], most: int) -> None:
+        """Add rows to sums until they have enough, the pass ends, or after ``most`` batches."""
+        with self._seeded(0):
+            for number, batch in enumerate(self._once(most)):
+                open_sums = [each for each in sums if not each.full]
+                if not open_sums:
+                    break
+                held_out = _is_held_out(number)
+                self._forward(
+                    batch, [(s.name, s.add_held_out if held_out else s.add) for s in open_sums]
+                )
+
+    def measure(self, listeners: Sequence[Listener], most: int) -> None:
+        """Give the listeners the batches held out of the first ``most``, or the only batch."""
+        if not listeners:
+            return
+        with self._seeded(0):
+            first: Batch | None = None
+            for number, batch in enumerate(self._once(most + 2)):
+                if _is_held_out(number):
+                    self._forward(batch, listeners)
+                first = batch if number == 0 else None
+            if first is not None:
+                self._forward(first, listeners)
+
+    def _once(self, most: int) -> Iterator[Batch]:
+        """Yield some batches of one pass."""
+        length(self.loader)
+        return itertools.islice(iter(self.devices.batches(self.loader)), most)
+
+    def _seeded(self, epoch: int) -> AbstractContextManager[None]:
+        """Return a context in which the loader draws what the number of a run decides."""
+        return seeded(derive_seed(self.seed, "distil", epoch), generators_of(self.loader))
+
+    def _forward(self, batch: Batch, listeners: Sequence[Listener]) -> None:
+        with (
+            _listening(self.supernet, listeners),
+            torch.no_grad(),
+            self.devices.autocast(),
+        ):
+            checked(self.task.measure, self.supernet.model, batch)
+
+
+def _is_held_out(number: int) -> bool:
+    """Return whether the batch of that number is held out: every fifth, the second one first."""
+    return number % 5 == 1
+
+
+def _endless(devices: Devices, loader: Loader) -> Iterator[Batch]:
+    """Yield batches on the device, pass after pass."""
+    length(loader)
+    while True:
+        yield from devices.batches(loader)
+
+
+@contextmanager
+def _listening(supernet: Supernet, listeners: Sequence[Listener]) -> Iterator[None]:
+    """Call each listener after each call of its conv."""
+    hooks = [
+        supernet.mixed(name).register_forward_hook(_hook(listen)) for name, listen in listeners
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _hook(
+    listen: Callable[[torch.Tensor, torch.Tensor], None],
+) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+    """Return a forward hook that passes the input and the output on, without their graph."""
+
+    def hook(_conv: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        listen(inputs[0].detach(), output.detach())
+
+    return hook

@@ -1,0 +1,60 @@
+import torch
+from models import TinyResNet, images
+
+from refiner.distill.original import Original
+from refiner.distill.patches import PatchSums
+from refiner.graph.conv_spec import conv_spec
+from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
+from refiner.training.devices import Devices
+from refiner.training.task import make_task
+
+BATCHES = [(images(count=2, seed=i), torch.zeros(2, dtype=torch.long)) for i in range(8)]
+
+
+def original(batches=BATCHES):
+    model = TinyResNet().eval()
+    return Original(
+        supernet=Supernet(model, search_space(model, images())), loader=batches,
+        task=make_task("classification"), devices=Devices.choose("cpu", "no"), seed=0,
+    )  # fmt: skip
+
+
+def heard(of: Original, batches: int) -> list[torch.Tensor]:
+    """Return the inputs of the first conv when the model is run on some batches."""
+    found: list[torch.Tensor] = []
+    of.run([("block1.conv1", lambda x, y: found.append(x))], batches, after_batch=lambda: None)
+    return found
+
+
+def rows_of(of: Original, most: int) -> tuple[int, int]:
+    conv = of.supernet.mixed("block1.conv1").operations[0]
+    sums = PatchSums("block1.conv1", conv_spec(conv), seed=0)
+    sums.want(10**6, 1)
+    of.read([sums], most)
+    return sums._fit.rows, sums._held_out.rows
+
+
+def test_the_second_batch_and_every_fifth_after_it_are_held_out() -> None:
+    of = original()
+    each = rows_of(original(BATCHES[:1]), 9)[0]
+    assert rows_of(of, 9) == (6 * each, 2 * each)  # batches 1 and 6 of one pass
+    assert rows_of(of, 3) == (2 * each, each)
+
+
+def test_errors_are_measured_on_the_batches_held_out_or_on_the_only_one() -> None:
+    seen: list[torch.Tensor] = []
+    listeners = [("block1.conv1", lambda x, y: seen.append(x))]
+    of = original()
+    every = heard(of, 8)
+    of.measure(listeners, 8)
+    assert len(seen) == 2
+    assert torch.equal(seen[0], every[1])
+    assert torch.equal(seen[1], every[6])
+    seen.clear()
+    original(BATCHES[:1]).measure(listeners, 8)
+    assert len(seen) == 1
+
+
+def test_steps_go_on_over_several_passes() -> None:
+    assert len(heard(original(), 19)) == 19
