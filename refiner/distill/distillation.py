@@ -2,8 +2,8 @@
 
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
-Channel prunings are fitted per channel group (``group_fitting.py``). One pass serves all slots and
-candidates.
+Channel prunings are fitted per channel group (``group_fitting.py``), constants in place of branches
+in ``constant_fit.py``. One pass serves all slots and candidates.
 
 Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), 3.1.
 """
@@ -22,9 +22,10 @@ from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
+from refiner.distill.constant_fit import branch_means_to_fit, fit_branch_means
 from refiner.distill.fitting import ConvFit
 from refiner.distill.group_fitting import fit_prunings, has_batch_norm, inner_channels_to_fit
-from refiner.space.candidates import ChannelPruning, get_candidate
+from refiner.space.candidates import Candidate, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, length
@@ -32,7 +33,7 @@ from refiner.training.task import Task
 from refiner.training.usage import Usage
 
 Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
-"""Name of a conv, and a function that gets its input and output after each call."""
+"""Name of a conv or a norm, and a function that gets its input and output after each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +96,17 @@ def distill(
     original = _Original(supernet=supernet, loader=loader, task=task, devices=devices, seed=seed)
     fits = _conv_fits(supernet)
     inner = inner_channels_to_fit(supernet, seed)
+    means = branch_means_to_fit(supernet)
     steps = config.steps if any(fit.parameters() for fit in fits) else 0
     sums: list[Listener] = [(fit.name, fit.accumulate) for fit in fits]
     group_sums: list[Listener] = [(each.site.conv, each.accumulate) for each in inner]
+    group_sums += [(each.name, each.accumulate) for each in means]
     progress.begin("distillation", len(inner) + steps)
     with usage.counting(supernet.model):
         original.run([*sums, *group_sums], config.solve_batches, epoch=0)
         _solve(fits, devices)
         pruning_errors = fit_prunings(supernet, inner, devices, progress)
+        mean_errors = fit_branch_means(means, devices)
         if steps:
             before = usage.forward
             _learn(original, fits, config, progress)
@@ -111,13 +115,18 @@ def distill(
             _solve(fits, devices)
         original.run([(fit.name, fit.measure) for fit in fits], config.solve_batches, epoch=3)
     progress.end()
-    errors = {fit.name: pruning_errors.get(fit.name, {}) | fit.errors(devices) for fit in fits}
+    errors = {
+        fit.name: pruning_errors.get(fit.name, {})
+        | mean_errors.get(fit.name, {})
+        | fit.errors(devices)
+        for fit in fits
+    }
     _check_finite(errors)
     return errors
 
 
 def _conv_fits(supernet: Supernet) -> list[ConvFit]:
-    """Return the fits of all convs of all slots, without those of channel prunings."""
+    """Return the fits of the candidates that are operations, for all convs of all slots."""
     fits = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
         for site in slot.sites:
@@ -125,7 +134,7 @@ def _conv_fits(supernet: Supernet) -> list[ConvFit]:
             operations = {
                 name: other
                 for name, other in zip(names[1:], others, strict=True)
-                if other is not conv and not isinstance(get_candidate(name), ChannelPruning)
+                if other is not conv and isinstance(get_candidate(name), Candidate)
             }
             centred = has_batch_norm(supernet, site)
             fits.append(ConvFit(site.conv, conv, operations, centred=centred))
@@ -211,7 +220,7 @@ def _endless(devices: Devices, loader: Loader) -> Iterator[Batch]:
 
 @contextmanager
 def _listening(supernet: Supernet, listeners: Sequence[Listener]) -> Iterator[None]:
-    """Call each listener after each call of its conv."""
+    """Call each listener after each call of its module."""
     hooks = [
         supernet.mixed(name).register_forward_hook(_hook(listen)) for name, listen in listeners
     ]
