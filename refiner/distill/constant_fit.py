@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import torch
 
 from refiner.core.errors import TrainingError
-from refiner.distill.candidate_fit import rows
 from refiner.space.candidates import NO_BRANCH
 from refiner.space.operations import Constant
 from refiner.space.supernet import Supernet
@@ -31,8 +30,8 @@ class BranchMean:
 
     def accumulate(self, _x: torch.Tensor, y: torch.Tensor) -> None:
         """Add one output of the branch, N x C x spatial."""
-        rows_PC = rows(y)
-        both = torch.cat([rows_PC.sum(0), rows_PC.new_tensor([len(rows_PC)])])
+        sum_C = y.sum([d for d in range(y.dim()) if d != 1], dtype=torch.float64)
+        both = torch.cat([sum_C, sum_C.new_tensor([y.numel() / len(sum_C)])])
         self._sum = both if self._sum is None else self._sum + both
 
     def solve(self, devices: Devices) -> None:

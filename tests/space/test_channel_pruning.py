@@ -5,13 +5,13 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import TinyResNet, images, run_seeded
+from models import PRUNING_CANDIDATES, TinyResNet, images, run_seeded
 from torch import nn
 
 from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import PRUNING_CANDIDATES, get_candidate
+from refiner.space.candidates import get_candidate
 from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned_sites
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
