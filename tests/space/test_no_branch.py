@@ -1,11 +1,14 @@
 """The candidate ``no_branch``: where it is offered, and what the network without branches is."""
 
+import random
+from functools import partial
+
 import pytest
 import timm
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from models import RandomNet, TinyResNet, images, run_seeded
+from models import TinyResNet, images, run_seeded
 from torch import fx, nn
 
 from refiner.core.errors import ArchitectureError
@@ -56,9 +59,8 @@ def with_outputs(model: nn.Module, space: SearchSpace, rewritten: nn.Module) -> 
     return work
 
 
-def assert_branches_can_go(model: nn.Module, x: torch.Tensor, granularity: str) -> SearchSpace:
+def assert_branches_can_go(model: nn.Module, x: torch.Tensor, space: SearchSpace) -> None:
     """Compare the rewritten network with the supernet's path, the original, and the prediction."""
-    space = space_of(model, x, granularity)
     vector = without_branches(space)
     rewritten = with_noise(rewrite(model, space.architecture(vector)))
     expected = run_seeded(with_outputs(model, space, rewritten), x, training=False)
@@ -77,7 +79,6 @@ def assert_branches_can_go(model: nn.Module, x: torch.Tensor, granularity: str) 
     assert after.macs == before.macs - sum(old.macs for _, old in removed)
     assert after.params == before.params + sum(new.params - old.params for new, old in removed)
     assert (after.thop_macs, after.missed) == (after.macs, ())
-    return space
 
 
 @pytest.mark.parametrize(
@@ -95,8 +96,9 @@ def assert_branches_can_go(model: nn.Module, x: torch.Tensor, granularity: str) 
 def test_networks_without_their_branches(name: str, granularity: str, branches: int) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, drop_path_rate=0.2 if "rep" not in name else 0.0)
-    space = assert_branches_can_go(model, images(size=64), granularity)
+    space = space_of(model, images(size=64), granularity)
     assert len(offered(space)) == branches
+    assert_branches_can_go(model, images(size=64), space)
 
 
 class Padded(TinyResNet):
@@ -115,9 +117,11 @@ class Padded(TinyResNet):
 
 def test_a_padded_shortcut_stays() -> None:
     torch.manual_seed(0)
-    space = assert_branches_can_go(Padded(), images(size=9), "group")
-    assert offered(space) == ["block1", "block2"]
-    assert offered(space_of(Padded(), images(), "block")) == ["block1", "block2"]
+    model, x = Padded(), images(size=9)
+    for granularity in ("group", "block"):
+        space = space_of(model, x, granularity)
+        assert offered(space) == ["block1", "block2"]
+        assert_branches_can_go(model, x, space)
 
 
 class Branch(nn.Module):
@@ -215,16 +219,7 @@ class Mixed(Branch):
         return x + self.linear(y.movedim(1, -1)).movedim(-1, 1)
 
 
-class Dependent(Branch):
-    """Depends on the number of channels between the convs."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
-        y = self.first(x)
-        return (x + self.second(y.relu() if y.shape[1] == 12 else y + 1) * len(y[0])).mean((2, 3))
-
-
-@pytest.mark.parametrize("kind", [Bare, Multiplied, Concatenated, Tapped, Gated, Mixed, Dependent])
+@pytest.mark.parametrize("kind", [Bare, Multiplied, Concatenated, Tapped, Gated, Mixed])
 @pytest.mark.parametrize("granularity", ["group", "block"])
 def test_where_a_branch_cannot_go(kind: type[nn.Module], granularity: str) -> None:
     assert offered(space_of(kind(), images(size=9), granularity)) == []
@@ -239,7 +234,10 @@ def test_a_layer_scale_and_drop_path_after_the_last_conv_stay() -> None:
             return x + y
 
     torch.manual_seed(0)
-    assert offered(assert_branches_can_go(Scaled(), images(size=9), "group")) == ["first"]
+    model, x = Scaled(), images(size=9)
+    space = space_of(model, x)
+    assert offered(space) == ["first"]
+    assert_branches_can_go(model, x, space)
 
 
 def test_a_slot_that_is_part_of_a_branch_is_not_offered_it() -> None:
@@ -255,18 +253,53 @@ def test_a_slot_that_is_part_of_a_branch_is_not_offered_it() -> None:
         rewrite(model, wrong)
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(["group", "block"]))
-def test_random_nets(seed: int, granularity: str) -> None:
+class RandomResidual(nn.Module):
+    """Random branches of one to three convs beside skip connections, identities and projections."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        draw = random.Random(seed)
+        self.dims = draw.choice([1, 2, 2, 3])
+        conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[self.dims]
+        norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[self.dims]
+        self.stem, self.blocks, channels = conv(3, 6, 3, padding=1), nn.ModuleList(), 6
+        for _ in range(draw.randint(1, 3)):
+            branch: list[nn.Module] = []
+            count, stride, inner = draw.randint(1, 3), draw.choice([1, 1, 2]), channels
+            for i in range(count):
+                out = 6 if i == count - 1 else draw.choice([4, 8, 9])
+                kernel, step = draw.choice([1, 3, 5]), stride if i == 0 else 1
+                layer = conv(inner, out, kernel, step, kernel // 2, bias=draw.random() < 0.5)
+                branch.append(layer)
+                if draw.random() < 0.7:
+                    branch.append(draw.choice([norm, norm, partial(nn.GroupNorm, 1)])(out))
+                if i < count - 1:
+                    branch.append(draw.choice([nn.ReLU(inplace=True), nn.SiLU(), nn.Dropout(0.2)]))
+                    if draw.random() < 0.3:
+                        branch.append(conv(out, out, 3, padding=1, groups=out))
+                inner = out
+            skip = conv(6, 6, 1, stride) if stride > 1 else nn.Identity()
+            self.blocks.append(nn.ModuleList([nn.Sequential(*branch), skip]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for branch, skip in self.blocks:
+            x = (branch(x) + skip(x)).relu()
+        return x.flatten(2).mean(2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["group", "all"]))
+def test_random_branches(seed: int, granularity: str) -> None:
     torch.manual_seed(seed)
-    model = RandomNet(seed, steps=14)
-    x = images(size=model.size)
-    try:
-        found = search_space(model, x, granularity=granularity, candidates=[NO_BRANCH])
-    except Exception:  # no branch
-        return
-    assert offered(found)
-    assert_branches_can_go(model, x, granularity)
+    model = RandomResidual(seed)
+    x = torch.randn(2, 3, *[9] * model.dims)
+    space = search_space(
+        model, x, granularity=granularity, candidates=[NO_BRANCH, "depthwise3x3", "avgpool3x3"],
+        allow_larger=True,
+    )  # fmt: skip
+    assert_branches_can_go(model, x, space)
+    event(f"{len(offered(space))} branches")
 
 
 def test_costs_by_hand() -> None:
@@ -297,9 +330,8 @@ def test_exports_equal_it_at_other_batch_and_input_sizes(kind: type[nn.Module], 
     space = space_of(model, x)
     less = with_noise(rewrite(model, space.architecture(without_branches(space)))).eval()
     other = images(count=5, size=14)
-    assert torch.allclose(
-        fx.symbolic_trace(less)(other) if kind is TinyResNet else less(other), less(other)
-    )
+    if kind is TinyResNet:  # the other one looks at shapes
+        assert torch.equal(fx.symbolic_trace(less)(other), less(other))
     for name, suffix in (("torchscript", "ts"), ("onnx", "onnx"), ("pt2", "pt2"), ("python", "")):
         # `export` loads it again and compares it at several batch sizes.
         assert "any batch size" in export(less, tmp_path / f"m.{suffix}", x, format=name)
