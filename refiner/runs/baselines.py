@@ -2,8 +2,9 @@
 
 ``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy
 had, on the same validation images, and the best of as many top-k architectures is taken.
-``uniform`` takes no search: it is the best architecture with one operation in every slot that
-offers it, or one keep ratio. Under a budget the operation fills as few slots as keep to it, evenly spread.
+``uniform`` takes no search: it is the best architecture with one operation, or one keep ratio, in
+every slot that offers it. Under a budget the operation fills as few slots as keep to it, evenly
+spread.
 """
 
 from collections.abc import Sequence
