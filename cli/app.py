@@ -12,11 +12,13 @@ import typer
 from refiner import __version__
 from refiner.core.errors import RefinerError
 from refiner.core.printable import printable
+from refiner.space.keep_ratios import CHANNEL_BLOCK
 
 from .arguments import (
     AllowLarger,
     AnyArguments,
     Candidates,
+    ChannelMultiple,
     ExampleData,
     InputSize,
     Json,
@@ -120,6 +122,7 @@ def slots_command(
     slots: Slots = "auto",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
+    channel_multiple: ChannelMultiple = CHANNEL_BLOCK,
     input_size: InputSize = None,
     data: ExampleData = None,
     model_arg: ModelArg = None,
@@ -142,8 +145,8 @@ def slots_command(
 
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, data=data, model_arg=model_arg or (), graph=graph, latency=latency,
-        latency_batch=latency_batch,
+        channel_multiple=channel_multiple, input_size=input_size, data=data,
+        model_arg=model_arg or (), graph=graph, latency=latency, latency_batch=latency_batch,
         as_json=as_json,
     )  # fmt: skip
 
@@ -170,6 +173,7 @@ def apply_command(
     slots: Slots = "auto",
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
+    channel_multiple: ChannelMultiple = CHANNEL_BLOCK,
     input_size: InputSize = None,
     data: ExampleData = None,
     model_arg: ModelArg = None,
@@ -205,7 +209,8 @@ def apply_command(
         raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        input_size=input_size, data=data, model_arg=model_arg or (), pretrained=pretrained,
+        channel_multiple=channel_multiple, input_size=input_size, data=data,
+        model_arg=model_arg or (), pretrained=pretrained,
         weights=None if weights is None else str(weights), trust_weights=trust_weights, seed=seed,
         out=out, as_json=as_json,
     )  # fmt: skip

@@ -25,6 +25,7 @@ from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.search_run import kept_network
 from refiner.search.pareto import front_from_json, pick
+from refiner.space.admissible import Offer
 from refiner.space.architecture import Architecture, Vector, with_model
 from refiner.space.search_space import SearchSpace, space_of
 from refiner.training.devices import Devices
@@ -45,6 +46,7 @@ def apply_architecture(
     slots: str,
     candidates: str | None,
     allow_larger: bool,
+    channel_multiple: int,
     input_size: str | None,
     data: str | None,
     model_arg: Sequence[str],
@@ -64,10 +66,15 @@ def apply_architecture(
         trust_weights=trust_weights,
     )  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
-    if given is not None and (slots != "auto" or candidates is not None or allow_larger):
+    offer = Offer(
+        candidates=candidate_list(candidates),
+        allow_larger=allow_larger,
+        channel_multiple=channel_multiple,
+    )
+    if given is not None and (slots != "auto" or offer != Offer()):
         raise ConfigError(
-            f"{text} holds its slots and candidates. Leave --slots, --candidates and "
-            "--allow-larger out."
+            f"{text} holds its slots and candidates. Leave --slots, --candidates, --allow-larger "
+            "and --channel-multiple out."
         )
     made = given.model or {} if given is not None else {}
     spec = replace(spec, classes=_classes(made))
@@ -85,8 +92,7 @@ def apply_architecture(
             example,
             slots=slots_option(slots),
             trained=pretrained or weights is not None,
-            candidates=candidate_list(candidates),
-            allow_larger=allow_larger,
+            offer=offer,
         )
         _check_length(vector, space, source)
     _rewrite(spec, model, space, vector, example, made, out=out, as_json=as_json)

@@ -56,6 +56,13 @@ AllowLarger = Annotated[
         "--allow-larger", help="Admit candidates that have more parameters than the original."
     ),
 ]
+ChannelMultiple = Annotated[
+    int,
+    typer.Option(
+        help="Channel pruning leaves multiples of N channels, or of a part of N in a narrow layer.",
+        metavar="N",
+    ),
+]
 ModelArg = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,7 +7,6 @@ from pathlib import Path
 import refiner
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
-from refiner.space.admissible import offered_names
 
 from .consent import Consent, again
 from .preparing import origin
@@ -60,9 +59,7 @@ def carry_out(
     resume_line = f"refine --resume {shown or folder}{again(request.sources)}"
     with listening(folder, resume_line, shown or folder) as progress:
         # Before data is read, and after the model's file could register its own candidates.
-        spec, model, data, task, tests = source.load(
-            first=lambda: offered_names(settings.candidates, "group")
-        )
+        spec, model, data, task, tests = source.load(first=lambda: settings.offer.check("group"))
         for note in source.notes(data) if devices.is_main else ():
             progress.note(note)
         result = refiner.refine(

@@ -22,8 +22,9 @@ from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.graph.tracing import trace_model
 from refiner.runs.drawing import network_svg
 from refiner.runs.text import change
-from refiner.space.admissible import offered_names
+from refiner.space.admissible import Offer
 from refiner.space.candidates import ORIGINAL, get_candidate
+from refiner.space.keep_ratios import keep_ratio_of
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 
@@ -38,6 +39,7 @@ def show_slots(
     slots: str,
     candidates: str | None,
     allow_larger: bool,
+    channel_multiple: int,
     input_size: str | None,
     data: str | None,
     model_arg: Sequence[str],
@@ -56,14 +58,15 @@ def show_slots(
         raise ConfigError(f"--latency-batch is {latency_batch}. Give 1 or more.")
     model = ModelSpec(source=source, arguments=model_arguments(model_arg)).build()
     example = example_input(model, input_size, data)
-    names = candidate_list(candidates)
-    granularity = slots_option(slots)
-    offered_names(names, "group" if granularity == "auto" else granularity)
-    traced = trace_model(model, example)
-    space, why = choose_in(
-        traced, example, slots=granularity, trained=False, candidates=names,
+    offer = Offer(
+        candidates=candidate_list(candidates),
         allow_larger=allow_larger,
-    )  # fmt: skip
+        channel_multiple=channel_multiple,
+    )
+    granularity = slots_option(slots)
+    offer.check("group" if granularity == "auto" else granularity)
+    traced = trace_model(model, example)
+    space, why = choose_in(traced, example, slots=granularity, trained=False, offer=offer)
     if graph is not None:
         write_text(graph, network_svg(traced.graph_module, space))
     one = first_sample(example)
@@ -72,7 +75,7 @@ def show_slots(
     if latency:
         batch = of_size(example, latency_batch)
         table = latency_table(space, model, batch, devices=Devices.choose())
-    shares = shares_in_reach(traced, example, candidates=names, allow_larger=allow_larger)
+    shares = shares_in_reach(traced, example, offer)
     if as_json:
         print(json.dumps(_document(source, describe(example), space, whole, table, shares)))
         return
@@ -188,9 +191,12 @@ def _print_slots(space: SearchSpace, title: str, table: LatencyTable | None) -> 
     head = (*places, "operation", "MACs", "change", *ms, "parameters")
     print_table(title, head, rows, left=len(places) + 1)
     offered = dict.fromkeys(name for names in space.candidates for name in names[1:])
-    for name in offered:
-        about = get_candidate(name).about
-        print(f"  {name:<18} {about}" if about else f"  {name}")
+    prunings = [name for name in offered if keep_ratio_of(name)]
+    about = {"keep...": "channel pruning: keeps this share of the channels between the convs"}
+    about = about if prunings else {}
+    about |= {name: get_candidate(name).about for name in offered if name not in prunings}
+    for name, text in about.items():
+        print(f"  {name:<18} {text}" if text else f"  {name}")
     print()
 
 

@@ -76,9 +76,12 @@ def refine(
     )  # fmt: skip
     seen = first_look(job, trained=settings.trained)
     space, choice = choose_space(
-        model, job.example, slots=settings.slots, trained=settings.trained,
-        candidates=settings.candidates, allow_larger=settings.allow_larger,
-    )  # fmt: skip
+        model,
+        job.example,
+        slots=settings.slots,
+        trained=settings.trained,
+        offer=settings.offer,
+    )
     chosen = announce([choice] if choice else [], job.progress)
     job.progress.plan(settings.phases())
     with in_folder(job, settings.to_json(space)) as job:

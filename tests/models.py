@@ -19,6 +19,8 @@ from refiner.space.search_space import SearchSpace, search_space
 from refiner.training.devices import Devices
 from refiner.training.task import Classification
 
+PRUNING_CANDIDATES = ("keep0.875", "keep0.75", "keep0.625", "keep0.5", "keep0.375", "keep0.25")
+
 
 class Block(nn.Module):
     """A residual block of two conv3x3, with a projection where shapes differ."""

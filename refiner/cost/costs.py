@@ -104,7 +104,7 @@ def not_counted(missed: Sequence[str]) -> str:
 def slot_costs(space: SearchSpace) -> tuple[tuple[Cost, ...], ...]:
     """Return the cost of each candidate of each slot.
 
-    Norms are left out, except for the parameters that a candidate takes from them.
+    The parameters are those of the convs and of the norms after them.
 
     The cost of an architecture is that of the model plus, over the slots, the chosen candidate's
     minus the original's.
@@ -121,10 +121,9 @@ def _slot_cost(slot: Slot, name: str) -> Cost:
         _operation_macs(operation, site.spec, site.in_shape, site.out_shape)
         for operation, site in zip(filled.operations, filled.sites, strict=True)
     ]
-    norms = sum(site.norm_parameters for site in slot.sites)
     return Cost(
         macs=sum(macs for macs, _ in parts),
-        params=filled.parameters - norms,
+        params=filled.parameters,
         missed=tuple(dict.fromkeys(name for _, missed in parts for name in missed)),
     )
 

@@ -1,6 +1,6 @@
 """The share of a model's MACs that a search can reach, and the granularity that follows from it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import nn
@@ -11,7 +11,7 @@ from refiner.cost.costs import measure_cost
 from refiner.graph.slots import Granularity
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace_model
-from refiner.space.admissible import offered_names
+from refiner.space.admissible import Offer
 from refiner.space.search_space import SearchSpace, named_space, preferred_space, spaces_in
 
 
@@ -21,8 +21,7 @@ def choose_space(
     *,
     slots: Granularity | Literal["auto"],
     trained: bool,
-    candidates: Sequence[str] | None = None,
-    allow_larger: bool = False,
+    offer: Offer | None = None,
 ) -> tuple[SearchSpace, str]:
     """Return the search space of a run, and a sentence that says which slots were taken and why.
 
@@ -35,8 +34,7 @@ def choose_space(
         example: a tensor, a tuple of positional or a mapping of keyword arguments.
         slots: ``auto``, or the granularity to take.
         trained: whether the weights of ``model`` are trained.
-        candidates: names, or None for the defaults. Channel pruning needs ``group``.
-        allow_larger: admit candidates with more parameters than the original.
+        offer: what slots are offered. Channel pruning needs ``group``.
 
     Returns:
         The space, and the sentence; it is empty where ``slots`` names a granularity.
@@ -45,11 +43,10 @@ def choose_space(
         ModelError: the model cannot be traced, or has no slot.
         ConfigError: an unknown candidate or granularity.
     """
-    offered_names(candidates, "group" if slots == "auto" else slots)  # before the model is traced
-    return choose_in(
-        trace_model(model, example), example, slots=slots, trained=trained, candidates=candidates,
-        allow_larger=allow_larger,
-    )  # fmt: skip
+    offer = offer or Offer()
+    offer.check("group" if slots == "auto" else slots)  # before the model is traced
+    traced = trace_model(model, example)
+    return choose_in(traced, example, slots=slots, trained=trained, offer=offer)
 
 
 def choose_in(
@@ -58,13 +55,12 @@ def choose_in(
     *,
     slots: Granularity | Literal["auto"],
     trained: bool,
-    candidates: Sequence[str] | None = None,
-    allow_larger: bool = False,
+    offer: Offer,
 ) -> tuple[SearchSpace, str]:
     """Return what :func:`choose_space` does, for a model that was traced on the example."""
     if slots != "auto":
-        return named_space(traced, slots, candidates, allow_larger), ""
-    space, reached = preferred_space(traced, trained, candidates, allow_larger)
+        return named_space(traced, slots, offer), ""
+    space, reached = preferred_space(traced, trained, offer)
     shares = _shares(traced, example, reached)
     taken = shares.pop(space.granularity)
     share = f"{100 * taken:.0f} % of the MACs"
@@ -74,17 +70,13 @@ def choose_in(
 
 
 def shares_in_reach(
-    traced: TracedModel,
-    example: ExampleInput,
-    *,
-    candidates: Sequence[str] | None = None,
-    allow_larger: bool = False,
+    traced: TracedModel, example: ExampleInput, offer: Offer
 ) -> dict[Granularity, float]:
     """Return the share of the model's MACs that the slots of each granularity hold, 0 to 1.
 
     A granularity that does not take the named candidates is left out.
     """
-    spaces = spaces_in(traced, candidates, allow_larger)
+    spaces = spaces_in(traced, offer)
     return _shares(traced, example, {each: space.slot_macs for each, space in spaces.items()})
 
 

@@ -2,8 +2,8 @@
 
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
-Channel prunings are fitted per channel group (``group_fitting.py``). One pass serves all slots and
-candidates, unless their sums would take more memory than ``sum_table.MOST_BYTES``.
+Channel prunings are fitted per channel group (``group_fitting.py``), constants in place of branches
+in ``constant_fit.py``. One pass serves all slots and candidates, unless their sums would take more memory than ``sum_table.MOST_BYTES``.
 
 Every fifth batch is held out from the closed forms: it chooses their ridges and gives their errors.
 One pass of the loader is the most that they read, so that no image is on both sides.
@@ -21,6 +21,7 @@ from refiner.core.errors import ConfigError, TrainingError
 from refiner.core.progress import Progress, Silent
 from refiner.core.types import Loader
 from refiner.distill.candidate_fit import CandidateFit
+from refiner.distill.constant_fit import branch_means_to_fit, fit_branch_means
 from refiner.distill.fitting import ConvFit
 from refiner.distill.group_fitting import (
     InnerChannels,
@@ -31,7 +32,7 @@ from refiner.distill.group_fitting import (
 from refiner.distill.original import Listener, Original
 from refiner.distill.patches import PatchSums
 from refiner.distill.sum_table import SumTable
-from refiner.space.candidates import ChannelPruning, get_candidate
+from refiner.space.candidates import Candidate, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.task import Task
@@ -142,6 +143,7 @@ def fit_candidates(
     table = SumTable(rows_per_feature=rows, batches=config.solve_batches, seed=seed)
     fits = _conv_fits(supernet, table)
     inner = inner_channels_to_fit(supernet, table)
+    means = branch_means_to_fit(supernet)
     learned = any(fit.parameters() for fit in fits)
     progress.begin("distillation", len(table) + config.steps * learned)
     with usage.counting(supernet.model):
@@ -150,6 +152,9 @@ def fit_candidates(
         for part in table.parts():
             _solve(original, part, closed, config, progress)
         pruning_errors = fill_prunings(supernet, inner)
+        if means:
+            listeners: list[Listener] = [(each.name, each.accumulate) for each in means]
+            original.run(listeners, config.solve_batches, after_batch=lambda: None)
         if learned and config.steps:
             before = usage.forward
             _learn(original, fits, config, progress)
@@ -166,6 +171,8 @@ def fit_candidates(
     for name, row in pruning_errors.items():
         found[name] = {n: held_out for n, (held_out, _) in row.items()} | found[name]
         fitted[name] = {n: fit for n, (_, fit) in row.items()} | fitted[name]
+    for name, errors in fit_branch_means(means, devices).items():
+        found[name] |= errors
     _check_finite(found)
     return Fitted(errors=found, fit_errors=fitted)
 
@@ -179,7 +186,7 @@ def _conv_fits(supernet: Supernet, table: SumTable) -> list[ConvFit]:
             operations = {
                 name: other
                 for name, other in zip(names[1:], others, strict=True)
-                if other is not conv and not isinstance(get_candidate(name), ChannelPruning)
+                if other is not conv and isinstance(get_candidate(name), Candidate)
             }
             centred = has_batch_norm(supernet, site)
             fits.append(ConvFit(site.conv, conv, operations, table, centred=centred))

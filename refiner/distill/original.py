@@ -18,7 +18,7 @@ from refiner.training.evaluation import checked, length
 from refiner.training.task import Task
 
 Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
-"""Name of a conv, and a function that gets its input and output after each call."""
+"""Name of a conv or a norm, and a function that gets its input and output after each call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

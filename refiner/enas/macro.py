@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refiner.core.errors import ArchitectureError, ConfigError
 from refiner.space.architecture import Vector
-from refiner.space.candidates import ChannelPruning, get_candidate
+from refiner.space.candidates import Candidate, get_candidate
 
 MACRO_OPERATIONS = (
     "conv3x3",
@@ -50,7 +50,7 @@ class MacroSpace:
                 "each once."
             )
         for name in self.operations:
-            if isinstance(get_candidate(name), ChannelPruning):
+            if not isinstance(get_candidate(name), Candidate):
                 raise ConfigError(
                     f"{name} is for groups of convs. Name an operation, such as conv3x3."
                 )

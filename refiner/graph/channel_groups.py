@@ -54,25 +54,13 @@ def _readers(flow: Flow, names: Collection[str]) -> dict[str, tuple[str, ...]]:
     A dense conv whose channels cannot be pruned is left out.
     """
     readers = {}
-    live = _live(flow)
+    live = flow.live()
     for node in flow.convs:
         if str(node.target) in names and _is_dense(flow.module(node)):
             convs = _readers_of(flow, node, names, live)
             if convs:
                 readers[str(node.target)] = convs
     return readers
-
-
-def _live(flow: Flow) -> set[fx.Node]:
-    """Return the nodes that the output depends on; autograd makes others that nothing reads."""
-    waiting = [node for node in flow.all_nodes if node.op == "output"]
-    live: set[fx.Node] = set()
-    while waiting:
-        node = waiting.pop()
-        if node not in live:
-            live.add(node)
-            waiting += [*node.all_input_nodes, *node.meta.get("after", ())]
-    return live
 
 
 def _readers_of(

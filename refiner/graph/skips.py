@@ -140,6 +140,17 @@ class Flow:
                 second = self._dominators[second]
         return first
 
+    def live(self) -> set[fx.Node]:
+        """Return the nodes that the output depends on; autograd makes others that nothing reads."""
+        waiting = [node for node in self.all_nodes if node.op == "output"]
+        live: set[fx.Node] = set()
+        while waiting:
+            node = waiting.pop()
+            if node not in live:
+                live.add(node)
+                waiting += [*node.all_input_nodes, *node.meta.get("after", ())]
+        return live
+
     def work(self, source: fx.Node, last: fx.Node) -> dict[fx.Node, tuple[int, int]]:
         """Return the work between ``source`` and each node that it reaches, up to ``last``.
 

@@ -4,8 +4,8 @@ The other convs are frozen, each with a reason: see ``frozen.py``.
 """
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from torch import fx
@@ -15,7 +15,7 @@ from refiner.core.layers import is_norm
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.graph.frozen import frozen_reasons
-from refiner.graph.residual_blocks import find_blocks
+from refiner.graph.residual_blocks import find_blocks, find_branches
 from refiner.graph.skips import Flow, SkipConnection
 
 Granularity: TypeAlias = Literal["conv", "block", "all", "group"]
@@ -57,11 +57,18 @@ class Slot:
     """The convs, each with its norm, in the order of the data flow."""
     is_group: bool = False
     """Whether it is a channel group, whose inner channels can be pruned."""
+    is_branch: bool = False
+    """Whether it is a whole residual branch: all convs beside a skip connection to an add."""
 
     @property
     def modules(self) -> list[str]:
         """Names of the convs and norms of all sites."""
         return [name for s in self.sites for name in (s.conv, s.norm) if name]
+
+    @property
+    def output(self) -> str:
+        """Name of the module that gives the slot's output: its last norm or conv."""
+        return self.sites[-1].norm or self.sites[-1].conv
 
     def __str__(self) -> str:
         """Return the original convs: ``conv3x3 64->64, conv3x3 64->64``."""
@@ -111,11 +118,13 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     skips = flow.skip_connections()
     spatial_only = granularity in ("conv", "block")
     reasons = frozen_reasons(flow, [skip for skip, _ in skips], spatial_only)
-    training = None
+    training, branches = None, set(find_branches(flow, skips))
     if traced.meta["train_graph"] is not None:  # train mode may run other operations
         training = Flow(traced, traced.meta["train_graph"])
-        in_training = [skip for skip, _ in training.skip_connections()]
-        for name, reason in frozen_reasons(training, in_training, spatial_only).items():
+        in_training = training.skip_connections()
+        branches &= set(find_branches(training, in_training))
+        only = [skip for skip, _ in in_training]
+        for name, reason in frozen_reasons(training, only, spatial_only).items():
             reasons.setdefault(name, reason)
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
     frozen = [
@@ -128,8 +137,9 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         together = find_blocks(flow, skips, names)
     elif granularity == "group":
         together = find_channel_groups(flow, training, names)
+    slots = _named_slots(_grouped(sites, together), granularity)
     return SlotTable(
-        slots=_named_slots(_grouped(sites, together), granularity),
+        slots=tuple(replace(slot, is_branch=_is_branch(flow, slot, branches)) for slot in slots),
         frozen=tuple(frozen),
         skips=tuple(skip for skip, _ in skips),
     )
@@ -155,6 +165,15 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         in_shape=in_shape,
         out_shape=out_shape,
         norm_parameters=norm_parameters,
+    )
+
+
+def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:
+    """Return whether a slot is a whole branch whose norms have only parameters that are counted."""
+    return tuple(site.conv for site in slot.sites) in branches and all(
+        sum(p.numel() for p in flow.modules[site.norm].parameters()) == site.norm_parameters
+        for site in slot.sites
+        if site.norm is not None
     )
 
 

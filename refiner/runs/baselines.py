@@ -2,8 +2,9 @@
 
 ``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy
 had, on the same validation images, and the best of as many top-k architectures is taken.
-``uniform`` takes no search: it is the best architecture with one operation in every slot that
-offers it. Under a budget the operation fills as few slots as keep to it, evenly spread.
+``uniform`` takes no search: it is the best architecture with one operation, or one keep ratio, in
+every slot that offers it. Under a budget the operation fills as few slots as keep to it, evenly
+spread.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
 from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Vector
+from refiner.space.keep_ratios import keep_ratio_of
 from refiner.space.search_space import SearchSpace
 
 _CHECKPOINT = "random_search"
@@ -140,23 +142,45 @@ def uniform_vectors(
 ) -> dict[str, Vector]:
     """Return the architectures with one operation in every slot that offers it, by their names.
 
+    The keep ratios are those of the slot that offers the most; others take the nearest of theirs.
+
     Args:
         candidates: names of each slot's candidates, the original first.
         feasible: the feasible architectures; None where all are. An operation that exceeds a limit
             however many slots it fills has no architecture.
     """
     found = {}
-    for name in dict.fromkeys(name for names in candidates for name in names[1:]):
-        places = [i for i, names in enumerate(candidates) if name in names[1:]]
+    for name, indices in _everywhere(candidates).items():
+        places = list(indices)
         least = len(places) if feasible is None else 1
         for count in range(least, len(places) + 1):
             vector = [0] * len(candidates)
             for i in evenly(places, count):
-                vector[i] = candidates[i].index(name)
+                vector[i] = indices[i]
             if feasible is None or feasible.holds(vector):
                 where = "all" if count == len(candidates) else f"{count} of {len(candidates)}"
                 found[f"{name} in {where} slots"] = tuple(vector)
                 break
+    return found
+
+
+def _everywhere(candidates: Sequence[Sequence[str]]) -> dict[str, dict[int, int]]:
+    """Return the index of each operation in each slot that offers it, or a keep ratio near it."""
+    found: dict[str, dict[int, int]] = {}
+    ratios: list[dict[int, float]] = []
+    for i, names in enumerate(candidates):
+        ratios.append({})
+        for k, name in enumerate(names[1:], start=1):
+            ratio = keep_ratio_of(name)
+            if ratio is None:
+                found.setdefault(name, {})[i] = k
+            else:
+                ratios[i][k] = ratio
+    most = max(range(len(ratios)), key=lambda i: len(ratios[i]))
+    for k, ratio in ratios[most].items():
+        found[candidates[most][k]] = {
+            i: min(own, key=lambda j: abs(own[j] - ratio)) for i, own in enumerate(ratios) if own
+        }
     return found
 
 

@@ -20,6 +20,8 @@ from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
 from refiner.search.strategy import Strategy, StrategyFactory
+from refiner.space.admissible import Offer
+from refiner.space.keep_ratios import CHANNEL_BLOCK
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
@@ -52,6 +54,13 @@ class Settings:
     allow_larger: bool = option(
         False, "Admit candidates that have more parameters than the original.", panel="Search"
     )
+    channel_multiple: int = option(
+        CHANNEL_BLOCK,
+        "Channel pruning leaves multiples of N channels, or of a part of N in a narrow layer.",
+        panel="Search",
+        metavar="N",
+    )
+    """It sets the default keep ratios; a keep ratio that is named holds."""
     strategy: str | Strategy | StrategyFactory = option(
         "auto",
         "What proposes architectures. auto takes milp for a trained model with a budget, else "
@@ -116,6 +125,7 @@ class Settings:
             )
         if not isinstance(self.latency_batch, int) or self.latency_batch < 1:
             raise ConfigError(f"latency_batch is {self.latency_batch}. Give 1 or more.")
+        assert self.offer  # it checks its fields
         check_strategy(self.strategy)
         object.__setattr__(self, "budget", budget_texts(self.budget))
         parse_budgets(self.budget)
@@ -146,6 +156,15 @@ class Settings:
         if given.get("slots", "") is None:
             del given["slots"]
         return cls(**given)
+
+    @property
+    def offer(self) -> Offer:
+        """What the slots are offered."""
+        return Offer(
+            candidates=self.candidates,
+            allow_larger=self.allow_larger,
+            channel_multiple=self.channel_multiple,
+        )
 
     @property
     def trained(self) -> bool:

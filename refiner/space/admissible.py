@@ -4,6 +4,7 @@ An admissible candidate keeps the output shape of the slot and is not larger tha
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from refiner.core.errors import ConfigError
 from refiner.graph.slots import Granularity, Slot
@@ -11,42 +12,82 @@ from refiner.space.candidates import (
     DEFAULT_CANDIDATES,
     FURTHER_CANDIDATES,
     GROUP_CANDIDATES,
+    NO_BRANCH,
     ORIGINAL,
+    BranchRemoval,
     ChannelPruning,
     get_candidate,
 )
-from refiner.space.channel_pruning import widths
+from refiner.space.channel_pruning import inner_widths, widths
 from refiner.space.filling import filling, operation_shape_and_parameters
+from refiner.space.keep_ratios import CHANNEL_BLOCK, pruning_names
+
+_FURTHER: dict[Granularity, tuple[str, ...]] = {
+    "conv": (),
+    "block": (NO_BRANCH,),
+    "all": FURTHER_CANDIDATES,
+    "group": (*FURTHER_CANDIDATES, NO_BRANCH),
+}
 
 
-def offered_names(
-    candidates: Sequence[str] | None, granularity: Granularity = "conv", is_group: bool = False
-) -> tuple[str, ...]:
-    """Return the names of the candidates for a slot: those given, or else the defaults.
-
-    The defaults are ``GROUP_CANDIDATES`` for a group and ``DEFAULT_CANDIDATES`` for other slots,
-    with ``FURTHER_CANDIDATES`` where pointwise convs are slots.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the slots of a model are offered.
 
     Raises:
-        ConfigError: an unknown candidate, one named twice, or one for groups where there are none.
+        ConfigError: the block of channels is not a positive number.
     """
-    if candidates is not None:
-        names = tuple(candidates)
-    elif is_group:
-        names = GROUP_CANDIDATES
-    else:
-        further = () if granularity in ("conv", "block") else FURTHER_CANDIDATES
-        names = (*DEFAULT_CANDIDATES, *further)
-    for name in names:
-        if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
-            raise ConfigError(
-                f"{name} prunes the channels between the convs of a group, and slots is "
-                f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
-            )
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
-    return names
+
+    candidates: Sequence[str] | None = None
+    """Names of candidates, in the order of their indices; None offers the defaults.
+
+    The defaults of a channel group are the prunings that suit it (``keep_ratios.py``) and
+    ``GROUP_CANDIDATES``. Other slots get ``DEFAULT_CANDIDATES``, with ``FURTHER_CANDIDATES`` where
+    pointwise convs are slots, and with ``NO_BRANCH`` where slots may hold several convs."""
+    allow_larger: bool = False
+    """Whether a candidate may have more parameters than the original."""
+    channel_multiple: int = CHANNEL_BLOCK
+    """The prunings leave multiples of this number of channels."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.channel_multiple, int) or self.channel_multiple < 1:
+            raise ConfigError(f"channel_multiple is {self.channel_multiple}. Give 1 or more.")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether a channel pruning was named, which only groups have."""
+        return any(isinstance(get_candidate(name), ChannelPruning) for name in self.named)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names that were given."""
+        return tuple(self.candidates or ())
+
+    def check(self, granularity: Granularity) -> None:
+        """Check the names that were given.
+
+        Raises:
+            ConfigError: an unknown candidate, one named twice, or a pruning where no slot is a
+                group.
+        """
+        for name in self.named:
+            if isinstance(get_candidate(name), ChannelPruning) and granularity != "group":
+                raise ConfigError(
+                    f"{name} prunes the channels between the convs of a group, and slots is "
+                    f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
+                )
+        repeated = sorted({name for name in self.named if self.named.count(name) > 1})
+        if repeated:
+            raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
+
+    def names_for(self, slot: Slot, granularity: Granularity) -> tuple[str, ...]:
+        """Return the names of the candidates that a slot is offered."""
+        if self.candidates is not None:
+            return self.named
+        if slot.is_group:
+            prunings = pruning_names(inner_widths(slot), self.channel_multiple)
+            return (*prunings, *GROUP_CANDIDATES)
+        return (*DEFAULT_CANDIDATES, *_FURTHER[granularity])
 
 
 def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[str, ...]:
@@ -64,6 +105,10 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
         candidate = get_candidate(name)
         if isinstance(candidate, ChannelPruning):
             if _prunes(slot, candidate, names):
+                found.append(name)
+            continue
+        if isinstance(candidate, BranchRemoval):
+            if slot.is_branch:
                 found.append(name)
             continue
         fits = [candidate.fits(site.spec) for site in slot.sites]

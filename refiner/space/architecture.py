@@ -53,6 +53,7 @@ class Architecture:
                 {
                     "name": slot.name,
                     "is_group": slot.is_group,
+                    "is_branch": slot.is_branch,
                     "candidates": list(names),
                     "sites": [asdict(s) for s in slot.sites],
                 }
@@ -91,6 +92,7 @@ class Architecture:
                         name=slot["name"],
                         sites=tuple(_site(site) for site in slot["sites"]),
                         is_group=slot.get("is_group", False),
+                        is_branch=slot.get("is_branch", False),
                     )
                     for slot in document["slots"]
                 ),

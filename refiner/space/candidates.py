@@ -13,14 +13,17 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.graph.conv_spec import ConvSpec
+from refiner.space.keep_ratios import keep_ratio_of
 from refiner.space.operations import (
     AVG_POOL,
     MAX_POOL,
+    build_constant,
     build_conv,
     build_depthwise,
     build_factorised,
     build_identity,
     build_low_rank,
+    build_one_channel,
     build_plain_pool,
     build_pool,
     build_shuffle,
@@ -45,11 +48,12 @@ DEFAULT_CANDIDATES = (*PAPER_CANDIDATES, "lowrank2", "lowrank4")
 FURTHER_CANDIDATES = ("shuffle2", "shuffle4", "factorised", "identity")
 """Further candidates for single convs, if pointwise convs are slots."""
 
-PRUNING_CANDIDATES = ("keep0.875", "keep0.75", "keep0.625", "keep0.5", "keep0.375", "keep0.25")
-"""Candidates that only channel groups can have."""
+NO_BRANCH = "no_branch"
+"""Name of the candidate that leaves nothing of a residual branch but a constant."""
 
-GROUP_CANDIDATES = (*PRUNING_CANDIDATES, *PAPER_CANDIDATES)
-"""Candidates of channel groups. Pruned convs fine-tune better than low-rank ones and are faster."""
+GROUP_CANDIDATES = (NO_BRANCH, *PAPER_CANDIDATES)
+"""Candidates of channel groups, after the channel prunings that suit each; see ``keep_ratios.py``.
+Pruned convs fine-tune better than low-rank ones and are faster."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
@@ -85,7 +89,25 @@ class ChannelPruning:
         )
 
 
-_TABLE: dict[str, Candidate | ChannelPruning] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchRemoval:
+    """A candidate of slots that are a whole residual branch: its output becomes a constant.
+
+    The convs before the last one give a single channel, so that the model's own code between them
+    still runs, at next to no cost. The norms go.
+    """
+
+    name: str
+    about: str
+    before: str
+    """Name of the operation that replaces each conv before the last one."""
+    last: str
+    """Name of the operation that replaces the last conv."""
+
+
+_TABLE: dict[str, Candidate | BranchRemoval] = {}
+_PARTS: dict[str, Candidate] = {}
+"""Operations that are no candidates alone."""
 
 
 def register_candidate(
@@ -107,7 +129,7 @@ def register_candidate(
     Raises:
         ConfigError: the name is taken.
     """
-    if name in _TABLE or name == ORIGINAL:
+    if name in (ORIGINAL, *_TABLE, *_PARTS) or keep_ratio_of(name) is not None:
         raise ConfigError(f"candidate {name!r} is registered already. Choose another name.")
     candidate = Candidate(name=name, build=build, fits=fits, about=about)
     _TABLE[name] = candidate
@@ -115,23 +137,33 @@ def register_candidate(
 
 
 def candidate_names() -> tuple[str, ...]:
-    """Return the names of all registered candidates."""
+    """Return the names of all candidates except channel prunings, of which any ratio is one."""
     return tuple(_TABLE)
 
 
-def get_candidate(name: str) -> Candidate | ChannelPruning:
+def get_candidate(name: str) -> Candidate | ChannelPruning | BranchRemoval:
     """Return the candidate of that name.
 
     Raises:
         ConfigError: no candidate has that name.
     """
+    keep_ratio = keep_ratio_of(name)
+    if keep_ratio is not None:
+        return ChannelPruning(name=name, keep_ratio=keep_ratio)
     try:
         return _TABLE[name]
     except KeyError:
         raise ConfigError(
-            f"unknown candidate {name!r}. Choose from: {', '.join(_TABLE)}, "
-            "or register your own with refiner.register_candidate."
+            f"unknown candidate {name!r}. Choose from: {', '.join(_TABLE)}, keep0.5 or another "
+            "keep ratio below 1, or register your own with refiner.register_candidate."
         ) from None
+
+
+def get_operation(name: str) -> Candidate:
+    """Return the operation of that name, which replaces a single conv."""
+    found = _PARTS.get(name) or get_candidate(name)
+    assert isinstance(found, Candidate)
+    return found
 
 
 for _k in (3, 5):
@@ -182,6 +214,13 @@ register_candidate(
     about="a column of the kernel's height, then a row of its width",
 )
 register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")
-_TABLE |= {
-    n: ChannelPruning(name=n, keep_ratio=float(n.removeprefix("keep"))) for n in PRUNING_CANDIDATES
+_TABLE[NO_BRANCH] = BranchRemoval(
+    name=NO_BRANCH,
+    about="no residual branch: the mean of each channel of its output",
+    before="one_channel",
+    last="constant",
+)
+_PARTS |= {
+    "one_channel": Candidate(name="one_channel", build=build_one_channel),
+    "constant": Candidate(name="constant", build=build_constant),
 }

@@ -9,21 +9,17 @@ Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-from refiner.core.errors import ModelError
 from refiner.core.layers import CONV_TYPES, weight_of
-from refiner.core.surgery import copied, replace_modules
-from refiner.core.tolerance import rerun_tolerance
+from refiner.core.surgery import copied
 from refiner.graph.channel_groups import is_depthwise
-from refiner.graph.probe import to_blame
 from refiner.graph.slots import ConvSite, Slot
-from refiner.graph.trace_check import Run, run_original
-from refiner.graph.traced_model import TracedModel
+from refiner.space.keep_ratios import width_at
 
 
 def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
@@ -36,12 +32,14 @@ def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
+def inner_widths(slot: Slot) -> tuple[int, ...]:
+    """Return how many channels each set of inner channels of a group has."""
+    return tuple(slot.sites[inner[0]].spec.out_channels for inner in inner_channels_of(slot))
+
+
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
     """Return how many of each set of inner channels stay at a keep ratio, rounded down."""
-    return tuple(
-        int(slot.sites[inner[0]].spec.out_channels * keep_ratio)
-        for inner in inner_channels_of(slot)
-    )
+    return tuple(width_at(channels, keep_ratio) for channels in inner_widths(slot))
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
@@ -153,117 +151,3 @@ def cut(
     elif rows is not None and hasattr(work, "num_features"):
         vars(work).update(num_features=len(rows))
     return work
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Inner:
-    """A set of inner channels of a model."""
-
-    first: str
-    """Name of the dense conv that makes them."""
-    last: str
-    """Name of the dense conv that reads them."""
-    channels: int
-    """Their number in the original."""
-    kept: torch.Tensor
-    """Indices of those that stay."""
-
-
-def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
-    """Return the indices of the groups whose channels cannot be pruned.
-
-    Either their channels mix between the convs, or the model depends on their number. To find out,
-    the model runs with half of the inner channels, and the original with all. In both, the first
-    conv of each set gives the same noise, so that channels differ for any example input. The last
-    conv has to read the same values of the channels that stay.
-    """
-    model = traced.source
-    modules = dict(traced.work.named_modules())
-    kept = [kept_channels(slot, 0.5, modules) for slot in groups]
-
-    def holds(numbers: Sequence[int]) -> bool:
-        fewer, sets = copied(model), list[_Inner]()
-        for i in numbers:
-            replace_modules(fewer, pruned(groups[i], kept[i], modules))
-            sites = groups[i].sites
-            sets += [
-                _Inner(
-                    first=sites[inner[0]].conv,
-                    last=sites[inner[-1]].conv,
-                    channels=sites[inner[0]].spec.out_channels,
-                    kept=channels,
-                )
-                for inner, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
-            ]
-        try:
-            for run in traced.runs:
-                if run.training:  # with other shapes, it draws other random numbers
-                    run_original(fewer, run.example, training=True)
-                elif not _equal(_read(fewer, sets, run), _read(traced.work, sets, run)):
-                    return False
-        except ModelError:
-            return False
-        return True
-
-    return to_blame(len(groups), holds)
-
-
-def _read(work: nn.Module, sets: Sequence[_Inner], run: Run) -> dict[str, torch.Tensor]:
-    """Return the kept channels that each last conv reads while each first conv gives noise."""
-    read: dict[str, torch.Tensor] = {}
-
-    def stay(tensor: torch.Tensor, inner: _Inner) -> torch.Tensor:
-        return tensor.index_select(1, inner.kept.to(tensor.device))
-
-    hooks = []
-    for i, inner in enumerate(sets):
-        few = bool(work.get_submodule(inner.last).in_channels == len(inner.kept))
-
-        def noise(
-            _m: nn.Module,
-            _i: object,
-            output: torch.Tensor,
-            i: int = i,
-            inner: _Inner = inner,
-            few: bool = few,
-        ) -> torch.Tensor:
-            shape = (len(output), inner.channels, *output.shape[2:])
-            drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(output)
-            return stay(drawn, inner) if few else drawn
-
-        def keep(
-            _m: nn.Module,
-            inputs: tuple[torch.Tensor],
-            inner: _Inner = inner,
-            few: bool = few,
-        ) -> None:
-            read[inner.last] = inputs[0] if few else stay(inputs[0], inner)
-
-        hooks.append(work.get_submodule(inner.first).register_forward_hook(noise))
-        hooks.append(work.get_submodule(inner.last).register_forward_pre_hook(keep))
-    try:
-        run_original(work, run.example, run.training)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return read
-
-
-def _equal(some: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether tensors of the same names are equal up to rounding.
-
-    On the meta device only their shapes are compared.
-    """
-    if some.keys() != others.keys():
-        return False
-    for name, first in some.items():
-        second = others[name]
-        if first.shape != second.shape:
-            return False
-        if first.is_meta:
-            continue
-        rounding = max(1e-3, 4 * torch.finfo(second.dtype).eps, rerun_tolerance(second))
-        atol = rounding * float(second.nan_to_num().abs().max().clamp(min=1e-6))
-        if not torch.allclose(first, second, rtol=0, atol=atol, equal_nan=True):
-            return False
-    return True

@@ -1,11 +1,11 @@
-"""What a candidate puts into a slot: an operation for each conv, or pruned convs and norms.
+"""What a candidate puts into a slot: operations in place of convs, or pruned convs and norms.
 
 Everything that builds, counts or times candidates uses this.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -16,7 +16,13 @@ from refiner.core.layers import weight_of
 from refiner.core.randomness import seeded
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
-from refiner.space.candidates import ORIGINAL, Candidate, ChannelPruning, get_candidate
+from refiner.space.candidates import (
+    ORIGINAL,
+    BranchRemoval,
+    ChannelPruning,
+    get_candidate,
+    get_operation,
+)
 from refiner.space.channel_pruning import kept_channels, pruned, pruned_sites
 
 
@@ -30,6 +36,8 @@ class Filling:
     """The convs, with fewer channels if the candidate prunes them."""
     pruning: ChannelPruning | None = None
     """The candidate, if it prunes channels."""
+    has_norms: bool = True
+    """Whether the norms stay."""
 
     @property
     def parameters(self) -> int:
@@ -48,7 +56,8 @@ def filling(slot: Slot, name: str) -> Filling:
     does not make larger or, if there are none, all that it fits.
 
     Raises:
-        ArchitectureError: the candidate prunes channels, and the slot is not a channel group.
+        ArchitectureError: the candidate prunes channels, and the slot is not a channel group; or it
+            removes a branch, and the slot is none.
     """
     if name == ORIGINAL:
         return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
@@ -63,6 +72,20 @@ def filling(slot: Slot, name: str) -> Filling:
             operations=(ORIGINAL,) * len(slot.sites),
             sites=pruned_sites(slot, candidate.keep_ratio),
             pruning=candidate,
+        )
+    if isinstance(candidate, BranchRemoval):
+        if not slot.is_branch:
+            raise ArchitectureError(
+                f"{name} removes a residual branch, but slot {slot.name} is not a whole one. Name "
+                "another candidate."
+            )
+        return Filling(
+            operations=(*[candidate.before] * (len(slot.sites) - 1), candidate.last),
+            sites=tuple(
+                site if site.norm is None else replace(site, norm_parameters=0)
+                for site in slot.sites
+            ),
+            has_norms=False,
         )
     suited = slot.sites
     if slot.is_group:
@@ -107,10 +130,8 @@ def operation_shape_and_parameters(
 
 
 def built(name: str, spec: ConvSpec) -> nn.Module:
-    """Return a candidate's operation for one conv, on torch's current device."""
-    candidate = get_candidate(name)
-    assert isinstance(candidate, Candidate)
-    return candidate.build(spec)
+    """Return an operation for one conv, on torch's current device."""
+    return get_operation(name).build(spec)
 
 
 def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
@@ -135,8 +156,12 @@ def fill(
     filled = filling(slot, name)
     if filled.pruning is not None:
         return pruned(slot, kept_channels(slot, filled.pruning.keep_ratio, modules), modules)
-    return {
-        site.conv: build_operation(name, modules[site.conv], site.spec, seed_of(i))
+    made = {
+        site.conv: build_operation(operation, modules[site.conv], site.spec, seed_of(i))
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }
+    if not filled.has_norms:
+        norms = [site.norm for site in slot.sites if site.norm is not None]
+        made |= {norm: nn.Identity().train(modules[norm].training) for norm in norms}
+    return made

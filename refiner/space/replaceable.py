@@ -7,7 +7,8 @@ from typing import TypeAlias
 from refiner.graph.probe import irreplaceable
 from refiner.graph.slots import Slot
 from refiner.graph.traced_model import TracedModel
-from refiner.space.channel_pruning import broken_groups
+from refiner.space.candidates import NO_BRANCH
+from refiner.space.probes import broken_branches, broken_groups
 
 SlotCandidates: TypeAlias = tuple[Slot, tuple[str, ...]]
 """A slot with the names of its admissible candidates."""
@@ -19,7 +20,7 @@ def replaceable(
     """Return the slots that can be replaced, and those that cannot.
 
     If only the norm of a slot cannot be replaced, the slot stays without it. Its candidates then
-    share the norm.
+    share the norm, and the branch that it may be cannot go.
     """
     found = list(slots)
     bound = irreplaceable(traced, [slot.modules for slot, _ in found])
@@ -29,10 +30,26 @@ def replaceable(
         for i in set(bound) - still:
             slot, names = found[i]
             sites = tuple(replace(site, norm=None) for site in slot.sites)
-            found[i] = replace(slot, sites=sites), names
+            found[i] = replace(slot, sites=sites, is_branch=False), _without_removal(names)
         bound = sorted(still)
     kept = [pair for i, pair in enumerate(found) if i not in bound]
     return kept, [found[i][0] for i in bound]
+
+
+def without_broken_branches(
+    slots: Sequence[SlotCandidates], traced: TracedModel
+) -> list[SlotCandidates]:
+    """Return the slots; those whose branch cannot go lose the candidate that removes it."""
+    found = list(slots)
+    removed = [i for i, (_, names) in enumerate(found) if NO_BRANCH in names]
+    for number in broken_branches(traced, [found[i][0] for i in removed]):
+        slot, names = found[removed[number]]
+        found[removed[number]] = replace(slot, is_branch=False), _without_removal(names)
+    return found
+
+
+def _without_removal(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name != NO_BRANCH)
 
 
 def without_broken_groups(slots: Sequence[Slot], traced: TracedModel) -> tuple[Slot, ...]:

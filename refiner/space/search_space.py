@@ -16,10 +16,15 @@ from refiner.graph.skips import SkipConnection
 from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace_model
-from refiner.space.admissible import admissible, offered_names
+from refiner.space.admissible import Offer, admissible
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import ORIGINAL, ChannelPruning, get_candidate
-from refiner.space.replaceable import replaceable, without_broken_groups
+from refiner.space.candidates import ORIGINAL
+from refiner.space.keep_ratios import CHANNEL_BLOCK
+from refiner.space.replaceable import (
+    replaceable,
+    without_broken_branches,
+    without_broken_groups,
+)
 
 AUTO_GRANULARITIES: tuple[Granularity, ...] = ("group", "all", "conv")
 """What ``auto`` chooses from, in the order of preference for a trained model."""
@@ -112,6 +117,7 @@ def search_space(
     granularity: Granularity | Literal["auto"] = "conv",
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
+    channel_multiple: int = CHANNEL_BLOCK,
 ) -> SearchSpace:
     """Trace ``model`` and return its slots with their admissible candidates.
 
@@ -126,20 +132,22 @@ def search_space(
             residual block. ``all``: each conv, pointwise ones included. ``group``: as ``all``, with
             one slot for each channel group, which can be pruned. ``auto``: the first of ``conv``,
             ``all`` and ``group`` that reaches at least 90 % of the MACs that the best reaches.
-        candidates: names, in the order of their indices. By default ``GROUP_CANDIDATES`` for a
-            group and ``DEFAULT_CANDIDATES`` for other slots, followed by ``FURTHER_CANDIDATES``
-            where pointwise convs are slots.
+        candidates: names, in the order of their indices. By default those that suit each slot; see
+            :class:`refiner.space.admissible.Offer`.
         allow_larger: admit candidates with more parameters than the original.
+        channel_multiple: by default, channel prunings leave multiples of so many channels.
 
     Raises:
         ModelError: the model cannot be traced, or has no slot.
-        ConfigError: an unknown candidate or granularity.
+        ConfigError: an unknown candidate or granularity, or a bad ``channel_multiple``.
     """
+    offer = Offer(
+        candidates=candidates, allow_larger=allow_larger, channel_multiple=channel_multiple
+    )
     if granularity == "auto":
-        traced = trace_model(model, example_input)
-        return preferred_space(traced, False, candidates, allow_larger)[0]
-    offered_names(candidates, granularity)
-    return named_space(trace_model(model, example_input), granularity, candidates, allow_larger)
+        return preferred_space(trace_model(model, example_input), False, offer)[0]
+    offer.check(granularity)
+    return named_space(trace_model(model, example_input), granularity, offer)
 
 
 def offered_space(
@@ -151,27 +159,22 @@ def offered_space(
     allow_larger: bool = False,
 ) -> SearchSpace:
     """Return the same as :func:`search_space`, but an empty space if no conv can change."""
-    offered_names(candidates, granularity)
-    traced = trace_model(model, example_input)
-    return space_in(traced, granularity, candidates, allow_larger)
+    offer = Offer(candidates=candidates, allow_larger=allow_larger)
+    offer.check(granularity)
+    return space_in(trace_model(model, example_input), granularity, offer)
 
 
-def named_space(
-    traced: TracedModel,
-    granularity: Granularity,
-    candidates: Sequence[str] | None,
-    allow_larger: bool,
-) -> SearchSpace:
+def named_space(traced: TracedModel, granularity: Granularity, offer: Offer) -> SearchSpace:
     """Return the space of one granularity; the errors are those of :func:`search_space`."""
-    offered_names(candidates, granularity)
-    space = space_in(traced, granularity, candidates, allow_larger)
+    offer.check(granularity)
+    space = space_in(traced, granularity, offer)
     if not space.slots:
         raise ModelError(_no_slot(traced.source, space.frozen, granularity))
     return space
 
 
 def preferred_space(
-    traced: TracedModel, trained: bool, candidates: Sequence[str] | None, allow_larger: bool
+    traced: TracedModel, trained: bool, offer: Offer
 ) -> tuple[SearchSpace, dict[Granularity, int]]:
     """Return the space of the granularity that suits a model, and the MACs that each reaches.
 
@@ -182,15 +185,14 @@ def preferred_space(
     Args:
         traced: the model.
         trained: whether its weights are trained.
-        candidates: names, or None for the defaults.
-        allow_larger: admit candidates with more parameters than the original.
+        offer: what slots are offered.
 
     Raises:
         ModelError: no granularity has a slot.
         ConfigError: an unknown candidate, or one named twice.
     """
-    offered_names(candidates, "group")
-    spaces = spaces_in(traced, candidates, allow_larger)
+    offer.check("group")
+    spaces = spaces_in(traced, offer)
     reached = {each: space.slot_macs for each, space in spaces.items()}
     best = max(reached.values())
     order = AUTO_GRANULARITIES if trained else AUTO_GRANULARITIES[::-1]
@@ -200,53 +202,38 @@ def preferred_space(
     raise ModelError(_no_slot(traced.source, spaces["group"].frozen, "group"))
 
 
-def spaces_in(
-    traced: TracedModel, candidates: Sequence[str] | None, allow_larger: bool
-) -> dict[Granularity, SearchSpace]:
+def spaces_in(traced: TracedModel, offer: Offer) -> dict[Granularity, SearchSpace]:
     """Return the space of each of ``AUTO_GRANULARITIES`` that supports the candidates.
 
     A space may be empty.
     """
-    spaces: dict[Granularity, SearchSpace] = {}
-    for each in AUTO_GRANULARITIES:
-        if each == "group" or not _need_groups(candidates):
-            spaces[each] = space_in(traced, each, candidates, allow_larger)
-    return spaces
+    supported = [each for each in AUTO_GRANULARITIES if each == "group" or not offer.prunes]
+    return {each: space_in(traced, each, offer) for each in supported}
 
 
-def _need_groups(candidates: Sequence[str] | None) -> bool:
-    return any(isinstance(get_candidate(name), ChannelPruning) for name in candidates or ())
-
-
-def space_in(
-    traced: TracedModel,
-    granularity: Granularity,
-    candidates: Sequence[str] | None,
-    allow_larger: bool,
-) -> SearchSpace:
+def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> SearchSpace:
     """Return the space of one granularity; it is empty if no conv can change."""
     table = find_slots(traced.graph_module, granularity)
     slots = without_broken_groups(for_one_sample(table.slots, traced), traced)
-    fitting, without = [], []
-    for slot in slots:
-        names = offered_names(candidates, granularity, slot.is_group)
-        found = admissible(slot, names, allow_larger)
-        if found:
-            fitting.append((slot, found))
-            continue
-        reason = "no admissible candidate among " + ", ".join(names)
-        without += [Frozen(name=site.conv, reason=reason) for site in slot.sites]
-    fitting, bound = replaceable(fitting, traced)
+    offered = [(slot, offer.names_for(slot, granularity)) for slot in slots]
+    found = [(slot, admissible(slot, names, offer.allow_larger)) for slot, names in offered]
+    found, bound = replaceable([pair for pair in found if pair[1]], traced)
     traced.confirm()
-    without += [
-        Frozen(name=site.conv, reason=why_irreplaceable(traced, site.conv))
-        for slot in bound
+    found = [pair for pair in without_broken_branches(found, traced) if pair[1]]
+    kept = {site.conv for slot, _ in found for site in slot.sites}
+    reasons = {
+        site.conv: f"no admissible candidate among {', '.join(names)}"
+        for slot, names in offered
         for site in slot.sites
-    ]
+        if site.conv not in kept
+    }
+    reasons |= {
+        site.conv: why_irreplaceable(traced, site.conv) for slot in bound for site in slot.sites
+    }
     return SearchSpace(
-        slots=tuple(slot for slot, _ in fitting),
-        candidates=tuple((ORIGINAL, *found) for _, found in fitting),
-        frozen=(*table.frozen, *without),
+        slots=tuple(slot for slot, _ in found),
+        candidates=tuple((ORIGINAL, *names) for _, names in found),
+        frozen=(*table.frozen, *(Frozen(name=name, reason=why) for name, why in reasons.items())),
         skips=table.skips,
         granularity=granularity,
     )

@@ -95,7 +95,14 @@ def options(command: str) -> set[str]:
 
 
 def test_commands_and_options_are_frozen() -> None:
-    common = {"--slots", "--candidates", "--allow-larger", "--model-arg", "--json"}
+    common = {
+        "--slots",
+        "--candidates",
+        "--allow-larger",
+        "--channel-multiple",
+        "--model-arg",
+        "--json",
+    }
     assert set(typer.main.get_command(app).commands) == {
         "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
         "eval",
@@ -404,6 +411,7 @@ BAD = {
     "negative epochs": (["NET", "--epochs", "-1"], "epochs is -1"),
     "negative warm-up": (["NET", "--warmup-epochs", "-3"], "warmup_epochs is -3"),
     "negative training": (["NET", "--epochs", "-3"], "epochs is -3"),
+    "no channels in a block": (["NET", "--channel-multiple", "0"], "channel_multiple is 0"),
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
     "unknown strategy": (["NET", "--strategy", "bayes"], "auto, controller, milp"),

@@ -7,6 +7,7 @@ import refiner
 from refiner.core.errors import ConfigError, ModelError
 from refiner.cost.reach import choose_space, shares_in_reach
 from refiner.graph.tracing import trace_model
+from refiner.space.admissible import Offer
 
 
 class Pointwise(nn.Module):
@@ -46,13 +47,15 @@ def test_a_network_of_pointwise_convs_is_not_refused_and_traced_once() -> None:
 
 def test_channel_pruning_steers_the_choice_and_a_named_granularity_stands() -> None:
     space, _ = choose_space(
-        TinyResNet(), images(), slots="auto", trained=False, candidates=["keep0.5"]
+        TinyResNet(), images(), slots="auto", trained=False, offer=Offer(candidates=["keep0.5"])
     )
     assert space.granularity == "group"
     space, text = choose_space(TinyResNet(), images(), slots="block", trained=True)
     assert (space.granularity, text) == ("block", "")
     with pytest.raises(ConfigError, match="unknown candidate"):
-        choose_space(TinyResNet(), images(), slots="auto", trained=True, candidates=["keep9"])
+        choose_space(
+            TinyResNet(), images(), slots="auto", trained=True, offer=Offer(candidates=["keep9"])
+        )
 
 
 def test_networks_without_slots_are_refused() -> None:
@@ -61,7 +64,7 @@ def test_networks_without_slots_are_refused() -> None:
 
 
 def test_shares_are_of_all_macs() -> None:
-    shares = shares_in_reach(trace_model(Pointwise(), images()), images())
+    shares = shares_in_reach(trace_model(Pointwise(), images()), images(), Offer())
     assert shares["conv"] == 0
     assert shares["all"] == shares["group"] == pytest.approx(256 / (216 + 256))
 
@@ -69,7 +72,8 @@ def test_shares_are_of_all_macs() -> None:
 @pytest.mark.parametrize("slots", ["conv", "auto"])
 def test_candidates_and_larger_ones_are_passed_on(slots) -> None:
     def names(**options) -> set[str]:
-        space, _ = choose_space(TinyResNet(), images(), slots=slots, trained=False, **options)
+        offer = Offer(**options)
+        space, _ = choose_space(TinyResNet(), images(), slots=slots, trained=False, offer=offer)
         return {name for row in space.candidates for name in row[1:]}
 
     assert names(candidates=["avgpool3x3"]) == {"avgpool3x3"}
@@ -80,7 +84,10 @@ def test_candidates_and_larger_ones_are_passed_on(slots) -> None:
 
 def test_shares_are_those_of_the_named_candidates() -> None:
     traced = trace_model(TinyResNet(), images())
-    assert set(shares_in_reach(traced, images(), candidates=["keep0.5"])) == {"group"}
-    larger = shares_in_reach(traced, images(), candidates=["conv5x5"], allow_larger=True)
-    assert larger["conv"] > 0
-    assert shares_in_reach(traced, images(), candidates=["conv5x5"])["conv"] == 0
+
+    def shares(**options) -> dict[str, float]:
+        return shares_in_reach(traced, images(), Offer(**options))
+
+    assert set(shares(candidates=["keep0.5"])) == {"group"}
+    assert shares(candidates=["conv5x5"], allow_larger=True)["conv"] > 0
+    assert shares(candidates=["conv5x5"])["conv"] == 0

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from models import TinyResNet, images
+from models import PRUNING_CANDIDATES, TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import TrainingError
@@ -10,7 +10,6 @@ from refiner.distill.group_fitting import InnerChannels
 from refiner.distill.patches import PatchSums
 from refiner.graph.conv_spec import conv_spec
 from refiner.graph.slots import ConvSite
-from refiner.space.candidates import PRUNING_CANDIDATES
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices

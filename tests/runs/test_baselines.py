@@ -47,6 +47,23 @@ def test_under_a_budget_as_few_slots_as_keep_to_it() -> None:
     assert kept == {"pool in 3 of 4 slots": (2, 1, 2, 0)}, "three deep convs cost 22"
 
 
+def test_a_slot_without_a_keep_ratio_takes_the_nearest() -> None:
+    names = (
+        ("original", "keep0.75", "keep0.25", "no_branch"),
+        ("original", "keep0.8", "keep0.6", "keep0.4", "keep0.2", "pool"),
+        ("original", "pool"),
+        ("original", "keep0.5"),
+    )
+    assert uniform_vectors(names) == {
+        "no_branch in 1 of 4 slots": (3, 0, 0, 0),
+        "pool in 2 of 4 slots": (0, 5, 1, 0),
+        "keep0.8 in 3 of 4 slots": (1, 1, 0, 1),
+        "keep0.6 in 3 of 4 slots": (1, 2, 0, 1),
+        "keep0.4 in 3 of 4 slots": (2, 3, 0, 1),
+        "keep0.2 in 3 of 4 slots": (2, 4, 0, 1),
+    }
+
+
 @given(st.integers(1, 30), st.data())
 def test_places_are_spread_evenly(size: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(0, size))

@@ -5,6 +5,7 @@ from models import TinyResNet, images
 
 from refiner.core.errors import ArchitectureError
 from refiner.space.architecture import Architecture
+from refiner.space.rewriting import rewrite
 from refiner.space.search_space import search_space
 
 
@@ -32,6 +33,22 @@ def test_json_round_trip(space, tmp_path) -> None:
     loaded = Architecture.load(tmp_path / "a.json")
     assert loaded == architecture
     assert loaded.operations == ("depthwise3x3", "original", "maxpool3x3", "avgpool3x3")
+
+
+def test_a_file_of_eighths_without_branches_is_still_read(tmp_path) -> None:
+    # As it was written before slots could be branches, and ratios were eighths for every layer.
+    model, x = TinyResNet(width=10), images()
+    eighths = ["keep0.875", "keep0.5"]
+    found = search_space(model, x, granularity="group", candidates=eighths).architecture((1, 2))
+    document = json.loads(found.to_json())
+    for slot in document["slots"]:
+        assert slot.pop("is_branch")
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    loaded = Architecture.load(tmp_path / "a.json")
+    assert loaded.operations == ("keep0.875", "keep0.5")
+    pruned = rewrite(model, loaded)
+    assert pruned.block1.conv1.out_channels == 8  # 8.75, rounded down
+    assert pruned.block2.conv1.out_channels == 10
 
 
 def test_damaged_architecture_files_are_one_line(space, tmp_path) -> None:

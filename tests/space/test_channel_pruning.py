@@ -5,13 +5,13 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import TinyResNet, images, run_seeded
+from models import PRUNING_CANDIDATES, TinyResNet, images, run_seeded
 from torch import nn
 
 from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import PRUNING_CANDIDATES, get_candidate
+from refiner.space.candidates import get_candidate
 from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned_sites
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
@@ -151,52 +151,13 @@ def test_few_channels_are_offered_each_number_once() -> None:
     )  # fmt: skip
 
 
-class Counts(nn.Module):
-    """Looks at how many channels there are between its convs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.first = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
-        self.norm, self.second = nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.first(self.stem(x)))
-        if x.shape[1] != 8:
-            raise ValueError(x.shape)
-        return self.second(x.relu()).mean((2, 3))
-
-
-class Mixes(Counts):
-    """Takes channels together between its convs, by an operation that has no numbers."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.first(self.stem(x)))
-        return self.second(x.softmax(dim=1)).mean((2, 3))
-
-
-class Gates(Counts):
-    """Looks at how many channels there are, and goes another way with fewer."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.first(self.stem(x)))
-        return (self.second(x.relu()) if x.shape[1] == 8 else x).mean((2, 3))
-
-
-@pytest.mark.parametrize("kind", [Counts, Mixes, Gates])
-@pytest.mark.parametrize("make", [torch.zeros, torch.ones])  # all channels are equal
-def test_a_group_that_a_run_does_not_bear_out_is_none(kind: type[nn.Module], make) -> None:
-    space = search_space(kind(), make(1, 3, 16, 16), granularity="group")
-    assert [slot.name for slot in space.slots] == ["first", "second"]
-    assert not any(slot.is_group for slot in space.slots)
-    assert not any(name in PRUNING_CANDIDATES for names in space.candidates for name in names)
-
-
-class Normed(Counts):
-    """Has a norm that is given."""
+class Normed(nn.Module):
+    """Two convs with a norm that is given."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm = norm
+        self.stem, self.first = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.norm, self.second = norm, nn.Conv2d(8, 8, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.second(self.norm(self.first(self.stem(x)))).mean((2, 3))

@@ -7,6 +7,7 @@ from refiner.core.errors import ArchitectureError, ConfigError, ModelError
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.architecture import Architecture
 from refiner.space.filling import original_parameters
+from refiner.space.rewriting import rewrite
 from refiner.space.search_space import search_space, space_of
 
 DEFAULT = ("original", "depthwise3x3", "maxpool3x3", "avgpool3x3", "lowrank2", "lowrank4")
@@ -117,3 +118,25 @@ def test_a_conv_with_spectral_norm_in_train_mode_is_a_slot_and_keeps_its_buffers
     space = search_space(model, torch.randn(2, 3, 12, 12))
     assert [slot.name for slot in space.slots] == ["1", "2"]
     assert all(torch.equal(buffer, before[name]) for name, buffer in model.named_buffers())
+
+
+def test_default_candidates_of_groups_follow_the_layer() -> None:
+    model, x = TinyResNet(width=16), images()
+    space = search_space(model, x, granularity="group")
+    paper = ("depthwise3x3", "maxpool3x3", "avgpool3x3")
+    thirds = ("keep0.75", "keep0.5", "keep0.25")  # 12, 8 and 4 of 16; 24, 16 and 8 of 32
+    assert space.candidates == (("original", *thirds, "no_branch", *paper),) * 2
+    finer = search_space(model, x, granularity="group", channel_multiple=2)
+    assert [len([n for n in names if "keep" in n]) for names in finer.candidates] == [7, 15]
+    with pytest.raises(ConfigError, match="channel_multiple is 0. Give 1 or more"):
+        search_space(model, x, granularity="group", channel_multiple=0)
+
+
+def test_any_keep_ratio_can_be_named() -> None:
+    model, x = TinyResNet(width=16), images()
+    names = ["keep0.5", "keep0.3"]
+    space = search_space(model, x, granularity="group", candidates=names)
+    assert space.candidates == (("original", *names),) * 2
+    pruned = rewrite(model, space.architecture((1, 2)))
+    assert pruned.block1.conv1.out_channels == 8
+    assert pruned.block2.conv1.out_channels == 9

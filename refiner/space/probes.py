@@ -1,0 +1,196 @@
+"""Runs that show whether a model bears what candidates of several convs do to it.
+
+Names do not show whether operations between convs keep channels apart, or whether something else
+reads what a branch computes. So the model runs with channels removed, and without branches.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from refiner.core.contents import tensors_in
+from refiner.core.errors import ModelError
+from refiner.core.surgery import copied, replace_modules
+from refiner.core.tolerance import rerun_tolerance
+from refiner.core.types import Output
+from refiner.graph.probe import to_blame
+from refiner.graph.slots import Slot
+from refiner.graph.trace_check import Run, run_original
+from refiner.graph.traced_model import TracedModel
+from refiner.space.candidates import NO_BRANCH
+from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned
+from refiner.space.filling import fill
+from refiner.space.operations import Constant
+
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Inner:
+    """A set of inner channels of a model."""
+
+    first: str
+    """Name of the dense conv that makes them."""
+    last: str
+    """Name of the dense conv that reads them."""
+    channels: int
+    """Their number in the original."""
+    kept: torch.Tensor
+    """Indices of those that stay."""
+
+
+def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
+    """Return the indices of the groups whose channels cannot be pruned.
+
+    Either their channels mix between the convs, or the model depends on their number. To find out,
+    the model runs with half of the inner channels, and the original with all. In both, the first
+    conv of each set gives the same noise, so that channels differ for any example input. The last
+    conv has to read the same values of the channels that stay.
+    """
+    model = traced.source
+    modules = dict(traced.work.named_modules())
+    kept = [kept_channels(slot, 0.5, modules) for slot in groups]
+
+    def holds(numbers: Sequence[int]) -> bool:
+        fewer, sets = copied(model), list[_Inner]()
+        for i in numbers:
+            replace_modules(fewer, pruned(groups[i], kept[i], modules))
+            sites = groups[i].sites
+            sets += [
+                _Inner(
+                    first=sites[inner[0]].conv,
+                    last=sites[inner[-1]].conv,
+                    channels=sites[inner[0]].spec.out_channels,
+                    kept=channels,
+                )
+                for inner, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
+            ]
+        try:
+            for run in traced.runs:
+                if run.training:  # with other shapes, it draws other random numbers
+                    run_original(fewer, run.example, training=True)
+                elif not _equal(_read(fewer, sets, run), _read(traced.work, sets, run)):
+                    return False
+        except ModelError:
+            return False
+        return True
+
+    return to_blame(len(groups), holds)
+
+
+def _read(work: nn.Module, sets: Sequence[_Inner], run: Run) -> dict[str, torch.Tensor]:
+    """Return the kept channels that each last conv reads while each first conv gives noise."""
+    read: dict[str, torch.Tensor] = {}
+
+    def stay(tensor: torch.Tensor, inner: _Inner) -> torch.Tensor:
+        return tensor.index_select(1, inner.kept.to(tensor.device))
+
+    hooks = []
+    for i, inner in enumerate(sets):
+        few = bool(work.get_submodule(inner.last).in_channels == len(inner.kept))
+
+        def noise(
+            _m: nn.Module,
+            _i: object,
+            output: torch.Tensor,
+            i: int = i,
+            inner: _Inner = inner,
+            few: bool = few,
+        ) -> torch.Tensor:
+            shape = (len(output), inner.channels, *output.shape[2:])
+            drawn = torch.randn(shape, generator=torch.Generator().manual_seed(i)).to(output)
+            return stay(drawn, inner) if few else drawn
+
+        def keep(
+            _m: nn.Module,
+            inputs: tuple[torch.Tensor],
+            inner: _Inner = inner,
+            few: bool = few,
+        ) -> None:
+            read[inner.last] = inputs[0] if few else stay(inputs[0], inner)
+
+        hooks.append(work.get_submodule(inner.first).register_forward_hook(noise))
+        hooks.append(work.get_submodule(inner.last).register_forward_pre_hook(keep))
+    try:
+        run_original(work, run.example, run.training)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return read
+
+
+def broken_branches(traced: TracedModel, slots: Sequence[Slot]) -> list[int]:
+    """Return the indices of the slots whose branch cannot go.
+
+    The model runs without the branches, with noise as their constants. The original with this noise
+    in place of their outputs has to give the same.
+    """
+    modules = dict(traced.work.named_modules())
+
+    def holds(numbers: Sequence[int]) -> bool:
+        without = copied(traced.source)
+        constants: dict[str, torch.Tensor] = {}
+        for i in numbers:
+            made = fill(slots[i], NO_BRANCH, modules, lambda conv: conv)
+            constants[slots[i].output] = _with_noise(made[slots[i].sites[-1].conv], i)
+            replace_modules(without, made)
+        try:
+            for run in traced.runs:
+                given = run_original(without, run.example, run.training)
+                # In train mode, other shapes between the convs draw other random numbers.
+                if not run.training and not _equal(
+                    dict(enumerate(tensors_in(given))),
+                    dict(enumerate(tensors_in(_with_outputs(traced.work, constants, run)))),
+                ):
+                    return False
+        except ModelError:
+            return False
+        return True
+
+    return to_blame(len(slots), holds)
+
+
+def _with_noise(operation: nn.Module, seed: int) -> torch.Tensor:
+    """Set the numbers of the constant that an operation ends in to noise, and return them."""
+    (constant,) = (module for module in operation.modules() if isinstance(module, Constant))
+    value = constant.value.detach()
+    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
+    return value.copy_(noise)
+
+
+def _with_outputs(work: nn.Module, outputs: Mapping[str, torch.Tensor], run: Run) -> Output:
+    """Return the model's output where some modules give the same at every position."""
+    hooks = [
+        work.get_submodule(name).register_forward_hook(
+            lambda _m, _i, output, value=value: value.to(output).expand_as(output).clone()
+        )
+        for name, value in outputs.items()
+    ]
+    try:
+        return run_original(work, run.example, run.training)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _equal(some: Mapping[_Key, torch.Tensor], others: Mapping[_Key, torch.Tensor]) -> bool:
+    """Return whether tensors of the same names are equal up to rounding.
+
+    On the meta device only their shapes are compared.
+    """
+    if some.keys() != others.keys():
+        return False
+    for name, first in some.items():
+        second = others[name]
+        if first.shape != second.shape:
+            return False
+        if first.is_meta or not first.is_floating_point():
+            continue
+        rounding = max(1e-3, 4 * torch.finfo(second.dtype).eps, rerun_tolerance(second))
+        atol = rounding * float(second.nan_to_num().abs().max().clamp(min=1e-6))
+        if not torch.allclose(first, second, rtol=0, atol=atol, equal_nan=True):
+            return False
+    return True
