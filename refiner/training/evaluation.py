@@ -190,15 +190,21 @@ def _finite(task: Task, sums: torch.Tensor) -> float:
 
 
 @contextmanager
-def _norms_in_training(module: nn.Module) -> Iterator[None]:
-    """Put the norms with running statistics in train mode, and all else in eval mode.
+def norms_in_training(
+    module: nn.Module, among: Iterable[nn.Module] | None = None
+) -> Iterator[None]:
+    """Put norms with running statistics in train mode, and all else in eval mode.
 
-    Inside, the statistics of a norm are the plain mean over all its calls.
+    Inside, the statistics of such a norm are the plain mean over all its calls.
+
+    Args:
+        module: the network.
+        among: modules of it whose norms are meant; all by default.
     """
     module.eval()
     norms = [
         child
-        for child in module.modules()
+        for child in (module.modules() if among is None else among)
         if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats
     ]
     momenta = [norm.momentum for norm in norms]
@@ -229,7 +235,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task, devices
     A supernet mixes the statistics of all its paths, so each path is recalibrated before it is
     scored. Norms that are not on the path keep their statistics.
     """
-    with _norms_in_training(module), torch.no_grad(), devices.autocast():
+    with norms_in_training(module), torch.no_grad(), devices.autocast():
         for batch in batches:
             checked(task.measure, module, batch)
     devices.average_buffers(module)
