@@ -8,7 +8,7 @@ beside its score.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -123,10 +123,22 @@ class Scorer:
         with self._last() as batches:
             return batches
 
-    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> None:
-        """Make a path the active one, with norm statistics of its own."""
+    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], None]:
+        """Make a path the active one, with norm statistics of its own.
+
+        Returns:
+            What makes it the active one again, with the same statistics.
+        """
         self.supernet.select(vector)
-        recalibrate(self.network, norm_batches, self.task, self.devices)
+        norms = recalibrate(self.network, norm_batches, self.task, self.devices)
+        kept = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
+
+        def again() -> None:
+            self.supernet.select(vector)
+            for buffer, own in kept:
+                buffer.copy_(own)
+
+        return again
 
     def reward_of(
         self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
@@ -150,27 +162,40 @@ class Scorer:
         keeps the statistics that each architecture was scored with.
         """
         progress.begin(name, len(vectors))
-        scored = []
+        paths = []
         with self._last() as norm_batches:
             for vector in vectors:
-                self._select(vector, norm_batches)
-                scored.append(self._scored(vector))
+                paths.append(self._select(vector, norm_batches))
                 if self.fixed:
                     self.norms[vector] = self._norms(vector)
-                progress.advance(1, **self._told(scored[-1]))
+                progress.advance(1, vector=short(vector))
+            scored = self._scored(vectors, paths)
         scored.sort(key=lambda s: -s.objective)
         progress.advance(0, **self._told(scored[0]))
         progress.end()
         return scored
 
-    def _scored(self, vector: Vector) -> Scored:
-        """Score the active path, of that vector, on the whole validation part."""
-        batches = self.devices.batches(self.val_loader)
-        if self.agreement is None:
+    def _scored(
+        self, vectors: Sequence[Vector], paths: Sequence[Callable[[], None]]
+    ) -> list[Scored]:
+        """Score paths, each that of a vector, on the whole validation part.
+
+        With a teacher every batch goes through all paths, so that the teacher runs once.
+        """
+        if self.agreement is not None:
+            batches = self.devices.batches(self.val_loader)
+            both = evaluate_both(self.network, batches, self.agreement, self.devices, paths)
+            return [
+                Scored(vector=vector, score=score, agreement=agreement)
+                for vector, (agreement, score) in zip(vectors, both, strict=True)
+            ]
+        scored = []
+        for vector, select in zip(vectors, paths, strict=True):
+            select()
+            batches = self.devices.batches(self.val_loader)
             score = evaluate(self.network, batches, self.task, self.devices)
-            return Scored(vector=vector, score=score)
-        agreement, score = evaluate_both(self.network, batches, self.agreement, self.devices)
-        return Scored(vector=vector, score=score, agreement=agreement)
+            scored.append(Scored(vector=vector, score=score))
+        return scored
 
     def _told(self, scored: Scored) -> dict[str, float | str]:
         """Return what progress shows of an architecture."""
