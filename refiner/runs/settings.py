@@ -16,6 +16,7 @@ from refiner.cost.budget import Budget, parse_budgets
 from refiner.cost.budget_text import budget_texts
 from refiner.distill.distillation import DistillConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
+from refiner.search.informing import PHASE as EFFECTS
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
 from refiner.search.strategy import Strategy, StrategyFactory
@@ -168,6 +169,7 @@ class Settings:
         assert self.search is not None
         phases = ["warm-up"] if self.search.warmup_epochs else []
         phases += ["distillation"] if self.trained else []
+        phases += [EFFECTS] if self.trained and self.strategy == "milp" else []
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []

@@ -67,5 +67,5 @@ def inform(
         progress.end()
         return Informing(reason=str(error))
     progress.end()
-    strategy.inform(effects)
+    strategy.inform(scorer.devices.from_main(lambda: effects))  # rounding may differ
     return Informing(evaluations=max(effects.sizes) + _DRAWS)
