@@ -51,6 +51,8 @@ def inform(
         return Informing()
     assert isinstance(strategy, Informed)
     assert isinstance(scorer.supernet, Supernet)
+    if scorer.shift is not None:
+        scorer.shift.restore()
     progress.begin(PHASE, len(batches))
     try:
         effects = estimate_effects(

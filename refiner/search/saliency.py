@@ -27,6 +27,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.randomness import derive_seed
 from refiner.core.types import Batch
 from refiner.search.effects import Effects
+from refiner.search.norm_shift import NormShift
 from refiner.space.supernet import Supernet
 from refiner.training.agreement import LOGITS, compared_by
 from refiner.training.devices import Devices
@@ -54,8 +55,8 @@ def estimate_effects(
     """Return the estimated effects of all swaps of a supernet on agreement with its zero vector.
 
     Args:
-        supernet: with fitted candidates. Their norms get the statistics that they have where the
-            rest is the original; all else stays as it is.
+        supernet: with fitted candidates, and the original's own norm statistics. The candidates'
+            norms get those that they have where the rest is the original; all else stays.
         batches: of any part, on the device; labels are not used.
         norm_batches: training batches for the statistics.
         task: calls the model on a batch. If its outputs are logits, labels are drawn from their
@@ -168,15 +169,17 @@ def _counting(
 
 def _recalibrate(places: _Places, batches: Sequence[Batch]) -> None:
     """Recalibrate the candidates' norms, each slot in the original's place of the network."""
-    norms = places.norms()
-    with norms_in_training(places.supernet.model, norms), torch.no_grad():
+    norms, shift = places.norms(), NormShift(places.supernet)
+    with norms_in_training(places.supernet.model), torch.no_grad():
         for batch in batches:
             kept: dict[_Call, torch.Tensor] = {}
             places.run(batch, 0, _keep(kept))
             for index in places.indices:
                 places.run(batch, index, _put_back(kept))
-    for norm in norms:
-        places.devices.average_buffers(norm)
+    places.devices.average_buffers(places.supernet.model)
+    shift.measure()
+    shift.correct(norms)
+    shift.restore()
 
 
 def _products(

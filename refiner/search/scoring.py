@@ -19,7 +19,9 @@ from torch import nn
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
+from refiner.search.norm_shift import NormShift
 from refiner.space.architecture import Vector
+from refiner.space.supernet import Supernet
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
@@ -93,6 +95,10 @@ class Scorer:
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.fixed, self.seed = devices, fixed, seed
         self.recalibration_batches = recalibration_batches
+        self.shift: NormShift | None = None
+        """Of fixed weights beside a teacher: keeps to the original's own norm statistics."""
+        if fixed and teacher is not None and isinstance(supernet, Supernet):
+            self.shift = NormShift(supernet)
         self._generators = generators_of(train_loader, val_loader)
         with seeded(derive_seed(seed, "rehearsal"), self._generators):
             rehearse(self.network, val_loader, task, devices)
@@ -129,8 +135,7 @@ class Scorer:
         Returns:
             What makes it the active one again, with the same statistics.
         """
-        self.supernet.select(vector)
-        norms = recalibrate(self.network, norm_batches, self.task, self.devices)
+        norms = self._recalibrated(vector, norm_batches)
         kept = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
 
         def again() -> None:
@@ -139,6 +144,18 @@ class Scorer:
                 buffer.copy_(own)
 
         return again
+
+    def _recalibrated(self, vector: Vector, norm_batches: Sequence[Any]) -> set[nn.Module]:
+        """Select a path, recalibrate its norms, and return these."""
+        if self.shift is not None and not self.shift.measured:
+            self.supernet.select((0,) * len(vector))
+            recalibrate(self.network, norm_batches, self.task, self.devices)
+            self.shift.measure()
+        self.supernet.select(vector)
+        norms = recalibrate(self.network, norm_batches, self.task, self.devices)
+        if self.shift is not None:
+            self.shift.correct(norms)
+        return norms
 
     def reward_of(
         self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
