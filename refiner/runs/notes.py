@@ -1,7 +1,6 @@
 """Notes of a report on a finished search."""
 
 from refiner.cost.feasible import LEAST_USED
-from refiner.runs.job import Job
 from refiner.search.informing import can_inform
 from refiner.search.milp import MilpStrategy
 from refiner.search.search import Search
@@ -16,14 +15,6 @@ def search_notes(search: Search, taken: Vector) -> list[str]:
         taken: the architecture of its top-k that was chosen, which need not be the best.
     """
     return [*_unused_budget(search, taken), *_effects(search), *too_few_scores(search)]
-
-
-def recalibration_note(job: Job, given: float, recalibrated: float) -> str:
-    """Return a note with what BN recalibration alone does to the original's score."""
-    return (
-        f"BN recalibration, which every network but the original as given gets, takes the "
-        f"original's {job.scored_on} {job.task.metric} from {given:.4f} to {recalibrated:.4f}"
-    )
 
 
 def too_few_scores(search: Search) -> list[str]:

@@ -11,7 +11,7 @@ from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
 from refiner.runs.network_scores import GIVEN, has_head, score_networks
-from refiner.runs.notes import recalibration_note, search_notes
+from refiner.runs.notes import search_notes
 from refiner.runs.settings import Settings
 from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Architecture, Vector, with_model
@@ -75,14 +75,11 @@ def select(
     if settings.baselines:
         baselines = find_baselines(search, space, job.model, job.one, job.folder, job.progress)
     if settings.trained:
-        # The original's norms are recalibrated, as those of all networks are.
         networks = {ORIGINAL: network((0,) * len(space.slots)), **networks}
     elif settings.fine_tunes:
         networks = {ORIGINAL: copied(job.model), **networks}
     networks |= {each.kind: network(each.vector) for each in baselines if each.vector != vector}
     scores = _scores(job, settings, search.task, networks)
-    if GIVEN in scores:
-        notes = (*notes, recalibration_note(job, scores[GIVEN], scores[ORIGINAL]))
     if not settings.fine_tunes:
         networks = {REFINED: networks[REFINED]}
     selection = Selection(

@@ -25,9 +25,28 @@ from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
 
 DISTILLED_SEARCH = SearchConfig(
-    trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
+    trials=500, epochs=10, warmup_epochs=0, train_weights=False, score_batches=2
 )
 """The default search over distilled candidates. Nothing is trained: it only evaluates."""
+ESTIMATED_SEARCH = replace(DISTILLED_SEARCH, trials=80, epochs=8)
+"""The same for ``milp``, which estimates the effects of single swaps instead of scoring them."""
+
+
+def default_search(
+    strategy: str | Strategy | StrategyFactory, *, trained: bool, budget: bool
+) -> SearchConfig:
+    """Return the search that suits a strategy, by the name that it has or that ``auto`` takes.
+
+    Args:
+        strategy: a name, or one of the user's own.
+        trained: whether the model is trained.
+        budget: whether there is a budget.
+    """
+    if not trained:
+        return SearchConfig()
+    if isinstance(strategy, str):
+        strategy = resolve_strategy(strategy, trained=trained, budget=budget)
+    return ESTIMATED_SEARCH if strategy == "milp" else DISTILLED_SEARCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +203,7 @@ class Settings:
         """Return the settings with a search and a strategy where they were left open."""
         search = self.search
         if search is None:
-            search = DISTILLED_SEARCH if self.trained else SearchConfig()
+            search = default_search(self.strategy, trained=self.trained, budget=bool(self.budget))
         strategy = self.strategy
         if isinstance(strategy, str):
             strategy = resolve_strategy(strategy, trained=self.trained, budget=bool(self.budget))
