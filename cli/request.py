@@ -11,7 +11,7 @@ from refiner.core.records import checked_record
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.refit import RefitConfig
 from refiner.runs.run_folder import RunFolder
-from refiner.runs.settings import DISTILLED_SEARCH, Settings
+from refiner.runs.settings import Settings, default_search
 from refiner.search.search import SearchConfig
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig
@@ -106,13 +106,15 @@ class RunRequest(Request):
         """Return the settings of the run; they check their ranges."""
         given, distilled = self.given, self.distilled
         train = _training(FINE_TUNING if distilled else TrainConfig(), given)
+        named = values_of(Settings, given)
+        strategy, budget = named.get("strategy", "auto"), bool(named.get("budget"))
         search = replace(
-            DISTILLED_SEARCH if distilled else SearchConfig(),
+            default_search(strategy, trained=distilled, budget=budget),
             **values_of(SearchConfig, given),
             weights=replace(train, epochs=0, teacher_weight=0.0),
         )
         return Settings(
-            **values_of(Settings, given),
+            **named,
             distill=DistillConfig() if distilled else None,
             refit=RefitConfig(**values_of(RefitConfig, given)),
             search=search,

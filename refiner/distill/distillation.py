@@ -3,7 +3,8 @@
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
 Channel prunings are fitted per channel group (``group_fitting.py``), constants in place of branches
-in ``constant_fit.py``. One pass serves all slots and candidates, unless their sums would take more memory than ``sum_table.MOST_BYTES``.
+in ``constant_fit.py``. One pass serves all slots and candidates, unless their sums would take more
+memory than ``sum_table.MOST_BYTES``.
 
 Every fifth batch is held out from the closed forms: it chooses their ridges and gives their errors.
 One pass of the loader is the most that they read, so that no image is on both sides.

@@ -1,7 +1,8 @@
 """Baselines: what a search is compared with, on its own shared weights and within its own budgets.
 
 ``random`` is random search: the strategy ``random`` gets as many trials as the search's strategy
-had, on the same validation images, and the best of as many top-k architectures is taken.
+had, and those that its estimates of effects would have paid for. They are on the same validation
+images, and the best of as many top-k architectures is taken.
 ``uniform`` takes no search: it is the best architecture with one operation, or one keep ratio, in
 every slot that offers it. Under a budget the operation fills as few slots as keep to it, evenly
 spread.
@@ -127,7 +128,8 @@ def _random_search(search: Search) -> Search:
         feasible=search.feasible,
         config=replace(
             search.config,
-            trials=search.trials or search.config.trials,  # fewer after a timeout
+            # Fewer after a timeout, and more for what the search has estimated.
+            trials=(search.trials or search.config.trials) + search.informing.evaluations,
             timeout=None,
             warmup_epochs=0,
             train_weights=False,

@@ -1,7 +1,7 @@
 """Notes of a report on a finished search."""
 
 from refiner.cost.feasible import LEAST_USED
-from refiner.runs.job import Job
+from refiner.search.informing import can_inform
 from refiner.search.milp import MilpStrategy
 from refiner.search.search import Search
 from refiner.space.architecture import Vector
@@ -14,15 +14,7 @@ def search_notes(search: Search, taken: Vector) -> list[str]:
         search: a finished one.
         taken: the architecture of its top-k that was chosen, which need not be the best.
     """
-    return [*_unused_budget(search, taken), *too_few_scores(search)]
-
-
-def recalibration_note(job: Job, given: float, recalibrated: float) -> str:
-    """Return a note with what BN recalibration alone does to the original's score."""
-    return (
-        f"BN recalibration, which every network but the original as given gets, takes the "
-        f"original's {job.scored_on} {job.task.metric} from {given:.4f} to {recalibrated:.4f}"
-    )
+    return [*_unused_budget(search, taken), *_effects(search), *too_few_scores(search)]
 
 
 def too_few_scores(search: Search) -> list[str]:
@@ -30,9 +22,29 @@ def too_few_scores(search: Search) -> list[str]:
     trials, strategy = search.config.trials if search.config.epochs else 0, search.strategy
     if not isinstance(strategy, MilpStrategy) or trials > len(strategy.swaps):
         return []
+    if strategy.around is not None or (not search.scores and can_inform(strategy, search.scorer)):
+        return []
     return [
         f"{trials} trials are too few for milp, which scores {len(strategy.swaps)} single swaps "
         "first. Give more --trials."
+    ]
+
+
+def _effects(search: Search) -> list[str]:
+    """Return what the estimates of single swaps cost, or why the search did without them."""
+    informing, strategy = search.informing, search.strategy
+    if informing.reason:
+        return [f"single swaps are scored, not estimated: {informing.reason}"]
+    if not informing.evaluations or not isinstance(strategy, MilpStrategy):
+        return []
+    if strategy.refused is not None:
+        return [
+            "single swaps are scored, not estimated: the estimates of a few and their scores have "
+            f"a Kendall's tau of {strategy.refused:.2f}"
+        ]
+    return [
+        f"the effects of all single swaps were estimated in the time of {informing.evaluations} "
+        "trials; the random search gets as many more"
     ]
 
 

@@ -11,7 +11,7 @@ from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
 from refiner.runs.network_scores import GIVEN, has_head, score_networks
-from refiner.runs.notes import recalibration_note, search_notes
+from refiner.runs.notes import search_notes
 from refiner.runs.refitting import refit_networks
 from refiner.runs.settings import Settings
 from refiner.search.search import Search, SearchResult
@@ -76,7 +76,6 @@ def select(
     if settings.baselines:
         baselines = find_baselines(search, space, job.model, job.one, job.folder, job.progress)
     if settings.trained:
-        # The original's norms are recalibrated, as those of all networks are.
         networks = {ORIGINAL: network((0,) * len(space.slots)), **networks}
     elif settings.fine_tunes:
         networks = {ORIGINAL: copied(job.model), **networks}
@@ -84,8 +83,6 @@ def select(
     changed = {name: each for name, each in networks.items() if name != ORIGINAL}
     notes = (*notes, *refit_networks(job, settings, space, search, changed))
     scores = _scores(job, settings, search.task, networks)
-    if GIVEN in scores:
-        notes = (*notes, recalibration_note(job, scores[GIVEN], scores[ORIGINAL]))
     if not settings.fine_tunes:
         networks = {REFINED: networks[REFINED]}
     selection = Selection(

@@ -17,6 +17,7 @@ from refiner.cost.budget_text import budget_texts
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.refit import RefitConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
+from refiner.search.informing import PHASE as EFFECTS
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
 from refiner.search.strategy import Strategy, StrategyFactory
@@ -27,9 +28,28 @@ from refiner.training.devices import DEVICES, PRECISIONS
 from refiner.training.loop import TrainConfig
 
 DISTILLED_SEARCH = SearchConfig(
-    trials=500, epochs=10, warmup_epochs=0, train_weights=False, recalibration_batches=4
+    trials=500, epochs=10, warmup_epochs=0, train_weights=False, score_batches=2
 )
 """The default search over distilled candidates. Nothing is trained: it only evaluates."""
+ESTIMATED_SEARCH = replace(DISTILLED_SEARCH, trials=80, epochs=8)
+"""The same for ``milp``, which estimates the effects of single swaps instead of scoring them."""
+
+
+def default_search(
+    strategy: str | Strategy | StrategyFactory, *, trained: bool, budget: bool
+) -> SearchConfig:
+    """Return the search that suits a strategy, by the name that it has or that ``auto`` takes.
+
+    Args:
+        strategy: a name, or one of the user's own.
+        trained: whether the model is trained.
+        budget: whether there is a budget.
+    """
+    if not trained:
+        return SearchConfig()
+    if isinstance(strategy, str):
+        strategy = resolve_strategy(strategy, trained=trained, budget=budget)
+    return ESTIMATED_SEARCH if strategy == "milp" else DISTILLED_SEARCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +216,7 @@ class Settings:
         assert self.search is not None
         phases = ["warm-up"] if self.search.warmup_epochs else []
         phases += ["distillation"] if self.trained else []
+        phases += [EFFECTS] if self.trained and self.strategy == "milp" else []
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []
@@ -211,7 +232,7 @@ class Settings:
         """Return the settings with a search and a strategy where they were left open."""
         search = self.search
         if search is None:
-            search = DISTILLED_SEARCH if self.trained else SearchConfig()
+            search = default_search(self.strategy, trained=self.trained, budget=bool(self.budget))
         strategy = self.strategy
         if isinstance(strategy, str):
             strategy = resolve_strategy(strategy, trained=self.trained, budget=bool(self.budget))

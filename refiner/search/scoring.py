@@ -8,7 +8,7 @@ beside its score.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,7 +19,9 @@ from torch import nn
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
+from refiner.search.norm_shift import NormShift
 from refiner.space.architecture import Vector
+from refiner.space.supernet import Supernet
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
@@ -93,6 +95,10 @@ class Scorer:
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.fixed, self.seed = devices, fixed, seed
         self.recalibration_batches = recalibration_batches
+        self.shift: NormShift | None = None
+        """Of fixed weights beside a teacher: keeps to the original's own norm statistics."""
+        if fixed and teacher is not None and isinstance(supernet, Supernet):
+            self.shift = NormShift(supernet)
         self._generators = generators_of(train_loader, val_loader)
         with seeded(derive_seed(seed, "rehearsal"), self._generators):
             rehearse(self.network, val_loader, task, devices)
@@ -123,10 +129,33 @@ class Scorer:
         with self._last() as batches:
             return batches
 
-    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> None:
-        """Make a path the active one, with norm statistics of its own."""
+    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], None]:
+        """Make a path the active one, with norm statistics of its own.
+
+        Returns:
+            What makes it the active one again, with the same statistics.
+        """
+        norms = self._recalibrated(vector, norm_batches)
+        kept = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
+
+        def again() -> None:
+            self.supernet.select(vector)
+            for buffer, own in kept:
+                buffer.copy_(own)
+
+        return again
+
+    def _recalibrated(self, vector: Vector, norm_batches: Sequence[Any]) -> set[nn.Module]:
+        """Select a path, recalibrate its norms, and return these."""
+        if self.shift is not None and not self.shift.measured:
+            self.supernet.select((0,) * len(vector))
+            recalibrate(self.network, norm_batches, self.task, self.devices)
+            self.shift.measure()
         self.supernet.select(vector)
-        recalibrate(self.network, norm_batches, self.task, self.devices)
+        norms = recalibrate(self.network, norm_batches, self.task, self.devices)
+        if self.shift is not None:
+            self.shift.correct(norms)
+        return norms
 
     def reward_of(
         self, vector: Vector, norm_batches: Sequence[Any], val_batches: Sequence[Any]
@@ -150,27 +179,40 @@ class Scorer:
         keeps the statistics that each architecture was scored with.
         """
         progress.begin(name, len(vectors))
-        scored = []
+        paths = []
         with self._last() as norm_batches:
             for vector in vectors:
-                self._select(vector, norm_batches)
-                scored.append(self._scored(vector))
+                paths.append(self._select(vector, norm_batches))
                 if self.fixed:
                     self.norms[vector] = self._norms(vector)
-                progress.advance(1, **self._told(scored[-1]))
+                progress.advance(1, vector=short(vector))
+            scored = self._scored(vectors, paths)
         scored.sort(key=lambda s: -s.objective)
         progress.advance(0, **self._told(scored[0]))
         progress.end()
         return scored
 
-    def _scored(self, vector: Vector) -> Scored:
-        """Score the active path, of that vector, on the whole validation part."""
-        batches = self.devices.batches(self.val_loader)
-        if self.agreement is None:
+    def _scored(
+        self, vectors: Sequence[Vector], paths: Sequence[Callable[[], None]]
+    ) -> list[Scored]:
+        """Score paths, each that of a vector, on the whole validation part.
+
+        With a teacher every batch goes through all paths, so that the teacher runs once.
+        """
+        if self.agreement is not None:
+            batches = self.devices.batches(self.val_loader)
+            both = evaluate_both(self.network, batches, self.agreement, self.devices, paths)
+            return [
+                Scored(vector=vector, score=score, agreement=agreement)
+                for vector, (agreement, score) in zip(vectors, both, strict=True)
+            ]
+        scored = []
+        for vector, select in zip(vectors, paths, strict=True):
+            select()
+            batches = self.devices.batches(self.val_loader)
             score = evaluate(self.network, batches, self.task, self.devices)
-            return Scored(vector=vector, score=score)
-        agreement, score = evaluate_both(self.network, batches, self.agreement, self.devices)
-        return Scored(vector=vector, score=score, agreement=agreement)
+            scored.append(Scored(vector=vector, score=score))
+        return scored
 
     def _told(self, scored: Scored) -> dict[str, float | str]:
         """Return what progress shows of an architecture."""

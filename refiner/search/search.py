@@ -16,7 +16,7 @@ instead of the task's score.
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from torch import nn
 
@@ -25,13 +25,14 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
-from refiner.search.pareto import spread
+from refiner.search.informing import Informing, inform
+from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
 from refiner.search.scoring import Scored, Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
-from refiner.search.strategy import Ladder, Strategy
+from refiner.search.strategy import Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
 from refiner.training.evaluation import length
@@ -132,6 +133,8 @@ class Search:
         """How the search ended; None before."""
         self.usage = Usage()
         """What the search has spent."""
+        self.informing = Informing()
+        """What came of estimating the effects of swaps."""
         self.last: dict[str, float | str] = {}
         """The strategy's metrics after its last update."""
 
@@ -205,6 +208,9 @@ class Search:
         steps = length(self.train_loader) * config.train_weights
         done = self.epoch - config.warmup_epochs
         trials = config.trials_before(config.updates_before(done))
+        if not self.scores:
+            images = self.images.by_visit([(0,) * len(self.supernet.candidates)], self.scores)
+            self.informing = inform(self.strategy, self.scorer, images[0], progress)
         progress.begin(name, config.epochs * steps + config.trials, done * steps + trials)
         while self.epoch < config.total_epochs and not self._timed_out():
             with seeded(derive_seed(self.seed, "epoch", self.epoch), self.generators):
@@ -271,22 +277,12 @@ class Search:
     def _finish(self, progress: Progress) -> SearchResult:
         """Score what the strategy recommends, and architectures of other costs, on all images."""
         recommended = self.strategy.recommend(self.config.top_k)
-        vectors = list(dict.fromkeys([*recommended, *self._other_costs()]))
+        other_costs = of_other_costs(
+            self.strategy, self.scores, self.feasible, self.cost, self.config.front
+        )
+        vectors = list(dict.fromkeys([*recommended, *other_costs]))
         scored = self.scorer.rank(vectors, progress)
         return SearchResult(best=scored[0], top_k=tuple(scored))
-
-    def _other_costs(self) -> list[Vector]:
-        """Return architectures of other costs, within the budget, to score for the front."""
-        if self.cost is None:
-            return []
-        if isinstance(self.strategy, Ladder):
-            return self.strategy.ladder(self.config.front)
-        means = {
-            vector: mean
-            for vector, mean in self.scores.means().items()
-            if self.feasible is None or self.feasible.holds(vector)
-        }
-        return spread(means, self.cost, self.config.front)
 
     def state_dict(self) -> StateDict:
         """Return the whole state: epoch, time, shared weights, optimizer and strategy."""
@@ -297,6 +293,7 @@ class Search:
             "trainer": self.trainer.state_dict(),
             "strategy": self.strategy.state_dict(),
             "scores": self.scores.state_dict(),
+            "informing": asdict(self.informing),
             "usage": [self.usage.forward, self.usage.backward],
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
             "top_k": [(list(s.vector), s.score, s.agreement) for s in self.result.top_k]
@@ -316,6 +313,7 @@ class Search:
         self.trainer.load_state_dict(state["trainer"])
         self.strategy.load_state_dict(state["strategy"])
         self.scores.load_state_dict(state["scores"])
+        self.informing = Informing(**state["informing"])
         self.usage = Usage(*state["usage"])
         self.last = dict(self.strategy.metrics())
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}

@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from refiner.core.types import StateDict
 from refiner.cost.feasible import FeasibleSet
+from refiner.search.effects import Effects
 from refiner.space.architecture import Vector
 
 Choices = Sequence[Sequence[str]]
@@ -51,6 +52,15 @@ class Ladder(Protocol):
     def ladder(self, count: int) -> list[Vector]:
         """Return at most ``count`` different architectures within the budget, from cheap to
         dear."""
+
+
+@runtime_checkable
+class Informed(Protocol):
+    """A strategy that can go by estimated effects of all swaps."""
+
+    def inform(self, effects: Effects) -> None:
+        """Learn the effects, before the first :meth:`Strategy.ask` of a search with fixed
+        weights."""
 
 
 StrategyFactory: TypeAlias = Callable[[Choices, FeasibleSet | None, int], Strategy]

@@ -1,7 +1,7 @@
 """Evaluate a model on a task, and recalibrate its norms before that."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -139,24 +139,45 @@ def score_of(task: Task, sums: torch.Tensor) -> float:
 
 
 def evaluate_both(
-    module: nn.Module, batches: Iterable[Batch], agreement: Agreement, devices: Devices
-) -> tuple[float, float]:
+    module: nn.Module,
+    batches: Iterable[Batch],
+    agreement: Agreement,
+    devices: Devices,
+    paths: Sequence[Callable[[], None]] = (lambda: None,),
+) -> list[tuple[float, float]]:
     """Return the agreement of ``module`` with the teacher and its score on the task, from one pass.
 
-    No output of the teacher is kept. The errors are those of :func:`evaluate`.
+    The teacher runs once for each batch, and none of its outputs is kept for the next. The errors
+    are those of :func:`evaluate`.
+
+    Args:
+        module: the network, or one with several paths.
+        batches: on the device.
+        agreement: with the teacher.
+        devices: where.
+        paths: each makes another path the active one; every batch goes through all of them.
+
+    Returns:
+        Both figures of each path.
     """
 
-    def measured(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        both = checked(agreement.measure_both, module, batch)
+    def measured(batch: Batch) -> list[torch.Tensor]:
+        parts: list[torch.Tensor] = []
+        for select in paths:
+            select()
+            parts += checked(agreement.measure_both, module, batch)
         agreement.forget()
-        return both
+        return parts
 
-    compared, own = _summed(measured, module, batches, agreement.task, devices)
-    return _finite(agreement, compared), _finite(agreement.task, own)
+    sums = _summed(measured, module, batches, agreement.task, devices)
+    return [
+        (_finite(agreement, compared), _finite(agreement.task, own))
+        for compared, own in zip(sums[::2], sums[1::2], strict=True)
+    ]
 
 
 def _summed(
-    measure: Callable[[Batch], tuple[torch.Tensor, ...]],
+    measure: Callable[[Batch], Sequence[torch.Tensor]],
     module: nn.Module,
     batches: Iterable[Batch],
     task: Task,
@@ -190,15 +211,22 @@ def _finite(task: Task, sums: torch.Tensor) -> float:
 
 
 @contextmanager
-def _norms_in_training(module: nn.Module) -> Iterator[None]:
-    """Put the norms with running statistics in train mode, and all else in eval mode.
+def norms_in_training(
+    module: nn.Module, among: Iterable[nn.Module] | None = None
+) -> Iterator[set[nn.Module]]:
+    """Put norms with running statistics in train mode, and all else in eval mode.
 
-    Inside, the statistics of a norm are the plain mean over all its calls.
+    Inside, the statistics of such a norm are the plain mean over all its calls. Gives the norms
+    that are called.
+
+    Args:
+        module: the network.
+        among: modules of it whose norms are meant; all by default.
     """
     module.eval()
     norms = [
         child
-        for child in module.modules()
+        for child in (module.modules() if among is None else among)
         if isinstance(child, nn.modules.batchnorm._NormBase) and child.track_running_stats
     ]
     momenta = [norm.momentum for norm in norms]
@@ -214,7 +242,7 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
         norm.momentum = None
         norm.train()
     try:
-        yield
+        yield begun
     finally:
         for hook in hooks:
             hook.remove()
@@ -223,16 +251,22 @@ def _norms_in_training(module: nn.Module) -> Iterator[None]:
             norm.eval()
 
 
-def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices) -> None:
+def recalibrate(
+    module: nn.Module, batches: Iterable[Batch], task: Task, devices: Devices
+) -> set[nn.Module]:
     """Recalibrate the norms: set their running statistics to the mean over training batches.
 
     A supernet mixes the statistics of all its paths, so each path is recalibrated before it is
     scored. Norms that are not on the path keep their statistics.
+
+    Returns:
+        The norms on the path.
     """
-    with _norms_in_training(module), torch.no_grad(), devices.autocast():
+    with norms_in_training(module) as norms, torch.no_grad(), devices.autocast():
         for batch in batches:
             checked(task.measure, module, batch)
     devices.average_buffers(module)
+    return norms
 
 
 def run_tests(

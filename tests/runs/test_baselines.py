@@ -198,6 +198,7 @@ def test_all_that_random_search_tries_keeps_to_the_budget(monkeypatch: pytest.Mo
     monkeypatch.setattr(RandomStrategy, "tell", note)
     *_, search, _ = searched(budget=("macs=40%",), distill=refiner.DistillConfig(steps=1))
     score_baselines(search, Silent())
-    assert len(tried) == search.trials
+    assert len(tried) == search.trials + search.informing.evaluations
+    assert search.informing.evaluations == max(map(len, search.supernet.candidates)) + 2
     assert search.feasible is not None
     assert all(search.feasible.holds(vector) for vector in tried)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from models import TinyResNet, batches, images, searched
+from models import TinyResNet, batches, images
 
-from refiner.runs.notes import recalibration_note, search_notes
+from refiner.runs.notes import search_notes
 from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import make_strategy
 from refiner.space.search_space import search_space
@@ -29,14 +29,6 @@ def ended(strategy: str, samples: int) -> Search:
 def test_a_search_from_scratch_has_no_notes() -> None:
     search = ended("random", 2)
     assert search_notes(search, search.result.best.vector) == []
-
-
-def test_a_note_says_what_recalibration_does_to_the_original() -> None:
-    job, *_ = searched()
-    assert recalibration_note(job, 0.5, 0.25) == (
-        "BN recalibration, which every network but the original as given gets, takes the "
-        "original's validation accuracy from 0.5000 to 0.2500"
-    )
 
 
 @pytest.mark.parametrize(("samples", "short"), [(3, True), (60, False)])

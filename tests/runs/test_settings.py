@@ -7,7 +7,7 @@ from models import TinyResNet, images
 import refiner
 from refiner.core.errors import ConfigError
 from refiner.core.options import options_of
-from refiner.runs.settings import DISTILLED_SEARCH, Settings
+from refiner.runs.settings import DISTILLED_SEARCH, ESTIMATED_SEARCH, Settings
 
 
 def test_keyword_arguments_become_settings() -> None:
@@ -33,7 +33,7 @@ def test_settings_and_keyword_arguments_exclude_each_other() -> None:
         ({}, "controller", refiner.SearchConfig()),
         ({"budget": "macs=60%"}, "controller", refiner.SearchConfig()),
         ({"distill": refiner.DistillConfig()}, "controller", DISTILLED_SEARCH),
-        ({"distill": refiner.DistillConfig(), "budget": "macs=60%"}, "milp", DISTILLED_SEARCH),
+        ({"distill": refiner.DistillConfig(), "budget": "macs=60%"}, "milp", ESTIMATED_SEARCH),
         ({"strategy": "random"}, "random", refiner.SearchConfig()),
     ],
 )

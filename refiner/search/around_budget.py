@@ -1,0 +1,142 @@
+"""Search around the budget, by effects that were estimated beforehand.
+
+A few single swaps are scored first, as a check of the estimates. All further scores are of
+architectures within the budget. In each round the first is the best by what is believed so far;
+the others are the best of surfaces drawn from that belief (Thompson sampling), so they differ
+where it is unsure.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from refiner.core.randomness import derive_seed
+from refiner.cost.feasible import FeasibleSet
+from refiner.search.belief import Belief
+from refiner.search.effects import Effects, one_swap, tau
+from refiner.search.integer_program import Program
+from refiner.search.scores import Scores
+from refiner.search.surface import Descent
+from refiner.space.architecture import Vector
+
+CHECKS = 8
+"""Single swaps that are scored to check the estimates, spread evenly over their ranks."""
+LEAST_TAU = 0.4
+"""Kendall's tau between estimates and scores of these below which estimates are not used."""
+_TINY = 1e-9
+
+
+class AroundBudget:
+    """Proposes architectures within a budget.
+
+    Args:
+        effects: estimates for all swaps.
+        feasible: the budget; None where everything is feasible.
+        seed: fixes what is proposed.
+    """
+
+    def __init__(self, effects: Effects, feasible: FeasibleSet | None, seed: int) -> None:
+        self.effects, self.feasible = effects, feasible
+        self.generator = np.random.default_rng(derive_seed(seed, "around the budget"))
+        self._descent = Descent(effects, feasible)
+        self._solutions = self._program(feasible)
+        self.zero: Vector = (0,) * len(effects.sizes)
+        ranked = effects.ranked()
+        places = np.linspace(0, len(ranked) - 1, min(CHECKS, len(ranked))).round().astype(int)
+        self.checks = [one_swap(len(self.zero), *ranked[place]) for place in places]
+
+    def rank(self, scores: Scores) -> float | None:
+        """Return Kendall's tau between the estimates and the scores of the checks; None before."""
+        if not all(check in scores for check in self.checks):
+            return None
+        if len(self.checks) < 3:
+            return 1.0
+        estimates = [-self.effects.loss(check) for check in self.checks]
+        return tau(estimates, [scores.mean(check) for check in self.checks])
+
+    def ask(self, count: int, scores: Scores) -> list[Vector]:
+        """Return ``count`` architectures to score next."""
+        asked = [v for v in (self.zero, *self.checks) if v not in scores][:count]
+        if len(asked) == count:
+            return asked
+        belief, known = self._belief(scores), [*scores, *asked]
+        surfaces = [belief.mean()]
+        surfaces += [belief.sample(self.generator) for _ in range(count - len(asked) - 1)]
+        starts = self._starts(scores)
+        for surface in surfaces:
+            lowest = self._descent.lowest(surface, starts, len(known) + 1)
+            starts = lowest[:1]
+            new = [vector for vector in lowest if vector not in known]
+            vector = (new or lowest)[0]
+            asked.append(vector)
+            known.append(vector)
+        return asked
+
+    def recommend(self, count: int, scores: Scores) -> list[Vector]:
+        """Return the best architectures, by their scores or by what is believed of them."""
+        expected = self._expected(scores, count)
+        return sorted(expected, key=lambda vector: (-expected[vector], vector))[:count]
+
+    def best(self, feasible: FeasibleSet | None, scores: Scores) -> list[Vector]:
+        """Return the best architecture by what is believed, within other limits."""
+        start = self._program(feasible)
+        surface = self._belief(scores).mean()
+        return Descent(self.effects, feasible).lowest(surface, start, 1)
+
+    def expected(self, scores: Scores) -> float:
+        """Return the score that the best recommendation has, or is expected to have."""
+        return max(self._expected(scores, 1).values())
+
+    def _expected(self, scores: Scores, count: int) -> dict[Vector, float]:
+        """Return scores, or expected ones, of feasible architectures that may be the best."""
+        surface = self._belief(scores).mean()
+        lowest = self._descent.lowest(surface, self._starts(scores), count)
+        expected = {vector: -float(np.exp(surface.value(vector))) for vector in lowest}
+        return expected | {v: scores.mean(v) for v in self._members(scores)}
+
+    def _members(self, scores: Scores) -> list[Vector]:
+        """Return the feasible architectures that have a score."""
+        return [v for v in scores if self.feasible is None or self.feasible.holds(v)]
+
+    def _belief(self, scores: Scores) -> Belief:
+        """Return what follows from the scores of architectures with several swaps."""
+        several = [v for v in scores if sum(map(bool, v)) > 1]
+        return Belief(self.effects, several, [max(-scores.mean(v), _TINY) for v in several])
+
+    def _starts(self, scores: Scores) -> list[Vector]:
+        """Return where descents begin: at solutions of the program, and at the best by scores."""
+        best = sorted(self._members(scores), key=lambda v: (-scores.mean(v), v))[:2]
+        return list(dict.fromkeys([*self._solutions, *best]))
+
+    def _program(self, feasible: FeasibleSet | None) -> list[Vector]:
+        """Return the solution of the integer program without pairs, and that with half of the pairs
+        of this solution added to each swap."""
+        gram_JJ, sizes = self.effects.gram_JJ, self.effects.sizes
+        share_J, found = gram_JJ.diagonal() / 2, list[Vector]()
+        for _ in range(2):
+            starts = self.effects.starts
+            values = {
+                (s, k): -float(share_J[starts[s] + k])
+                for s, size in enumerate(sizes)
+                for k in range(1, size)
+            }
+            best = Program(sizes, values, {}, feasible).best(1)
+            if not best:
+                break
+            found += best
+            columns = self.effects.columns(best[0])
+            apart_JJ = np.repeat(np.arange(len(sizes)), sizes)[:, None] != np.arange(len(sizes))
+            share_J = (gram_JJ.diagonal() + (gram_JJ[:, columns] * apart_JJ).sum(axis=1)) / 2
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the effects and the state of the generator."""
+        return {
+            "gram": torch.from_numpy(self.effects.gram_JJ),
+            "generator": self.generator.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the state of the generator."""
+        self.generator.bit_generator.state = state["generator"]

@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from refiner.cost.feasible import FeasibleSet
+from refiner.search.around_budget import CHECKS, AroundBudget
+from refiner.search.effects import Effects
+from refiner.search.scores import Scores
+
+SLOTS, SIZE = 8, 4
+
+
+def effects() -> Effects:
+    draw = np.random.default_rng(0)
+    products = draw.standard_normal((50, SLOTS, SIZE)) * np.arange(SIZE)
+    products = (products * draw.uniform(0.2, 2, (SLOTS, 1))).reshape(50, -1)
+    return Effects(sizes=(SIZE,) * SLOTS, gram_JJ=products.T @ products / 50)
+
+
+def feasible() -> FeasibleSet:
+    return FeasibleSet([[[10], [8], [5], [2]]] * SLOTS, [3], [50])
+
+
+def true_score(vector) -> float:
+    factor = np.where(np.arange(SLOTS) % 2, 1.6, 0.7)
+    swapped = np.array(vector) > 0
+    return -effects().loss(vector) * float(factor @ swapped) / max(swapped.sum(), 1)
+
+
+def play(around: AroundBudget, rounds: int, scores: Scores) -> list:
+    asked = []
+    for _ in range(rounds):
+        vectors = around.ask(6, scores)
+        scores.add(vectors, [true_score(vector) for vector in vectors])
+        asked += vectors
+    return asked
+
+
+def test_checks_come_first_and_all_else_is_new_and_within_the_budget() -> None:
+    around, scores = AroundBudget(effects(), feasible(), 0), Scores()
+    asked = play(around, 8, scores)
+    assert len(set(asked)) == len(asked) == 48
+    assert asked[0] == (0,) * SLOTS
+    assert all(sum(map(bool, vector)) == 1 for vector in asked[1 : 1 + CHECKS])
+    for vector in asked[1 + CHECKS :]:
+        assert feasible().holds(vector)
+        assert feasible().cost(vector)[0] >= feasible().floors[0]
+    assert around.rank(scores) > 0.6
+
+
+def test_scores_correct_the_estimates() -> None:
+    around, scores = AroundBudget(effects(), feasible(), 0), Scores()
+    before = around.recommend(1, scores)[0]
+    play(around, 8, scores)
+    best = around.recommend(5, scores)
+    assert true_score(best[0]) > true_score(before)
+    assert around.expected(scores) == pytest.approx(true_score(best[0]))
+    assert [true_score(v) for v in best if v in scores] == sorted(
+        (true_score(v) for v in best if v in scores), reverse=True
+    )
+    assert len(set(best)) == 5
+    assert all(map(feasible().holds, best))
+
+
+def test_the_best_within_other_limits() -> None:
+    around = AroundBudget(effects(), feasible(), 0)
+    (best,) = around.best(feasible().pruned(30), Scores())
+    assert feasible().cost(best)[0] <= 30
+
+
+def test_everything_is_feasible_without_a_budget() -> None:
+    around, scores = AroundBudget(effects(), None, 0), Scores()
+    play(around, 3, scores)
+    assert around.recommend(3, scores)[0] == (0,) * SLOTS
+
+
+def test_estimates_of_one_or_two_swaps_are_not_checked() -> None:
+    tiny = Effects(sizes=(2,), gram_JJ=np.diag([0.0, 1]))
+    around, scores = AroundBudget(tiny, None, 0), Scores()
+    vectors = around.ask(4, scores)
+    assert set(vectors) == {(0,), (1,)}
+    scores.add([(1,)], [-1.0])
+    assert around.rank(scores) == 1
