@@ -442,7 +442,9 @@ def test_a_trained_model_is_refined_from_its_weights() -> None:
     found = result.architecture
     changed = [slot.name for slot, k in zip(found.slots, found.vector) if k]
     assert set(changed) <= {"block1", "block2"}  # each a group
-    blocks = tuple(f"{name}.{conv}." for name in changed for conv in ("conv1", "bn1", "conv2"))
+    blocks = tuple(
+        f"{name}.{conv}." for name in changed for conv in ("conv1", "bn1", "conv2", "bn2")
+    )
     kept = [k for k in before if k.endswith("weight") and not k.startswith(blocks)]
     assert "stem.weight" in kept
     assert all(torch.equal(before[k], after[k]) for k in kept)

@@ -111,7 +111,7 @@ def _random_search(search: Search) -> Search:
     """Return a search at random with the weights, the batches and the trials of a finished one."""
     assert search.result is not None
     agreement = search.scorer.agreement
-    return Search(
+    random = Search(
         search.supernet,
         RandomStrategy(
             search.supernet.candidates,
@@ -137,6 +137,8 @@ def _random_search(search: Search) -> Search:
             front=0,
         ),
     )
+    random.scorer.shift = search.scorer.shift  # which knows the original's own statistics
+    return random
 
 
 def uniform_vectors(

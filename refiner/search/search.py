@@ -295,6 +295,7 @@ class Search:
             "scores": self.scores.state_dict(),
             "informing": asdict(self.informing),
             "usage": [self.usage.forward, self.usage.backward],
+            "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
             "top_k": [(list(s.vector), s.score, s.agreement) for s in self.result.top_k]
             if self.result
@@ -316,6 +317,8 @@ class Search:
         self.informing = Informing(**state["informing"])
         self.usage = Usage(*state["usage"])
         self.last = dict(self.strategy.metrics())
+        if self.scorer.shift is not None:
+            self.scorer.shift.load_state_dict(state["shift"])
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}
         if state["top_k"] is not None:
             scored = tuple(
