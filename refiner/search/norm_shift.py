@@ -43,7 +43,7 @@ class NormShift:
                 self._of[module] = _Statistics(module, own=_copied(module))
         for each in mixed:
             if each.operations[0] in self._of:
-                for other in list(each.operations)[1:]:
+                for other in filter(_keeps_statistics, list(each.operations)[1:]):
                     self._of[other] = self._of[each.operations[0]]
 
     @property
