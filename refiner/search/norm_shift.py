@@ -43,8 +43,9 @@ class NormShift:
                 self._of[module] = _Statistics(module, own=_copied(module))
         for each in mixed:
             if each.operations[0] in self._of:
-                for other in filter(_keeps_statistics, list(each.operations)[1:]):
-                    self._of[other] = self._of[each.operations[0]]
+                # In place of a removed branch there is no norm.
+                others = filter(_keeps_statistics, list(each.operations)[1:])
+                self._of |= dict.fromkeys(others, self._of[each.operations[0]])
 
     @property
     def measured(self) -> bool:
