@@ -27,7 +27,7 @@ from refiner.data.tensor_loader import TensorLoader
 from refiner.distill.candidate_fit import relative_error
 from refiner.distill.distillation import DistillConfig, Fitted, fit_candidates
 from refiner.distill.group_fitting import has_batch_norm
-from refiner.space.candidates import ChannelPruning, get_candidate
+from refiner.space.candidates import Candidate, ChannelPruning, get_candidate
 from refiner.space.channel_pruning import inner_channels_of
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
@@ -81,10 +81,10 @@ def measured(supernet: Supernet, batches: list[torch.Tensor]) -> Errors:
         def hook(_module, inputs, y):
             x, row = inputs[0], found.setdefault(site.conv, {})
             for k, name in enumerate(names[1:], 1):
-                operation = conv.operations[k]
-                if not isinstance(get_candidate(name), ChannelPruning):
+                operation, candidate = conv.operations[k], get_candidate(name)
+                if isinstance(candidate, Candidate):
                     error = relative_error(operation(x), y, centred=centred)
-                elif pruned_here:
+                elif pruned_here and isinstance(candidate, ChannelPruning):
                     makers = supernet.mixed(first).operations
                     error = unexplained(operation(x[:, kept_by(makers[0], makers[k])]), y)
                 else:

@@ -92,7 +92,7 @@ def estimate_effects(
 
 
 class _Places:
-    """The outputs of the slots: of the last site of a channel group, else of each site."""
+    """The outputs of the slots: of the last site of a group or a branch, else of each site."""
 
     def __init__(self, supernet: Supernet, task: Task, devices: Devices) -> None:
         self.supernet, self.task, self.devices = supernet, task, devices
@@ -101,7 +101,7 @@ class _Places:
         self.modules = [
             (s, supernet.mixed(site.norm or site.conv))
             for s, slot in enumerate(supernet.space.slots)
-            for site in (slot.sites[-1:] if slot.is_group else slot.sites)
+            for site in (slot.sites[-1:] if slot.is_group or slot.is_branch else slot.sites)
         ]
         self.indices = range(1, max(map(len, supernet.candidates)))
         """Those of candidates other than the original."""

@@ -11,6 +11,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.modes import mode
 from refiner.search.effects import one_swap
 from refiner.search.saliency import estimate_effects
+from refiner.space.candidates import NO_BRANCH
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.agreement import Agreement
@@ -81,6 +82,21 @@ def test_losses_of_small_changes_are_those_that_are_measured(granularity: str) -
     effects = estimate_effects(net, DATA, DATA, task, devices=CPU, draws=300)
     for vector in singles_and_pairs(net):
         assert effects.loss(vector) == pytest.approx(measured(net, vector, task), rel=0.25)
+
+
+def test_a_removed_branch_costs_the_same_as_a_block_and_as_a_group() -> None:
+    def loss(granularity: str) -> list[float]:
+        model, names = small().eval(), [NO_BRANCH, "avgpool3x3"]
+        net = Supernet(
+            model, search_space(model, images(), granularity=granularity, candidates=names)
+        )
+        assert net.candidates == (("original", *names),) * 2
+        effects = estimate_effects(net, DATA, DATA, Classification(), devices=CPU)
+        return [effects.single(slot, 1) for slot in range(2)]
+
+    block = loss("block")
+    assert min(block) > 0
+    assert block == pytest.approx(loss("group"), rel=1e-6)
 
 
 @pytest.mark.parametrize("dense", [False, True])
