@@ -108,7 +108,9 @@ def _run_kept(random: Search, folder: RunFolder | None, progress: Progress) -> S
 def _random_search(search: Search) -> Search:
     """Return a search at random with the weights, the batches and the trials of a finished one."""
     assert search.result is not None
-    agreement = search.scorer.agreement
+    agreement, shift = search.scorer.agreement, search.scorer.shift
+    if shift is not None:  # the new search takes the original's statistics from the supernet
+        shift.restore()
     return Search(
         search.supernet,
         RandomStrategy(
