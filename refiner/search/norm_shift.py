@@ -41,6 +41,7 @@ class NormShift:
         for module in supernet.model.modules():
             if _keeps_statistics(module) and (module in first or module not in candidates):
                 self._of[module] = _Statistics(module, own=_copied(module))
+        self._all = list(self._of.values())
         for each in mixed:
             if each.operations[0] in self._of:
                 # In place of a removed branch there is no norm.
@@ -50,16 +51,25 @@ class NormShift:
     @property
     def measured(self) -> bool:
         """Whether the statistics on the batches are known."""
-        return all(each.seen is not None for each in self._of.values())
+        return all(each.seen is not None for each in self._all)
 
     def measure(self) -> None:
         """Take the present statistics for those of the original on the batches."""
-        for each in self._of.values():
+        for each in self._all:
             each.seen = _copied(each.norm)
+
+    def state_dict(self) -> list[tuple[torch.Tensor, torch.Tensor] | None]:
+        """Return the statistics on the batches."""
+        return [each.seen for each in self._all]
+
+    def load_state_dict(self, state: list[tuple[torch.Tensor, torch.Tensor] | None]) -> None:
+        """Take over what :meth:`state_dict` returned."""
+        for each, seen in zip(self._all, state, strict=True):
+            each.seen = seen
 
     def restore(self) -> None:
         """Give the original's norms their own statistics back."""
-        for each in self._of.values():
+        for each in self._all:
             mean, variance = _buffers(each.norm)
             mean.copy_(each.own[0])
             variance.copy_(each.own[1])

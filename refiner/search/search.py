@@ -90,10 +90,9 @@ class Search:
         feasible: FeasibleSet | None = None,
         cost: Callable[[Vector], float] | None = None,
     ) -> None:
-        self.feasible, self.cost = feasible, cost
         self.scores = Scores()
         """What the strategy has learned from."""
-        self.supernet, self.strategy = supernet, strategy
+        self.supernet, self.strategy, self.feasible, self.cost = supernet, strategy, feasible, cost
         self.train_loader, self.val_loader = train_loader, val_loader
         self.score_loader = val_loader if score_loader is None else score_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
@@ -294,6 +293,7 @@ class Search:
             "strategy": self.strategy.state_dict(),
             "scores": self.scores.state_dict(),
             "informing": asdict(self.informing),
+            "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "usage": [self.usage.forward, self.usage.backward],
             "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
@@ -315,6 +315,8 @@ class Search:
         self.strategy.load_state_dict(state["strategy"])
         self.scores.load_state_dict(state["scores"])
         self.informing = Informing(**state["informing"])
+        if self.scorer.shift is not None:
+            self.scorer.shift.load_state_dict(state["shift"])
         self.usage = Usage(*state["usage"])
         self.last = dict(self.strategy.metrics())
         if self.scorer.shift is not None:

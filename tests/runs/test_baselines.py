@@ -18,6 +18,7 @@ from refiner.runs.report import Report
 from refiner.runs.report_data import Trained
 from refiner.search.pareto import front_from_json
 from refiner.search.random_search import RandomStrategy
+from refiner.search.search import Search
 
 NAMES = (("conv", "deep", "pool"), ("conv", "pool"), ("conv", "deep", "pool"), ("conv", "deep"))
 SEARCH = refiner.SearchConfig(epochs=1, warmup_epochs=1, trials=2, samples=2, top_k=2)
@@ -202,3 +203,21 @@ def test_all_that_random_search_tries_keeps_to_the_budget(monkeypatch: pytest.Mo
     assert search.informing.evaluations == max(map(len, search.supernet.candidates)) + 2
     assert search.feasible is not None
     assert all(search.feasible.holds(vector) for vector in tried)
+
+
+def test_the_random_search_goes_by_the_original_s_own_statistics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    *_, search, _ = searched(budget=("macs=40%",), distill=refiner.DistillConfig(steps=1))
+    made = []
+
+    class Kept(Search):
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr("refiner.runs.baselines.Search", Kept)
+    score_baselines(search, Silent())
+    zero = (0,) * len(search.supernet.candidates)
+    data = search.scorer.norm_batches()
+    assert made[0].scorer.reward_of(zero, data, data) == pytest.approx(0, abs=1e-5)

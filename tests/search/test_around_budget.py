@@ -4,6 +4,7 @@ import pytest
 from refiner.cost.feasible import FeasibleSet
 from refiner.search.around_budget import CHECKS, AroundBudget
 from refiner.search.effects import Effects
+from refiner.search.random_search import RandomStrategy
 from refiner.search.scores import Scores
 
 SLOTS, SIZE = 8, 4
@@ -21,9 +22,11 @@ def feasible() -> FeasibleSet:
 
 
 def true_score(vector) -> float:
-    factor = np.where(np.arange(SLOTS) % 2, 1.6, 0.7)
+    """Return a score in which every other slot costs more than estimated, and the rest less."""
     swapped = np.array(vector) > 0
-    return -effects().loss(vector) * float(factor @ swapped) / max(swapped.sum(), 1)
+    return -effects().loss(vector) * float(
+        np.exp(np.where(np.arange(SLOTS) % 2, 0.3, -0.3) @ swapped)
+    )
 
 
 def play(around: AroundBudget, rounds: int, scores: Scores) -> list:
@@ -59,6 +62,17 @@ def test_scores_correct_the_estimates() -> None:
     )
     assert len(set(best)) == 5
     assert all(map(feasible().holds, best))
+
+
+def test_scores_of_other_architectures_lead_to_a_better_one_that_has_none() -> None:
+    around, scores = AroundBudget(effects(), feasible(), 0), Scores()
+    before = around.recommend(1, scores)[0]
+    drawn = RandomStrategy([["op"] * SIZE] * SLOTS, feasible=feasible()).ask(80)
+    known = [around.zero, *around.checks, *(v for v in dict.fromkeys(drawn) if v != before)]
+    scores.add(known, [true_score(vector) for vector in known])
+    (asked,) = around.ask(1, scores)
+    assert asked not in known
+    assert true_score(asked) > true_score(before)
 
 
 def test_the_best_within_other_limits() -> None:

@@ -97,6 +97,7 @@ def test_two_processes_agree_and_score_each_image_once(tmp_path) -> None:
     assert alone["mean"] == [0.0, 3.0]
     assert first["mean"] == [0.5, 3.0]
     assert first["averaged"] == [[0.5, 3.0], [0.5, 3.0]]
+    assert first["informed"][2] > 0
     assert first["loader is copied"]
     assert first["orders repeat"]
     assert first["test"]

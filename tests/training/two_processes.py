@@ -63,6 +63,13 @@ def main(out: Path) -> None:
     warm = Supernet(model, space)
     errors = distill(warm, train_part, task, devices=devices, config=DistillConfig(steps=3))
     found["distilled"] = [errors, digest(warm)]
+    informed = Search(
+        warm, make_strategy("milp", space.candidates, 0), task, train_part, val_part,
+        devices=devices, teacher=copied(model),
+        config=SearchConfig(epochs=1, warmup_epochs=0, trials=12, samples=4, train_weights=False),
+    )  # fmt: skip
+    best = informed.run().best
+    found["informed"] = [list(best.vector), best.agreement, informed.informing.evaluations]
     for name, loader in (("tensor", whole), ("listed", listed)):
         part = devices.loader(loader, even=False)
         warm.select((1, 4, 2, 0))
