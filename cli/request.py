@@ -19,9 +19,6 @@ from .declared import Given, values_of
 from .options import ModelAndData, readable_anywhere
 from .paths import absolute_pairs
 
-FINE_TUNING = TrainConfig(lr_max=0.01, teacher_weight=0.5)
-"""The defaults where a trained model is refined."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -104,11 +101,11 @@ class RunRequest(Request):
     def settings(self) -> Settings:
         """Return the settings of the run; they check their ranges."""
         given, distilled = self.given, self.distilled
-        train = _training(FINE_TUNING if distilled else TrainConfig(), given)
+        train = _training(TrainConfig.fine_tuning() if distilled else TrainConfig(), given)
         search = replace(
             DISTILLED_SEARCH if distilled else SearchConfig(),
             **values_of(SearchConfig, given),
-            weights=replace(train, epochs=0, teacher_weight=0.0),
+            weights=replace(train, epochs=0, teacher_weight=0.0, ema=0.0),
         )
         return Settings(
             **values_of(Settings, given),
@@ -141,6 +138,11 @@ class RunRequest(Request):
             raise ConfigError(
                 f"--distill starts from trained weights, and {source.model} has none here. Give "
                 "--pretrained or --weights FILE."
+            )
+        if self.given.get("unlabelled") and not self.distilled:
+            raise ConfigError(
+                "--unlabelled follows the outputs of a trained model. Give --pretrained or "
+                "--weights FILE."
             )
         self.settings()
 
@@ -183,8 +185,16 @@ PRETRAINED = "pretrained"
 
 
 def _training(start: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
-    """Return a training with what the user gave; lr_min never exceeds lr_max."""
+    """Return a training with what the user gave; lr_min never exceeds lr_max.
+
+    Raises:
+        ConfigError: labels are to have a share of the loss, and not to be used.
+    """
     values = values_of(TrainConfig, given)
+    if given.get("unlabelled"):
+        if "teacher_weight" in values:
+            raise ConfigError("--unlabelled means --teacher-weight 1. Leave one of them out.")
+        values["teacher_weight"] = 1.0
     lr = values.get("lr_max", start.lr_max)
     return replace(start, **{**values, "lr_min": min(start.lr_min, lr)})
 

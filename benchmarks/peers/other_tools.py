@@ -79,7 +79,7 @@ def _with_projections(network: nn.Module, example: torch.Tensor) -> None:
     """Write each shortcut of option A as the pointwise conv that does the same."""
     channels: dict[nn.Module, int] = {}
     hooks = [
-        module.register_forward_hook(lambda m, x, y: channels.update({m: x[0].shape[1]}))
+        module.register_forward_hook(lambda m, x, _: channels.update({m: x[0].shape[1]}))
         for module in network.modules()
         if isinstance(module, OptionA)
     ]

@@ -17,7 +17,7 @@ class UniformWidth:
     """
 
     def __init__(
-        self, choices: Sequence[Sequence[str]], feasible: FeasibleSet | None, seed: int = 0
+        self, choices: Sequence[Sequence[str]], feasible: FeasibleSet | None, _seed: int = 0
     ) -> None:
         assert feasible is not None
         self.vector = _widest(choices, feasible)
@@ -28,7 +28,7 @@ class UniformWidth:
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         pass
 
-    def recommend(self, count: int) -> list[Vector]:
+    def recommend(self, _count: int) -> list[Vector]:
         return [self.vector]
 
     def metrics(self) -> dict[str, float | str]:

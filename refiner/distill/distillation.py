@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ from refiner.space.candidates import ChannelPruning, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, length
-from refiner.training.task import Task
+from refiner.training.task import Task, run_network
 from refiner.training.usage import Usage
 
 Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
@@ -198,7 +199,7 @@ class _Original:
         with seeded(seed, generators), _listening(self.supernet, listeners):
             for batch in itertools.islice(_endless(self.devices, self.loader), batches):
                 with torch.no_grad(), self.devices.autocast():
-                    checked(self.task.measure, self.supernet.model, batch)
+                    checked(partial(run_network, self.task), self.supernet.model, batch)
                 after_batch()
 
 

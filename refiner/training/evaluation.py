@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from refiner.graph.input_advice import advice_on_batch
 from refiner.graph.trace_check import location_of
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
-from refiner.training.task import Task
+from refiner.training.task import Task, run_network
 
 T = TypeVar("T")
 
@@ -231,7 +232,7 @@ def recalibrate(module: nn.Module, batches: Iterable[Batch], task: Task, devices
     """
     with _norms_in_training(module), torch.no_grad(), devices.autocast():
         for batch in batches:
-            checked(task.measure, module, batch)
+            checked(partial(run_network, task), module, batch)
     devices.average_buffers(module)
 
 

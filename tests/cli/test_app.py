@@ -104,7 +104,7 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
-        "--mean", "--std", "--norm",
+        "--mean", "--std", "--norm", "--ema", "--unlabelled",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
