@@ -153,9 +153,9 @@ class TrainRequest(Request):
 
     def config(self) -> TrainConfig:
         """Return the settings of the training; they check their ranges."""
-        teacher = self.given.get("teacher")
-        start = replace(TrainConfig(), epochs=35, teacher_weight=0.0 if teacher is None else 0.5)
-        return _training(start, self.given)
+        followed = self.given.get("teacher") is not None
+        weight = TrainConfig.fine_tuning().teacher_weight if followed else 0.0
+        return _training(TrainConfig(epochs=35, teacher_weight=weight), self.given)
 
     def checked(self) -> None:
         """Raise as :meth:`RunRequest.checked` does."""

@@ -20,7 +20,7 @@ from refiner.search.search import SearchConfig
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.loop import TrainConfig, train
-from refiner.training.task import Classification
+from refiner.training.task import Classification, Task
 from refiner.training.teacher import WithTeacher
 
 
@@ -77,15 +77,19 @@ class Ground:
     def macs(self, network: nn.Module) -> int:
         return measure_cost(network, self.example).macs
 
-    def tune(self, network: nn.Module, config: TrainConfig, teacher: nn.Module | None) -> None:
-        """Train a network in place, with the original as teacher or, from scratch, without one."""
-        task: Any = self.task
-        if teacher is not None:
-            task = WithTeacher(task, teacher, weight=config.teacher_weight)
+    def with_teacher(self) -> Task:
+        """Return the task of the fine-tuning, with the original as teacher."""
+        return WithTeacher(self.task, self.model, weight=self.config(1).teacher_weight)
+
+    def tune(self, network: nn.Module, config: TrainConfig, task: Task, kept: Path) -> None:
+        """Train a network in place, from its last epoch on if ``kept`` holds one."""
+        state = torch.load(kept, weights_only=False) if kept.exists() else None
         train(
             network, self.parts.train, self.parts.held, task,
-            devices=self.devices, config=config, seed=self.seed,
+            devices=self.devices, config=config, seed=self.seed, state=state,
+            on_epoch=lambda state: torch.save(state, kept),
         )  # fmt: skip
+        kept.unlink(missing_ok=True)
 
     def accuracy(self, network: nn.Module, *, held: bool = False) -> float:
         loader = self.parts.held if held else self.parts.test

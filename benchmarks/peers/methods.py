@@ -15,6 +15,7 @@ from peers.networks import ResNet, drawn_resnet
 from peers.other_tools import fastnas, torch_pruning
 from peers.uniform import UniformWidth
 from refiner.distill.distillation import DistillConfig
+from refiner.space.candidates import PAPER_CANDIDATES
 from refiner.training.loop import TrainConfig
 
 Made = tuple[nn.Module, dict[str, Any]]
@@ -40,13 +41,25 @@ def refined(at: Ground, share: int, strategy: Any, *, evaluated: bool = True) ->
         at.model, at.parts.train, at.parts.held, task=at.task, example_input=at.example.cpu(),
         progress=False, out=folder, resume=resume, budget=f"macs={share}%", strategy=strategy, baselines=False,
         seed=at.seed, device=at.devices.device.type, precision=at.devices.precision,
-        **({"distill": DistillConfig(), "search": search} | ABLATIONS.get(at.ablated or "", {})),
+        **{"distill": DistillConfig(), "search": search, **ablated(at.ablated)},
     )  # fmt: skip
     return result.model, {"vector": list(result.architecture.vector), "resumed": resume}
 
 
-ABLATIONS: dict[str, dict[str, Any]] = {}
-"""Settings of :func:`refiner.refine` with one part off, by the name of the part."""
+ABLATIONS = ("fits", "refit", "space")
+"""Parts that can be left out of the methods that are this tool's."""
+
+
+def ablated(part: str | None) -> dict[str, Any]:
+    """Return the settings of :func:`refiner.refine` that leave a part out; none for no part."""
+    if part == "fits":  # the rows of a few batches, however many weights they have to fit
+        return {"distill": DistillConfig(rows_per_feature=1, solve_batches=8, most_batches=8)}
+    if part == "refit":
+        return {"refit": refiner.RefitConfig(steps=0)}
+    if part == "space":  # eighths of the channels, and every branch stays
+        eighths = (f"keep{count / 8:g}" for count in range(7, 1, -1))
+        return {"candidates": (*eighths, *PAPER_CANDIDATES)}
+    return {}
 
 
 def narrow(at: Ground, share: int) -> Made:
@@ -60,7 +73,7 @@ def narrow(at: Ground, share: int) -> Made:
         if at.macs(network) <= limit:
             break
     config = TrainConfig(epochs=at.mode.scratch, lr_max=0.1, schedule="cosine")
-    at.tune(network, config, None)
+    at.tune(network, config, at.task, at.out / "made" / f"{at.name}-{at.seed}-{share}-narrow.kept")
     return network, {}
 
 

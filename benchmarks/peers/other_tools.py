@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from peers.ground import Ground
-from peers.networks import Block, OptionA
+from peers.networks import Block, OptionA, ResNet
 from refiner.core.progress import Silent
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
@@ -18,8 +18,10 @@ IMPORTANCES = ("taylor", "group", "magnitude")
 SCOPES = ("global", "isomorphic")
 STREAMS = ("kept", "pruned")
 """Whether the channels of the residual stream may go."""
-ROUNDS, FRESH, SHORT = 100, 5, 60
-"""Steps to 95 % of the channels, steps between two gradients, training steps of a comparison."""
+ROUNDS, FRESH = 100, 5
+"""Steps to 95 % of the channels, and steps between two gradients."""
+COMPARED = 3840
+"""Pictures of the training that compares ways of pruning; no more than an epoch."""
 
 
 def torch_pruning(at: Ground, share: int) -> tuple[nn.Module, dict[str, Any]]:
@@ -28,7 +30,11 @@ def torch_pruning(at: Ground, share: int) -> tuple[nn.Module, dict[str, Any]]:
     The three ways that keep most of the accuracy on the held pictures, with recalibrated norms,
     are trained for a few steps. The best of them after that is taken.
     """
-    ways = list(itertools.product(IMPORTANCES, SCOPES, STREAMS if at.labelled else ("pruned",)))
+    ways = list(
+        itertools.product(
+            IMPORTANCES, SCOPES, STREAMS if isinstance(at.model, ResNet) else ("pruned",)
+        )
+    )
     networks = {way: _pruned(at, share, *way) for way in ways}
     scores = {}
     for way, network in networks.items():
@@ -99,8 +105,9 @@ def _with_projections(network: nn.Module, example: torch.Tensor) -> None:
 def _after_few_steps(at: Ground, network: nn.Module) -> float:
     """Return the accuracy on the held pictures that a copy has after a few training steps."""
     trained = copied(network)
-    trainer = WeightTrainer(trained, at.task, at.devices, at.tuning, 1)
-    batches = at.batches(SHORT)
+    trainer = WeightTrainer(trained, at.with_teacher(), at.devices, at.config(1), 1)
+    loader = at.parts.train
+    batches = at.batches(min(len(loader), COMPARED // loader.batch_size))
     with seeded(at.seed):
         trainer.epoch(batches, 0, Silent())
     return at.accuracy(trained, held=True)
