@@ -69,7 +69,7 @@ MODES = {
     ),
 }  # fmt: skip
 SHARES = {"resnet20": (60, 50, 30, 20), "resnet56": (60, 50, 30, 20), "lite0": (80, 60)}
-FINE_TUNING = TrainConfig(lr_max=0.01, teacher_weight=0.5)
+FINE_TUNING = TrainConfig.fine_tuning()
 
 
 def load(name: str, args: argparse.Namespace) -> tuple[nn.Module, Parts]:

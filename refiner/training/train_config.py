@@ -8,7 +8,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.options import option
 from refiner.training.schedules import SCHEDULES
 
-_FINE_TUNING = {"lr_max": 0.01, "teacher_weight": 0.5}
+_FINE_TUNING = {"lr_max": 0.01, "teacher_weight": 0.9}
 """The settings of :meth:`TrainConfig.fine_tuning` that are not the usual defaults."""
 
 
@@ -53,7 +53,7 @@ class TrainConfig:
         "Share of the loss that follows the teacher, 0 to 1.",
         panel="Fine-tuning",
         metavar="SHARE",
-        shown_default="0.5 with a teacher, else 0",
+        shown_default="0.9 with a teacher, else 0",
     )
     """Share of the divergence from the original network in the loss, 0 to 1; see ``teacher.py``."""
     ema: float = option(

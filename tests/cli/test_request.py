@@ -17,7 +17,7 @@ def test_a_trained_model_is_fine_tuned_gently_with_a_teacher() -> None:
     settings = RunRequest.of("timm:resnet18", {"pretrained": True, "epochs": 3}).settings()
     assert settings.train is not None
     assert (settings.train.epochs, settings.train.lr_max) == (3, 0.01)
-    assert settings.train.teacher_weight == 0.5
+    assert settings.train.teacher_weight == 0.9
     assert settings.search is not None
     assert settings.search.trials == DISTILLED_SEARCH.trials
     assert settings.search.weights.teacher_weight == 0
