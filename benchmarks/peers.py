@@ -26,8 +26,8 @@ torch_pruning       Taylor, group magnitude and magnitude importance, global and
                     pictures.
                     Shortcuts of option A are written as the pointwise convs that do the same, since
                     it does not follow F.pad over channels
-fastnas             needs an environment of its own, which holds this package and
-                    nvidia-modelopt>=0.40; name it with --methods
+fastnas             needs an environment of its own, which holds this package,
+                    nvidia-modelopt>=0.40 and torchprofile==0.0.4; name it with --methods
 narrow              all channels in one proportion, from scratch; in mode gpu
 """
 
