@@ -29,6 +29,7 @@ from refiner.space.admissible import Offer
 from refiner.space.architecture import Architecture, Vector, with_model
 from refiner.space.search_space import SearchSpace, space_of
 from refiner.training.devices import Devices
+from refiner.training.loop import TrainConfig
 
 from .consent import Consent
 from .example_input import example_input
@@ -231,7 +232,8 @@ def _fine_tuning(spec: ModelSpec, command: Mapping[str, Any], out: Path) -> str:
             words += [f"--{name.replace('_', '-')}", str(command[name])]
     if command.get("data") in ("cifar10", "cifar100"):
         words += ["--data-root", command["data_root"]]
-    return shlex.join([*words, "--epochs", str(command.get("epochs", 5)), "--lr", "0.01"])
+    rate = str(TrainConfig.fine_tuning().lr_max)
+    return shlex.join([*words, "--epochs", str(command.get("epochs", 5)), "--lr", rate])
 
 
 def _rewrite(

@@ -153,6 +153,14 @@ Force = Annotated[
         rich_help_panel="Output",
     ),
 ]
+Unlabelled = Annotated[
+    bool,
+    typer.Option(
+        "--unlabelled",
+        help="Fine-tune by the original's outputs alone; labels of training images are not used.",
+        rich_help_panel="Fine-tuning",
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

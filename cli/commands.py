@@ -22,6 +22,7 @@ from .arguments import (
     Resume,
     RunFolderOption,
     Trust,
+    Unlabelled,
     given_by_user,
     refuse,
     refuse_given,
@@ -67,6 +68,7 @@ def run_command(
     resume: Resume = None,
     trust: Trust = False,
     force: Force = False,
+    unlabelled: Unlabelled = False,
     as_json: Json = False,
     recipe: Annotated[
         str | None,
@@ -119,9 +121,13 @@ def run_command(
                 raise RefinerError(f"{typed} goes with a recipe. Name one with --recipe.")
         if distill is not None:
             given["distill"] = distill
-        if force:
-            given["force"] = True
+        given |= _set(force=force, unlabelled=unlabelled)
         _start(RunRequest.of(model, given), seeds, out, as_json)
+
+
+def _set(**flags: bool) -> Given:
+    """Return the flags that are set."""
+    return {name: True for name, value in flags.items() if value}
 
 
 def _start(request: RunRequest, seeds: int | None, out: Path | None, as_json: bool) -> None:
@@ -200,6 +206,7 @@ def train_command(
     resume: Resume = None,
     trust: Trust = False,
     force: Force = False,
+    unlabelled: Unlabelled = False,
     as_json: Json = False,
 ) -> None:
     """Train MODEL, or an architecture of it, on any data, without a search."""
@@ -212,8 +219,7 @@ def train_command(
         return
     own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
     given |= {name: value for name, value in own.items() if value is not None}
-    if force:
-        given["force"] = True
+    given |= _set(force=force, unlabelled=unlabelled)
     start_training(TrainRequest.of(model, given), out=out, as_json=as_json)
 
 

@@ -20,9 +20,6 @@ from .declared import Given, values_of
 from .options import ModelAndData, readable_anywhere
 from .paths import absolute_pairs
 
-FINE_TUNING = TrainConfig(lr_max=0.01, teacher_weight=0.5)
-"""The defaults where a trained model is refined."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -105,13 +102,13 @@ class RunRequest(Request):
     def settings(self) -> Settings:
         """Return the settings of the run; they check their ranges."""
         given, distilled = self.given, self.distilled
-        train = _training(FINE_TUNING if distilled else TrainConfig(), given)
+        train = _training(TrainConfig.fine_tuning() if distilled else TrainConfig(), given)
         named = values_of(Settings, given)
         strategy, budget = named.get("strategy", "auto"), bool(named.get("budget"))
         search = replace(
             default_search(strategy, trained=distilled, budget=budget),
             **values_of(SearchConfig, given),
-            weights=replace(train, epochs=0, teacher_weight=0.0),
+            weights=replace(train, epochs=0, teacher_weight=0.0, ema=0.0),
         )
         return Settings(
             **named,
@@ -146,6 +143,11 @@ class RunRequest(Request):
                 f"--distill starts from trained weights, and {source.model} has none here. Give "
                 "--pretrained or --weights FILE."
             )
+        if self.given.get("unlabelled") and not self.distilled:
+            raise ConfigError(
+                "--unlabelled follows the outputs of a trained model. Give --pretrained or "
+                "--weights FILE."
+            )
         self.settings()
 
 
@@ -155,9 +157,9 @@ class TrainRequest(Request):
 
     def config(self) -> TrainConfig:
         """Return the settings of the training; they check their ranges."""
-        teacher = self.given.get("teacher")
-        start = replace(TrainConfig(), epochs=35, teacher_weight=0.0 if teacher is None else 0.5)
-        return _training(start, self.given)
+        followed = self.given.get("teacher") is not None
+        weight = TrainConfig.fine_tuning().teacher_weight if followed else 0.0
+        return _training(TrainConfig(epochs=35, teacher_weight=weight), self.given)
 
     def checked(self) -> None:
         """Raise as :meth:`RunRequest.checked` does."""
@@ -187,8 +189,16 @@ PRETRAINED = "pretrained"
 
 
 def _training(start: TrainConfig, given: Mapping[str, object]) -> TrainConfig:
-    """Return a training with what the user gave; lr_min never exceeds lr_max."""
+    """Return a training with what the user gave; lr_min never exceeds lr_max.
+
+    Raises:
+        ConfigError: labels are to have a share of the loss, and not to be used.
+    """
     values = values_of(TrainConfig, given)
+    if given.get("unlabelled"):
+        if "teacher_weight" in values:
+            raise ConfigError("--unlabelled means --teacher-weight 1. Leave one of them out.")
+        values["teacher_weight"] = 1.0
     lr = values.get("lr_max", start.lr_max)
     return replace(start, **{**values, "lr_min": min(start.lr_min, lr)})
 

@@ -21,6 +21,8 @@ def start_training(request: TrainRequest, *, out: Path | None, as_json: bool) ->
     folder = request.source.new_folder() if out is None else out
     check_free(folder)
     given = dict(request.given)
+    if given.get("unlabelled") and "teacher" not in given:
+        raise ConfigError("--unlabelled goes with --teacher. Name one, or leave it out.")
     if "teacher_weight" in given and "teacher" not in given:
         raise ConfigError("--teacher-weight goes with --teacher. Name one, or leave it out.")
     if "arch" in given:

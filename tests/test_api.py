@@ -457,6 +457,18 @@ def accuracy(network: torch.nn.Module, data: list) -> float:
         return float((network.eval()(x).argmax(1) == y).double().mean())
 
 
+@pytest.mark.parametrize("unlabelled", [lambda x: x, lambda x: [x], lambda x: {"image": x}])
+def test_training_images_need_no_labels_where_the_teacher_is_all(unlabelled) -> None:
+    train = refiner.TrainConfig(epochs=1, lr_max=0.01, teacher_weight=1.0)
+    options = {**DISTILLED, "train": train, "device": "cpu"}
+    ends = []
+    for loader in (batches(3), [unlabelled(x) for x, _ in batches(3)]):
+        torch.manual_seed(3)
+        result = refiner.refine(TinyResNet(), loader, batches(2), progress=False, **options)
+        ends.append(result.model.state_dict())
+    assert all(torch.equal(v, ends[1][k]) for k, v in ends[0].items())
+
+
 def test_figures_come_from_the_test_part_and_choices_from_validation(tmp_path) -> None:
     torch.manual_seed(3)
     model, test = TinyResNet(), batches(3, seed=9)

@@ -49,6 +49,23 @@ def inputs_and_target(batch: Batch) -> tuple[Nested, Nested]:
     )
 
 
+def inputs_of(batch: Batch) -> Nested:
+    """Return the model's input in a batch, which may have no target.
+
+    Without a target a batch is a tensor, a list or tuple of one item, or a mapping of one.
+
+    Raises:
+        DataError: the batch has another structure.
+    """
+    if isinstance(batch, torch.Tensor):
+        return batch
+    if isinstance(batch, tuple | list) and len(batch) == 1:
+        return batch[0]
+    if isinstance(batch, Mapping) and len(batch) == 1:
+        return next(iter(batch.values()))
+    return inputs_and_target(batch)[0]
+
+
 def _is_text(value: Nested) -> bool:
     """Return whether a value holds texts alone, one per sample."""
     texts = value if isinstance(value, list | tuple) else [value]
@@ -62,8 +79,21 @@ def output_and_target(model: nn.Module, batch: Batch) -> tuple[Output, Nested]:
         DataError: the batch does not name its target.
     """
     inputs, target = inputs_and_target(batch)
+    return _output(model, inputs), target
+
+
+def output_of(model: nn.Module, batch: Batch) -> Output:
+    """Return the output of ``model`` for a batch, which may have no target.
+
+    Raises:
+        DataError: the inputs of the batch cannot be found.
+    """
+    return _output(model, inputs_of(batch))
+
+
+def _output(model: nn.Module, inputs: Nested) -> Output:
     # Collating turns a tuple of positional arguments into a list.
-    return call(model, tuple(inputs) if isinstance(inputs, list) else inputs), target
+    return call(model, tuple(inputs) if isinstance(inputs, list) else inputs)
 
 
 def batch_size(example: Nested) -> int:

@@ -14,7 +14,7 @@ from torch.utils.data import (
     Subset,
 )
 
-from refiner.core.batches import inputs_and_target, is_empty, of_each_batch
+from refiner.core.batches import inputs_of, is_empty, of_each_batch
 from refiner.core.errors import DataError, one_line
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed, seeded
@@ -67,12 +67,10 @@ def example_of(loader: Loader) -> Any:
     if batch is None:
         raise no_batch(loader, "training")
     check_not_detection(batch)
-    if isinstance(batch, torch.Tensor):
-        return batch[:2]
     if isinstance(batch, tuple | list) and len(batch) != 2:
         inputs = batch[0] if batch else batch  # for a user's own task
     else:
-        inputs = inputs_and_target(batch)[0]
+        inputs = inputs_of(batch)
     inputs = tuple(inputs) if isinstance(inputs, list) else inputs
     return of_each_batch(inputs, lambda values: values[:2])
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from refiner.distill.patches import PatchSums
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, length
-from refiner.training.task import Task
+from refiner.training.task import Task, run_network
 
 Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
 """Name of a conv or a norm, and a function that gets its input and output after each call."""
@@ -86,7 +87,7 @@ class Original:
             torch.no_grad(),
             self.devices.autocast(),
         ):
-            checked(self.task.measure, self.supernet.model, batch)
+            checked(partial(run_network, self.task), self.supernet.model, batch)
 
 
 def _is_held_out(number: int) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from refiner.core.batches import inputs_and_target
+from refiner.core.batches import inputs_of
 from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, DataError, ModelError, RefinerError, RunError
 from refiner.core.progress import Silent
@@ -164,7 +164,7 @@ def _on_batches(name: str, loader: Loader, devices: Alone, step: Callable[[Batch
 def _check_finite(name: str, batch: Batch) -> None:
     """Raise a DataError for NaN or infinite values in a batch's inputs; a target may hold some."""
     try:
-        inputs, _ = inputs_and_target(batch)
+        inputs = inputs_of(batch)
     except DataError:  # of a task that reads its batches in its own way
         return
     if not all(bool(t.isfinite().all()) for t in tensors_in(inputs) if t.is_floating_point()):

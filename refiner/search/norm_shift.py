@@ -65,7 +65,8 @@ class NormShift:
     def load_state_dict(self, state: list[tuple[torch.Tensor, torch.Tensor] | None]) -> None:
         """Take over what :meth:`state_dict` returned."""
         for each, seen in zip(self._all, state, strict=True):
-            each.seen = seen
+            if seen is not None:
+                each.seen = seen[0].to(each.own[0].device), seen[1].to(each.own[1].device)
 
     def restore(self) -> None:
         """Give the original's norms their own statistics back."""
@@ -73,21 +74,6 @@ class NormShift:
             mean, variance = _buffers(each.norm)
             mean.copy_(each.own[0])
             variance.copy_(each.own[1])
-
-    def state_dict(self) -> list[tuple[torch.Tensor, torch.Tensor]] | None:
-        """Return the statistics on the batches, norm by norm; None before they are known."""
-        seen = [each.seen for each in self._once()]
-        return [each for each in seen if each is not None] or None
-
-    def load_state_dict(self, state: list[tuple[torch.Tensor, torch.Tensor]] | None) -> None:
-        """Take over what :meth:`state_dict` returned."""
-        if state is not None:
-            for each, (mean, variance) in zip(self._once(), state, strict=True):
-                each.seen = mean.to(each.own[0].device), variance.to(each.own[1].device)
-
-    def _once(self) -> list["_Statistics"]:
-        """Return the statistics of each of the original's norms once."""
-        return list({id(each): each for each in self._of.values()}.values())
 
     def correct(self, norms: Iterable[nn.Module]) -> None:
         """Correct recalibrated norms of a path; those of pruned channels stay."""

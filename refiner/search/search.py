@@ -293,7 +293,6 @@ class Search:
             "strategy": self.strategy.state_dict(),
             "scores": self.scores.state_dict(),
             "informing": asdict(self.informing),
-            "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "usage": [self.usage.forward, self.usage.backward],
             "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
@@ -315,8 +314,6 @@ class Search:
         self.strategy.load_state_dict(state["strategy"])
         self.scores.load_state_dict(state["scores"])
         self.informing = Informing(**state["informing"])
-        if self.scorer.shift is not None:
-            self.scorer.shift.load_state_dict(state["shift"])
         self.usage = Usage(*state["usage"])
         self.last = dict(self.strategy.metrics())
         if self.scorer.shift is not None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from refiner.graph.input_advice import advice_on_batch
 from refiner.graph.trace_check import location_of
 from refiner.training.agreement import Agreement
 from refiner.training.devices import Devices
-from refiner.training.task import Task
+from refiner.training.task import Task, run_network
 
 T = TypeVar("T")
 
@@ -264,7 +265,7 @@ def recalibrate(
     """
     with norms_in_training(module) as norms, torch.no_grad(), devices.autocast():
         for batch in batches:
-            checked(task.measure, module, batch)
+            checked(partial(run_network, task), module, batch)
     devices.average_buffers(module)
     return norms
 

@@ -9,89 +9,21 @@ import torch
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, TrainingError, one_line
-from refiner.core.options import option
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Loader, StateDict
 from refiner.data.loaders import generators_of
+from refiner.training.averaging import MovingAverage
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, evaluate, kind, length
-from refiner.training.schedules import SCHEDULES
 from refiner.training.task import Task
+from refiner.training.train_config import TrainConfig
+
+__all__ = ["TrainConfig", "TrainResult", "WeightTrainer", "train"]
 
 _CHECK_EVERY = 20
 """Steps between checks of the loss; each check waits for the device."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """How weights are trained: SGD with momentum.
-
-    The learning rates and the schedule are those of the paper (section 4.1).
-    """
-
-    epochs: int = option(
-        15,
-        "Epochs of training; 0 leaves it out.",
-        panel="Fine-tuning",
-        metavar="N",
-        shown_default="15, or 35 for refine train",
-    )
-    """Passes over the training data."""
-    lr_max: float = option(
-        0.1,
-        "Largest learning rate.",
-        panel="Fine-tuning",
-        flag="--lr",
-        metavar="RATE",
-        shown_default="0.1, or 0.01 where a trained model is refined",
-    )
-    """Largest learning rate."""
-    lr_min: float = 0.0001
-    """Least learning rate."""
-    schedule: str = option(
-        "sgdr", "Schedule of the learning rate.", panel="Fine-tuning", choices=tuple(SCHEDULES)
-    )
-    """Schedule of the learning rate: ``sgdr`` (warm restarts), ``cosine`` or ``step``."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    weight_decay: float = 5e-4
-    """Weight decay. The paper gives none; this is ArcFace's, and usual for ResNets on CIFAR."""
-    gradient_clip: float = 5.0
-    """Largest norm of the gradient, a task's head included; ENAS's value."""
-    teacher_weight: float = option(
-        0.0,
-        "Share of the loss that follows the teacher, 0 to 1.",
-        panel="Fine-tuning",
-        metavar="SHARE",
-        shown_default="0.5 with a teacher, else 0",
-    )
-    """Share of the divergence from the original network in the loss, 0 to 1; see ``teacher.py``."""
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise ConfigError(f"epochs is {self.epochs}. Give 0 or more.")
-        if not 0 < self.lr_max < math.inf:
-            raise ConfigError(f"lr_max is {self.lr_max}. Give a learning rate above 0.")
-        if not 0 <= self.lr_min <= self.lr_max:
-            raise ConfigError(f"lr_min is {self.lr_min}. Give 0 to lr_max, {self.lr_max}.")
-        for name in ("momentum", "weight_decay"):
-            if not getattr(self, name) >= 0:  # NaN is refused, too
-                raise ConfigError(f"{name} is {getattr(self, name)}. Give 0 or more.")
-        if not self.gradient_clip > 0:
-            raise ConfigError(f"gradient_clip is {self.gradient_clip}. Give more than 0.")
-        if not 0 <= self.teacher_weight <= 1:
-            raise ConfigError(f"teacher_weight is {self.teacher_weight}. Give a share, 0 to 1.")
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(
-                f"unknown schedule {self.schedule!r}. Choose one of: {', '.join(SCHEDULES)}."
-            )
-
-    def learning_rate(self, epoch: float, epochs: int) -> float:
-        """Return the learning rate at a moment, 0 to ``epochs``, of a training."""
-        share = SCHEDULES[self.schedule](epoch, epochs)
-        return self.lr_min + (self.lr_max - self.lr_min) * share
 
 
 class WeightTrainer:
@@ -130,6 +62,7 @@ class WeightTrainer:
         progress: Progress,
         *,
         before_step: Callable[[int], None] = lambda _: None,
+        after_step: Callable[[], None] = lambda: None,
         values: Callable[[], dict[str, float | str]] = dict,
     ) -> float:
         """Train for one pass over ``loader`` and return the mean loss.
@@ -139,6 +72,7 @@ class WeightTrainer:
             epoch: number of this epoch, from 0; it sets the learning rate.
             progress: listener.
             before_step: is called with the number of the step; the search selects a path here.
+            after_step: is called once the weights have changed.
             values: returns further values for progress to show.
 
         Raises:
@@ -154,7 +88,8 @@ class WeightTrainer:
         done = 0
         batches = itertools.islice(self.devices.batches(loader), steps)
         for done, batch in enumerate(batches, start=1):
-            rate = self.config.learning_rate(epoch + (done - 1) / steps, self.epochs)
+            moment = epoch + (done - 1) / steps
+            rate = self.config.learning_rate(moment, self.epochs, epoch * steps + done - 1)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             before_step(done - 1)
@@ -166,6 +101,7 @@ class WeightTrainer:
                 self.devices.average_gradients(self.head)
             nn.utils.clip_grad_norm_(self.parameters, self.config.gradient_clip)
             self.optimizer.step()
+            after_step()
             total += loss.detach()
             if done % _CHECK_EVERY == 0 or done == steps:
                 shown = self._finite(total / done, epoch)
@@ -195,6 +131,11 @@ class WeightTrainer:
                 "(--lr, lr_max), and look for such values in the data."
             )
         return value
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What is trained: the module, and the task's head if it has one."""
+        return [self.module] if self.head is None else [self.module, self.head]
 
     def state_dict(self) -> StateDict:
         """Return the weights, those of the task's head included, and the optimizer's state."""
@@ -267,23 +208,33 @@ def train(
     config = config or TrainConfig()
     progress = progress or Silent()
     trainer = WeightTrainer(model, task, devices, config, config.epochs)
+    average = MovingAverage(trainer.modules, config.ema, devices) if config.ema else None
     first = 0
     losses: list[float] = []
     if state is not None:
         try:
             trainer.load_state_dict(state["trainer"])
+            if average is not None:
+                average.load_state_dict(state["average"])
             first, losses = int(state["epoch"]), list(map(float, state["losses"]))
         except Exception as error:  # a damaged one makes torch raise anything
             raise TrainingError(
                 f"the checkpoint of {name!r} does not fit this network: {one_line(error, 150)}. "
                 "Delete it to train that network again."
             ) from error
+    after_step = (lambda: None) if average is None else average.update
     steps, generators = length(train_loader), generators_of(train_loader, val_loader)
     progress.begin(name, steps * config.epochs, steps * first)
     for epoch in range(first, config.epochs):
         with seeded(derive_seed(seed, "train", epoch), generators):
-            losses.append(trainer.epoch(train_loader, epoch, progress))
-        on_epoch({"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()})
+            losses.append(trainer.epoch(train_loader, epoch, progress, after_step=after_step))
+        kept = {"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()}
+        if average is not None:
+            average.agree()
+            kept["average"] = average.state_dict()
+        on_epoch(kept)
+    if average is not None:
+        average.put_in_place()
     with seeded(derive_seed(seed, "train", "score"), generators):
         score = evaluate(model, devices.batches(val_loader), trainer.task, devices)
     shown, test = {task.metric: score}, None

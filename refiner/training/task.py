@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refiner.core.batches import output_and_target
+from refiner.core.batches import output_and_target, output_of
 from refiner.core.errors import ConfigError
 from refiner.core.types import Batch
 from refiner.training.labels import (
@@ -46,6 +46,16 @@ class Task(Protocol):
 
     def score(self, sums: torch.Tensor) -> float:
         """Return the score from the added sums; higher is better."""
+
+
+def run_network(task: Task, model: nn.Module, batch: Batch) -> None:
+    """Call a network on a batch as the task does, for what happens inside it.
+
+    A task with a method ``run(model, batch)``, as the built-in ones have, needs no labels for it.
+    Any other calls the network in ``measure``.
+    """
+    run = getattr(task, "run", None)
+    (task.measure if run is None else run)(model, batch)
 
 
 def check_task(task: Any) -> None:
@@ -110,6 +120,10 @@ class Classification:
         """Return the divergence of logits from a teacher's, N x C each, a scalar."""
         return softened_divergence(output, target)
 
+    def run(self, model: nn.Module, batch: Batch) -> None:
+        """Call the model on a batch, which needs no labels."""
+        output_of(model, batch)
+
     def score(self, sums: torch.Tensor) -> float:
         """Return the share of images that are classified correctly, 0 to 1."""
         return float(sums[0] / sums[1])
@@ -150,6 +164,10 @@ class Segmentation:
         """Return the divergence of logits from a teacher's, N x C x H x W each, a scalar."""
         return softened_divergence(output, target)
 
+    def run(self, model: nn.Module, batch: Batch) -> None:
+        """Call the model on a batch, which needs no labels."""
+        output_of(model, batch)
+
     def score(self, sums: torch.Tensor) -> float:
         """Return the mean intersection over union of the classes that occur, 0 to 1."""
         classes = math.isqrt(len(sums))
@@ -176,6 +194,10 @@ class Regression:
         error = (output.double() - target).square().sum()
         count = torch.full_like(error, target.numel())
         return torch.stack([count, target.sum(), target.square().sum(), error])
+
+    def run(self, model: nn.Module, batch: Batch) -> None:
+        """Call the model on a batch, which needs no labels."""
+        output_of(model, batch)
 
     def score(self, sums: torch.Tensor) -> float:
         """Return R2: 1 - (squared errors) / (squared deviations from the mean); 1 is best."""
@@ -216,7 +238,9 @@ TEMPERATURE = 4.0
 """Temperature of softened probabilities; in the range of Hinton et al., 2015, section 3."""
 
 
-def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def softened_divergence(
+    output: torch.Tensor, target: torch.Tensor, temperature: float = TEMPERATURE
+) -> torch.Tensor:
     """Return the mean Kullback-Leibler divergence of softened probabilities, in nats, a scalar.
 
     It is multiplied by the square of the temperature, so that its gradient has the size of a cross
@@ -225,10 +249,11 @@ def softened_divergence(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
     Args:
         output: logits of the network, with the classes in dimension 1.
         target: logits of the teacher, of the same shape.
+        temperature: softens both.
     """
-    ours, theirs = (F.log_softmax(x.float() / TEMPERATURE, dim=1) for x in (output, target))
+    ours, theirs = (F.log_softmax(x.float() / temperature, dim=1) for x in (output, target))
     divergence = (theirs.exp() * (theirs - ours)).sum(dim=1)
-    return TEMPERATURE**2 * divergence.mean()
+    return temperature**2 * divergence.mean()
 
 
 def _run(model: nn.Module, batch: Batch) -> tuple[list[object], torch.Tensor]:

@@ -36,7 +36,8 @@ class WithTeacher(nn.Module):
         teacher: runs without gradients, on its own device; it is not trained. It runs in eval mode,
             or where that gives other things than train mode, in the mode that matches the
             network's (:class:`refiner.training.teacher_mode.TeacherMode`).
-        weight: share of the divergence in the loss, 0 to 1.
+        weight: share of the divergence in the loss, 0 to 1. With 1 the built-in tasks, and those
+            with a method ``run(model, batch)``, need no labels to train.
 
     Raises:
         ConfigError: the weight is out of range.
@@ -71,14 +72,23 @@ class WithTeacher(nn.Module):
             return self._run_teacher(args, kwargs, training=model.training)
 
         with compare_calls(model, run_teacher, compare):
-            own = self.task.loss(model, batch)
+            own = self._own_loss(model, batch)
         if not parts:
             raise ConfigError(
                 "the task does not call the network itself, so there is no output to compare with "
                 "the teacher's. Call model(...) in its loss, or train without the teacher "
                 "(teacher_weight=0)."
             )
-        return (1 - self.weight) * own + self.weight * torch.stack(parts).mean()
+        divergence = torch.stack(parts).mean()
+        return divergence if own is None else (1 - self.weight) * own + self.weight * divergence
+
+    def _own_loss(self, model: nn.Module, batch: Batch) -> torch.Tensor | None:
+        """Return the task's own loss; None where it has no weight, and so labels are not needed."""
+        if self.weight < 1:
+            return self.task.loss(model, batch)
+        run = getattr(self.task, "run", self.task.loss)
+        run(model, batch)
+        return None
 
     def _divergences(self, output: object, target: object) -> list[torch.Tensor]:
         """Return the divergence for each output that both networks have."""

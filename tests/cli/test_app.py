@@ -111,7 +111,7 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
-        "--mean", "--std", "--norm",
+        "--mean", "--std", "--norm", "--ema", "--unlabelled",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
@@ -622,7 +622,7 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["budget"] == "macs=70%,params=90%"
     assert json.loads(Path("run/config.json").read_text())["settings"]["slots"] == "group"
     assert settings["train.lr_max"] == "0.01"
-    assert settings["train.teacher_weight"] == "0.5"
+    assert settings["train.teacher_weight"] == "0.9"
     assert int(settings["distill.steps"]) > 0
     assert settings["search.recalibration_batches"] == "4"
     notes = " ".join(report["notes"])
@@ -672,7 +672,7 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     tune = ["train", net, *last, "--arch", "arch", "--lr", "0.01"]
     assert main([*tune, "--teacher", "trained", "--force", "--out", "taught"]) == 0
     settings = dict(json.loads(Path("taught/report.json").read_text())["settings"])
-    assert settings["train.teacher_weight"] == "0.5"
+    assert settings["train.teacher_weight"] == "0.9"
     # The operation that stays began with the teacher's weights, and has hardly moved since.
     before, after = (
         load_file(f"{name}/refined.safetensors")["two.weight"] for name in ("trained", "taught")

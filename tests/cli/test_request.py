@@ -17,10 +17,25 @@ def test_a_trained_model_is_fine_tuned_gently_with_a_teacher() -> None:
     settings = RunRequest.of("timm:resnet18", {"pretrained": True, "epochs": 3}).settings()
     assert settings.train is not None
     assert (settings.train.epochs, settings.train.lr_max) == (3, 0.01)
-    assert settings.train.teacher_weight == 0.5
+    assert settings.train.teacher_weight == 0.9
     assert settings.search is not None
     assert settings.search.trials == DISTILLED_SEARCH.trials
     assert settings.search.weights.teacher_weight == 0
+
+
+def test_without_labels_the_teacher_is_all() -> None:
+    given = {"pretrained": True, "unlabelled": True, "teacher": "pretrained"}
+    settings = RunRequest.of("timm:resnet18", given).settings()
+    assert settings.train is not None
+    assert settings.train.teacher_weight == 1
+    assert TrainRequest.of("timm:resnet18", given).config().teacher_weight == 1
+
+
+def test_an_average_is_taken_of_the_refined_network_alone() -> None:
+    settings = RunRequest.of("timm:resnet18", {"pretrained": True, "ema": 0.9}).settings()
+    assert settings.train is not None
+    assert settings.search is not None
+    assert (settings.train.ema, settings.search.weights.ema) == (0.9, 0)
 
 
 def test_a_small_learning_rate_lowers_the_least_one() -> None:
@@ -62,6 +77,8 @@ def test_a_folder_never_asks_to_be_trusted() -> None:
         ({"verify": ["pairs.txt"], "epochs": 0}, "Give --epochs 1"),
         ({"budget": ["macs"]}, "is not a budget"),
         ({"trials": 0}, "trials is 0"),
+        ({"unlabelled": True}, "follows the outputs of a trained model"),
+        ({"pretrained": True, "unlabelled": True, "teacher_weight": 1.0}, "Leave one of them"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(given, message) -> None:

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from refiner.core.batches import batch_size, first_sample, inputs_and_target, is_empty, of_size
+from refiner.core.batches import (
+    batch_size,
+    first_sample,
+    inputs_and_target,
+    inputs_of,
+    is_empty,
+    of_size,
+)
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
 
@@ -21,6 +28,14 @@ def test_lists_are_batches_of_samples() -> None:
     first = first_sample(example)
     assert [len(part) for part in first] == [1, 1]
     assert first[0][0].shape == (3, 8, 9)
+
+
+def test_inputs_are_found_with_a_target_and_without() -> None:
+    x = torch.zeros(2, 3)
+    for batch in (x, [x], (x,), {"image": x}, [x, 1], {"image": x, "label": 1}):
+        assert inputs_of(batch) is x
+    with pytest.raises(DataError, match="a mapping of a, b"):
+        inputs_of({"a": x, "b": x})
 
 
 def test_a_batch_is_a_pair_or_names_its_target() -> None:

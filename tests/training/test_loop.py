@@ -8,40 +8,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
-from refiner.core.options import options_of
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
 from refiner.training.task import Classification, Regression
 
 CPU = Devices.choose("cpu")
-
-
-def test_settings_out_of_range() -> None:
-    with pytest.raises(ConfigError, match="epochs is -1"):
-        TrainConfig(epochs=-1)
-    with pytest.raises(ConfigError, match="^lr_m"):
-        TrainConfig(lr_max=0.0)
-    with pytest.raises(ConfigError, match="unknown schedule 'linear'"):
-        TrainConfig(schedule="linear")
-
-
-def test_options_of_the_command_are_declared_with_their_defaults() -> None:
-    found = {
-        name: (f.default, o.flag, o.choices) for name, (f, o) in options_of(TrainConfig).items()
-    }
-    assert found == {
-        "epochs": (15, None, ()),
-        "lr_max": (0.1, "--lr", ()),
-        "schedule": ("sgdr", None, ("sgdr", "cosine", "step")),
-        "teacher_weight": (0.0, None, ()),
-    }
-    assert {shown.panel for _, shown in options_of(TrainConfig).values()} == {"Fine-tuning"}
-
-
-def test_learning_rates_go_from_the_largest_to_the_least() -> None:
-    config = TrainConfig(lr_max=0.1, lr_min=0.02, schedule="cosine")
-    rates = [config.learning_rate(epoch, 4) for epoch in (0, 2, 4)]
-    assert rates == pytest.approx([0.1, 0.06, 0.02])
 
 
 def test_training_learns_and_repeats_and_resumes_to_the_bit() -> None:
@@ -172,6 +143,11 @@ def test_the_steps_by_hand() -> None:
     assert weights_of(2.0, weight_decay=0.5) == pytest.approx([2, 0, -1, -1.05, -1.05475])
 
 
+def test_the_steps_of_a_warm_up_are_counted_over_epochs() -> None:
+    # The rates are 1/3, 2/3, 0.1 and 0.01.
+    assert weights_of(warmup_steps=2) == pytest.approx([0, -1 / 3, -1, -1.1, -1.11])
+
+
 def test_the_rate_falls_within_an_epoch_too() -> None:
     model, data = nn.Linear(1, 1, bias=False), [(torch.ones(1, 1), torch.zeros(1, 1))] * 2
     task = Slope()
@@ -236,25 +212,6 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
     first, second, third, _ = orders
     assert sorted(first) == sorted(second) == sorted(third) == sorted(labels.tolist())
     assert first != second != third != first
-
-
-@pytest.mark.parametrize("name", ["momentum", "weight_decay", "gradient_clip", "lr_max", "lr_min"])
-def test_a_setting_that_is_no_number_is_refused(name) -> None:
-    with pytest.raises(ConfigError, match="Give"):
-        TrainConfig(**{name: float("nan")})
-
-
-@pytest.mark.parametrize("rates", [(0.1, 0.2), (0.1, -0.1), (0.0, 0.0)])
-def test_learning_rates_out_of_order_are_refused(rates: tuple[float, float]) -> None:
-    with pytest.raises(ConfigError, match="^lr_m"):
-        TrainConfig(lr_max=rates[0], lr_min=rates[1])
-    for name, value in (("momentum", -0.1), ("weight_decay", -1.0), ("gradient_clip", 0.0)):
-        with pytest.raises(ConfigError, match=name):
-            TrainConfig(**{name: value})
-    for share in (-0.1, 1.1):
-        with pytest.raises(ConfigError, match="teacher_weight is"):
-            TrainConfig(teacher_weight=share)
-    assert TrainConfig(teacher_weight=1.0, gradient_clip=1e-9).teacher_weight == 1.0
 
 
 def test_steps_are_taken_in_train_mode_and_buffers_averaged_after_each_epoch() -> None:

@@ -5,7 +5,7 @@ import torch
 from models import TinyResNet, batches, images
 from torch import nn
 
-from refiner.core.errors import ConfigError
+from refiner.core.errors import ConfigError, DataError
 from refiner.core.surgery import copied
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, train
@@ -57,6 +57,30 @@ def test_the_teacher_is_followed_and_stays_as_it_is() -> None:
     )  # fmt: skip
     assert float(task.loss(student.eval(), data[0])) < 0.5 * far
     assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["classification", "segmentation", "regression"])
+def test_a_teacher_alone_needs_no_labels(name: str) -> None:
+    network, teacher = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+    task = WithTeacher(make_task(name), teacher, weight=1.0)
+    x = images(count=4)
+    with_labels = task.loss(network, (x, torch.full((4,), -7)))  # never looked at
+    for batch in (x, [x], {"image": x}):
+        assert torch.equal(task.loss(network, batch), with_labels)
+    with pytest.raises(DataError, match="cannot find the inputs and the target"):
+        WithTeacher(make_task(name), teacher, weight=0.9).loss(network, x)
+
+
+def test_a_task_of_ones_own_computes_its_loss_beside_the_teacher() -> None:
+    class Own:
+        metric = "own"
+
+        def loss(self, model, batch):
+            return model(batch["x"]).sum()
+
+    task = WithTeacher(Own(), nn.Linear(3, 2), weight=1.0)
+    batch = {"x": torch.ones(1, 3), "extra": torch.ones(1)}
+    assert task.loss(nn.Linear(3, 2), batch).requires_grad
 
 
 def test_another_shape_of_output_is_refused() -> None:

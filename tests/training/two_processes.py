@@ -86,7 +86,7 @@ def main(out: Path) -> None:
     found["sampler is as it was"] = shuffled.sampler.generator is None
     result = train(
         model, loader, val_part, task, test_loader=devices.loader(listed, even=False),
-        devices=devices, config=TrainConfig(epochs=1, lr_max=0.01),
+        devices=devices, config=TrainConfig(epochs=1, lr_max=0.01, ema=0.5),
     )  # fmt: skip
     found["test"] = result.test == result.score  # the same images, cut into other batches
     found["train"] = [result.score, list(result.losses), digest(model)]
