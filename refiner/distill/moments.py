@@ -6,6 +6,7 @@ is near their mean, and added up in float64. So a large mean costs no digits.
 Suffixes: P rows, F features, C targets.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,7 +92,7 @@ class MomentSums:
             self._begin(feature_PF, target_PC)
         assert self._shifts is not None
         gram, cross, square, first_F, first_C = self._sums
-        with torch.autocast(feature_PF.device.type, enabled=False):
+        with _without_autocast(feature_PF.device.type):
             feature_PF -= self._shifts[0]
             target_PC -= self._shifts[1]
             for start in range(0, len(gram), _BLOCK):
@@ -145,3 +146,10 @@ class MomentSums:
             mean_F=mean_F,
             mean_C=mean_C,
         )
+
+
+def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Return a context that computes in the precision of its tensors."""
+    if not torch.is_autocast_enabled(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)

@@ -152,10 +152,11 @@ def origin_settings(model: nn.Module, provenance: Mapping[str, Any] | None) -> d
 
 def _flat(settings: JsonDict) -> JsonDict:
     """Return a run's settings in one level: ``search.epochs``, ``train.lr`` and so on."""
-    apart = ("candidates", "distill", "search", "train", "baselines", "spent")
+    apart = ("candidates", "distill", "refit", "search", "train", "baselines", "spent")
     search = settings["search"]
     flat = {key: value for key, value in settings.items() if key not in apart}
     flat |= {f"distill.{key}": value for key, value in (settings["distill"] or {}).items()}
+    flat |= {f"refit.{key}": value for key, value in (settings.get("refit") or {}).items()}
     flat |= {f"search.{key}": value for key, value in search.items() if key != "weights"}
     flat |= {f"search.{key}": value for key, value in search["weights"].items() if key != "epochs"}
     flat["search.spent"] = settings["spent"]

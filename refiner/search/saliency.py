@@ -18,6 +18,7 @@ Suffixes: N samples, J candidates of all slots, the originals included.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ from refiner.space.supernet import Supernet
 from refiner.training.agreement import LOGITS, compared_by
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, norms_in_training
-from refiner.training.task import TEMPERATURE, Task, main_output
+from refiner.training.task import TEMPERATURE, Task, main_output, run_network
 from refiner.training.teacher_hooks import LEAST_VARIANCE, TINY
 
 _Call = tuple[int, int]
@@ -146,7 +147,7 @@ class _Places:
         ]
         try:
             with self.devices.autocast():
-                checked(self.task.measure, model, batch)
+                checked(partial(run_network, self.task), model, batch)
         finally:
             for handle in handles:
                 handle.remove()

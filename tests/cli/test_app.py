@@ -624,15 +624,14 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert settings["train.lr_max"] == "0.01"
     assert settings["train.teacher_weight"] == "0.9"
     assert int(settings["distill.steps"]) > 0
-    assert settings["search.recalibration_batches"] == "4"
+    assert settings["search.recalibration_batches"] == "2"
+    assert "refit.steps" in settings
     notes = " ".join(report["notes"])
-    assert "takes the original's validation accuracy from 0." in notes
     page = Path("run/report.md").read_text()
     assert "The search, the Pareto front and --pick go by agreement with the original" in page
     assert "accuracy before fine-tuning |" in page
     assert 0 <= report["original_score"] <= 1
-    trials = int(notes.split(" trials are too few")[0].split()[-1])
-    assert trials <= int(notes.split("which scores ")[1].split()[0])
+    assert "the effects of all single swaps were estimated" in notes
     front = json.loads(Path("run/pareto.json").read_text())["front"]
     cheap = min(point["macs"] for point in front)
     capsys.readouterr()

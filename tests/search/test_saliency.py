@@ -160,8 +160,8 @@ def test_one_seed_gives_one_estimate_whatever_the_mode() -> None:
 def test_a_frozen_model_has_effects_and_an_output_without_gradient_none() -> None:
     class Cut(Classification):
         @torch.no_grad()
-        def measure(self, model, batch):
-            return super().measure(model, batch)
+        def run(self, model, batch):
+            return super().run(model, batch)
 
     net = close(small()).requires_grad_(False)
     effects = estimate_effects(net, DATA, DATA, Classification(), devices=CPU)
