@@ -56,8 +56,8 @@ def test_a_strategy_learns_the_effects_and_what_they_cost_is_kept() -> None:
 def test_an_output_without_a_gradient_is_a_reason() -> None:
     class Cut(Classification):
         @torch.no_grad()
-        def measure(self, model: nn.Module, batch: object) -> torch.Tensor:
-            return super().measure(model, batch)
+        def run(self, model: nn.Module, batch: object) -> torch.Tensor:
+            return super().run(model, batch)
 
     each = scorer(task=Cut())
     new = strategy(each)
