@@ -1,6 +1,6 @@
 """Batches: their inputs and target, their size, and batches of other sizes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -139,6 +139,31 @@ def of_each_batch(example: _Example, change: Callable[[Nested], Nested]) -> _Exa
         result = tuple(map(changed, args)) if isinstance(example, tuple) else changed(example)
     same_kind: _Example = result
     return same_kind
+
+
+def merged(batches: Sequence[Batch]) -> tuple[Batch, int] | None:
+    """Return batches of one structure as one, and its number of samples.
+
+    It is None where it is not plain how: there is a list of inputs, or a tensor in a batch that
+    has not one row for each sample.
+    """
+    flat = [pytree.tree_flatten(batch) for batch in batches]
+    sizes = [batch_size(inputs_of(batch)) for batch in batches]
+    leaves, structure = flat[0]
+    if any(isinstance(inputs_of(batch), list) for batch in batches):
+        return None
+    if any(other != structure for _, other in flat[1:]):
+        return None
+    joined = []
+    for i, first in enumerate(leaves):
+        tensors = [each[i] for each, _ in flat]
+        if not all(isinstance(t, torch.Tensor) and t.dim() for t in tensors):
+            return None
+        same = all(t.shape[1:] == first.shape[1:] for t in tensors)
+        if not same or [len(t) for t in tensors] != sizes:
+            return None
+        joined.append(torch.cat(tensors))
+    return pytree.tree_unflatten(joined, structure), sum(sizes)
 
 
 def doubled(example: _Example) -> _Example:

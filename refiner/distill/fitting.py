@@ -90,11 +90,11 @@ def _fit_of(
     """Return the fit for the kind of a candidate."""
     modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
     last = modules[-1] if modules else None
-    if isinstance(operation, LowRank) and isinstance(conv, Conv) and _is_plain(conv):
+    if isinstance(operation, LowRank) and isinstance(conv, Conv) and is_plain(conv):
         outputs = _pointwise_spec(conv)
         sums = table.sums(name, outputs, conv.out_channels, before=conv)
         return LowRankFit(conv, operation, sums, centred=centred)
-    if not isinstance(last, Conv) or last.groups != 1 or not _is_plain(last):
+    if not isinstance(last, Conv) or last.groups != 1 or not is_plain(last):
         return LearnedFit(operation, centred=centred)
     depthwise = _depthwise(modules[:-1])
     if depthwise is not None and set(last.kernel_size) == {1}:
@@ -116,7 +116,7 @@ def _depthwise(modules: list[nn.Module]) -> tuple[Conv, ConvSpec] | None:
     """Return a depthwise conv and what it reads, if it is all there is, with a :class:`Pad`."""
     pad = modules[0] if modules and isinstance(modules[0], Pad) else None
     conv = modules[-1] if modules else None
-    if len(modules) != 1 + (pad is not None) or not isinstance(conv, Conv) or not _is_plain(conv):
+    if len(modules) != 1 + (pad is not None) or not isinstance(conv, Conv) or not is_plain(conv):
         return None
     if conv.bias is not None or not conv.groups == conv.in_channels == conv.out_channels:
         return None
@@ -145,7 +145,7 @@ def _pointwise_spec(conv: Conv) -> ConvSpec:
     )
 
 
-def _is_plain(conv: nn.Module) -> bool:
+def is_plain(conv: nn.Module) -> bool:
     """Return whether a conv uses its ``weight`` as it is; a subclass may compute another one."""
     return any(
         isinstance(conv, kind)

@@ -16,6 +16,8 @@ from refiner.distill.moments import Moments
 
 RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """In units of the mean second moment of the features, which may be dependent."""
+RIDGES_TO_PRIOR = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Where the weights are drawn to good ones."""
 _LEAST_VARIANCE = 1e-3
 """Least variance of a target in an error, in units of the mean over the targets."""
 _TINY = 1e-12
@@ -58,7 +60,7 @@ def solve(
     def error(ridge: float) -> float:
         return mean_error(held_out.error(weights(fit, ridge)), variance_C)
 
-    ridge, least = best_ridge(error)
+    ridge, least = best_ridge(error, RIDGES if prior_FC is None else RIDGES_TO_PRIOR)
     fit_error = mean_error(fit.error(weights(fit, ridge)), variance_C)
     return LeastSquares(
         weight_FC=weights(both, ridge), ridge=ridge, error=least, fit_error=fit_error

@@ -1,8 +1,8 @@
 """Refit: the chosen network as a whole follows the original, without labels.
 
-Each candidate was fitted alone, on what the original gives its layer. In the chosen network, the
-errors of earlier layers change what later ones read. So all its weights take a few steps together:
-they match the original's output and the output of each block, for the same batches.
+First its convs are fitted again, front to back (``front_to_back.py``). Then all its weights take a
+few steps together: they match the original's output and the output of each block, for the same
+batches.
 
 Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, for the outputs; Romero
 et al., FitNets, 2015 (arXiv 1412.6550), for the blocks.
@@ -23,6 +23,7 @@ from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
+from refiner.distill.front_to_back import refit_front_to_back
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 from refiner.training.evaluation import length
@@ -87,6 +88,7 @@ def refit(
     config, progress = config or RefitConfig(), progress or Silent()
     if not config.steps:
         return
+    refit_front_to_back(network, original, space, loader, task, devices=devices, seed=seed)
     matching = _Matching(task, network, original, blocks_of(space, original))
     rates = TrainConfig(
         epochs=1,

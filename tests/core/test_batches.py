@@ -7,6 +7,7 @@ from refiner.core.batches import (
     inputs_and_target,
     inputs_of,
     is_empty,
+    merged,
     of_size,
 )
 from refiner.core.contents import tensors_in
@@ -68,3 +69,27 @@ def test_paths_beside_the_images_of_a_batch_are_no_inputs() -> None:
     assert inputs_and_target(batch) == (x, y)
     texts = {"text": ["a", "b"], "label": y, "language": "en"}
     assert inputs_and_target(texts)[0] == {"text": ["a", "b"], "language": "en"}
+
+
+def test_batches_of_samples_are_merged() -> None:
+    pairs = [(torch.full((n, 3), float(n)), torch.arange(n)) for n in (2, 4)]
+    (x, y), count = merged(pairs)
+    assert count == 6
+    assert x.shape == (6, 3)
+    assert y.tolist() == [0, 1, 0, 1, 2, 3]
+    mapping, count = merged([{"x": x, "labels": y} for x, y in pairs])
+    assert (mapping["x"].shape, count) == ((6, 3), 6)
+    assert merged([torch.zeros(2, 3)] * 2)[1] == 4
+
+
+@pytest.mark.parametrize("batch", [
+    ([torch.zeros(3, 8, 8)] * 3, torch.zeros(3)),  # a list of images
+    (torch.zeros(5, 2), torch.zeros(2)),  # frames x samples
+    (torch.zeros(2, 3), torch.zeros(())),
+    (torch.zeros(2, 3), ["a", "b"]),
+], ids=["list", "frames", "scalar", "texts"])  # fmt: skip
+def test_others_are_not(batch) -> None:
+    assert merged([batch, batch]) is None
+    assert (
+        merged([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
+    )

@@ -1,0 +1,195 @@
+"""ConvRefit: one conv of a network, fitted again to the original on the network's own inputs.
+
+A conv is fitted together with the batch norm after it, as one affine map. Then the norm gets the
+statistics of the new output, so that the map is the same in training.
+
+Suffixes: N samples, P rows, F features, C channels.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from refiner.core.randomness import derive_seed
+from refiner.distill.candidate_fit import Conv
+from refiner.distill.fitting import is_plain
+from refiner.distill.least_squares import mean_error, solve
+from refiner.distill.moments import Moments, MomentSums
+from refiner.distill.patches import windows
+from refiner.graph.conv_spec import conv_spec
+from refiner.space.search_space import SearchSpace
+from refiner.training.devices import Devices
+
+_ROWS_PER_FEATURE = 30
+_LEAST_ROWS = 16384
+_MOST_TARGETS = 2**22
+"""Most numbers in the targets of a conv, which bounds its rows: 16 MiB."""
+_PIECE = 2**24
+"""Numbers, of the features of as many rows as are held at once."""
+_HELD_OUT = 5
+"""One sample in so many is held out, and chooses the ridge."""
+_LEAST_SCALE = 1e-3
+"""Least scale of a channel of a norm, over the mean, by which its weights are divided."""
+
+
+class ConvRefit:
+    """One dense conv of a network, and its counterpart in the original.
+
+    Args:
+        name: of the conv in the original.
+        conv: the one that is fitted, in place.
+        norm: the batch norm that alone reads its output, changed in place; None without one.
+        theirs: the conv of that name in the original.
+        their_norm: the norm after it.
+        seed: fixes the positions of the rows.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        conv: Conv,
+        norm: nn.modules.batchnorm._BatchNorm | None,
+        theirs: nn.Module,
+        their_norm: nn.Module | None,
+        seed: int,
+    ) -> None:
+        self.name, self.conv, self.norm, self.theirs, self.seed = name, conv, norm, theirs, seed
+        self.end: nn.Module = norm or conv
+        """The module whose output is fitted."""
+        self.their_end: nn.Module = their_norm if norm is not None and their_norm else theirs
+        """The module of the original that gives the target, if :attr:`is_whole`."""
+        self.is_whole = theirs.out_channels == conv.out_channels
+        """Whether the output has all channels of the original's. Of a narrower one, the target is
+        what it gives for the input of the original's conv."""
+        self.is_joined = False
+        """Whether the target is the sum of the output and another tensor."""
+        self.calls = 0
+        """Calls of the original's conv."""
+        self.errors: tuple[float, float] | None = None
+        """On samples held out, before and after; None before :meth:`solve`."""
+        self._target_PC: torch.Tensor | None = None
+
+    def output(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output for an input, past all hooks."""
+        y = self.conv.forward(x)
+        return y if self.norm is None else self.norm.forward(y)
+
+    def take_target(self, target: torch.Tensor) -> None:
+        """Keep some positions of a target, N x C x spatial."""
+        rows = target.movedim(1, -1)
+        self._target_PC = rows[self._where(rows.shape[:-1], target)].float()
+
+    def solve(self, x: torch.Tensor, other: torch.Tensor | None, devices: Devices) -> None:
+        """Fit the conv.
+
+        Args:
+            x: its input in the network, N x C x spatial.
+            other: what is added to its output, N x C x spatial; None for nothing.
+            devices: where to compute; all processes get the same weights.
+        """
+        target_PC, self._target_PC = self._target_PC, None
+        read = windows(x, conv_spec(self.conv))
+        sizes = read.shape[: x.dim() - 1]
+        where = self._where(sizes, x)
+        if target_PC is None or len(target_PC) != len(where[0]):
+            return  # the network gives another size here
+        if other is not None:
+            target_PC = target_PC - other.movedim(1, -1)[where]
+        fit, held_out = MomentSums(self.name), MomentSums(self.name)
+        piece = max(1, _PIECE // math.prod(self.conv.weight.shape[1:]))
+        is_held_out = where[0] % _HELD_OUT == 1
+        for chosen, sums in ((~is_held_out, fit), (is_held_out, held_out)):
+            for rows in chosen.nonzero().flatten().split(piece):
+                feature_PF = read[tuple(index[rows] for index in where)].flatten(1).float()
+                sums.add(feature_PF, target_PC[rows])
+        moments = fit.take(devices)
+        self._set(moments, held_out.take(devices) if held_out.rows else moments)
+
+    def _where(self, sizes: torch.Size, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the indices of the rows: the same ones for outputs of the same size."""
+        weight = self.conv.weight
+        wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * math.prod(weight.shape[1:]))
+        count = min(wanted, _MOST_TARGETS // len(weight))
+        generator = torch.Generator().manual_seed(self.seed)
+        positions = torch.randperm(math.prod(sizes), generator=generator)[:count]
+        return torch.unravel_index(positions.to(like.device), sizes)
+
+    def _set(self, fit: Moments, held_out: Moments) -> None:
+        """Set the conv and its norm to the best weights; the ridge draws them to today's."""
+        both = fit.with_rows(held_out)
+        centred = self.norm is not None or self.conv.bias is not None
+        prior_FC = (self.conv.weight.flatten(1).double() * self._scales()[:, None]).T
+        tested = held_out.centred() if centred else held_out
+        before = mean_error(tested.error(prior_FC), both.centred().square_C)
+        found = solve(fit, held_out, prior_FC, centred=centred)
+        better = found.error < before
+        self.errors = before, found.error if better else before
+        self._set_map(found.weight_FC if better else prior_FC, both)
+
+    def _scales(self) -> torch.Tensor:
+        """Return what the norm multiplies each channel by, 1 without one."""
+        norm = self.norm
+        if norm is None:
+            return torch.ones_like(self.conv.weight.flatten(1)[:, 0], dtype=torch.float64)
+        assert norm.running_var is not None
+        return (norm.weight / (norm.running_var + norm.eps).sqrt()).double()
+
+    def _set_map(self, weight_FC: torch.Tensor, rows: Moments) -> None:
+        """Let the conv and its norm give the mean of the target plus weights times features."""
+        conv, norm = self.conv, self.norm
+        if norm is None:
+            conv.weight.copy_(weight_FC.T.reshape(conv.weight.shape))
+            if conv.bias is not None:
+                conv.bias.copy_(rows.mean_C - rows.mean_F @ weight_FC)
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale_C = self._scales()
+        # A channel that the norm all but silences would get huge weights.
+        silent_C = scale_C.abs() < _LEAST_SCALE * scale_C.abs().mean()
+        scale_C = scale_C.masked_fill(silent_C, 1.0)
+        weight_FC = weight_FC / scale_C
+        conv.weight.copy_(weight_FC.T.reshape(conv.weight.shape))
+        variance_C = (rows.centred().gram_FF @ weight_FC * weight_FC).sum(0).clamp(min=0)
+        norm.running_var.copy_(variance_C)
+        norm.running_mean.copy_(rows.mean_F @ weight_FC)
+        if conv.bias is not None:
+            norm.running_mean.add_(conv.bias)
+        norm.weight.copy_(scale_C * (variance_C + norm.eps).sqrt())
+        norm.bias.copy_(rows.mean_C)
+
+
+def conv_refits(
+    network: nn.Module, original: nn.Module, space: SearchSpace, seed: int
+) -> list[ConvRefit]:
+    """Return the convs of a network with an architecture of ``space`` that can be fitted.
+
+    They are the dense ones; of an operation of several layers, the last one. One that is narrower
+    than in the original has to read what the original's reads.
+    """
+    ours, originals = dict(network.named_modules()), dict(original.named_modules())
+    fits = []
+    for site in (site for slot in space.slots for site in slot.sites):
+        operation, theirs = ours.get(site.conv), originals[site.conv]
+        modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
+        last = modules[-1] if modules else None
+        if not isinstance(last, Conv) or last.groups != 1 or not is_plain(last):
+            continue
+        reads_same = len(modules) == 1 and last.in_channels == theirs.in_channels
+        if last.out_channels != theirs.out_channels and not reads_same:
+            continue
+        norms = (None, None) if site.norm is None else (ours[site.norm], originals[site.norm])
+        norm, their_norm = norms if all(map(_has_statistics, norms)) else (None, None)
+        derived = derive_seed(seed, "front to back", site.conv)
+        fits.append(ConvRefit(site.conv, last, norm, theirs, their_norm, derived))
+    return fits
+
+
+def _has_statistics(norm: nn.Module | None) -> bool:
+    """Return whether a norm is a batch norm with statistics and weights."""
+    return (
+        isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        and norm.running_mean is not None
+        and norm.weight is not None
+    )

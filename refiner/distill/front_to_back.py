@@ -1,0 +1,207 @@
+"""Closed forms for a whole network: its convs are fitted again, front to back, on its own inputs.
+
+Each candidate was fitted alone, on what the original gives its layer. In the chosen network, the
+errors of earlier layers change what later ones read. Here the network runs once, on some training
+images. When it comes to a conv, least squares fit that conv to the original, and the run goes on
+with the new weights. So each conv corrects what went wrong before it, as far as it can.
+
+Where a branch ends in the addition of a skip connection, its last conv is fitted to the sum. So it
+makes up for the error of the other operand, too.
+
+Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017 (arXiv
+1707.06168), sections 3.1 (errors that accumulate) and 3.2 (branches).
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from refiner.core.batches import merged
+from refiner.core.randomness import derive_seed, seeded
+from refiner.core.types import Batch, Loader
+from refiner.data.loaders import generators_of
+from refiner.distill.conv_refit import ConvRefit, conv_refits
+from refiner.space.search_space import SearchSpace
+from refiner.training.devices import Devices
+from refiner.training.evaluation import checked, length
+from refiner.training.task import Task, run_network
+
+BATCHES = 5
+"""Most training batches that the network runs on, in one call."""
+_MOST_NUMBERS = 2**26
+"""Most numbers in the input or output of a conv, which bounds the samples of the call."""
+_ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
+
+
+def refit_front_to_back(
+    network: nn.Module,
+    original: nn.Module,
+    space: SearchSpace,
+    loader: Loader,
+    task: Task,
+    *,
+    devices: Devices,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Fit the convs of a network with an architecture of ``space`` to the original, in place.
+
+    Memory: what one call needs for as many samples as 256 MiB hold of the largest input or output
+    of a conv, and 16 MiB for each conv.
+
+    Args:
+        network: on the device.
+        original: on the device, in eval mode; it stays as it is.
+        space: names the convs and their norms.
+        loader: training batches, as :meth:`Devices.loader` returned them.
+        task: calls a network on a batch; labels are not used.
+        devices: where to compute.
+        seed: fixes the batches, and the positions that are fitted.
+
+    Returns:
+        For each conv that was fitted, by name, its error on samples held out, before and after:
+        the squared error over the variance of the target.
+
+    Raises:
+        TrainingError: what a conv reads or gives is not finite.
+    """
+    network.eval()
+    with seeded(derive_seed(seed, "front to back"), generators_of(loader)):
+        length(loader)
+        batches = list(itertools.islice(devices.batches(loader), BATCHES))
+    batch = _one_batch(batches, _most_samples(space))
+    fits = conv_refits(network, original, space, seed)
+    with torch.no_grad(), torch.autocast(devices.device.type, enabled=False):
+        _run(original, task, batch, [_Targets(fit) for fit in fits])
+        once = [fit for fit in fits if fit.calls == 1]
+        _run(network, task, batch, [_Solution(fit, devices) for fit in once])
+    return {fit.name: fit.errors for fit in once if fit.errors is not None}
+
+
+def _most_samples(space: SearchSpace) -> int:
+    """Return how many samples may go through the network in one call."""
+    sites = [site for slot in space.slots for site in slot.sites]
+    sizes = [math.prod(shape) for site in sites for shape in (site.in_shape, site.out_shape)]
+    return max(1, _MOST_NUMBERS // max(1, *sizes))
+
+
+def _one_batch(batches: Sequence[Batch], samples: int) -> Batch:
+    """Return the first batches as one, as many as have no more samples; or the first alone."""
+    for count in range(len(batches), 1, -1):
+        found = merged(batches[:count])
+        if found is not None and found[1] <= samples:
+            return found[0]
+    return batches[0]
+
+
+class _Targets:
+    """Takes the target of a conv from a run of the original."""
+
+    def __init__(self, fit: ConvRefit) -> None:
+        self.fit = fit
+        self.heard = fit.theirs
+        self.end = fit.their_end if fit.is_whole else None
+
+    def hear(self, x: torch.Tensor) -> None:
+        self.fit.calls += 1
+        if not self.fit.is_whole:
+            self.fit.take_target(self.fit.output(x))
+
+    def at_end(self, output: torch.Tensor) -> bool:
+        """Take the output of a branch, which may be added to another tensor."""
+        self.fit.take_target(output)
+        return True
+
+    def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
+        """Take the sum instead."""
+        self.fit.take_target(output + other)
+        self.fit.is_joined = True
+
+
+class _Solution:
+    """Fits a conv in a run of the network, once what it reads is known, and its skip connection."""
+
+    def __init__(self, fit: ConvRefit, devices: Devices) -> None:
+        self.fit, self.devices = fit, devices
+        self.heard, self.end = fit.conv, fit.end
+        self._x: torch.Tensor | None = None
+
+    def hear(self, x: torch.Tensor) -> None:
+        self._x = x
+
+    def at_end(self, output: torch.Tensor) -> bool:
+        """Fit the conv, unless its output is about to be added to a skip connection's."""
+        if not self.fit.is_joined:
+            self._solve(output, None)
+        return self.fit.is_joined
+
+    def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
+        """Fit the conv to what is missing from the sum."""
+        self._solve(output, other)
+
+    def _solve(self, output: torch.Tensor, other: torch.Tensor | None) -> None:
+        x, self._x = self._x, None
+        if x is None:
+            return
+        self.fit.solve(x, other, self.devices)
+        output.copy_(self.fit.output(x))
+
+
+_Listener = _Targets | _Solution
+
+
+def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listener]) -> None:
+    """Run a model, while listeners hear what convs read, and where branches end and are added."""
+    joins = _Joins()
+
+    def heard(listener: _Listener, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        listener.hear(inputs[0])
+
+    def ended(
+        listener: _Listener, _module: nn.Module, _inputs: object, output: torch.Tensor
+    ) -> None:
+        if listener.at_end(output):
+            joins.expect(output, listener.at_join)
+
+    with ExitStack() as stack:
+        for each in listeners:
+            hooks = [each.heard.register_forward_pre_hook(partial(heard, each))]
+            if each.end is not None:
+                hooks.append(each.end.register_forward_hook(partial(ended, each)))
+            for hook in hooks:
+                stack.callback(hook.remove)
+        stack.enter_context(joins)
+        checked(partial(run_network, task), model, batch)
+
+
+class _Joins(TorchFunctionMode):
+    """Sees where an output is added, as it is, to another tensor of its shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The tensors are kept, so that no other one gets the id.
+        self._expected: dict[int, tuple[torch.Tensor, int, Callable[..., None]]] = {}
+
+    def expect(
+        self, output: torch.Tensor, at_join: Callable[[torch.Tensor, torch.Tensor], None]
+    ) -> None:
+        """Call ``at_join`` with both operands before an output is added."""
+        self._expected[id(output)] = output, output._version, at_join
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch."""
+        if getattr(func, "__name__", "") in _ADDITIONS and len(args) == 2 and not kwargs:
+            for output, other in (args, args[::-1]):
+                if id(output) not in self._expected or not isinstance(other, torch.Tensor):
+                    continue
+                _, version, at_join = self._expected.pop(id(output))
+                if other.shape == output.shape and output._version == version:
+                    at_join(output, other)
+                    break
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,193 @@
+import copy
+
+import pytest
+import torch
+from models import TinyResNet, images
+from torch import nn
+
+from refiner.distill.front_to_back import _Joins, refit_front_to_back
+from refiner.space.rewriting import rewrite
+from refiner.space.search_space import search_space
+from refiner.training.devices import Devices
+from refiner.training.task import Classification
+
+DEVICES = Devices.choose("cpu", "no")
+BATCHES = [(images(count=32, seed=i), torch.zeros(32, dtype=torch.long)) for i in range(3)]
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """Return a model with norm statistics of the batches, in eval mode."""
+    with torch.no_grad():
+        for x, _labels in BATCHES * 20:
+            model.train()(x)
+    return model.eval()
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return trained(TinyResNet())
+
+
+def refitted(network: nn.Module, model: nn.Module, **space) -> dict[str, tuple[float, float]]:
+    found = search_space(model, BATCHES[0][0], **space)
+    return refit_front_to_back(network, model, found, BATCHES, Classification(), devices=DEVICES)
+
+
+def distance(first: nn.Module, second: nn.Module) -> float:
+    x = images(count=64, seed=9)
+    with torch.no_grad():
+        return float((first.eval()(x) - second.eval()(x)).square().mean())
+
+
+def noisy(model: nn.Module, *names: str) -> nn.Module:
+    """Return a copy of which the weights of some convs are wrong."""
+    network = copy.deepcopy(model)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name in names:
+            weight = network.get_submodule(name).weight
+            weight += 0.3 * weight.std() * torch.randn_like(weight)
+    return network
+
+
+def test_the_original_stays_what_it_is(model) -> None:
+    network = copy.deepcopy(model)
+    errors = refitted(network, model)
+    assert set(errors) == {
+        site.conv for slot in search_space(model, images()).slots for site in slot.sites
+    }
+    assert all(after <= before < 1e-6 for before, after in errors.values())
+    assert distance(network, model) < 1e-8
+
+
+def test_new_operations_come_nearer(model) -> None:
+    space = search_space(model, BATCHES[0][0])
+    network = rewrite(model, space.architecture([1] * len(space.slots)))
+    before = distance(network, model)
+    errors = refitted(network, model)
+    assert errors
+    assert all(after < before for before, after in errors.values())
+    assert distance(network, model) < 0.5 * before
+
+
+def test_wrong_weights_are_found_again(model) -> None:
+    network = noisy(model, "block1.conv1", "block2.conv1")
+    before = distance(network, model)
+    refitted(network, model)
+    assert distance(network, model) < 0.01 * before
+
+
+def test_narrow_convs_follow_what_they_gave_on_the_original_input(model) -> None:
+    """The stem is no slot; its error reaches a pruned group through all inner channels."""
+    space = search_space(model, BATCHES[0][0], granularity="group")
+    keep = [names.index("keep0.5") for names in space.candidates]
+    network = rewrite(model, space.architecture(keep))
+    with torch.no_grad():
+        network.stem.weight.mul_(1.3)
+    errors = refitted(network, model, granularity="group")
+    assert errors["block1.conv1"][1] < 0.1 * errors["block1.conv1"][0]
+
+
+def test_the_last_conv_of_a_branch_makes_up_for_the_skip_connection(model) -> None:
+    network = copy.deepcopy(model)
+    with torch.no_grad():
+        network.bn.bias += 0.3  # of the stem, which is no slot
+
+    def apart() -> float:
+        x = images(count=64, seed=9)
+        with torch.no_grad():
+            first, second = (
+                net.eval().block1(torch.relu(net.bn(net.stem(x)))) for net in (model, network)
+            )
+        return float((first - second).square().mean())
+
+    before = apart()
+    refitted(network, model)
+    assert apart() < 0.3 * before
+
+
+def test_a_conv_without_a_norm_is_fitted_with_its_bias() -> None:
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3, bias=False)
+    model = nn.Sequential(convs[0], convs[1], nn.ReLU(), convs[2]).eval()
+    network = noisy(model, "1", "3")
+    with torch.no_grad():
+        network[1].bias += 1
+    assert set(refitted(network, model)) == {"1", "3"}
+    assert distance(network, model) < 1e-8
+
+
+def test_other_convs_are_left_alone() -> None:
+    """Depthwise ones, and those that are called twice."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.depthwise = nn.Conv2d(3, 3, 3, groups=3, padding=1)
+            self.twice = nn.Conv2d(3, 3, 3, padding=1)
+            self.last = nn.Conv2d(3, 3, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.twice(torch.relu(self.twice(self.depthwise(x)))))
+
+    model = Net().eval()
+    network = noisy(model, "depthwise", "twice", "last")
+    before = copy.deepcopy(network.state_dict())
+    assert "last" in refitted(network, model)
+    changed = {n for n, v in network.state_dict().items() if not torch.equal(v, before[n])}
+    assert changed == {"last.weight", "last.bias"}
+
+
+def test_nothing_else_changes(model) -> None:
+    network = noisy(model, "block1.conv1")
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    refitted(network, model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    for module in (*model.modules(), *network.modules()):
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+
+
+def test_the_map_is_the_same_in_training(model) -> None:
+    """The norms get the statistics of what their convs give now, on the fitted images."""
+    network = noisy(model, "block1.conv1", "block1.conv2")
+    refitted(network, model)
+    x = torch.cat([batch[0] for batch in BATCHES])
+    with torch.no_grad():
+        inside = network.eval().block1(torch.relu(network.bn(network.stem(x))))
+        network.block1.train()
+        outside = network.block1(torch.relu(network.bn(network.stem(x))))
+    assert float((inside - outside).square().mean() / inside.var()) < 0.01
+
+
+@pytest.mark.parametrize("add", [
+    lambda a, b: a + b,
+    lambda a, b: b + a,
+    lambda a, b: torch.add(a, b),
+    lambda a, b: a.add_(b),
+    lambda a, b: b.add(a),
+], ids=["plus", "reversed", "add", "in_place", "method"])  # fmt: skip
+def test_additions_are_seen(add) -> None:
+    output, other, found = torch.ones(2, 3), torch.zeros(2, 3), []
+    with _Joins() as joins:
+        joins.expect(output, lambda *operands: found.append(operands))
+        add(output, other)
+    assert [(a is output, b is other) for a, b in found] == [(True, True)]
+
+
+@pytest.mark.parametrize("add", [
+    lambda a, b: a.relu_() + b,  # not the output as it was
+    lambda a, b: a + b[:1],
+    lambda a, b: a + 1,
+    lambda a, b: torch.add(a, b, alpha=2),
+    lambda a, b: a * b,
+    lambda a, b: torch.relu(a) + b,
+], ids=["changed", "broadcast", "number", "scaled", "product", "activated"])  # fmt: skip
+def test_other_additions_are_not(add) -> None:
+    output, found = torch.ones(2, 3), []
+    with _Joins() as joins:
+        joins.expect(output, lambda *operands: found.append(operands))
+        add(output, torch.zeros(2, 3))
+    assert not found
