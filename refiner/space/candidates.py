@@ -137,7 +137,7 @@ def register_candidate(
 
 
 def candidate_names() -> tuple[str, ...]:
-    """Return the names of all candidates except channel prunings, of which any ratio is one."""
+    """Return the names of all candidates except channel prunings, which exist at any ratio."""
     return tuple(_TABLE)
 
 
