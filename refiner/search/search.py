@@ -35,8 +35,8 @@ from refiner.search.search_config import SearchConfig
 from refiner.search.strategy import Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
-from refiner.training.evaluation import length
 from refiner.training.loop import WeightTrainer
+from refiner.training.passes import length
 from refiner.training.task import Task
 from refiner.training.usage import Usage
 
