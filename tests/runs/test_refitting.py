@@ -57,6 +57,8 @@ def test_the_chosen_network_and_the_baselines_are_refitted(tmp_path) -> None:
     }
     assert shown.steps["refit"] == 3 * (1 + len(names))
     plain = refined(0, strategy="milp")
+    assert ("refit.steps", "3") in result.report.settings
+    assert not any(name.startswith("refit.") for name, _ in plain.report.settings)
     assert plain.architecture.vector == result.architecture.vector
     assert not torch.equal(plain.model.fc.weight, result.model.fc.weight)
 
