@@ -26,6 +26,7 @@ from refiner.core.types import JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
 from refiner.search.informing import Informing, inform
+from refiner.search.norm_shift import NormShift
 from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
 from refiner.search.score_images import ScoreImages
@@ -67,6 +68,7 @@ class Search:
         teacher: a trained network, on the device. With it, the strategy's rewards are the agreement
             of an architecture's outputs with the teacher's, and the top-k are ranked by it. By
             default both go by the task's score.
+        shift: the original's norm statistics; see :class:`refiner.search.scoring.Scorer`.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy
@@ -85,6 +87,7 @@ class Search:
         *,
         devices: Devices,
         teacher: nn.Module | None = None,
+        shift: NormShift | None = None,
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
@@ -120,6 +123,7 @@ class Search:
             recalibration_batches=self.config.recalibration_batches,
             fixed=not self.config.train_weights,
             teacher=teacher,
+            shift=shift,
             seed=seed,
         )
         self.epoch = 0
