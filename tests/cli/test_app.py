@@ -664,6 +664,17 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert not Path("other").exists()
 
 
+def test_without_labels_there_has_to_be_a_teacher(net, capsys) -> None:
+    for words, message in (
+        ([net], "--unlabelled follows the outputs of a trained model"),
+        (["train", net], "--unlabelled goes with --teacher"),
+        (["timm:resnet10t", "--pretrained", "--teacher-weight", "1"], "Leave one of them out"),
+    ):
+        assert main([*words, "--unlabelled", "--out", "other"]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
 def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     last = ["--epochs", "1", *SMALL[-6:]]
     assert main(["train", net, *last, "--out", "trained"]) == 0

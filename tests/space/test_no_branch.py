@@ -238,7 +238,9 @@ class Mixed(Branch):
         return x + self.linear(y.movedim(1, -1)).movedim(-1, 1)
 
 
-@pytest.mark.parametrize("kind", [Bare, Multiplied, Concatenated, Broadcast, NormedInside, Tapped, Gated, Mixed])
+@pytest.mark.parametrize(
+    "kind", [Bare, Multiplied, Concatenated, Broadcast, NormedInside, Tapped, Gated, Mixed]
+)
 @pytest.mark.parametrize("granularity", ["group", "block"])
 def test_where_a_branch_cannot_go(kind: type[nn.Module], granularity: str) -> None:
     assert offered(space_of(kind(), images(size=9), granularity)) == []
