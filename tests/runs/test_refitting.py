@@ -74,6 +74,20 @@ def test_a_stopped_refit_goes_on_to_the_same_bits(tmp_path) -> None:
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+def test_a_network_whose_refit_is_done_is_not_refitted_again(tmp_path, monkeypatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        refined(21, strategy="milp", out=tmp_path, progress=Kept("refit", 22))  # in the second
+    steps: list[int] = []
+    monkeypatch.setattr(
+        "refiner.runs.refitting.refit", lambda *_, config, **__: steps.append(config.steps)
+    )
+    shown = Kept()
+    refined(21, strategy="milp", out=tmp_path, resume=True, progress=shown)
+    kept = {path.stem for path in (tmp_path / "checkpoint").glob("*_refitted.pt")}
+    assert len(steps) == len(kept) - 1
+    assert shown.steps["refit"] == 21
+
+
 def test_a_run_goes_on_with_as_many_steps_alone(tmp_path) -> None:
     refined(2, out=tmp_path / "run")
     with pytest.raises(RefinerError, match="refit"):

@@ -17,7 +17,7 @@ from refiner.cost.costs import measure_cost, slot_costs
 from refiner.exports.exporting import export
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import NO_BRANCH
-from refiner.space.operations import Constant
+from refiner.space.constants import Constant
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.space.supernet import Supernet

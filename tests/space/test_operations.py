@@ -5,7 +5,6 @@ from torch import nn
 
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.operations import (
-    Constant,
     Pad,
     build_conv,
     build_factorised,
@@ -30,12 +29,6 @@ def test_a_shuffle_lets_each_group_see_all_channels() -> None:
     x = torch.zeros(1, 16, 1, 1)
     x[0, :4] = 1.0  # what would be one group alone
     assert built(x).flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
-
-
-def test_a_constant_has_the_dtype_of_its_input() -> None:
-    x = torch.zeros(2, 1, 3, 3, dtype=torch.bfloat16)
-    assert Constant(4, 2)(x).dtype == torch.bfloat16
-    assert Constant(4, 2)(x.double()).dtype == torch.float64
 
 
 def test_an_identity_may_be_written_into() -> None:
