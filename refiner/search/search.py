@@ -16,7 +16,7 @@ instead of the task's score.
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from torch import nn
 
@@ -31,8 +31,9 @@ from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
-from refiner.search.scoring import Scored, Scorer, WeightSharing, short
+from refiner.search.scoring import Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
+from refiner.search.search_result import SearchResult
 from refiner.search.strategy import Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
@@ -42,15 +43,6 @@ from refiner.training.task import Task
 from refiner.training.usage import Usage
 
 __all__ = ["Search", "SearchConfig", "SearchResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """How a search ended."""
-
-    best: Scored
-    top_k: tuple[Scored, ...]
-    """Scored on the whole validation part, best first."""
 
 
 class Search:
@@ -300,9 +292,7 @@ class Search:
             "usage": [self.usage.forward, self.usage.backward],
             "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
-            "top_k": [(list(s.vector), s.score, s.agreement) for s in self.result.top_k]
-            if self.result
-            else None,
+            "top_k": None if self.result is None else self.result.state(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -324,8 +314,4 @@ class Search:
             self.scorer.shift.load_state_dict(state["shift"])
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}
         if state["top_k"] is not None:
-            scored = tuple(
-                Scored(vector=tuple(vector), score=score, agreement=agreement)
-                for vector, score, agreement in state["top_k"]
-            )
-            self.result = SearchResult(best=scored[0], top_k=scored)
+            self.result = SearchResult.of_state(state["top_k"])
