@@ -1,8 +1,8 @@
 """Seconds of a run of the command alone, and beside processes that keep every processor busy.
 
-The settings take turns, so that noise of the machine hits them alike: threads that sleep soon, as the
-command sets them; threads that spin for as long as GNU's OpenMP lets them by default; one thread. The
-job is a short one of the kind of ``make demo``, or with ``--demo`` the demo itself.
+The settings take turns, so that noise of the machine hits all of them. They are threads that sleep
+soon, as the command sets them; threads that spin for as long as GNU's OpenMP lets them by default; and
+one thread. The job is a short one of the kind of ``make demo``, or with ``--demo`` the demo itself.
 
     python benchmarks/beside_other_work.py --rounds 3
 """

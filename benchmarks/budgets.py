@@ -2,17 +2,17 @@
 
     python benchmarks/budgets.py [--budgets 50] [--slots group] [--latency]
 
-Of each model so many budgets are drawn, of MACs, parameters, latency and of several in turn, between the
-least that its space reaches and what the original costs. Each strategy is told random scores a few times
-and then recommends; what it recommends is rewritten and measured. A budget that no architecture keeps to (of
-several resources at once, or of milliseconds for which only slower candidates would be left) has to be refused, and is
-drawn again. Milliseconds are kept to as predicted; how long the rewritten model takes, over its limit, is told
-beside that (median, largest).
+For each model, budgets are drawn of MACs, parameters, latency and of several in turn. They lie between
+the least that its space reaches and what the original costs. Each strategy gets random scores a few times
+and then recommends an architecture, which is rewritten and measured. Some budgets leave no architecture:
+those of several resources at once, or of milliseconds for which only slower candidates are left. These
+have to be refused, and others are drawn. Predicted milliseconds keep to the budget. How long the rewritten
+model takes, over its limit, stands beside them (median, largest).
 
-With --latency, 30 random architectures of resnet18 and of resnet50 are timed in turn with the original, and what share
-of its time they take is held against the prediction from the table of candidates; a machine that is slower for a
-while than it was for the table counts in the error of the milliseconds, told beside it. --slots names one granularity
-for all models.
+With --latency, 30 random architectures of resnet18 and of resnet50 are timed in turn with the original.
+Their share of its time is compared with the prediction from the table of candidates. The error of the
+milliseconds stands beside it; it includes that of a machine which is slower than it was for the table.
+--slots names one granularity for all models.
 """
 
 import argparse
@@ -39,7 +39,7 @@ MODELS = (
     ("mobilenetv2_100", "all", 64),
     ("densenet121", "conv", 64),
 )
-"""Names, slots, and height and width of the input: costs are summed alike at any size."""
+"""Names, slots, and height and width of the input: costs are summed in the same way at any size."""
 KINDS = (
     ("macs",), ("params",), ("latency",),
     ("macs", "params"), ("macs", "latency"), ("macs", "params", "latency"),

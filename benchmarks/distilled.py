@@ -107,8 +107,8 @@ def main() -> None:
         for s, names in enumerate(space.candidates)
         for k in range(1, len(names))
     ]
-    told = [(v, score(v, probing)) for v in (zero, *swaps)]
-    print(f"scored {len(told)} swaps in {time.perf_counter() - start:.0f} s")
+    scored = [(v, score(v, probing)) for v in (zero, *swaps)]
+    print(f"scored {len(scored)} swaps in {time.perf_counter() - start:.0f} s")
     print("| MACs | random, mean | best | worst | milp |\n| --- | --- | --- | --- | --- |")
     for share in ("90%", "80%", "60%"):
         budgets = parse_budgets(f"macs={share}")
@@ -116,7 +116,7 @@ def main() -> None:
         drawn = RandomStrategy(space.candidates, feasible=feasible).ask(args.random)
         scores = [score(vector, scoring) for vector in drawn]
         strategy = MilpStrategy(space.candidates, feasible=feasible)
-        strategy.tell(*zip(*told, strict=True))
+        strategy.tell(*zip(*scored, strict=True))
         best = strategy.recommend(1)[0]
         print(
             f"| {share} | {statistics.mean(scores):.4f} | {max(scores):.4f} | {min(scores):.4f} | "

@@ -11,9 +11,9 @@
 A step makes a network (`untuned`) or tunes it for some epochs, as a rule in less than 8 minutes. A
 finished step is a line of OUT/results.jsonl, and the same command goes on after the last one.
 --minutes begins no step after so many, --shard 0/2 takes every second seed. In mode `cpu` an epoch
-is 8,000 pictures, drawn anew in each epoch. In mode `gpu` it is all of them.
+is 8,000 pictures, others in each epoch. In mode `gpu` it is all of them.
 
-All networks are tuned alike: the defaults of `refine`, with the original as teacher. Points lost
+All networks are tuned in the same way: the defaults of `refine`, with the original as teacher. Points lost
 are against the original, tuned for as long. EfficientNet-Lite0 is tuned without labels on 480
 pictures, 120 score architectures, and 400 test. Only Taylor importance sees its labels.
 

@@ -5,7 +5,7 @@ Kendall's tau (b, which allows for ties) between the two is taken at two moments
 ends, so that its controller starts, and R's has been at work for as long; and at the end. Beside it stand
 MACs as a ranking, which cost nothing, and how many operations other than the original the vector that
 each search ends with holds (section 4.1.2: more with RP). R and RP train for equally many epochs.
-Intervals are bootstraps, 95 %: tau's draws architectures and the supernets' seeds anew.
+Intervals are bootstraps, 95 %: tau's resamples architectures and the supernets' seeds.
 
     python benchmarks/rank_correlation.py --data folder:DIR --out results
 
@@ -66,7 +66,7 @@ class Proxy:
     def __init__(self, data: str, images: int) -> None:
         loaded = refiner.load_data(data, batch_size=BATCH_SIZE, image_size=PIXELS, limit=images)
         self.train = loaded.train
-        # Folders lie class by class, so every fourth image is of all classes alike.
+        # Folders lie class by class, so every fourth image takes as much of each class.
         chosen = torch.arange(len(loaded.val.images)) % 4 == 0
         self.scoring, self.alone = _part(loaded.val, chosen), _part(loaded.val, ~chosen)
         self.classes = len(loaded.classes)
@@ -162,8 +162,8 @@ def interval(values: Sequence[float]) -> str:
 
 
 def bootstrap_taus(alone_A: np.ndarray, scores_SA: np.ndarray) -> np.ndarray:
-    """Return the mean tau over supernets S, RESAMPLES times, each of architectures A and S drawn anew."""
-    generator = np.random.default_rng(0)  # so R and RP draw alike, and their difference is paired
+    """Return the mean tau over supernets S, RESAMPLES times, each of resampled A and S."""
+    generator = np.random.default_rng(0)  # R and RP draw the same, so their difference is paired
     supernets, count = scores_SA.shape
     taus = []
     for _ in range(RESAMPLES):

@@ -1,7 +1,7 @@
 """Time and memory of a supernet's training step against those of the plain model.
 
 resnet18 at 32x32, batch 64, SGD, on the CPU. The plain model and supernets of 2 and of 6 candidates a
-slot take turns, step by step, so that noise of the machine hits them alike; the ratios are of medians.
+slot take turns, step by step, so that noise of the machine hits all of them; the ratios are of medians.
 A supernet step samples a fresh path. Its candidates here all run the original's operation, under
 other names: so the ratio shows what the supernet adds, not what a cheaper candidate saves. Peak memory
 is that of a process of its own a case. Last, the seconds from resnet50 to its supernet.

@@ -37,7 +37,7 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
 from refiner.training.task import Classification
 
-TELLS, SAMPLES, FINALISTS, NOISE = 24, 5, 5, 0.05
+UPDATES, SAMPLES, TOP_K, NOISE = 24, 5, 5, 0.05
 
 
 def measured(
@@ -72,10 +72,10 @@ def played(
     strategy: Strategy, value: Callable[[tuple[int, ...]], float], noise: np.random.Generator
 ) -> float:
     """Return the value of the best of what a strategy recommends in the end."""
-    for _ in range(TELLS):
+    for _ in range(UPDATES):
         vectors = strategy.ask(SAMPLES)
         strategy.tell(vectors, [value(v) * (1 + NOISE * noise.standard_normal()) for v in vectors])
-    return max(map(value, strategy.recommend(FINALISTS)))
+    return max(map(value, strategy.recommend(TOP_K)))
 
 
 def main() -> None:

@@ -248,7 +248,7 @@ CALLS = {
 }
 
 
-def told(run: Callable[[], object]) -> tuple[str, int, float]:
+def answer(run: Callable[[], object]) -> tuple[str, int, float]:
     """Return the last line that an input gets, its exit status, and the seconds."""
     output, begun = io.StringIO(), time.perf_counter()
     status: object
@@ -289,7 +289,7 @@ def run_all(only: str | None = None) -> list[str]:
             for name, run in inputs().items():
                 if only is not None and only not in name:
                     continue
-                line, status, took = told(run)
+                line, status, took = answer(run)
                 slowest = max(slowest, took)
                 print(f"{took:6.2f} s  exit {status}  {name}\n          {line[:300]}", flush=True)
                 if status != 2:

@@ -35,6 +35,7 @@ from .consent import Consent
 from .example_input import example_input
 from .finished import run_architecture, run_model
 from .paths import absolute, candidate_list, model_arguments, weights_file
+from .refitting import kept_config, refitted
 from .request import RunRequest, request_from
 from .screen import print_report
 from .slots import slots_option
@@ -170,7 +171,7 @@ def _rewrite_of_run(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Rewrite a run's model, with the weights that its search left where it was distilled."""
+    """Rewrite a run's model; where it was distilled, with the weights of its search, refitted."""
     config = run.config()
     settings, provenance = config.get("settings"), config.get("provenance")
     if not settings or not isinstance(settings, dict):
@@ -179,7 +180,7 @@ def _rewrite_of_run(
             f"run, or apply it to a model: refine apply MODEL {run.path / 'architecture.json'}."
         )
     kept = provenance.get("command") if isinstance(provenance, dict) else None
-    command = {} if kept is None else request_from(RunRequest, kept, run.path).given
+    request = None if kept is None else request_from(RunRequest, kept, run.path)
     given, made = run_architecture(
         run, f"Use refiner.rewrite there, with the vector {','.join(map(str, vector))}."
     )
@@ -189,13 +190,17 @@ def _rewrite_of_run(
     space.architecture(vector)  # it is checked before the weights are read
     network = None
     if settings.get("distill") is not None:
-        network = kept_network(run, model, space, vector)
-        how = (
-            "--out DIR writes it out"
-            if out is None
-            else f"Fine-tune it: {_fine_tuning(spec, command, out)}"
-        )
-        notes = [*notes, f"its weights are those that the search left. {how}"]
+        network, weights = kept_network(run, model, space, vector), "those that the search left"
+        refits = kept_config(run, settings)
+        if out is None:
+            how = "--out DIR writes it out" if refits is None else "--out DIR refits it"
+        else:
+            if refits is not None:
+                network, done = refitted(run, refits, request, model, space, network, consent)
+                weights += f", {done}"
+            command = {} if request is None else request.given
+            how = f"Fine-tune it: {_fine_tuning(spec, command, out)}"
+        notes = [*notes, f"its weights are {weights}. {how}"]
     _rewrite(
         spec, model, space, vector, example, made, out=out, as_json=as_json, network=network,
         notes=notes, budgets=budgets, latency_batch=_latency_batch(run, settings),

@@ -199,7 +199,7 @@ def test_the_winner_is_chosen_once_and_kept(tmp_path, monkeypatch) -> None:
         small(progress=StopAfter("train refined", 0), **options)
 
     def again(*_args):
-        raise AssertionError("the finalists were scored a second time")
+        raise AssertionError("the top-k were scored a second time")
 
     monkeypatch.setattr(refiner.Search, "_finish", again)
     result = small(resume=True, **options)

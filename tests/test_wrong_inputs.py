@@ -1,4 +1,4 @@
-"""Sixty wrong inputs and more: each is told in one line, with exit status 2, before the search."""
+"""Sixty wrong inputs and more: each ends in one line, with exit status 2, before the search."""
 
 import importlib.util
 from pathlib import Path
@@ -18,7 +18,7 @@ def wrong_inputs():
 
 
 @pytest.mark.slow
-def test_every_wrong_input_is_told_in_one_line(capsys) -> None:
+def test_every_wrong_input_ends_in_one_line(capsys) -> None:
     module = wrong_inputs()
     assert len(module.inputs()) >= 60
     assert module.run_all() == []
@@ -39,4 +39,4 @@ def test_more_than_one_line_and_a_search_are_seen(text, status) -> None:
         print(text)
         return 2
 
-    assert wrong_inputs().told(run)[1] == status
+    assert wrong_inputs().answer(run)[1] == status

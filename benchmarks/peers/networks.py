@@ -118,7 +118,7 @@ def _laid_out(network: nn.Module) -> nn.Module:
 
 
 class Pass(TensorLoader):
-    """Training batches of which a pass draws only some pictures, others in each pass."""
+    """Training batches; a pass draws only some of the pictures, others in each pass."""
 
     def __init__(self, *args: object, pictures: int, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]

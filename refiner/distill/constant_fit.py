@@ -10,7 +10,7 @@ import torch
 
 from refiner.core.errors import TrainingError
 from refiner.space.candidates import NO_BRANCH
-from refiner.space.operations import Constant
+from refiner.space.constants import Constant
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 

@@ -30,7 +30,8 @@ from refiner.data.loaders import generators_of
 from refiner.distill.conv_refit import ConvRefit, conv_refits
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
-from refiner.training.evaluation import checked, length
+from refiner.training.evaluation import checked
+from refiner.training.passes import length
 from refiner.training.task import Task, run_network
 
 BATCHES = 5

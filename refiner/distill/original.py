@@ -15,7 +15,8 @@ from refiner.data.loaders import generators_of
 from refiner.distill.patches import PatchSums
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
-from refiner.training.evaluation import checked, length
+from refiner.training.evaluation import checked
+from refiner.training.passes import endless, length
 from refiner.training.task import Task, run_network
 
 Listener = tuple[str, Callable[[torch.Tensor, torch.Tensor], None]]
@@ -43,7 +44,8 @@ class Original:
             after_batch: is called after each batch.
         """
         with self._seeded(1):
-            for batch in itertools.islice(_endless(self.devices, self.loader), batches):
+            every = self.devices.batches(endless(self.loader))
+            for batch in itertools.islice(every, batches):
                 self._forward(batch, listeners)
                 after_batch()
 
@@ -93,13 +95,6 @@ class Original:
 def _is_held_out(number: int) -> bool:
     """Return whether the batch of that number is held out: every fifth, the second one first."""
     return number % 5 == 1
-
-
-def _endless(devices: Devices, loader: Loader) -> Iterator[Batch]:
-    """Yield batches on the device, pass after pass."""
-    length(loader)
-    while True:
-        yield from devices.batches(loader)
 
 
 @contextmanager

@@ -26,8 +26,8 @@ from refiner.data.loaders import generators_of
 from refiner.distill.front_to_back import refit_front_to_back
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
-from refiner.training.evaluation import length
 from refiner.training.loop import TrainConfig, WeightTrainer
+from refiner.training.passes import endless
 from refiner.training.task import Task
 from refiner.training.teacher import WithTeacher, squared_error
 
@@ -175,11 +175,9 @@ class _Steps:
 
     def __init__(self, loader: Loader, steps: int) -> None:
         self.loader, self.steps = loader, steps
-        length(loader)  # one without batches has no end here
 
     def __len__(self) -> int:
         return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        passes = (iter(self.loader) for _ in itertools.count())
-        return itertools.islice(itertools.chain.from_iterable(passes), self.steps)
+        return itertools.islice(endless(self.loader), self.steps)

@@ -21,7 +21,7 @@ from refiner.enas.assigned_reward import (
     sampling_frequencies,
 )
 from refiner.enas.macro import MacroSpace
-from refiner.enas.overfitting import architecture_overfitting
+from refiner.enas.overfitting import ArchitectureOverfitting, architecture_overfitting
 from refiner.runs.plots import (
     assigned_reward_plot,
     best_reward_plot,
@@ -129,7 +129,24 @@ def write_report(
         "notes": notes,
     }
     write_text(out / "report.json", json.dumps(document, indent=1) + "\n")
-    lines = ["# Architecture overfitting of NAS (section 3)", "", *(f"- {note}" for note in notes)]
+    lines = _page(document, overfitting, space, image_size, tenth)
+    write_text(out / "report.md", "\n".join(lines) + "\n")
+
+
+def _page(
+    document: dict[str, Any],
+    overfitting: ArchitectureOverfitting,
+    space: MacroSpace,
+    image_size: int,
+    tenth: int,
+) -> list[str]:
+    """Return the lines of report.md; the shares of skips are of ``tenth`` controller steps."""
+    noise, rates = document["assigned_reward_relative_error"], document["skip_rate"]
+    lines = [
+        "# Architecture overfitting of NAS (section 3)",
+        "",
+        *(f"- {note}" for note in document["notes"]),
+    ]
     lines += ["", "## Table 1: accuracy, %", ""]
     lines += [overfitting.to_markdown(searched="searched (ENAS)", handmade="ResNet-20")]
     lines += ["The paper's gap, of CIFAR-10 against the mean of three verifications: +2.44.", ""]
@@ -137,10 +154,12 @@ def write_report(
         f"| network | parameters | MACs, {image_size}x{image_size} |",
         "| --- | ---: | ---: |",
     ]
-    lines += [f"| {name} | {c['params']:,} | {c['macs']:,} |" for name, c in costs.items()]
+    lines += [
+        f"| {name} | {c['params']:,} | {c['macs']:,} |" for name, c in document["costs"].items()
+    ]
     lines += ["", "## Figure 1: coefficient of variation of the gradient magnitudes", ""]
     lines += ["| parameters | variation |", "| --- | ---: |"]
-    lines += [f"| {name} | {value:.3f} |" for name, value in variations.items()]
+    lines += [f"| {name} | {value:.3f} |" for name, value in document["gradient_variation"].items()]
     lines += [
         "",
         "The paper gives no number: the skips' gradients oscillate, the operators' are far "
@@ -160,14 +179,20 @@ def write_report(
         "| phase | moved | best reward | positions changed |",
         "| --- | --- | ---: | ---: |",
     ]
-    before: tuple[int, ...] = (0,) * len(space.choices)
+    lines += _phase_rows(document["phases"], (0,) * len(space.choices))
+    lines += ["", "## Vectors found", ""]
+    lines += [
+        f"- {name}, {result['score']:.4f} in its supernet: {','.join(map(str, result['vector']))}"
+        for name, result in document["searches"].items()
+    ]
+    return lines
+
+
+def _phase_rows(phases: list[dict[str, Any]], before: tuple[int, ...]) -> list[str]:
+    """Return a row for each phase of the alternating search, which begins at a vector."""
+    lines = []
     for number, phase in enumerate(phases, start=1):
         moved = sum(a != b for a, b in zip(before, phase["vector"], strict=True))
         lines.append(f"| {number} | {phase['domain']} | {phase['reward']:.4f} | {moved} |")
         before = phase["vector"]
-    lines += ["", "## Vectors found", ""]
-    lines += [
-        f"- {name}, {result['score']:.4f} in its supernet: {','.join(map(str, result['vector']))}"
-        for name, result in found.items()
-    ]
-    write_text(out / "report.md", "\n".join(lines) + "\n")
+    return lines

@@ -111,7 +111,7 @@ def _random_search(search: Search) -> Search:
     """Return a search at random with the weights, the batches and the trials of a finished one."""
     assert search.result is not None
     agreement = search.scorer.agreement
-    random = Search(
+    return Search(
         search.supernet,
         RandomStrategy(
             search.supernet.candidates,
@@ -124,6 +124,7 @@ def _random_search(search: Search) -> Search:
         search.score_loader,
         devices=search.devices,
         teacher=None if agreement is None else agreement.teacher,
+        shift=search.scorer.shift,  # by now the norms hold statistics of other architectures
         seed=search.seed,
         feasible=search.feasible,
         config=replace(
@@ -137,8 +138,6 @@ def _random_search(search: Search) -> Search:
             front=0,
         ),
     )
-    random.scorer.shift = search.scorer.shift  # which knows the original's own statistics
-    return random
 
 
 def uniform_vectors(

@@ -23,7 +23,7 @@ from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.run_folder import RunFolder
 from refiner.training.devices import Devices, make_listener
-from refiner.training.evaluation import length
+from refiner.training.passes import length
 from refiner.training.precision import check_weights
 from refiner.training.task import Task, checked_task
 

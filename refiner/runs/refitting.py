@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from refiner.distill.refit import refit
+from refiner.core.surgery import copied
+from refiner.distill.refit import RefitConfig, refit
 from refiner.runs.job import Job, announce
 from refiner.runs.settings import Settings
 from refiner.search.search import Search
 from refiner.space.search_space import SearchSpace
+from refiner.training.task import Task
 
 
 def refit_networks(
@@ -48,17 +50,47 @@ def refit_networks(
             network.load_state_dict(state["network"])
             job.progress.advance(settings.refit.steps)
             continue
-        refit(
-            network,
-            agreement.teacher,
-            space,
-            job.train_loader,
-            search.task,
-            devices=job.devices,
-            config=settings.refit,
-            seed=job.seed,
-            progress=job.progress,
-        )
+        _refit(job, settings.refit, space, network, agreement.teacher, search.task)
         job.save_checkpoint(f"{name}_refitted", {"network": network.state_dict()})
     job.progress.end()
     return ()
+
+
+def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Module) -> nn.Module:
+    """Return a network of a search that has ended, refitted as those of its run were.
+
+    Args:
+        job: of the same model, data and seed as the run.
+        config: of the run.
+        space: the search space.
+        network: with the weights that the search left; it stays as it is.
+
+    Raises:
+        ConfigError: its output cannot be compared with the original's.
+    """
+    network = copied(network)
+    job.progress.begin("refit", config.steps)
+    _refit(job, config, space, network, job.devices.move(copied(job.model)), job.task)
+    job.progress.end()
+    return network.cpu()
+
+
+def _refit(
+    job: Job,
+    config: RefitConfig,
+    space: SearchSpace,
+    network: nn.Module,
+    original: nn.Module,
+    task: Task,
+) -> None:
+    refit(
+        network,
+        original,
+        space,
+        job.train_loader,
+        task,
+        devices=job.devices,
+        config=config,
+        seed=job.seed,
+        progress=job.progress,
+    )

@@ -156,7 +156,7 @@ def _flat(settings: JsonDict) -> JsonDict:
     search = settings["search"]
     flat = {key: value for key, value in settings.items() if key not in apart}
     flat |= {f"distill.{key}": value for key, value in (settings["distill"] or {}).items()}
-    flat |= {f"refit.{key}": value for key, value in (settings.get("refit") or {}).items()}
+    flat |= {f"refit.{key}": value for key, value in (settings["refit"] or {}).items()}
     flat |= {f"search.{key}": value for key, value in search.items() if key != "weights"}
     flat |= {f"search.{key}": value for key, value in search["weights"].items() if key != "epochs"}
     flat["search.spent"] = settings["spent"]

@@ -61,7 +61,8 @@ def estimate_effects(
         batches: of any part, on the device; labels are not used.
         norm_batches: training batches for the statistics.
         task: calls the model on a batch. If its outputs are logits, labels are drawn from their
-            softened softmax. Any other output is taken for the mean of a Gaussian.
+            softened softmax. Any other output is taken for the mean of a Gaussian, also where
+            the task has a divergence of its own: the loss is then that of squared errors.
         devices: where.
         seed: fixes the draws.
         draws: of labels, for each sample.

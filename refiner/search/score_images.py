@@ -18,7 +18,7 @@ from refiner.core.types import Batch, Loader
 from refiner.search.scores import Scores
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
-from refiner.training.evaluation import length
+from refiner.training.passes import length
 
 
 class ScoreImages:

@@ -75,6 +75,8 @@ class Scorer:
         fixed: whether the weights stay as they are.
         teacher: a trained network, on the device, where the shared weights stand in for its parts.
             Then ``reward`` is agreement with it, which ranks the top-k as well.
+        shift: the original's norm statistics, where an earlier search of these weights has read
+            them; by default they are read now.
         seed: fixes which batches are taken.
     """
 
@@ -89,15 +91,16 @@ class Scorer:
         recalibration_batches: int,
         fixed: bool,
         teacher: nn.Module | None = None,
+        shift: NormShift | None = None,
         seed: int = 0,
     ) -> None:
         self.supernet, self.network, self.task = supernet, supernet.model, task
         self.train_loader, self.val_loader = train_loader, val_loader
         self.devices, self.fixed, self.seed = devices, fixed, seed
         self.recalibration_batches = recalibration_batches
-        self.shift: NormShift | None = None
+        self.shift = shift
         """Of fixed weights beside a teacher: keeps to the original's own norm statistics."""
-        if fixed and teacher is not None and isinstance(supernet, Supernet):
+        if shift is None and fixed and teacher is not None and isinstance(supernet, Supernet):
             self.shift = NormShift(supernet)
         self._generators = generators_of(train_loader, val_loader)
         with seeded(derive_seed(seed, "rehearsal"), self._generators):

@@ -16,7 +16,7 @@ instead of the task's score.
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from torch import nn
 
@@ -26,30 +26,23 @@ from refiner.core.types import JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
 from refiner.search.informing import Informing, inform
+from refiner.search.norm_shift import NormShift
 from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
-from refiner.search.scoring import Scored, Scorer, WeightSharing, short
+from refiner.search.scoring import Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
+from refiner.search.search_result import SearchResult
 from refiner.search.strategy import Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
-from refiner.training.evaluation import length
 from refiner.training.loop import WeightTrainer
+from refiner.training.passes import length
 from refiner.training.task import Task
 from refiner.training.usage import Usage
 
 __all__ = ["Search", "SearchConfig", "SearchResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchResult:
-    """How a search ended."""
-
-    best: Scored
-    top_k: tuple[Scored, ...]
-    """Scored on the whole validation part, best first."""
 
 
 class Search:
@@ -67,6 +60,7 @@ class Search:
         teacher: a trained network, on the device. With it, the strategy's rewards are the agreement
             of an architecture's outputs with the teacher's, and the top-k are ranked by it. By
             default both go by the task's score.
+        shift: the original's norm statistics; see :class:`refiner.search.scoring.Scorer`.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy
@@ -85,6 +79,7 @@ class Search:
         *,
         devices: Devices,
         teacher: nn.Module | None = None,
+        shift: NormShift | None = None,
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
@@ -120,6 +115,7 @@ class Search:
             recalibration_batches=self.config.recalibration_batches,
             fixed=not self.config.train_weights,
             teacher=teacher,
+            shift=shift,
             seed=seed,
         )
         self.epoch = 0
@@ -296,9 +292,7 @@ class Search:
             "usage": [self.usage.forward, self.usage.backward],
             "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
-            "top_k": [(list(s.vector), s.score, s.agreement) for s in self.result.top_k]
-            if self.result
-            else None,
+            "top_k": None if self.result is None else self.result.state(),
         }
 
     def load_state_dict(self, state: StateDict) -> None:
@@ -320,8 +314,4 @@ class Search:
             self.scorer.shift.load_state_dict(state["shift"])
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}
         if state["top_k"] is not None:
-            scored = tuple(
-                Scored(vector=tuple(vector), score=score, agreement=agreement)
-                for vector, score, agreement in state["top_k"]
-            )
-            self.result = SearchResult(best=scored[0], top_k=scored)
+            self.result = SearchResult.of_state(state["top_k"])

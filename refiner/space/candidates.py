@@ -13,17 +13,16 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.graph.conv_spec import ConvSpec
+from refiner.space.constants import build_constant, build_one_channel
 from refiner.space.keep_ratios import keep_ratio_of
 from refiner.space.operations import (
     AVG_POOL,
     MAX_POOL,
-    build_constant,
     build_conv,
     build_depthwise,
     build_factorised,
     build_identity,
     build_low_rank,
-    build_one_channel,
     build_plain_pool,
     build_pool,
     build_shuffle,
@@ -137,7 +136,7 @@ def register_candidate(
 
 
 def candidate_names() -> tuple[str, ...]:
-    """Return the names of all candidates except channel prunings, of which any ratio is one."""
+    """Return the names of all candidates except channel prunings, which exist at any ratio."""
     return tuple(_TABLE)
 
 

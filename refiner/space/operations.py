@@ -37,7 +37,9 @@ class Pad(nn.Module):
         return f"{self.amounts}, mode={self.mode}"
 
 
-def _padding(spec: ConvSpec, kernel: int, dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+def exact_padding(
+    spec: ConvSpec, kernel: int, dilation: tuple[int, ...]
+) -> tuple[tuple[int, int], ...]:
     """Return the (before, after) with which another kernel gives the slot's exact output size.
 
     The output size is ``(n + padding - dilation * (kernel - 1) - 1) // stride + 1``: it stays for
@@ -77,7 +79,7 @@ def _conv(
         bias=bias,
         padding_mode=spec.padding_mode,
     )
-    return _with_padding(spec, _padding(spec, kernel, spec.dilation), True, make)
+    return _with_padding(spec, exact_padding(spec, kernel, spec.dilation), True, make)
 
 
 def _pointwise(spec: ConvSpec) -> nn.Module:
@@ -87,21 +89,22 @@ def _pointwise(spec: ConvSpec) -> nn.Module:
 def _pool(spec: ConvSpec, kernel: int, kind: Pools) -> list[nn.Module]:
     """Return a pool without dilation. As in a conv, an average counts the zeros of the padding."""
     dims = len(spec.kernel_size)
-    padding = _padding(spec, kernel, (1,) * dims)
+    padding = exact_padding(spec, kernel, (1,) * dims)
     own = spec.padding_mode == "zeros" and all(p <= kernel // 2 for pair in padding for p in pair)
     if kind is AVG_POOL and dims == 3:
         own = False  # AvgPool3d refuses inputs that are smaller than its kernel before padding
     return _with_padding(spec, padding, own, partial(kind[dims], kernel, stride=spec.stride))
 
 
-def _group(modules: list[nn.Module]) -> nn.Module:
+def in_sequence(modules: list[nn.Module]) -> nn.Module:
+    """Return modules as one; a single one stays as it is."""
     return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 
 def build_conv(spec: ConvSpec, *, kernel: int) -> nn.Module:
     """Return a conv with the slot's stride, dilation and groups, and another kernel."""
     conv = _conv(spec, kernel, groups=spec.groups, out_channels=spec.out_channels, bias=spec.bias)
-    return _group(conv)
+    return in_sequence(conv)
 
 
 def build_depthwise(spec: ConvSpec, *, kernel: int) -> nn.Module:
@@ -109,17 +112,17 @@ def build_depthwise(spec: ConvSpec, *, kernel: int) -> nn.Module:
     depthwise = _conv(
         spec, kernel, groups=spec.in_channels, out_channels=spec.in_channels, bias=False
     )
-    return _group([*depthwise, _pointwise(spec)])
+    return in_sequence([*depthwise, _pointwise(spec)])
 
 
 def build_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
     """Return a pool with the slot's stride, and a pointwise conv."""
-    return _group([*_pool(spec, kernel, kind), _pointwise(spec)])
+    return in_sequence([*_pool(spec, kernel, kind), _pointwise(spec)])
 
 
 def build_plain_pool(spec: ConvSpec, *, kernel: int, kind: Pools) -> nn.Module:
     """Return only a pool with the slot's stride."""
-    return _group(_pool(spec, kernel, kind))
+    return in_sequence(_pool(spec, kernel, kind))
 
 
 def _own_conv(spec: ConvSpec, *, groups: int, out_channels: int, bias: bool) -> list[nn.Module]:
@@ -145,7 +148,7 @@ def build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
     """
     groups = spec.groups * parts
     conv = _own_conv(spec, groups=groups, out_channels=spec.out_channels, bias=spec.bias)
-    return _group([nn.ChannelShuffle(groups), *conv])
+    return in_sequence([nn.ChannelShuffle(groups), *conv])
 
 
 def divides(spec: ConvSpec, *, parts: int) -> bool:
@@ -250,53 +253,3 @@ def is_spatial(spec: ConvSpec) -> bool:
 def keeps_channels(spec: ConvSpec) -> bool:
     """Return whether a conv has as many output channels as input channels."""
     return spec.in_channels == spec.out_channels
-
-
-class FirstChannel(nn.Module):
-    """Returns a copy of the first channel of its input, N x 1 x spatial."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return a copy, since the next operation may work in place."""
-        return x[:, :1].clone()
-
-
-class Constant(nn.Module):
-    """Returns one number for each channel, the same at every position and for every input.
-
-    Its input, N x 1 x spatial, only gives the size and the dtype of its output, N x C x spatial.
-    The best numbers for given outputs are their means; see ``distill/constant_fit.py``.
-    """
-
-    def __init__(self, channels: int, dims: int) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(channels, *[1] * dims))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the numbers, without a gradient for ``x``."""
-        return torch.zeros_like(x) + self.value.to(x.dtype)
-
-    def extra_repr(self) -> str:
-        """Return the number of channels."""
-        return f"{len(self.value)}"
-
-
-def _positions(spec: ConvSpec) -> list[nn.Module]:
-    """Return a copy of one channel at as many positions as the conv's output has."""
-    dims = len(spec.kernel_size)
-    padding = _padding(spec, 1, (1,) * dims)
-    modules: list[nn.Module] = [FirstChannel()]
-    if any(amount for pair in padding for amount in pair):
-        modules.append(Pad(padding, "zeros"))
-    if set(spec.stride) != {1}:
-        modules.append(MAX_POOL[dims](1, stride=spec.stride))
-    return modules
-
-
-def build_one_channel(spec: ConvSpec) -> nn.Module:
-    """Return the first channel of the input, at as many positions as the conv's output has."""
-    return _group(_positions(spec))
-
-
-def build_constant(spec: ConvSpec) -> nn.Module:
-    """Return a :class:`Constant` of the size of the conv's output."""
-    return _group([*_positions(spec), Constant(spec.out_channels, len(spec.kernel_size))])

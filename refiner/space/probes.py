@@ -22,8 +22,8 @@ from refiner.graph.trace_check import Run, run_original
 from refiner.graph.traced_model import TracedModel
 from refiner.space.candidates import NO_BRANCH
 from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned
+from refiner.space.constants import Constant
 from refiner.space.filling import fill
-from refiner.space.operations import Constant
 
 _Key = TypeVar("_Key")
 

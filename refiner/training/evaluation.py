@@ -21,27 +21,6 @@ from refiner.training.task import Task, run_network
 T = TypeVar("T")
 
 
-def length(loader: Loader) -> int:
-    """Return the number of batches in a pass over ``loader``, at least 1.
-
-    Raises:
-        DataError: the loader has no length, or no batch.
-    """
-    try:
-        count = len(loader)
-    except TypeError as error:
-        raise DataError(
-            f"the loader of type {type(loader).__name__} has no len(). Give one that knows its "
-            "number of batches."
-        ) from error
-    if count == 0:
-        raise DataError(
-            f"the loader of type {type(loader).__name__} gives no batch. Give it data, or a "
-            "smaller batch size if it drops the last batch when that is not full."
-        )
-    return count
-
-
 def checked(compute: Callable[[nn.Module, Batch], T], module: nn.Module, batch: Batch) -> T:
     """Return ``compute(module, batch)``; turn an error of the model into one line for the user.
 

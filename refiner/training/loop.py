@@ -16,7 +16,8 @@ from refiner.core.types import Loader, StateDict
 from refiner.data.loaders import generators_of
 from refiner.training.averaging import MovingAverage
 from refiner.training.devices import Devices
-from refiner.training.evaluation import checked, evaluate, kind, length
+from refiner.training.evaluation import checked, evaluate, kind
+from refiner.training.passes import length
 from refiner.training.task import Task
 from refiner.training.train_config import TrainConfig
 

@@ -664,6 +664,17 @@ def test_a_trained_model_is_refined_within_a_budget(net, capsys) -> None:
     assert not Path("other").exists()
 
 
+def test_without_labels_there_has_to_be_a_teacher(net, capsys) -> None:
+    for words, message in (
+        ([net], "--unlabelled follows the outputs of a trained model"),
+        (["train", net], "--unlabelled goes with --teacher"),
+        (["timm:resnet10t", "--pretrained", "--teacher-weight", "1"], "Leave one of them out"),
+    ):
+        assert main([*words, "--unlabelled", "--out", "other"]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
 def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     last = ["--epochs", "1", *SMALL[-6:]]
     assert main(["train", net, *last, "--out", "trained"]) == 0
@@ -686,10 +697,11 @@ def test_a_network_is_tuned_with_the_original_as_teacher(net, capsys) -> None:
     assert main(["train", "--resume", "taught", "--trust"]) == 0
 
 
-def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsys) -> None:
+def test_a_picked_architecture_is_refitted_as_the_run_s_own_was(net, capsys) -> None:
     assert main(["train", net, "--epochs", "1", *SMALL[-6:], "--out", "trained"]) == 0
     run = [net, *SMALL[2:], "--weights", "trained", "--force", "--strategy", "milp"]
-    assert main([*run, "--epochs", "0", "--budget", "macs=70%", "--out", "run"]) == 0
+    run += ["--epochs", "0", "--refit-steps", "3"]
+    assert main([*run, "--budget", "macs=70%", "--out", "run"]) == 0
     macs = json.loads(Path("run/report.json").read_text())["after"]["macs"]
     capsys.readouterr()
     assert (
@@ -697,12 +709,15 @@ def test_a_picked_architecture_has_the_weights_that_distillation_left(net, capsy
         == 0
     )
     notes = json.loads(capsys.readouterr().out)["notes"]
-    (note,) = [note for note in notes if "that the search left" in note]
+    (note,) = [note for note in notes if "that the search left, refitted as the run" in note]
     line = shlex.split(note.partition("Fine-tune it: ")[2])
     assert {"--teacher", "--limit"} <= set(line)
     assert main([*line[1:], "--epochs", "1", "--force", "--out", "tuned"]) == 0
-    trained, picked = (load_file(f"{d}/refined.safetensors") for d in ("trained", "picked"))
-    assert torch.equal(trained["fc.weight"], picked["fc.weight"])
+    trained, own, picked = (
+        load_file(f"{d}/refined.safetensors") for d in ("trained", "run", "picked")
+    )
+    assert not torch.equal(trained["fc.weight"], picked["fc.weight"])
+    assert all(torch.equal(value, own[key]) for key, value in picked.items())
     vector = json.loads(Path("picked/architecture.json").read_text())["vector"]
     assert main(["apply", "run", ",".join(map(str, vector)), "--out", "named", "--trust"]) == 0
     named = load_file("named/refined.safetensors")

@@ -50,6 +50,35 @@ def tested():
     return (*right(), right()[0])
 
 
+def unlabelled():
+    loader = right()[0]
+    return [x for x, _ in loader], loader
+
+
+def numbers():
+    loader = DataLoader(TensorDataset(255 * UNIT, torch.eye(3)[LABELS]), 50)
+    return loader, loader, loader
+
+
+class Headed(nn.Module):
+    '''Compares the output of a head of its own, which is not trained.'''
+
+    metric = "negative error"
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(3, 3)
+
+    def loss(self, model, batch):
+        return (self.head(model(batch[0])) - batch[1]).square().mean()
+
+    def measure(self, model, batch):
+        return torch.stack([-self.loss(model, batch), torch.ones(())])
+
+    def score(self, sums):
+        return float(sums[0] / sums[1])
+
+
 def wrong():
     loader = DataLoader(TensorDataset(UNIT, LABELS), 50)
     return loader, loader
@@ -112,6 +141,24 @@ def test_a_folder_is_evaluated_with_its_data_where_its_code_may_run(net, capsys)
     assert json.loads(capsys.readouterr().out)["parts"].keys() == {"test"}
     assert main(["eval", "run", "--weights", "x.pt", "--trust"]) == 2
     assert "is set by the run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "line", "parts"),
+    [
+        ("unlabelled", "classification", "accuracy 1.0000 on 200 validation images; 3 cla", set()),
+        ("numbers", "regression", "on 200 validation images; inputs 3x8x8", {"test"}),
+        ("numbers", "net.py:Headed", "negative error -", set()),
+    ],
+)
+def test_data_without_class_labels_is_evaluated(net, capsys, data, task, line, parts) -> None:
+    command = ["eval", net, "--data", f"net.py:{data}", "--task", task, "--device", "cpu"]
+    assert main(command) == 0
+    assert line in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["classes"] == (3 if task == "classification" else None)
+    assert set(facts["parts"]) == parts
 
 
 def test_trust_goes_with_a_folder(net, capsys) -> None:

@@ -1,9 +1,20 @@
 """Which listener a command takes."""
 
 import io
+from dataclasses import replace
 
 from refiner.cli.bars import Bars
-from refiner.cli.screen import PlainLines, listener, listening
+from refiner.cli.screen import PlainLines, listener, listening, print_report
+
+from refiner.cost.costs import Cost
+from refiner.runs.comparison import Baseline
+from refiner.runs.report import Report
+from refiner.runs.report_data import SlotReport, Trained
+
+SLOT = SlotReport(
+    name="a", original="conv3x3 4->4", operation="pool", before=Cost(macs=100, params=10),
+    after=Cost(macs=50, params=5),
+)  # fmt: skip
 
 
 class Terminal(io.StringIO):
@@ -15,6 +26,30 @@ def test_bars_are_for_terminals(monkeypatch) -> None:
     assert isinstance(listener(), PlainLines)
     monkeypatch.setattr("sys.stderr", Terminal())
     assert isinstance(listener(), Bars)
+
+
+def test_the_table_of_scores_has_a_column_for_each_moment(capsys) -> None:
+    cost = Cost(macs=100, params=10)
+    random = Baseline(
+        kind="random", name="random search", vector=(1,), macs=50, params=5, search_score=0.25,
+        score=0.375, trained=0.5,
+    )  # fmt: skip
+    trained = Trained(epochs=2, original=0.875, refined=0.75)
+    report = Report(
+        vector=(1,), before=cost, after=cost, slots=(SLOT,), frozen=(), metric="hits", search_score=0.5,
+        original_score=0.8125, refined_score=0.625, trained=trained, baselines=(random,),
+    )  # fmt: skip
+    print_report(report)
+    shown = capsys.readouterr().out
+    table = shown[shown.index("Scores") : shown.index("All scores are of")].splitlines()
+    rows = {line.split("  ")[0].strip(): line.split()[-3:] for line in table}
+    assert rows["random search"] == ["0.2500", "0.3750", "0.5000"]
+    assert rows["refined"] == ["0.5000", "0.6250", "0.7500"]
+    assert rows["original"][1:] == ["0.8125", "0.8750"]
+    plain = replace(report, search_score=None, trained=None)
+    print_report(plain)
+    shown = capsys.readouterr().out
+    assert "in the search" not in shown[: shown.index("All scores are of")]
 
 
 def test_a_stopped_run_prints_the_command_that_resumes_it(tmp_path, capsys) -> None:

@@ -7,7 +7,7 @@ from refiner.core.errors import TrainingError
 from refiner.distill.constant_fit import branch_means_to_fit, fit_branch_means
 from refiner.distill.distillation import DistillConfig, distill
 from refiner.space.candidates import NO_BRANCH
-from refiner.space.operations import Constant
+from refiner.space.constants import Constant
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices

@@ -1,5 +1,7 @@
 """The notebooks in examples/ run from start to end, at a tiny size, and hold no outputs."""
 
+import ast
+
 import nbformat
 import pytest
 from docs.reading import ROOT
@@ -30,6 +32,16 @@ def test_the_notebook_is_stripped(path) -> None:
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert code
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=IDS)
+def test_the_notebook_searches_with_the_defaults(path) -> None:
+    cells = nbformat.read(path, as_version=4).cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    [refine] = [call for call in calls if ast.unparse(call.func) == "refiner.refine"]
+    searches = [ast.unparse(word.value) for word in refine.keywords if word.arg == "search"]
+    assert searches == ["tiny_search if TINY else None"]
 
 
 def test_both_notebooks_are_there() -> None:

@@ -217,6 +217,7 @@ def test_the_random_search_goes_by_the_original_s_own_statistics(
             made.append(self)
 
     monkeypatch.setattr("refiner.runs.baselines.Search", Kept)
+    monkeypatch.setattr("refiner.search.scoring.NormShift", lambda _: pytest.fail("read again"))
     score_baselines(search, Silent())
     zero = (0,) * len(search.supernet.candidates)
     data = search.scorer.norm_batches()

@@ -57,6 +57,8 @@ def test_the_chosen_network_and_the_baselines_are_refitted(tmp_path) -> None:
     }
     assert shown.steps["refit"] == 3 * (1 + len(names))
     plain = refined(0, strategy="milp")
+    assert ("refit.steps", "3") in result.report.settings
+    assert not any(name.startswith("refit.") for name, _ in plain.report.settings)
     assert plain.architecture.vector == result.architecture.vector
     assert not torch.equal(plain.model.fc.weight, result.model.fc.weight)
 
@@ -70,6 +72,20 @@ def test_a_stopped_refit_goes_on_to_the_same_bits(tmp_path) -> None:
         again = refined(40, strategy="milp", out=out, resume=True)
         ours, theirs = whole.model.state_dict(), again.model.state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_network_whose_refit_is_done_is_not_refitted_again(tmp_path, monkeypatch) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        refined(21, strategy="milp", out=tmp_path, progress=Kept("refit", 22))  # in the second
+    steps: list[int] = []
+    monkeypatch.setattr(
+        "refiner.runs.refitting.refit", lambda *_, config, **__: steps.append(config.steps)
+    )
+    shown = Kept()
+    refined(21, strategy="milp", out=tmp_path, resume=True, progress=shown)
+    kept = {path.stem for path in (tmp_path / "checkpoint").glob("*_refitted.pt")}
+    assert len(steps) == len(kept) - 1
+    assert shown.steps["refit"] == 21
 
 
 def test_a_run_goes_on_with_as_many_steps_alone(tmp_path) -> None:

@@ -127,6 +127,19 @@ def test_outputs_that_are_no_logits_go_by_squared_error() -> None:
         assert effects.loss(vector) == pytest.approx(loss, rel=0.25)
 
 
+def test_a_divergence_of_the_task_s_own_counts_as_squared_error() -> None:
+    class Own(Regression):
+        def divergence(self, output, target):
+            return (output - target).abs().mean()
+
+    data = [(x, torch.zeros(len(x), 10)) for x, _ in DATA]
+    found = [
+        estimate_effects(close(small()), data, data, task, devices=CPU).gram_JJ
+        for task in (Regression(), Own())
+    ]
+    assert (found[0] == found[1]).all()
+
+
 def test_the_originals_stay_and_the_candidates_norms_are_set() -> None:
     torch.manual_seed(7)
     model = TinyResNet().eval()

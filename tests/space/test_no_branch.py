@@ -17,7 +17,7 @@ from refiner.cost.costs import measure_cost, slot_costs
 from refiner.exports.exporting import export
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import NO_BRANCH
-from refiner.space.operations import Constant
+from refiner.space.constants import Constant
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.space.supernet import Supernet
@@ -194,6 +194,25 @@ class Concatenated(Branch):
         return torch.cat([x, y], 1)
 
 
+class Broadcast(Branch):
+    """Adds a branch of one pixel to a skip connection of many."""
+
+    def joined(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y.mean((2, 3), keepdim=True)
+
+
+class NormedInside(Branch):
+    """Has a norm with parameters for each pixel, which no candidate's cost counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm((12, 9, 9))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return (x + self.second(self.norm(self.first(x)).relu_())).flatten(2).mean(2)
+
+
 class Tapped(Branch):
     """Reads the branch's output in another place, too."""
 
@@ -219,7 +238,9 @@ class Mixed(Branch):
         return x + self.linear(y.movedim(1, -1)).movedim(-1, 1)
 
 
-@pytest.mark.parametrize("kind", [Bare, Multiplied, Concatenated, Tapped, Gated, Mixed])
+@pytest.mark.parametrize(
+    "kind", [Bare, Multiplied, Concatenated, Broadcast, NormedInside, Tapped, Gated, Mixed]
+)
 @pytest.mark.parametrize("granularity", ["group", "block"])
 def test_where_a_branch_cannot_go(kind: type[nn.Module], granularity: str) -> None:
     assert offered(space_of(kind(), images(size=9), granularity)) == []

@@ -11,7 +11,6 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import (
     evaluate,
     evaluate_both,
-    length,
     recalibrate,
     rehearse,
     run_tests,
@@ -85,14 +84,6 @@ def test_a_rehearsal_shows_what_is_wrong_with_a_task() -> None:
         rehearse(TinyResNet(), data, Wrong(), devices)
     with pytest.raises(DataError, match="no batch"):
         rehearse(TinyResNet(), [], Classification(), devices)
-
-
-def test_length_needs_batches() -> None:
-    assert length([1, 2]) == 2
-    with pytest.raises(DataError, match="gives no batch"):
-        length([])
-    with pytest.raises(DataError, match="has no len"):
-        length(iter([1]))
 
 
 def test_the_users_tests_run_in_eval_mode_without_gradients() -> None:

@@ -58,6 +58,18 @@ def test_the_trained_network_is_scored_on_the_test_data_with_its_head() -> None:
     assert tested.reported == tested.test == run(test, None)[0].score != tested.score
 
 
+def test_the_learning_rate_rises_step_by_step_over_the_epochs() -> None:
+    config = TrainConfig(epochs=2, schedule="cosine", warmup_steps=4)
+    rates: list[float] = []
+    train(
+        TinyResNet(), batches(2), batches(1), Classification(), devices=CPU, config=config,
+        on_epoch=lambda s: rates.append(s["trainer"]["optimizer"]["param_groups"][0]["lr"]),
+    )  # fmt: skip
+    # The last steps of the two epochs are the second and the fourth of the four.
+    expected = [config.learning_rate(moment, 2) * step / 5 for moment, step in ((0.5, 2), (1.5, 4))]
+    assert rates == pytest.approx(expected)
+
+
 def test_a_loss_that_is_not_finite_stops_with_a_next_step() -> None:
     data = batches(2)
     data[0][0][0, 0, 0, 0] = float("nan")
