@@ -1,6 +1,7 @@
 """Batches: their inputs and target, their size, and batches of other sizes."""
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,10 @@ from refiner.core.types import Batch, Output
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "mask", "masks", "y")
 """Keys that name the target in a batch that is a mapping, in the order of preference."""
+
+PIECE = 2**22
+"""Numbers in the inputs of a piece: 27 images of 224 x 224. What a network computes from them takes
+a few GB at most."""
 
 _Example = TypeVar("_Example")
 
@@ -164,6 +169,19 @@ def of_size(example: _Example, count: int) -> _Example:
         return batch[indices] if isinstance(batch, torch.Tensor) else [batch[i] for i in indices]
 
     return of_each_batch(example, taken)
+
+
+def pieces(batch: _Example, most: int = PIECE) -> Iterator[_Example]:
+    """Yield a batch in pieces of at most ``most`` numbers, and of at least one sample each."""
+    numbers = sum(t.numel() for t in tensors_in(inputs_of(batch)))
+    size = batch_size(batch)
+    samples = max(1, most * size // max(numbers, 1))
+    if samples >= size:
+        yield batch
+        return
+    for first in range(0, size, samples):
+        part = slice(first, first + samples)
+        yield of_each_batch(batch, operator.itemgetter(part))
 
 
 def first_sample(example: _Example) -> _Example:
