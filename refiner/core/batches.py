@@ -171,17 +171,22 @@ def of_size(example: _Example, count: int) -> _Example:
     return of_each_batch(example, taken)
 
 
-def pieces(batch: _Example, most: int = PIECE) -> Iterator[_Example]:
-    """Yield a batch in pieces of at most ``most`` numbers, and of at least one sample each."""
-    numbers = sum(t.numel() for t in tensors_in(inputs_of(batch)))
-    size = batch_size(batch)
-    samples = max(1, most * size // max(numbers, 1))
-    if samples >= size:
+def pieces(batch: Batch, most: int = PIECE) -> Iterator[Batch]:
+    """Yield a batch in pieces of at most ``most`` numbers, and of at least one sample each.
+
+    It stays whole unless it is a tensor, or a list, tuple or mapping of tensors of one length.
+    """
+    values = batch.values() if isinstance(batch, dict) else batch
+    tensors = list(values) if isinstance(batch, dict | list | tuple) else [batch]
+    lengths = {len(t) if isinstance(t, torch.Tensor) and t.dim() else 0 for t in tensors}
+    size = max(lengths, default=0)
+    samples = max(1, most * size // max(1, sum(t.numel() for t in tensors_in(batch))))
+    if len(lengths) != 1 or samples >= size:
         yield batch
         return
     for first in range(0, size, samples):
         part = slice(first, first + samples)
-        yield of_each_batch(batch, operator.itemgetter(part))
+        yield pytree.tree_map(operator.itemgetter(part), batch)
 
 
 def first_sample(example: _Example) -> _Example:

@@ -43,7 +43,7 @@ class Original:
 
         Args:
             listeners: get the inputs and outputs of convs.
-            batches: how many batches.
+            batches: how many batches; each piece of a large one counts.
             after_batch: is called after each batch.
         """
         with self._seeded(1):
@@ -106,10 +106,11 @@ def _is_held_out(number: int) -> bool:
 
 
 def _endless(devices: Devices, loader: Loader) -> Iterator[Batch]:
-    """Yield batches on the device, pass after pass."""
+    """Yield batches on the device, pass after pass, large ones in pieces."""
     length(loader)
     while True:
-        yield from devices.batches(loader)
+        for batch in devices.batches(loader):
+            yield from pieces(batch)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from refiner.core.batches import (
     inputs_of,
     is_empty,
     of_size,
+    pieces,
 )
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
@@ -68,3 +69,23 @@ def test_paths_beside_the_images_of_a_batch_are_no_inputs() -> None:
     assert inputs_and_target(batch) == (x, y)
     texts = {"text": ["a", "b"], "label": y, "language": "en"}
     assert inputs_and_target(texts)[0] == {"text": ["a", "b"], "language": "en"}
+
+
+def test_large_batches_come_in_pieces_and_others_whole() -> None:
+    x, y = torch.arange(20.0).view(5, 4), torch.arange(5)
+    (small,) = pieces([x, y], 25)
+    assert small[0] is x
+    parts = list(pieces([x, y], 12))  # two samples have ten numbers
+    assert [len(each[1]) for each in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([each[0] for each in parts]), x)
+    assert all(isinstance(each, list) for each in parts)
+    assert len(list(pieces({"image": x, "label": y}, 1))) == 5
+    assert len(list(pieces(x, 8))) == 3
+    for other in (
+        object(),
+        (x, [0] * 5),
+        (x, torch.arange(4)),
+        ((x, x), (y, y)),
+        (x, torch.tensor(0.0)),
+    ):
+        assert next(pieces(other, 1)) is other
