@@ -227,7 +227,7 @@ def _learn(
         schedule.step()
         progress.advance(1)
 
-    listeners: list[Listener] = [(fit.name, fit.add_gradients) for fit in fits]
+    listeners: list[Listener] = [(f.name, f.add_gradients) for f in fits if f.parameters()]
     original.run(listeners, config.steps, after_batch=step)
 
 
