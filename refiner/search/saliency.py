@@ -8,8 +8,8 @@ products ``g . dy`` of single swaps give every architecture.
 All slots take their candidate of one index at a time. At the end of each slot ``dy`` is read, and
 the original's output is put back, so all that follows runs as in the original. A batch takes a
 forward pass for each index, and a backward pass for each draw of labels. In memory it takes a
-training step without weight gradients, and the slots' outputs ``3 + draws`` times. Large batches
-are taken in pieces.
+training step without weight gradients, and the slots' outputs ``3 + draws`` times. Where labels
+are drawn, large batches are taken in pieces.
 
 Sources: Theis et al., 2018 (arXiv 1801.05787), whose Fisher pruning this extends to candidates;
 Kunstner et al., 2019 (arXiv 1905.12558), for why labels are drawn.
@@ -79,8 +79,10 @@ def estimate_effects(
     count = torch.zeros((), dtype=torch.float64)
     try:
         _recalibrate(places, norm_batches)
+        # A piece might be too small for the variance of other outputs.
+        split = pieces if compared_by(task) == LOGITS else lambda batch: [batch]
         for batch in batches:
-            for piece in pieces(batch):
+            for piece in split(batch):
                 for products_NJ in _products(places, piece, generator, draws):
                     gram_JJ += (products_NJ.T @ products_NJ).cpu()
                     count += len(products_NJ)
