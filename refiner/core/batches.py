@@ -1,6 +1,7 @@
 """Batches: their inputs and target, their size, and batches of other sizes."""
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,10 @@ from refiner.core.types import Batch, Output
 
 TARGET_KEYS = ("labels", "label", "targets", "target", "mask", "masks", "y")
 """Keys that name the target in a batch that is a mapping, in the order of preference."""
+
+PIECE = 2**22
+"""Numbers in the inputs of a piece: 27 images of 224 x 224. What a network computes from them takes
+a few GB at most."""
 
 _Example = TypeVar("_Example")
 
@@ -189,6 +194,24 @@ def of_size(example: _Example, count: int) -> _Example:
         return batch[indices] if isinstance(batch, torch.Tensor) else [batch[i] for i in indices]
 
     return of_each_batch(example, taken)
+
+
+def pieces(batch: Batch, most: int = PIECE) -> Iterator[Batch]:
+    """Yield a batch in pieces of at most ``most`` numbers, and of at least one sample each.
+
+    It stays whole unless it is a tensor, or a list, tuple or mapping of tensors of one length.
+    """
+    values = batch.values() if isinstance(batch, dict) else batch
+    tensors = list(values) if isinstance(batch, dict | list | tuple) else [batch]
+    lengths = {len(t) if isinstance(t, torch.Tensor) and t.dim() else 0 for t in tensors}
+    size = max(lengths, default=0)
+    samples = max(1, most * size // max(1, sum(t.numel() for t in tensors_in(batch))))
+    if len(lengths) != 1 or samples >= size:
+        yield batch
+        return
+    for first in range(0, size, samples):
+        part = slice(first, first + samples)
+        yield pytree.tree_map(operator.itemgetter(part), batch)
 
 
 def first_sample(example: _Example) -> _Example:

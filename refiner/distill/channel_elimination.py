@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
-from refiner.distill.least_squares import RIDGES, mean_error, ridged
+from refiner.distill.least_squares import RIDGES, Equations, mean_error, ridged
 from refiner.distill.moments import Moments
 
 _ORDER_RIDGE = 1e-5
@@ -81,7 +81,7 @@ def eliminate(
     found = {}
     for ridge in {choice.ridge for choice in chosen.values()}:
         counts = {w: w * size for w in widths if chosen[w].ridge == ridge}
-        for width, weight_RO in _weights(both, ridge, prior_FO, counts).items():
+        for width, weight_RO in _weights(ridged(both, ridge, prior_FO), counts).items():
             weight_FO = torch.zeros_like(weight_OF.T, dtype=torch.float64, device=order.device)
             found[width] = Reduced(
                 kept=order[:width].sort().values.cpu(),
@@ -108,36 +108,32 @@ def _ridges(
     variance_O: torch.Tensor,
     counts: dict[int, int],
 ) -> dict[int, _Choice]:
-    """Return the best ridge for each number of features; arguments as for :func:`_weights`."""
+    """Return the best ridge for each number of features; see :func:`eliminate`."""
     best: dict[int, _Choice] = {}
     open_counts = dict(counts)
     for ridge in RIDGES:
-        for key, weight_RO in _weights(fit, ridge, prior_FO, open_counts).items():
+        equations = ridged(fit, ridge, prior_FO)
+        for key, weight_RO in _weights(equations, open_counts).items():
             error = mean_error(held_out.error(weight_RO), variance_O)
             if key in best and not error < best[key].error:
                 del open_counts[key]  # it falls and then rises, as the ridge grows
             else:
-                fit_error = mean_error(fit.error(weight_RO), variance_O)
+                fit_error = mean_error(equations.error(weight_RO), variance_O)
                 best[key] = _Choice(ridge=ridge, error=error, fit_error=fit_error)
         if not open_counts:
             break
     return best
 
 
-def _weights(
-    moments: Moments, ridge: float, prior_FO: torch.Tensor, counts: dict[int, int]
-) -> dict[int, torch.Tensor]:
+def _weights(equations: Equations, counts: dict[int, int]) -> dict[int, torch.Tensor]:
     """Return the best weights of the first features, R x O, for several numbers of features.
 
     Args:
-        moments: of the features and outputs.
-        ridge: see ``least_squares``.
-        prior_FO: what the ridge draws the weights to.
+        equations: of all features.
         counts: numbers of features, by the key of the result.
     """
-    gram_FF, right_FO = ridged(moments, ridge, prior_FO)
-    factor_FF = torch.linalg.cholesky(gram_FF)
-    half_FO = torch.linalg.solve_triangular(factor_FF, right_FO, upper=False)
+    factor_FF = equations.factor_FF
+    half_FO = torch.linalg.solve_triangular(factor_FF, equations.right_FC, upper=False)
     return {
         key: torch.linalg.solve_triangular(factor_FF[:n, :n].T, half_FO[:n], upper=True)
         for key, n in counts.items()
@@ -156,12 +152,12 @@ def _order(
         channels: how many there are.
         least: how many stay to the end, in ascending order.
     """
-    gram_FF, right_FO = ridged(moments, _ORDER_RIDGE, prior_FO)
-    factor_FF = torch.linalg.cholesky(gram_FF)
+    equations = ridged(moments, _ORDER_RIDGE, prior_FO)
+    factor_FF = equations.factor_FF
     scale_O = variance_O.clamp(min=1e-12 + 1e-3 * variance_O.mean()).sqrt()
-    left_OF = (torch.cholesky_solve(right_FO, factor_FF) / scale_O).T.contiguous()
+    left_OF = (torch.cholesky_solve(equations.right_FC, factor_FF) / scale_O).T.contiguous()
     inverse_FF = torch.cholesky_inverse(factor_FF)
-    numbers = torch.arange(channels, device=gram_FF.device)
+    numbers = torch.arange(channels, device=factor_FF.device)
     """Numbers of the channels in ``inverse_FF`` and ``left_OF``."""
     alive_C = torch.ones_like(numbers, dtype=torch.bool)
     """Whether each of them is still read."""

@@ -97,10 +97,11 @@ def best_kernels(moments: Moments, variance_O: torch.Tensor, channels: int) -> t
         channels: number of channels C.
     """
     scale_O = variance_O.clamp(min=_TINY + 1e-3 * variance_O.mean()).sqrt()
-    gram_FF, cross_FO = ridged(moments, _RIDGE, None)
+    equations = ridged(moments, _RIDGE, None)
+    gram_FF, cross_FO = equations.left_FF, equations.right_FC
     moments = replace(moments, gram_FF=gram_FF, cross_FC=cross_FO / scale_O)
     total = float((moments.square_C / scale_O.square()).sum())
-    kernel_CK, before = _alone(moments, channels), float("inf")
+    kernel_CK, before = _alone(moments, equations.factor_FF, channels), float("inf")
     gram_CKCK = gram_FF.view(channels, -1, channels, len(gram_FF) // channels)
     for _ in range(_ROUNDS):
         outputs = filtered(moments, kernel_CK)
@@ -116,9 +117,9 @@ def best_kernels(moments: Moments, variance_O: torch.Tensor, channels: int) -> t
     return kernel_CK
 
 
-def _alone(moments: Moments, channels: int) -> torch.Tensor:
+def _alone(moments: Moments, factor_FF: torch.Tensor, channels: int) -> torch.Tensor:
     """Return the best kernel of each channel when the others keep a kernel for each output."""
-    weight_FO = torch.cholesky_solve(moments.cross_FC, torch.linalg.cholesky(moments.gram_FF))
+    weight_FO = torch.cholesky_solve(moments.cross_FC, factor_FF)
     blocks = moments.gram_FF.unflatten(0, (channels, -1)).unflatten(2, (channels, -1))
     every = torch.arange(channels, device=weight_FO.device)
     factor_CKK = torch.linalg.cholesky(blocks[every, :, every])

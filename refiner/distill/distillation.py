@@ -6,7 +6,8 @@ Channel prunings are fitted per channel group (``group_fitting.py``), constants 
 in ``constant_fit.py``. One pass serves all slots and candidates, unless their sums would take more
 memory than ``sum_table.MOST_BYTES``.
 
-Every fifth batch is held out from the closed forms: it chooses their ridges and gives their errors.
+Batches of many or large images are read in pieces, and each piece counts as a batch here. Every
+fifth is held out from the closed forms: it chooses their ridges and gives their errors.
 One pass of the loader is the most that they read, so that no image is on both sides.
 
 Source: Molchanov et al., LANA: Latency Aware Network Acceleration, 2021 (arXiv 2107.10624), 3.1.
@@ -226,7 +227,7 @@ def _learn(
         schedule.step()
         progress.advance(1)
 
-    listeners: list[Listener] = [(fit.name, fit.add_gradients) for fit in fits]
+    listeners: list[Listener] = [(f.name, f.add_gradients) for f in fits if f.parameters()]
     original.run(listeners, config.steps, after_batch=step)
 
 

@@ -4,7 +4,7 @@ The inner channels of a group lie between one dense conv and the next. Which of 
 weights of the conv that reads them, follow from one sum over what that conv reads. The same sum
 serves all keep ratios; see ``channel_elimination.py``.
 
-Suffixes: F features, O outputs.
+Suffixes: F features, R those that are read, O outputs.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -135,7 +135,9 @@ class InnerChannels:
             mean.copy_(weight_OF @ mean_F)
             if isinstance(conv.bias, torch.Tensor):
                 mean += conv.bias.detach()
-            variance.copy_((weight_OF @ centred_FF * weight_OF).sum(1))
+            read_R = (weight_OF != 0).any(0).nonzero().flatten()
+            weight_OR, centred_RR = weight_OF[:, read_R], centred_FF[read_R][:, read_R]
+            variance.copy_((weight_OR @ centred_RR * weight_OR).sum(1))
         return norm
 
 

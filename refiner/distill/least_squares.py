@@ -54,8 +54,8 @@ def solve(
         fit, held_out, both = (m.centred() for m in (fit, held_out, both))
 
     def weights(moments: Moments, ridge: float) -> torch.Tensor:
-        gram_FF, right_FC = ridged(moments, ridge, prior_FC)
-        return torch.cholesky_solve(right_FC, torch.linalg.cholesky(gram_FF))
+        equations = ridged(moments, ridge, prior_FC)
+        return torch.cholesky_solve(equations.right_FC, equations.factor_FF)
 
     def error(ridge: float) -> float:
         return mean_error(held_out.error(weights(fit, ridge)), variance_C)
@@ -67,16 +67,66 @@ def solve(
     )
 
 
-def ridged(
-    moments: Moments, ridge: float, prior_FC: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return both sides of the equations for the weights, F x F and F x C, with a ridge."""
-    amount = (ridge * moments.gram_FF.diagonal().mean()).clamp(min=_TINY)
-    gram_FF = moments.gram_FF.clone()
-    gram_FF.diagonal().add_(amount)
-    if prior_FC is None:
-        return gram_FF, moments.cross_FC
-    return gram_FF, moments.cross_FC + amount * prior_FC
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Equations:
+    """Those that the best weights of some moments solve, with a ridge."""
+
+    moments: Moments
+    """Without the ridge."""
+    prior_FC: torch.Tensor | None
+    """What the ridge draws the weights to; None for zero."""
+    amount: torch.Tensor
+    """The ridge, a scalar."""
+    left_FF: torch.Tensor
+    """The left side: the moments of the features, with the ridge."""
+    factor_FF: torch.Tensor
+    """Its lower Cholesky factor."""
+    right_FC: torch.Tensor
+    """The right side."""
+
+    def error(self, weight_FC: torch.Tensor) -> torch.Tensor:
+        """Return what :meth:`Moments.error` does, for weights that solve the equations.
+
+        They give the product with the moments of the features, which is most of the work there.
+
+        Args:
+            weight_FC: the solution for all features, or for the first ones alone.
+        """
+        n = len(weight_FC)
+        pull_FC = -weight_FC if self.prior_FC is None else self.prior_FC[:n] - weight_FC
+        rest_FC = self.amount * pull_FC - self.moments.cross_FC[:n]
+        return (self.moments.square_C + (weight_FC * rest_FC).sum(0)).clamp(min=0)
+
+
+def ridged(moments: Moments, ridge: float, prior_FC: torch.Tensor | None) -> Equations:
+    """Return the equations for the weights.
+
+    Products of float32 may leave dependent features slightly indefinite, by more than a small
+    ridge. So the ridge is raised until there is a factor.
+
+    Args:
+        moments: of features and targets.
+        ridge: in units of the mean second moment of the features.
+        prior_FC: what the ridge draws the weights to; None for zero.
+    """
+    diagonal_F = moments.gram_FF.diagonal()
+    amount = (ridge * diagonal_F.mean()).clamp(min=_TINY)
+    left_FF = moments.gram_FF.clone()
+    while True:
+        left_FF.diagonal().copy_(diagonal_F + amount)
+        factor_FF, failed = torch.linalg.cholesky_ex(left_FF)
+        if not failed:
+            break
+        amount = 10 * amount
+    right_FC = moments.cross_FC if prior_FC is None else moments.cross_FC + amount * prior_FC
+    return Equations(
+        moments=moments,
+        prior_FC=prior_FC,
+        amount=amount,
+        left_FF=left_FF,
+        factor_FF=factor_FF,
+        right_FC=right_FC,
+    )
 
 
 def best_ridge(

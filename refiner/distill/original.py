@@ -1,14 +1,16 @@
 """The original model in a supernet, run on training batches while listeners hear its convs."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import nn
 
+from refiner.core.batches import pieces
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
@@ -32,6 +34,8 @@ class Original:
     task: Task
     devices: Devices
     seed: int
+    calls: dict[str, int] = field(default_factory=dict)
+    """How often a batch calls each conv or norm that has been listened to."""
 
     def run(
         self, listeners: Sequence[Listener], batches: int, *, after_batch: Callable[[], None]
@@ -40,11 +44,13 @@ class Original:
 
         Args:
             listeners: get the inputs and outputs of convs.
-            batches: how many batches.
+            batches: how many batches; each piece of a large one counts.
             after_batch: is called after each batch.
         """
         with self._seeded(1):
-            every = self.devices.batches(endless(self.loader))
+            every = itertools.chain.from_iterable(
+                map(pieces, self.devices.batches(endless(self.loader)))
+            )
             for batch in itertools.islice(every, batches):
                 self._forward(batch, listeners)
                 after_batch()
@@ -75,21 +81,27 @@ class Original:
                 self._forward(first, listeners)
 
     def _once(self, most: int) -> Iterator[Batch]:
-        """Yield some batches of one pass."""
+        """Yield some batches of one pass, large ones in pieces."""
         length(self.loader)
-        return itertools.islice(iter(self.devices.batches(self.loader)), most)
+        batches = itertools.islice(iter(self.devices.batches(self.loader)), most)
+        return itertools.chain.from_iterable(map(pieces, batches))
 
     def _seeded(self, epoch: int) -> AbstractContextManager[None]:
         """Return a context in which the loader draws what the number of a run decides."""
         return seeded(derive_seed(self.seed, "distil", epoch), generators_of(self.loader))
 
     def _forward(self, batch: Batch, listeners: Sequence[Listener]) -> None:
+        """Run the network, but no further than the last conv that is listened to."""
         with (
-            _listening(self.supernet, listeners),
+            _listening(self.supernet, listeners, self.calls),
             torch.no_grad(),
             self.devices.autocast(),
         ):
             checked(partial(run_network, self.task), self.supernet.model, batch)
+
+
+class _AllHeard(BaseException):  # handlers of errors in a model let it pass
+    """Nobody listens to the rest of a run of the network."""
 
 
 def _is_held_out(number: int) -> bool:
@@ -98,24 +110,31 @@ def _is_held_out(number: int) -> bool:
 
 
 @contextmanager
-def _listening(supernet: Supernet, listeners: Sequence[Listener]) -> Iterator[None]:
-    """Call each listener after each call of its conv."""
-    hooks = [
-        supernet.mixed(name).register_forward_hook(_hook(listen)) for name, listen in listeners
-    ]
+def _listening(
+    supernet: Supernet, listeners: Sequence[Listener], calls: dict[str, int]
+) -> Iterator[None]:
+    """Call each listener after each call of its conv, and end the run after the last one.
+
+    The last one is known if ``calls`` says how many there are. A complete run adds to ``calls``.
+    """
+    names = [name for name, _ in listeners]
+    left = [calls.get(name, math.inf) for name in names]
+    heard = [0] * len(names)
+
+    def hook(place: int) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
+        def hear(_conv: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            listeners[place][1](inputs[0].detach(), output.detach())
+            heard[place] += 1
+            if all(count >= most for count, most in zip(heard, left, strict=True)):
+                raise _AllHeard
+
+        return hear
+
+    hooks = [supernet.mixed(name).register_forward_hook(hook(i)) for i, name in enumerate(names)]
     try:
-        yield
+        with suppress(_AllHeard):
+            yield
+            calls |= dict(zip(names, heard, strict=True))
     finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _hook(
-    listen: Callable[[torch.Tensor, torch.Tensor], None],
-) -> Callable[[nn.Module, tuple[torch.Tensor, ...], torch.Tensor], None]:
-    """Return a forward hook that passes the input and the output on, without their graph."""
-
-    def hook(_conv: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        listen(inputs[0].detach(), output.detach())
-
-    return hook
+        for each in hooks:
+            each.remove()

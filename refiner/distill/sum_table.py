@@ -9,7 +9,7 @@ from refiner.core.randomness import derive_seed
 from refiner.distill.patches import PatchSums
 from refiner.graph.conv_spec import ConvSpec
 
-MOST_BYTES = 2**31
+MOST_BYTES = 3 * 2**30
 """Of all sums that are held at a time; sums that are larger alone are held alone."""
 
 

@@ -8,7 +8,8 @@ products ``g . dy`` of single swaps give every architecture.
 All slots take their candidate of one index at a time. At the end of each slot ``dy`` is read, and
 the original's output is put back, so all that follows runs as in the original. A batch takes a
 forward pass for each index, and a backward pass for each draw of labels. In memory it takes a
-training step without weight gradients, and the slots' outputs ``3 + draws`` times.
+training step without weight gradients, and the slots' outputs ``3 + draws`` times. Where labels
+are drawn, large batches are taken in pieces.
 
 Sources: Theis et al., 2018 (arXiv 1801.05787), whose Fisher pruning this extends to candidates;
 Kunstner et al., 2019 (arXiv 1905.12558), for why labels are drawn.
@@ -23,7 +24,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from refiner.core.batches import batch_size
+from refiner.core.batches import batch_size, pieces
 from refiner.core.errors import ConfigError
 from refiner.core.randomness import derive_seed
 from refiner.core.types import Batch
@@ -79,10 +80,13 @@ def estimate_effects(
     count = torch.zeros((), dtype=torch.float64)
     try:
         _recalibrate(places, norm_batches)
+        # A piece might be too small for the variance of other outputs.
+        split = pieces if compared_by(task) == LOGITS else lambda batch: [batch]
         for batch in batches:
-            for products_NJ in _products(places, batch, generator, draws):
-                gram_JJ += (products_NJ.T @ products_NJ).cpu()
-                count += len(products_NJ)
+            for piece in split(batch):
+                for products_NJ in _products(places, piece, generator, draws):
+                    gram_JJ += (products_NJ.T @ products_NJ).cpu()
+                    count += len(products_NJ)
             advance()
     finally:
         supernet.select(before)

@@ -9,6 +9,7 @@ from refiner.core.batches import (
     is_empty,
     merged,
     of_size,
+    pieces,
 )
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
@@ -93,3 +94,23 @@ def test_others_are_not(batch) -> None:
     assert (
         merged([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
     )
+
+
+def test_large_batches_come_in_pieces_and_others_whole() -> None:
+    x, y = torch.arange(20.0).view(5, 4), torch.arange(5)
+    (small,) = pieces([x, y], 25)
+    assert small[0] is x
+    parts = list(pieces([x, y], 12))  # two samples have ten numbers
+    assert [len(each[1]) for each in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([each[0] for each in parts]), x)
+    assert all(isinstance(each, list) for each in parts)
+    assert len(list(pieces({"image": x, "label": y}, 1))) == 5
+    assert len(list(pieces(x, 8))) == 3
+    for other in (
+        object(),
+        (x, [0] * 5),
+        (x, torch.arange(4)),
+        ((x, x), (y, y)),
+        (x, torch.tensor(0.0)),
+    ):
+        assert next(pieces(other, 1)) is other

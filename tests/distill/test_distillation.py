@@ -8,6 +8,7 @@ from refiner.core.errors import ConfigError, TrainingError
 from refiner.core.progress import Silent
 from refiner.distill.candidate_fit import relative_error
 from refiner.distill.distillation import DistillConfig, distill, fit_candidates
+from refiner.distill.original import Original
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
@@ -144,6 +145,22 @@ def test_steps_bring_a_candidate_without_a_closed_form_nearer() -> None:
         assert row["avgpool3x3"] == solved[name]["avgpool3x3"]
         assert row["depthwise3x3"] == solved[name]["depthwise3x3"]
         assert all(error < 1.1 for error in row.values())
+
+
+def test_steps_run_no_further_than_the_last_candidate_that_they_learn(monkeypatch) -> None:
+    heard: list[list[str]] = []
+    forward = Original._forward
+
+    def listening(self, batch, listeners):
+        heard.append([name for name, _ in listeners])
+        forward(self, batch, listeners)
+
+    monkeypatch.setattr(Original, "_forward", listening)
+    convs = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, 1, 1), nn.Conv2d(4, 5, 3, 1, 1)
+    model = nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    distilled(model, DistillConfig(steps=9), candidates=["shuffle2", "avgpool3x3"])
+    assert heard.count(["1"]) == 9 + 1  # one batch is held out and measures; 5 channels have none
+    assert ["1", "2"] in heard
 
 
 def test_the_zero_vector_stays_the_model_to_the_bit() -> None:

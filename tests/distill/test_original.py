@@ -1,6 +1,7 @@
 import torch
 from models import TinyResNet, images
 
+from refiner.core.batches import pieces
 from refiner.distill.original import Original
 from refiner.distill.patches import PatchSums
 from refiner.graph.conv_spec import conv_spec
@@ -58,3 +59,29 @@ def test_errors_are_measured_on_the_batches_held_out_or_on_the_only_one() -> Non
 
 def test_steps_go_on_over_several_passes() -> None:
     assert len(heard(original(), 19)) == 19
+
+
+def test_large_batches_are_read_in_pieces(monkeypatch) -> None:
+    whole = rows_of(original(BATCHES[:1]), 9)[0]
+    numbers = BATCHES[0][0].numel()
+    monkeypatch.setattr(pieces, "__defaults__", (numbers // 2 + 1,))
+    assert rows_of(original(BATCHES[:1]), 9) == (whole // 2, whole // 2)  # one is held out
+
+
+def test_a_run_ends_with_the_last_conv_that_is_listened_to() -> None:
+    of = original()
+    ran: list[str] = []
+    for name in ("block1", "block2"):
+        of.supernet.model.get_submodule(name).register_forward_hook(
+            lambda *_, name=name: ran.append(name)
+        )
+    assert len(heard(of, 3)) == 3
+    assert ran == ["block1", "block2"]  # the first run shows how often each conv is called
+
+
+def test_each_listener_hears_every_call() -> None:
+    of = original()
+    seen: list[str] = []
+    names = ["block2.conv1", "block1.conv1", "block2.conv1"]
+    of.run([(n, lambda x, y, n=n: seen.append(n)) for n in names], 2, after_batch=lambda: None)
+    assert sorted(seen) == sorted(2 * names)

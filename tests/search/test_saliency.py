@@ -7,6 +7,7 @@ import torch
 from models import TinyResNet, batches, images
 from torch import nn
 
+from refiner.core.batches import pieces
 from refiner.core.errors import ConfigError
 from refiner.core.modes import mode
 from refiner.search.effects import one_swap
@@ -168,6 +169,23 @@ def test_one_seed_gives_one_estimate_whatever_the_mode() -> None:
     starts = effects.starts
     assert (effects.gram_JJ[starts] == 0).all()
     assert (effects.gram_JJ[:, starts] == 0).all()
+
+
+@pytest.mark.parametrize("task", [Classification(), Regression()])
+def test_large_batches_give_the_same_in_pieces(task: Task, monkeypatch) -> None:
+    net = close(small())
+    whole = estimate_effects(net, DATA, DATA, task, devices=CPU, draws=1)
+    taken: list[int] = []
+
+    def halves(batch):
+        found = list(pieces(batch, batch[0].numel() // 2 + len(batch[0])))
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr("refiner.search.saliency.pieces", halves)
+    parts = estimate_effects(net, DATA, DATA, task, devices=CPU, draws=1)
+    assert taken == [2] * len(DATA) * isinstance(task, Classification)
+    assert parts.gram_JJ == pytest.approx(whole.gram_JJ, rel=1e-3, abs=1e-9)
 
 
 def test_a_frozen_model_has_effects_and_an_output_without_gradient_none() -> None:
