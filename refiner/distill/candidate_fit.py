@@ -18,7 +18,7 @@ from torch import nn
 
 from refiner.distill.least_squares import mean_error, solve
 from refiner.distill.moments import Moments
-from refiner.distill.patches import PatchSums
+from refiner.distill.patches import PatchSums, RowSums
 from refiner.training.devices import Devices
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -35,7 +35,7 @@ class CandidateFit(Protocol):
     """The candidate."""
     centred: bool
     """Whether the next layer, or a bias, makes the means of the channels free."""
-    sums: PatchSums | None
+    sums: RowSums[object] | None
     """What the closed form needs; None where there is none."""
     error: float
     """On rows held out from the closed form; NaN where none has been solved."""
@@ -63,7 +63,7 @@ class LearnedFit:
 
     def __init__(self, operation: nn.Module, *, centred: bool) -> None:
         self.operation, self.centred = operation, centred
-        self.sums: PatchSums | None = None
+        self.sums: RowSums[object] | None = None
         self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
@@ -89,7 +89,8 @@ class LeastSquaresFit:
     def __init__(self, operation: nn.Module, last: Conv, sums: PatchSums, *, centred: bool) -> None:
         self.operation, self.last = operation, last
         self.centred = centred or last.bias is not None
-        self.sums: PatchSums | None = sums
+        self.sums: RowSums[object] | None = sums
+        self._sums = sums
         self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
@@ -101,8 +102,7 @@ class LeastSquaresFit:
 
     def solve(self, devices: Devices) -> None:
         """Set the last conv to the least-squares solution."""
-        assert self.sums is not None
-        fit, held_out = self.sums.moments(devices)
+        fit, held_out = self._sums.moments(devices)
         self.error, self.fit_error = set_by_least_squares(
             self.last, fit, held_out, centred=self.centred
         )
@@ -151,7 +151,8 @@ class LowRankFit:
         self.conv, self.reduce, self.expand = conv, reduce, expand
         self.operation: nn.Module = operation
         self.centred = centred or expand.bias is not None
-        self.sums: PatchSums | None = sums
+        self.sums: RowSums[object] | None = sums
+        self._sums = sums
         self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
@@ -160,8 +161,7 @@ class LowRankFit:
 
     def solve(self, devices: Devices) -> None:
         """Set both convs from the principal components."""
-        assert self.sums is not None
-        fit, held_out = self.sums.moments(devices)
+        fit, held_out = self._sums.moments(devices)
         both = fit.with_rows(held_out)
         variance_C = both.centred().square_C
         up_CR, kept_CR = self._components(fit)

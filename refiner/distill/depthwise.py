@@ -17,7 +17,7 @@ from torch import nn
 from refiner.distill.candidate_fit import Conv, set_by_least_squares
 from refiner.distill.least_squares import ridged
 from refiner.distill.moments import Moments
-from refiner.distill.patches import PatchSums
+from refiner.distill.patches import PatchSums, RowSums
 from refiner.training.devices import Devices
 
 _RIDGE = 1e-4
@@ -50,7 +50,8 @@ class DepthwiseFit:
     ) -> None:
         self.operation, self.depthwise, self.pointwise = operation, depthwise, pointwise
         self.centred = centred or pointwise.bias is not None
-        self.sums: PatchSums | None = sums
+        self.sums: RowSums[object] | None = sums
+        self._sums = sums
         self.error = self.fit_error = float("nan")
 
     def parameters(self) -> list[nn.Parameter]:
@@ -59,8 +60,7 @@ class DepthwiseFit:
 
     def solve(self, devices: Devices) -> None:
         """Set both convs."""
-        assert self.sums is not None
-        fit, held_out = self.sums.moments(devices)
+        fit, held_out = self._sums.moments(devices)
         kernel_CK = best_kernels(
             fit.centred() if self.centred else fit,
             fit.centred().square_C,

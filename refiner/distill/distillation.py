@@ -32,7 +32,7 @@ from refiner.distill.group_fitting import (
     inner_channels_to_fit,
 )
 from refiner.distill.original import Listener, Original
-from refiner.distill.patches import PatchSums
+from refiner.distill.patches import RowSums
 from refiner.distill.sum_table import SumTable
 from refiner.space.candidates import Candidate, get_candidate
 from refiner.space.supernet import Supernet
@@ -197,7 +197,7 @@ def _conv_fits(supernet: Supernet, table: SumTable) -> list[ConvFit]:
 
 def _solve(
     original: Original,
-    part: Sequence[PatchSums],
+    part: Sequence[RowSums[object]],
     fits: Sequence[CandidateFit | InnerChannels],
     config: DistillConfig,
     progress: Progress,

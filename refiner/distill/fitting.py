@@ -20,6 +20,7 @@ from refiner.distill.candidate_fit import (
     relative_error,
 )
 from refiner.distill.depthwise import DepthwiseFit
+from refiner.distill.grouped import GroupedFit
 from refiner.distill.sum_table import SumTable
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.space.operations import LowRank, Pad
@@ -94,8 +95,16 @@ def _fit_of(
         outputs = _pointwise_spec(conv)
         sums = table.sums(name, outputs, conv.out_channels, before=conv)
         return LowRankFit(conv, operation, sums, centred=centred)
-    if not isinstance(last, Conv) or last.groups != 1 or not is_plain(last):
+    if not isinstance(last, Conv) or not is_plain(last):
         return LearnedFit(operation, centred=centred)
+    before = nn.Sequential(*modules[:-1]) if modules[:-1] else None
+    if last.groups != 1:
+        if before is not None and any(True for _ in before.parameters()):
+            return LearnedFit(operation, centred=centred)
+        spec = conv_spec(last)
+        unknowns = spec.in_channels // spec.groups * math.prod(spec.kernel_size)
+        grouped = table.grouped_sums(name, spec, unknowns, before=before)
+        return GroupedFit(operation, last, grouped, centred=centred)
     depthwise = _depthwise(modules[:-1])
     if depthwise is not None and set(last.kernel_size) == {1}:
         module, spec = depthwise
@@ -105,7 +114,6 @@ def _fit_of(
         sums = table.sums(name, replace(spec, out_channels=last.out_channels), unknowns)
         return DepthwiseFit(operation, module, last, sums, centred=centred)
     spec = conv_spec(last)
-    before = nn.Sequential(*modules[:-1]) if modules[:-1] else None
     unknowns = spec.in_channels * math.prod(spec.kernel_size)
     return LeastSquaresFit(
         operation, last, table.sums(name, spec, unknowns, before=before), centred=centred

@@ -14,7 +14,7 @@ from refiner.core.batches import pieces
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
-from refiner.distill.patches import PatchSums
+from refiner.distill.patches import RowSums
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked
@@ -55,7 +55,7 @@ class Original:
                 self._forward(batch, listeners)
                 after_batch()
 
-    def read(self, sums: Sequence[PatchSums], most: int) -> None:
+    def read(self, sums: Sequence[RowSums[object]], most: int) -> None:
         """Add rows to sums until they have enough, the pass ends, or after ``most`` batches."""
         with self._seeded(0):
             for number, batch in enumerate(self._once(most)):

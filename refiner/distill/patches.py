@@ -4,7 +4,9 @@ Suffixes: P rows, F features (channels x positions of the kernel), C channels of
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.space.operations import Pad
 from refiner.training.devices import Devices
 
+M_co = TypeVar("M_co", covariant=True)
 _LEAST_ROWS = 16384
 """Rows of the fit, where the batches have them: errors and small fits are better for it."""
 _LEAST_IMAGES = 32
@@ -59,13 +62,24 @@ def drawn_rows(
         yield read[where].flatten(1).float(), outputs[where].float()
 
 
-class PatchSums:
+class Sums(Protocol[M_co]):
+    """Sums over rows, from which moments follow."""
+
+    rows: int
+    """How many rows have been added."""
+
+    def add(self, feature_PF: torch.Tensor, target_PC: torch.Tensor) -> None:
+        """Add rows."""
+
+    def take(self, devices: Devices) -> M_co:
+        """Return the moments over all processes, and let the sums go."""
+
+
+class RowSums(ABC, Generic[M_co]):
     """Sums over what a conv reads and over the targets, of rows for the fit and of rows held out.
 
     As many rows are taken as are wanted, spread over some batches, and over more where these have
     too few.
-    Memory: 16 bytes for each pair of features, while batches are read. To solve takes about three
-    times as much.
 
     Args:
         name: of the conv whose outputs are the targets, for messages.
@@ -81,17 +95,21 @@ class PatchSums:
         self.features = spec.in_channels * math.prod(spec.kernel_size)
         self.wanted, self.batches, self._read = 0, 1, 0
         self._generator = torch.Generator().manual_seed(seed)
-        self._fit, self._held_out = MomentSums(name), MomentSums(name)
-        self._moments: tuple[Moments, Moments] | None = None
+        self._fit, self._held_out = self._new_sums(), self._new_sums()
+        self._moments: tuple[M_co, M_co] | None = None
+
+    @abstractmethod
+    def _new_sums(self) -> Sums[M_co]:
+        """Return empty sums."""
+
+    @property
+    @abstractmethod
+    def bytes(self) -> int:
+        """Size of the sums."""
 
     def want(self, rows: int, batches: int) -> None:
         """Ask for rows of the fit, over that many batches; the most that anyone asks for counts."""
         self.wanted, self.batches = max(self.wanted, rows), max(self.batches, batches)
-
-    @property
-    def bytes(self) -> int:
-        """Size of the sums."""
-        return 16 * self.features * (self.features + self.spec.out_channels)
 
     @property
     def full(self) -> bool:
@@ -108,7 +126,7 @@ class PatchSums:
         """Add rows to those held out."""
         self._add(self._held_out, x, y)
 
-    def _add(self, sums: MomentSums, x: torch.Tensor, y: torch.Tensor) -> None:
+    def _add(self, sums: Sums[M_co], x: torch.Tensor, y: torch.Tensor) -> None:
         count = -(-max(self.wanted, _LEAST_ROWS) // self.batches)
         if self.before is not None:
             each = math.prod(y.shape[2:])
@@ -117,7 +135,7 @@ class PatchSums:
         for feature_PF, target_PC in drawn_rows(x, y, self.spec, count, self._generator):
             sums.add(feature_PF, target_PC)
 
-    def moments(self, devices: Devices) -> tuple[Moments, Moments]:
+    def moments(self, devices: Devices) -> tuple[M_co, M_co]:
         """Return the moments of both kinds of rows, the same twice where no rows are held out.
 
         Raises:
@@ -132,3 +150,19 @@ class PatchSums:
     def clear(self) -> None:
         """Let the moments go; rows that are added begin new ones."""
         self._moments, self._read = None, 0
+
+
+class PatchSums(RowSums[Moments]):
+    """Sums over all pairs of features.
+
+    Memory: 16 bytes for each pair, while batches are read. To solve takes about three times as
+    much.
+    """
+
+    def _new_sums(self) -> MomentSums:
+        return MomentSums(self.name)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the sums."""
+        return 16 * self.features * (self.features + self.spec.out_channels)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from torch import nn
 
 from refiner.core.randomness import derive_seed
-from refiner.distill.patches import PatchSums
+from refiner.distill.grouped import GroupedSums
+from refiner.distill.patches import PatchSums, RowSums
 from refiner.graph.conv_spec import ConvSpec
 
 MOST_BYTES = 3 * 2**30
@@ -24,7 +25,7 @@ class SumTable:
 
     def __init__(self, *, rows_per_feature: int, batches: int, seed: int) -> None:
         self.rows_per_feature, self.batches, self.seed = rows_per_feature, batches, seed
-        self._sums: list[PatchSums] = []
+        self._sums: list[RowSums[object]] = []
         self._shared: dict[tuple[str, ConvSpec], PatchSums] = {}
 
     def __len__(self) -> int:
@@ -44,17 +45,28 @@ class SumTable:
         key = name, replace(spec, groups=1, bias=False)
         found = None if before is not None else self._shared.get(key)
         if found is None:
-            seed = derive_seed(self.seed, "rows", len(self._sums))
-            found = PatchSums(*key, before, seed=seed)
+            found = PatchSums(*key, before, seed=self._next_seed())
             self._sums.append(found)
             if before is None:
                 self._shared[key] = found
         found.want(self.rows_per_feature * unknowns, self.batches)
         return found
 
-    def parts(self) -> Iterator[list[PatchSums]]:
+    def grouped_sums(
+        self, name: str, spec: ConvSpec, unknowns: int, *, before: nn.Module | None = None
+    ) -> GroupedSums:
+        """Return sums within the groups of a conv, which are not shared; arguments as above."""
+        found = GroupedSums(name, spec, before, seed=self._next_seed())
+        self._sums.append(found)
+        found.want(self.rows_per_feature * unknowns, self.batches)
+        return found
+
+    def _next_seed(self) -> int:
+        return derive_seed(self.seed, "rows", len(self._sums))
+
+    def parts(self) -> Iterator[list[RowSums[object]]]:
         """Yield all sums, as many at a time as fit into ``MOST_BYTES``."""
-        part: list[PatchSums] = []
+        part: list[RowSums[object]] = []
         for sums in self._sums:
             if part and sum(each.bytes for each in part) + sums.bytes > MOST_BYTES:
                 yield part

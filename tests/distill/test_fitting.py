@@ -6,6 +6,7 @@ from refiner.core.errors import TrainingError
 from refiner.distill.candidate_fit import LearnedFit, LeastSquaresFit, LowRankFit
 from refiner.distill.depthwise import DepthwiseFit
 from refiner.distill.fitting import ConvFit
+from refiner.distill.grouped import GroupedFit
 from refiner.distill.sum_table import SumTable
 from refiner.space.operations import LowRank
 from refiner.training.devices import Devices
@@ -77,11 +78,11 @@ def test_the_kind_of_a_candidate_decides_how_it_is_fitted() -> None:
     }
     fit = conv_fit(nn.Conv2d(3, 4, 3, padding=1), **operations)
     kinds = [
-        LowRankFit, LeastSquaresFit, LeastSquaresFit, LearnedFit, LearnedFit, DepthwiseFit,
+        LowRankFit, LeastSquaresFit, LeastSquaresFit, LearnedFit, GroupedFit, DepthwiseFit,
         LeastSquaresFit,
     ]  # fmt: skip
     assert [type(each) for each in fit.fits.values()] == kinds
-    learned = [*operations["groups"].parameters(), *operations["biased"].parameters()]
+    learned = list(operations["biased"].parameters())
     assert fit.parameters() == learned
     # The principal components need the weight that the conv really uses.
     scaled = conv_fit(Scaled(3, 4, 3, padding=1), low_rank=low_rank())
