@@ -64,8 +64,6 @@ class ConvRefit:
         what it gives for the input of the original's conv."""
         self.is_joined = False
         """Whether the target is the sum of the output and another tensor."""
-        self.calls = 0
-        """Calls of the original's conv."""
         self.errors: tuple[float, float] | None = None
         """On samples held out, before and after; None before :meth:`solve`."""
         self._target_PC: torch.Tensor | None = None

@@ -80,9 +80,8 @@ def refit_front_to_back(
     fits = conv_refits(network, original, space, seed)
     with torch.no_grad(), torch.autocast(devices.device.type, enabled=False):
         _run(original, task, batch, [_Targets(fit) for fit in fits])
-        once = [fit for fit in fits if fit.calls == 1]
-        _run(network, task, batch, [_Solution(fit, devices) for fit in once])
-    return {fit.name: fit.errors for fit in once if fit.errors is not None}
+        _run(network, task, batch, [_Solution(fit, devices) for fit in fits])
+    return {fit.name: fit.errors for fit in fits if fit.errors is not None}
 
 
 def _most_samples(space: SearchSpace) -> int:
@@ -110,7 +109,6 @@ class _Targets:
         self.end = fit.their_end if fit.is_whole else None
 
     def hear(self, x: torch.Tensor) -> None:
-        self.fit.calls += 1
         if not self.fit.is_whole:
             self.fit.take_target(self.fit.output(x))
 

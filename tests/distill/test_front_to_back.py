@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import TinyResNet, images
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.distill.front_to_back import _Joins, refit_front_to_back
 from refiner.space.rewriting import rewrite
@@ -119,7 +120,7 @@ def test_a_conv_without_a_norm_is_fitted_with_its_bias() -> None:
 
 
 def test_other_convs_are_left_alone() -> None:
-    """Depthwise ones, and those that are called twice."""
+    """Depthwise ones, and those that are called twice, which are no slots."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -148,6 +149,21 @@ def test_nothing_else_changes(model) -> None:
     for module in (*model.modules(), *network.modules()):
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
+
+
+def test_the_seed_orders_the_batches_and_global_random_state_is_left_alone(model) -> None:
+    x = torch.cat([batch[0] for batch in BATCHES])
+    loader = DataLoader(TensorDataset(x, torch.zeros(len(x))), 8, shuffle=True)
+    space, state, found = search_space(model, x), torch.get_rng_state(), []
+    for seed in (0, 0, 1):
+        network = noisy(model, "block1.conv1")
+        torch.set_rng_state(state)
+        errors = refit_front_to_back(
+            network, model, space, loader, Classification(), devices=DEVICES, seed=seed
+        )
+        assert torch.equal(state, torch.get_rng_state())
+        found.append(errors)
+    assert found[0] == found[1] != found[2]
 
 
 def test_the_map_is_the_same_in_training(model) -> None:
