@@ -146,29 +146,33 @@ def of_each_batch(example: _Example, change: Callable[[Nested], Nested]) -> _Exa
     return same_kind
 
 
-def merged(batches: Sequence[Batch]) -> tuple[Batch, int] | None:
-    """Return batches of one structure as one, and its number of samples.
+def rows_of(batch: Batch) -> int | None:
+    """Return the number of samples, if each tensor of a batch has one row for each of them.
 
-    It is None where it is not plain how: there is a list of inputs, or a tensor in a batch that
-    has not one row for each sample.
+    It is None where that is not plain: there is a list of inputs, a value that is no tensor, or a
+    structure that only the task knows.
     """
+    try:
+        inputs = inputs_of(batch)
+    except DataError:
+        return None
+    size = batch_size(inputs)
+    plain = all(
+        isinstance(leaf, torch.Tensor) and leaf.dim() and len(leaf) == size
+        for leaf in pytree.tree_leaves(batch)
+    )
+    return size if plain and not isinstance(inputs, list) else None
+
+
+def merged(batches: Sequence[Batch]) -> Batch | None:
+    """Return batches as one; None where one has no :func:`rows_of`, or they differ in form."""
     flat = [pytree.tree_flatten(batch) for batch in batches]
-    sizes = [batch_size(inputs_of(batch)) for batch in batches]
-    leaves, structure = flat[0]
-    if any(isinstance(inputs_of(batch), list) for batch in batches):
+    if any(structure != flat[0][1] for _, structure in flat) or None in map(rows_of, batches):
         return None
-    if any(other != structure for _, other in flat[1:]):
+    columns = list(zip(*(leaves for leaves, _ in flat), strict=True))
+    if any(tensor.shape[1:] != column[0].shape[1:] for column in columns for tensor in column):
         return None
-    joined = []
-    for i, first in enumerate(leaves):
-        tensors = [each[i] for each, _ in flat]
-        if not all(isinstance(t, torch.Tensor) and t.dim() for t in tensors):
-            return None
-        same = all(t.shape[1:] == first.shape[1:] for t in tensors)
-        if not same or [len(t) for t in tensors] != sizes:
-            return None
-        joined.append(torch.cat(tensors))
-    return pytree.tree_unflatten(joined, structure), sum(sizes)
+    return pytree.tree_unflatten([torch.cat(column) for column in columns], flat[0][1])
 
 
 def doubled(example: _Example) -> _Example:
@@ -199,16 +203,14 @@ def of_size(example: _Example, count: int) -> _Example:
 def pieces(batch: Batch, most: int = PIECE) -> Iterator[Batch]:
     """Yield a batch in pieces of at most ``most`` numbers, and of at least one sample each.
 
-    It stays whole unless it is a tensor, or a list, tuple or mapping of tensors of one length.
+    It stays whole if it has no :func:`rows_of`.
     """
-    values = batch.values() if isinstance(batch, dict) else batch
-    tensors = list(values) if isinstance(batch, dict | list | tuple) else [batch]
-    lengths = {len(t) if isinstance(t, torch.Tensor) and t.dim() else 0 for t in tensors}
-    size = max(lengths, default=0)
-    samples = max(1, most * size // max(1, sum(t.numel() for t in tensors_in(batch))))
-    if len(lengths) != 1 or samples >= size:
+    size = rows_of(batch)
+    numbers = sum(tensor.numel() for tensor in tensors_in(batch))
+    if size is None or most >= numbers:
         yield batch
         return
+    samples = max(1, most * size // numbers)
     for first in range(0, size, samples):
         part = slice(first, first + samples)
         yield pytree.tree_map(operator.itemgetter(part), batch)

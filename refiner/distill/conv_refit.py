@@ -7,6 +7,7 @@ Suffixes: N samples, P rows, F features, C channels.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -29,8 +30,15 @@ _PIECE = 2**24
 """Numbers, of the features of as many rows as are held at once."""
 _HELD_OUT = 5
 """One sample in so many is held out, and chooses the ridge."""
+_FEWEST_ROWS = 256
+"""A conv with fewer stays as it is, since they do not settle the statistics of its norm."""
+MOST_BYTES = 3 * 2**30
+"""Of the moments and factors of a conv; one that needs more stays as it is."""
+_BYTES_PER_PAIR = 72
 _LEAST_SCALE = 1e-3
 """Least scale of a channel of a norm, over the mean, by which its weights are divided."""
+_FORWARDS = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
+"""Of norms without, for example, an activation of their own."""
 
 
 class ConvRefit:
@@ -60,49 +68,65 @@ class ConvRefit:
         self.their_end: nn.Module = their_norm if norm is not None and their_norm else theirs
         """The module of the original that gives the target, if :attr:`is_whole`."""
         self.is_whole = theirs.out_channels == conv.out_channels
-        """Whether the output has all channels of the original's. Of a narrower one, the target is
-        what it gives for the input of the original's conv."""
+        """Whether the output has all channels of the original's. The target of a narrower one is
+        what the network's conv, as it is, gives for the input of the original's."""
         self.is_joined = False
         """Whether the target is the sum of the output and another tensor."""
         self.errors: tuple[float, float] | None = None
         """On samples held out, before and after; None before :meth:`solve`."""
         self._target_PC: torch.Tensor | None = None
+        self._sizes: torch.Size | None = None
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the output for an input, past all hooks."""
+        """Return the output for an input; no hook hears it, as that would start another fit."""
         y = self.conv.forward(x)
         return y if self.norm is None else self.norm.forward(y)
 
     def take_target(self, target: torch.Tensor) -> None:
         """Keep some positions of a target, N x C x spatial."""
         rows = target.movedim(1, -1)
-        self._target_PC = rows[self._where(rows.shape[:-1], target)].float()
+        self._sizes = rows.shape[:-1]
+        self._target_PC = rows[self._where(self._sizes, target)].float()
 
     def solve(self, x: torch.Tensor, other: torch.Tensor | None, devices: Devices) -> None:
-        """Fit the conv.
+        """Fit the conv, if there are rows enough.
 
         Args:
             x: its input in the network, N x C x spatial.
             other: what is added to its output, N x C x spatial; None for nothing.
             devices: where to compute; all processes get the same weights.
         """
+        fit, held_out = MomentSums(self.name), MomentSums(self.name)
+        for sums, feature_PF, target_PC in self._rows(x, other, fit, held_out):
+            sums.add(feature_PF, target_PC)
+        # The processes decide together, as each has rows of its own.
+        counts = [fit.rows, fit.rows > 0, held_out.rows > 0]
+        rows, with_rows, with_held_out = devices.summed(
+            torch.tensor(counts, dtype=torch.float64)
+        ).tolist()
+        if rows < _FEWEST_ROWS or with_rows < devices.processes:
+            return
+        moments = fit.take(devices)
+        held = with_held_out == devices.processes
+        self._set(moments, held_out.take(devices) if held else moments)
+
+    def _rows(
+        self, x: torch.Tensor, other: torch.Tensor | None, fit: MomentSums, held_out: MomentSums
+    ) -> Iterator[tuple[MomentSums, torch.Tensor, torch.Tensor]]:
+        """Yield what the conv reads and its target, in pieces, each with the sums to add it to."""
         target_PC, self._target_PC = self._target_PC, None
         read = windows(x, conv_spec(self.conv))
-        sizes = read.shape[: x.dim() - 1]
-        where = self._where(sizes, x)
-        if target_PC is None or len(target_PC) != len(where[0]):
+        if target_PC is None or read.shape[: x.dim() - 1] != self._sizes:
             return  # the network gives another size here
+        where = self._where(self._sizes, x)
         if other is not None:
-            target_PC = target_PC - other.movedim(1, -1)[where]
-        fit, held_out = MomentSums(self.name), MomentSums(self.name)
+            target_PC = target_PC - other.movedim(1, -1)[where].float()
         piece = max(1, _PIECE // math.prod(self.conv.weight.shape[1:]))
         is_held_out = where[0] % _HELD_OUT == 1
         for chosen, sums in ((~is_held_out, fit), (is_held_out, held_out)):
             for rows in chosen.nonzero().flatten().split(piece):
                 feature_PF = read[tuple(index[rows] for index in where)].flatten(1).float()
-                sums.add(feature_PF, target_PC[rows])
-        moments = fit.take(devices)
-        self._set(moments, held_out.take(devices) if held_out.rows else moments)
+                yield sums, feature_PF, target_PC[rows]
 
     def _where(self, sizes: torch.Size, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the indices of the rows: the same ones for outputs of the same size."""
@@ -145,7 +169,7 @@ class ConvRefit:
         assert norm.running_var is not None
         scale_C = self._scales()
         # A channel that the norm all but silences would get huge weights.
-        silent_C = scale_C.abs() < _LEAST_SCALE * scale_C.abs().mean()
+        silent_C = scale_C.abs() <= _LEAST_SCALE * scale_C.abs().mean()
         scale_C = scale_C.masked_fill(silent_C, 1.0)
         weight_FC = weight_FC / scale_C
         conv.weight.copy_(weight_FC.T.reshape(conv.weight.shape))
@@ -163,8 +187,8 @@ def conv_refits(
 ) -> list[ConvRefit]:
     """Return the convs of a network with an architecture of ``space`` that can be fitted.
 
-    They are the dense ones; of an operation of several layers, the last one. One that is narrower
-    than in the original has to read what the original's reads.
+    They are the dense ones that use a weight of their own; of an operation of several layers, the
+    last one. One that is narrower than in the original has to read what the original's reads.
     """
     ours, originals = dict(network.named_modules()), dict(original.named_modules())
     fits = []
@@ -172,7 +196,9 @@ def conv_refits(
         operation, theirs = ours.get(site.conv), originals[site.conv]
         modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
         last = modules[-1] if modules else None
-        if not isinstance(last, Conv) or last.groups != 1 or not is_plain(last):
+        if not isinstance(last, Conv) or last.groups != 1 or not _holds_its_weight(last):
+            continue
+        if _BYTES_PER_PAIR * math.prod(last.weight.shape[1:]) ** 2 > MOST_BYTES:
             continue
         reads_same = len(modules) == 1 and last.in_channels == theirs.in_channels
         if last.out_channels != theirs.out_channels and not reads_same:
@@ -184,10 +210,16 @@ def conv_refits(
     return fits
 
 
+def _holds_its_weight(conv: Conv) -> bool:
+    """Return whether a conv can be set: its weight is a parameter, which it uses as it is."""
+    return is_plain(conv) and "weight" in conv._parameters
+
+
 def _has_statistics(norm: nn.Module | None) -> bool:
-    """Return whether a norm is a batch norm with statistics and weights."""
+    """Return whether a norm is a batch norm with statistics and weights, and nothing else."""
     return (
         isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        and type(norm).forward in _FORWARDS
         and norm.running_mean is not None
         and norm.weight is not None
     )

@@ -14,6 +14,7 @@ Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2
 
 import itertools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,7 +24,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from refiner.core.batches import merged
+from refiner.core.batches import merged, pieces, rows_of
+from refiner.core.contents import tensors_in
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
@@ -53,11 +55,14 @@ def refit_front_to_back(
 ) -> dict[str, tuple[float, float]]:
     """Fit the convs of a network with an architecture of ``space`` to the original, in place.
 
+    They are its dense convs, as far as :func:`~refiner.distill.conv_refit.conv_refits` can tell.
+
     Memory: what one call needs for as many samples as 256 MiB hold of the largest input or output
-    of a conv, and 16 MiB for each conv.
+    of a conv; 16 MiB for each conv; and for one conv at a time, 72 bytes for each pair of features
+    (at most ``conv_refit.MOST_BYTES``).
 
     Args:
-        network: on the device.
+        network: on the device, in any mode; in eval mode afterwards.
         original: on the device, in eval mode; it stays as it is.
         space: names the convs and their norms.
         loader: training batches, as :meth:`Devices.loader` returned them.
@@ -76,6 +81,8 @@ def refit_front_to_back(
     with seeded(derive_seed(seed, "front to back"), generators_of(loader)):
         length(loader)
         batches = list(itertools.islice(devices.batches(loader), BATCHES))
+    if not batches:
+        return {}  # all were empty
     batch = _one_batch(batches, _most_samples(space))
     fits = conv_refits(network, original, space, seed)
     with torch.no_grad(), torch.autocast(devices.device.type, enabled=False):
@@ -92,12 +99,17 @@ def _most_samples(space: SearchSpace) -> int:
 
 
 def _one_batch(batches: Sequence[Batch], samples: int) -> Batch:
-    """Return the first batches as one, as many as have no more samples; or the first alone."""
-    for count in range(len(batches), 1, -1):
-        found = merged(batches[:count])
-        if found is not None and found[1] <= samples:
-            return found[0]
-    return batches[0]
+    """Return the first batches as one, as many as have no more samples; or a part of the first."""
+    rows = [found for batch in batches if (found := rows_of(batch)) is not None]
+    if len(rows) < len(batches):
+        return batches[0]
+    ends = list(itertools.accumulate(rows))
+    for count in range(len(batches), 0, -1):
+        one = merged(batches[:count]) if ends[count - 1] <= samples else None
+        if one is not None:
+            return one
+    numbers = sum(tensor.numel() for tensor in tensors_in(batches[0]))
+    return next(pieces(batches[0], samples * numbers // ends[0]))
 
 
 class _Targets:
@@ -149,10 +161,11 @@ class _Solution:
         if x is None:
             return
         self.fit.solve(x, other, self.devices)
-        output.copy_(self.fit.output(x))
+        output.copy_(self.fit.output(x))  # in place: the network goes on with this tensor
 
 
 _Listener = _Targets | _Solution
+_AtJoin = Callable[[torch.Tensor, torch.Tensor], None]
 
 
 def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listener]) -> None:
@@ -180,27 +193,38 @@ def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listen
 
 
 class _Joins(TorchFunctionMode):
-    """Sees where an output is added, as it is, to another tensor of its shape."""
+    """Sees where an output is added to another tensor of its shape, before all other uses."""
 
     def __init__(self) -> None:
         super().__init__()
-        # The tensors are kept, so that no other one gets the id.
-        self._expected: dict[int, tuple[torch.Tensor, int, Callable[..., None]]] = {}
+        self._expected: dict[int, tuple[weakref.ref[torch.Tensor], int, _AtJoin]] = {}
 
-    def expect(
-        self, output: torch.Tensor, at_join: Callable[[torch.Tensor, torch.Tensor], None]
-    ) -> None:
+    def expect(self, output: torch.Tensor, at_join: _AtJoin) -> None:
         """Call ``at_join`` with both operands before an output is added."""
-        self._expected[id(output)] = output, output._version, at_join
+        self._expected[id(output)] = weakref.ref(output), output._version, at_join
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Call a function of torch."""
         if getattr(func, "__name__", "") in _ADDITIONS and len(args) == 2 and not kwargs:
             for output, other in (args, args[::-1]):
-                if id(output) not in self._expected or not isinstance(other, torch.Tensor):
+                at_join = self._awaited(output)
+                if at_join is None or not isinstance(other, torch.Tensor) or other is output:
                     continue
-                _, version, at_join = self._expected.pop(id(output))
-                if other.shape == output.shape and output._version == version:
+                if other.shape == output.shape:
                     at_join(output, other)
                     break
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        # What else reads an output has read it as it was, so it can no longer be changed.
+        if self._expected and tensors_in(result):
+            for tensor in tensors_in(args):
+                if tensor is not result:
+                    self._expected.pop(id(tensor), None)
+        return result
+
+    def _awaited(self, output: Any) -> _AtJoin | None:
+        """Return what to call for an operand, if it is an output that nothing has changed."""
+        if id(output) not in self._expected:
+            return None
+        reference, version, at_join = self._expected[id(output)]
+        kept = reference()
+        return at_join if kept is output is not None and kept._version == version else None

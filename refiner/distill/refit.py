@@ -71,7 +71,7 @@ def refit(
 
     Args:
         network: is moved to the device.
-        original: on the device; it stays as it is.
+        original: on the device, in eval mode; it stays as it is.
         space: names the blocks; see :func:`blocks_of`.
         loader: training batches, as :meth:`Devices.loader` returned them.
         task: calls a network on a batch and compares outputs; its own loss has no weight.
@@ -88,6 +88,7 @@ def refit(
     config, progress = config or RefitConfig(), progress or Silent()
     if not config.steps:
         return
+    devices.move(network)
     refit_front_to_back(network, original, space, loader, task, devices=devices, seed=seed)
     matching = _Matching(task, network, original, blocks_of(space, original))
     rates = TrainConfig(
@@ -131,7 +132,7 @@ class _Matching:
         """Return the divergence of the output, plus the mean relative error of the blocks."""
         with (
             _outputs(self.network, self.blocks) as ours,
-            _outputs(self.original, self.blocks) as (theirs),
+            _outputs(self.original, self.blocks) as theirs,
         ):
             loss = self.task.loss(model, batch)
         errors = [

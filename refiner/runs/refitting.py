@@ -70,7 +70,8 @@ def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Mo
     """
     network = copied(network)
     job.progress.begin("refit", config.steps)
-    _refit(job, config, space, network, job.devices.move(copied(job.model)), job.task)
+    original = job.devices.move(copied(job.model)).eval()
+    _refit(job, config, space, network, original, job.task)
     job.progress.end()
     return network.cpu()
 

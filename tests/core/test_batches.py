@@ -74,13 +74,11 @@ def test_paths_beside_the_images_of_a_batch_are_no_inputs() -> None:
 
 def test_batches_of_samples_are_merged() -> None:
     pairs = [(torch.full((n, 3), float(n)), torch.arange(n)) for n in (2, 4)]
-    (x, y), count = merged(pairs)
-    assert count == 6
+    x, y = merged(pairs)
     assert x.shape == (6, 3)
     assert y.tolist() == [0, 1, 0, 1, 2, 3]
-    mapping, count = merged([{"x": x, "labels": y} for x, y in pairs])
-    assert (mapping["x"].shape, count) == ((6, 3), 6)
-    assert merged([torch.zeros(2, 3)] * 2)[1] == 4
+    assert merged([{"x": x, "labels": y} for x, y in pairs])["x"].shape == (6, 3)
+    assert merged([torch.zeros(2, 3)] * 2).shape == (4, 3)
 
 
 @pytest.mark.parametrize("batch", [
@@ -88,9 +86,11 @@ def test_batches_of_samples_are_merged() -> None:
     (torch.zeros(5, 2), torch.zeros(2)),  # frames x samples
     (torch.zeros(2, 3), torch.zeros(())),
     (torch.zeros(2, 3), ["a", "b"]),
-], ids=["list", "frames", "scalar", "texts"])  # fmt: skip
+    (torch.zeros(2, 3), torch.zeros(2), torch.zeros(2)),  # of a task of its own
+], ids=["list", "frames", "scalar", "texts", "triple"])  # fmt: skip
 def test_others_are_not(batch) -> None:
     assert merged([batch, batch]) is None
+    assert next(pieces(batch, 1)) is batch
     assert (
         merged([(torch.zeros(2, 3), torch.zeros(2)), (torch.zeros(2, 4), torch.zeros(2))]) is None
     )
@@ -106,11 +106,11 @@ def test_large_batches_come_in_pieces_and_others_whole() -> None:
     assert all(isinstance(each, list) for each in parts)
     assert len(list(pieces({"image": x, "label": y}, 1))) == 5
     assert len(list(pieces(x, 8))) == 3
+    assert len(list(pieces(((x, x), y), 15))) == 5
     for other in (
         object(),
         (x, [0] * 5),
         (x, torch.arange(4)),
-        ((x, x), (y, y)),
         (x, torch.tensor(0.0)),
     ):
         assert next(pieces(other, 1)) is other

@@ -199,11 +199,63 @@ def test_additions_are_seen(add) -> None:
     lambda a, b: a + 1,
     lambda a, b: torch.add(a, b, alpha=2),
     lambda a, b: a * b,
+    lambda a, b: torch.cat([a, b]).sum() + a + b,  # read before: what read it is gone by now
+    lambda a, b: a + a,
     lambda a, b: torch.relu(a) + b,
-], ids=["changed", "broadcast", "number", "scaled", "product", "activated"])  # fmt: skip
+], ids=["changed", "broadcast", "number", "scaled", "product", "read", "doubled", "activated"])  # fmt: skip
 def test_other_additions_are_not(add) -> None:
     output, found = torch.ones(2, 3), []
     with _Joins() as joins:
         joins.expect(output, lambda *operands: found.append(operands))
         add(output, torch.zeros(2, 3))
     assert not found
+
+
+def test_a_norm_with_an_activation_is_not_folded_into_the_conv() -> None:
+    class Activated(nn.BatchNorm2d):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(super().forward(x))
+
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, bias=False), nn.Conv2d(4, 4, 3)
+    model = trained(nn.Sequential(convs[0], convs[1], Activated(4), convs[2]))
+    network = copy.deepcopy(model)
+    refitted(network, model)
+    assert distance(network, model) < 1e-8
+
+
+def test_a_conv_that_computes_its_weight_is_left_alone() -> None:
+    torch.manual_seed(0)
+    convs = nn.Conv2d(3, 4, 1), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3))
+    model = nn.Sequential(convs[0], nn.ReLU(), convs[1], nn.ReLU(), nn.Conv2d(4, 4, 3)).eval()
+    assert set(refitted(copy.deepcopy(model), model)) == {"4"}
+
+
+def test_norms_that_silence_all_channels_are_no_trouble(model) -> None:
+    with torch.no_grad():
+        model.block1.bn2.weight.zero_()
+    network = noisy(model, "block1.conv2")
+    refitted(network, model)
+    assert distance(network, model) < 1e-6
+
+
+def test_few_rows_change_nothing(model) -> None:
+    network = noisy(model, "block1.conv1")
+    before = copy.deepcopy(network.state_dict())
+    batch = [(images(count=2), torch.zeros(2))]
+    space = search_space(model, images())
+    assert not refit_front_to_back(network, model, space, batch, Classification(), devices=DEVICES)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_samples_are_bounded_by_the_largest_conv(model, monkeypatch) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr("refiner.distill.front_to_back._MOST_NUMBERS", 40 * 4 * 8 * 8)
+    space = search_space(model, images())
+    hook = model.stem.register_forward_pre_hook(lambda _m, x: counts.append(len(x[0])))
+    for batches in (BATCHES, [(images(count=64), torch.zeros(64))]):
+        refit_front_to_back(
+            TinyResNet(), model, space, batches, Classification(), devices=DEVICES,
+        )  # fmt: skip
+    hook.remove()
+    assert counts == [32, 40]
