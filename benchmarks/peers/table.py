@@ -10,7 +10,7 @@ from typing import Any
 from peers.methods import OURS
 
 KEY = ("network", "seed", "share", "method", "epochs")
-TAKEN = {"seconds": "search s", "cpu_seconds": "search CPU s", "peak_mib": "peak MiB"}
+TAKEN = {"seconds": "s", "cpu_seconds": "CPU s", "peak_mib": "peak MiB"}
 Record = dict[str, Any]
 Cells = dict[tuple[str, int, str, int], dict[int, Record]]
 """By network, share, method and epochs: the records by seed."""
@@ -80,8 +80,7 @@ def _print_network(cells: Cells, network: str) -> None:
         *map(_moment, lengths),
         "MACs %",
         "params %",
-        "search s",
-        "peak MiB",
+        *TAKEN.values(),
     ]
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     for share, method in dict.fromkeys(
