@@ -30,6 +30,7 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
 from refiner.distill.conv_refit import ConvRefit, conv_refits
+from refiner.distill.moments import without_autocast
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked
@@ -85,7 +86,7 @@ def refit_front_to_back(
         return {}  # all were empty
     batch = _one_batch(batches, _most_samples(space))
     fits = conv_refits(network, original, space, seed)
-    with torch.no_grad(), torch.autocast(devices.device.type, enabled=False):
+    with torch.no_grad(), without_autocast(devices.device.type):
         _run(original, task, batch, [_Targets(fit) for fit in fits])
         _run(network, task, batch, [_Solution(fit, devices) for fit in fits])
     return {fit.name: fit.errors for fit in fits if fit.errors is not None}

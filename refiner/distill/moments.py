@@ -92,7 +92,7 @@ class MomentSums:
             self._begin(feature_PF, target_PC)
         assert self._shifts is not None
         gram, cross, square, first_F, first_C = self._sums
-        with _without_autocast(feature_PF.device.type):
+        with without_autocast(feature_PF.device.type):
             feature_PF -= self._shifts[0]
             target_PC -= self._shifts[1]
             for start in range(0, len(gram), _BLOCK):
@@ -148,7 +148,7 @@ class MomentSums:
         )
 
 
-def _without_autocast(device_type: str) -> AbstractContextManager[object]:
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
     """Return a context that computes in the precision of its tensors."""
     if not torch.is_autocast_enabled(device_type):
         return nullcontext()
