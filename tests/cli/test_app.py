@@ -148,7 +148,8 @@ def test_help_needs_no_torch() -> None:
     assert "refine MODEL" in done.stdout
 
 
-def test_a_run_and_what_follows_it(net, capsys) -> None:
+def test_a_run_and_what_follows_it(net, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # a table folds its heads where its numbers are long
     out = Path("run")
     assert main([net, *SMALL, "--epochs", "1", "--out", str(out), "--json"]) == 0
     captured = capsys.readouterr()
