@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from refiner.core.errors import TrainingError
 from refiner.distill.candidate_fit import Conv
 from refiner.distill.least_squares import mean_error
+from refiner.distill.moments import check_finite
 from refiner.distill.patches import RowSums
 from refiner.training.devices import Devices
 
@@ -100,11 +100,7 @@ class _GroupSums:
         self._sums, self.rows = [], 0
         count = float(devices.summed(sums[0].new_tensor(float(rows))))
         gram, cross, square, mean_f, mean_c = (devices.summed(each) / count for each in sums)
-        if not all(bool(each.isfinite().all()) for each in (gram, cross, square)):
-            raise TrainingError(
-                f"the input or the output of {self.name} is not finite, so no candidate can be "
-                "fitted to it. Check the weights of the model and the data."
-            )
+        check_finite(self.name, gram, cross, square)
         return GroupMoments(
             count=count,
             gram_Gff=gram,

@@ -133,11 +133,7 @@ class MomentSums:
         if devices.processes > 1:
             sums = [devices.summed(each) for each in sums]
         gram, cross, square, mean_F, mean_C = (each.div_(count) for each in sums)
-        if not all(bool(each.isfinite().all()) for each in (gram, cross, square)):
-            raise TrainingError(
-                f"the input or the output of {self.name} is not finite, so no candidate can be "
-                "fitted to it. Check the weights of the model and the data."
-            )
+        check_finite(self.name, gram, cross, square)
         return Moments(
             count=count,
             gram_FF=gram,
@@ -145,6 +141,15 @@ class MomentSums:
             square_C=square,
             mean_F=mean_F,
             mean_C=mean_C,
+        )
+
+
+def check_finite(name: str, *sums: torch.Tensor) -> None:
+    """Raise a TrainingError if sums over a conv's input and output are not finite."""
+    if not all(bool(each.isfinite().all()) for each in sums):
+        raise TrainingError(
+            f"the input or the output of {name} is not finite, so no candidate can be "
+            "fitted to it. Check the weights of the model and the data."
         )
 
 
