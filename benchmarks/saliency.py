@@ -90,7 +90,7 @@ class Measured:
                 self.recalibrate((0,) * len(vector))
                 self.shift.measure()
             self.shift.correct(self.recalibrate(vector))
-            (both,) = evaluate_both(self.net.model, batches, self.agreement, self.devices)
+            (both,) = evaluate_both([lambda: self.net.model], batches, self.agreement, self.devices)
             self.kept[key] = [*both, time.process_time() - started]
             self.file.write_text(json.dumps(self.kept))
         agreement, accuracy, seconds = self.kept[key]

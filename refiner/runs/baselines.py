@@ -124,6 +124,7 @@ def _random_search(search: Search) -> Search:
         search.score_loader,
         devices=search.devices,
         teacher=None if agreement is None else agreement.teacher,
+        refit=search.scorer.refit,
         shift=search.scorer.shift,  # by now the norms hold statistics of other architectures
         seed=search.seed,
         feasible=search.feasible,

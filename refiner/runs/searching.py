@@ -1,8 +1,11 @@
 """The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
 
+from functools import partial
+
 from refiner.core.batches import of_size
 from refiner.core.surgery import copied
 from refiner.distill.distillation import distill
+from refiner.distill.front_to_back import refit_front_to_back
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job, announce
 from refiner.runs.latency_check import within_latency
@@ -23,6 +26,13 @@ def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
         costed.feasible,
         controller=STEADY if settings.trained else None,
     )
+    teacher = job.devices.move(copied(job.model)) if settings.trained else None
+    refit = None
+    if teacher is not None and settings.refits:
+        refit = partial(
+            refit_front_to_back, original=teacher, space=costed.space, loader=job.train_loader,
+            task=job.task, devices=job.devices, seed=job.seed,
+        )  # fmt: skip
     return Search(
         Supernet(job.model, costed.space, seed=settings.seed),
         strategy,
@@ -33,7 +43,8 @@ def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
         devices=job.devices,
         config=settings.search,
         seed=settings.seed,
-        teacher=job.devices.move(copied(job.model)) if settings.trained else None,
+        teacher=teacher,
+        refit=refit,
         feasible=costed.limited,
         cost=lambda vector: float(costed.feasible.cost(vector)[0]),
     )

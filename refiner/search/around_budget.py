@@ -6,6 +6,7 @@ the others are the best of surfaces drawn from that belief (Thompson sampling), 
 where it is unsure.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from refiner.core.randomness import derive_seed
 from refiner.cost.feasible import FeasibleSet
+from refiner.search.after_refit import AfterRefit
 from refiner.search.belief import Belief
 from refiner.search.effects import Effects, one_swap, tau
 from refiner.search.integer_program import Program
@@ -60,23 +62,48 @@ class AroundBudget:
         asked = [v for v in (self.zero, *self.checks) if v not in scores][:count]
         if len(asked) == count:
             return asked
-        belief, known = self._belief(scores), [*scores, *asked]
-        surfaces = [belief.mean()]
-        surfaces += [belief.sample(self.generator) for _ in range(count - len(asked) - 1)]
-        starts = self._starts(scores)
-        for surface in surfaces:
-            lowest = self._descent.lowest(surface, starts, len(known) + 1)
-            starts = lowest[:1]
-            new = [vector for vector in lowest if vector not in known]
-            vector = (new or lowest)[0]
-            asked.append(vector)
-            known.append(vector)
-        return asked
+        belief, starts = self._belief(scores), self._starts(scores)
+        return asked + self._lowest(belief, starts, count - len(asked), [*scores, *asked])
 
     def recommend(self, count: int, scores: Scores) -> list[Vector]:
         """Return the best architectures, by their scores or by what is believed of them."""
         expected = self._expected(scores, count)
         return sorted(expected, key=lambda vector: (-expected[vector], vector))[:count]
+
+    def recommend_refitted(
+        self, count: int, scores: Scores, refitted: Mapping[Vector, float]
+    ) -> list[Vector]:
+        """Return the best architectures by what is believed of the refit; they differ where that is
+        unsure.
+
+        Args:
+            count: how many.
+            scores: without the refit.
+            refitted: scores after it; none of these architectures is returned.
+        """
+        losses = {vector: max(-score, _TINY) for vector, score in refitted.items()}
+        belief = AfterRefit(self._belief(scores).mean(), losses)
+        starts = sorted(losses, key=lambda vector: (losses[vector], vector))[:2]
+        found = self._lowest(belief, [*self._starts(scores), *starts], count, list(refitted))
+        return [v for v in dict.fromkeys(found) if v not in refitted]
+
+    def _lowest(
+        self,
+        belief: Belief | AfterRefit,
+        starts: Sequence[Vector],
+        count: int,
+        known: Sequence[Vector],
+    ) -> list[Vector]:
+        """Return the lowest architectures of the mean of a belief and of draws from it, new ones
+        where there are any."""
+        found = list(known)
+        surfaces = [belief.mean(), *(belief.sample(self.generator) for _ in range(count - 1))]
+        for surface in surfaces:
+            lowest = self._descent.lowest(surface, starts, len(found) + 1)
+            starts = lowest[:1]
+            new = [vector for vector in lowest if vector not in found]
+            found.append((new or lowest)[0])
+        return found[len(known) :]
 
     def best(self, feasible: FeasibleSet | None, scores: Scores) -> list[Vector]:
         """Return the best architecture by what is believed, within other limits."""
@@ -134,6 +161,7 @@ class AroundBudget:
         """Return the effects and the state of the generator."""
         return {
             "gram": torch.from_numpy(self.effects.gram_JJ),
+            "added": torch.from_numpy(self.effects.added_J),
             "generator": self.generator.bit_generator.state,
         }
 

@@ -23,6 +23,9 @@ class Effects:
     gram_JJ: Array
     """Twice the losses of single candidates on the diagonal, and what pairs add to them elsewhere;
     zeros for originals."""
+    added_J: Array
+    """Weights that each candidate has more than the original, as a share of the weights of all
+    originals; zeros for originals."""
 
     @property
     def starts(self) -> Array:
@@ -39,6 +42,10 @@ class Effects:
         """Return the estimated loss of agreement of an architecture, at least 0."""
         columns = self.columns(vector)
         return max(float(self.gram_JJ[np.ix_(columns, columns)].sum()) / 2, 0.0)
+
+    def weights(self, vector: Vector) -> float:
+        """Return the weights of an architecture's slots, as a share of the originals'."""
+        return 1 + float(self.added_J[self.columns(vector)].sum())
 
     def single(self, slot: int, index: int) -> float:
         """Return the estimated loss of one swap."""

@@ -18,7 +18,7 @@ Source: Molchanov et al., LANA, 2021 (arXiv 2107.10624), section 3.2, which has 
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,6 +100,12 @@ class MilpStrategy:
         solutions = self._solutions(count)
         return sorted(solutions, key=lambda v: (-self._expected(v), solutions.index(v)))
 
+    def recommend_refitted(self, count: int, scores: Mapping[Vector, float]) -> list[Vector]:
+        """Return architectures that are likely to be the best after a refit."""
+        if self.around is not None:
+            return self.around.recommend_refitted(count, self.scores, scores)
+        return [v for v in self.recommend(count + len(scores)) if v not in scores][:count]
+
     def ladder(self, count: int) -> list[Vector]:
         """Return the best architecture within each of ``count`` limits, from the least to the
         budget.
@@ -153,7 +159,8 @@ class MilpStrategy:
         self.around, self.refused = None, state["refused"]
         if state["around"] is not None:
             gram_JJ = state["around"]["gram"].numpy()
-            effects = Effects(sizes=tuple(self.sizes), gram_JJ=gram_JJ)
+            added_J = state["around"]["added"].numpy()
+            effects = Effects(sizes=tuple(self.sizes), gram_JJ=gram_JJ, added_J=added_J)
             self.around = AroundBudget(effects, self.feasible, self.seed)
             self.around.load_state_dict(state["around"])
 

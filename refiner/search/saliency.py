@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -28,8 +29,10 @@ from refiner.core.batches import batch_size, pieces
 from refiner.core.errors import ConfigError
 from refiner.core.randomness import derive_seed
 from refiner.core.types import Batch
-from refiner.search.effects import Effects
+from refiner.cost.costs import slot_costs
+from refiner.search.effects import Array, Effects
 from refiner.search.norm_shift import NormShift
+from refiner.space.search_space import SearchSpace
 from refiner.space.supernet import Supernet
 from refiner.training.agreement import LOGITS, compared_by
 from refiner.training.devices import Devices
@@ -94,7 +97,17 @@ def estimate_effects(
     if not count or not bool(gram_JJ.isfinite().all()):
         raise ConfigError("the gradients at the slots' outputs are not finite")
     sizes = tuple(map(len, supernet.candidates))
-    return Effects(sizes=sizes, gram_JJ=(gram_JJ / count).numpy())
+    return Effects(
+        sizes=sizes,
+        gram_JJ=(gram_JJ / count).numpy(),
+        added_J=_added_weights(supernet.space),
+    )
+
+
+def _added_weights(space: SearchSpace) -> Array:
+    costs = slot_costs(space)
+    whole = sum(row[0].params for row in costs)
+    return np.array([cost.params - row[0].params for row in costs for cost in row]) / whole
 
 
 class _Places:

@@ -27,6 +27,9 @@ from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, evaluate_both, recalibrate, rehearse
 from refiner.training.task import Task
 
+_MOST_BYTES = 2**30
+"""Of the weights of refitted networks that are held at once."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
@@ -77,6 +80,8 @@ class Scorer:
             Then ``reward`` is agreement with it, which ranks the top-k as well.
         shift: the original's norm statistics, where an earlier search of these weights has read
             them; by default they are read now.
+        refit: fits a network to the teacher as a whole, in place, before it is ranked. By default
+            the top-k are ranked with the weights as they are.
         seed: fixes which batches are taken.
     """
 
@@ -92,6 +97,7 @@ class Scorer:
         fixed: bool,
         teacher: nn.Module | None = None,
         shift: NormShift | None = None,
+        refit: Callable[[nn.Module], object] | None = None,
         seed: int = 0,
     ) -> None:
         self.supernet, self.network, self.task = supernet, supernet.model, task
@@ -107,6 +113,7 @@ class Scorer:
             rehearse(self.network, val_loader, task, devices)
         self.agreement = None if teacher is None else self._agreement(teacher)
         """What ``reward`` is, where it is not the task."""
+        self.refit = None if self.agreement is None else refit
         self.norms: dict[Vector, dict[str, torch.Tensor]] = {}
         """Of each architecture that was ranked with fixed weights: the norm statistics, by their
         names in it."""
@@ -132,19 +139,20 @@ class Scorer:
         with self._last() as batches:
             return batches
 
-    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], None]:
+    def _select(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], nn.Module]:
         """Make a path the active one, with norm statistics of its own.
 
         Returns:
-            What makes it the active one again, with the same statistics.
+            What makes it the active one again, with the same statistics, and returns the network.
         """
         norms = self._recalibrated(vector, norm_batches)
         kept = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
 
-        def again() -> None:
+        def again() -> nn.Module:
             self.supernet.select(vector)
             for buffer, own in kept:
                 buffer.copy_(own)
+            return self.network
 
         return again
 
@@ -179,45 +187,69 @@ class Scorer:
 
         With a teacher, architectures are ranked by agreement, which predicts the accuracy on other
         images better than accuracy on as many images does. Where the weights stay fixed, ``norms``
-        keeps the statistics that each architecture was scored with.
+        keeps the statistics of each architecture, without any refit.
         """
         progress.begin(name, len(vectors))
-        paths = []
-        with self._last() as norm_batches:
-            for vector in vectors:
-                paths.append(self._select(vector, norm_batches))
-                if self.fixed:
-                    self.norms[vector] = self._norms(vector)
-                progress.advance(1, vector=short(vector))
-            scored = self._scored(vectors, paths)
-        scored.sort(key=lambda s: -s.objective)
-        progress.advance(0, **self._told(scored[0]))
+        scored = sorted(self.scored(vectors, progress), key=lambda each: -each.objective)
+        progress.advance(0, **self.shown(scored[0]))
         progress.end()
         return scored
 
-    def _scored(
-        self, vectors: Sequence[Vector], paths: Sequence[Callable[[], None]]
-    ) -> list[Scored]:
-        """Score paths, each that of a vector, on the whole validation part.
+    def scored(self, vectors: Sequence[Vector], progress: Progress) -> list[Scored]:
+        """Score architectures as :meth:`rank` does, in a phase that has begun, in their order."""
+        scored: list[Scored] = []
+        with self._last() as norm_batches:
+            for group in self._groups(vectors):
+                networks = []
+                for vector in group:
+                    networks.append(self._network(vector, norm_batches))
+                    progress.advance(1, vector=short(vector))
+                scored += self._scored(group, networks)
+        return scored
 
-        With a teacher every batch goes through all paths, so that the teacher runs once.
+    def _groups(self, vectors: Sequence[Vector]) -> list[Sequence[Vector]]:
+        """Return architectures in groups, so that networks of one group fit into memory."""
+        if self.refit is None:
+            return [vectors] if vectors else []
+        assert self.agreement is not None
+        tensors = self.agreement.teacher.state_dict().values()
+        bytes_each = max(1, sum(tensor.nbytes for tensor in tensors))
+        count = max(1, _MOST_BYTES // bytes_each)
+        return [vectors[first : first + count] for first in range(0, len(vectors), count)]
+
+    def _network(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], nn.Module]:
+        """Return what gives the network of an architecture that is ranked, refitted where it is."""
+        select = self._select(vector, norm_batches)
+        if self.fixed:
+            self.norms[vector] = self._norms(vector)
+        if self.refit is None:
+            return select
+        network = self.supernet.emit(vector)
+        self.refit(network)
+        return lambda: network
+
+    def _scored(
+        self, vectors: Sequence[Vector], networks: Sequence[Callable[[], nn.Module]]
+    ) -> list[Scored]:
+        """Score networks, each of an architecture, on the whole validation part.
+
+        With a teacher every batch goes through all networks, so that the teacher runs once.
         """
         if self.agreement is not None:
             batches = self.devices.batches(self.val_loader)
-            both = evaluate_both(self.network, batches, self.agreement, self.devices, paths)
+            both = evaluate_both(networks, batches, self.agreement, self.devices)
             return [
                 Scored(vector=vector, score=score, agreement=agreement)
                 for vector, (agreement, score) in zip(vectors, both, strict=True)
             ]
         scored = []
-        for vector, select in zip(vectors, paths, strict=True):
-            select()
+        for vector, network in zip(vectors, networks, strict=True):
             batches = self.devices.batches(self.val_loader)
-            score = evaluate(self.network, batches, self.task, self.devices)
+            score = evaluate(network(), batches, self.task, self.devices)
             scored.append(Scored(vector=vector, score=score))
         return scored
 
-    def _told(self, scored: Scored) -> dict[str, float | str]:
+    def shown(self, scored: Scored) -> dict[str, float | str]:
         """Return what progress shows of an architecture."""
         agreement = {} if scored.agreement is None else {"agreement": scored.agreement}
         return {self.task.metric: scored.score, **agreement, "vector": short(scored.vector)}

@@ -4,8 +4,8 @@ In a warm-up (the paper's PreTrain) paths are drawn uniformly and nothing is sco
 after it, the shared weights take one pass over the training batches, with a new path from the
 strategy at each step. Then the strategy asks for architectures, each is scored on validation
 batches after BN recalibration on training batches, and the strategy learns the scores. In the end
-the architectures that it recommends are scored on the whole validation part, and the best is
-taken.
+the architectures that it recommends are scored on the whole validation part, refitted where the
+search does so, and the best is taken.
 
 Where the weights stay as they are (``train_weights=False``), BN recalibration uses the same batches
 in all epochs, so that scores compare, and a strategy may ask for the same images
@@ -31,16 +31,19 @@ from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
-from refiner.search.scoring import Scorer, WeightSharing, short
+from refiner.search.scoring import Scored, Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
 from refiner.search.search_result import SearchResult
-from refiner.search.strategy import Strategy
+from refiner.search.strategy import Refitting, Strategy
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
 from refiner.training.loop import WeightTrainer
 from refiner.training.passes import length
 from refiner.training.task import Task
 from refiner.training.usage import Usage
+
+_ROUNDS = 3
+"""Of recommending and refitting the top-k."""
 
 __all__ = ["Search", "SearchConfig", "SearchResult"]
 
@@ -61,6 +64,7 @@ class Search:
             of an architecture's outputs with the teacher's, and the top-k are ranked by it. By
             default both go by the task's score.
         shift: the original's norm statistics; see :class:`refiner.search.scoring.Scorer`.
+        refit: fits a network as a whole before it is ranked among the top-k; see there.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy
@@ -80,6 +84,7 @@ class Search:
         devices: Devices,
         teacher: nn.Module | None = None,
         shift: NormShift | None = None,
+        refit: Callable[[nn.Module], object] | None = None,
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
@@ -116,6 +121,7 @@ class Search:
             fixed=not self.config.train_weights,
             teacher=teacher,
             shift=shift,
+            refit=refit,
             seed=seed,
         )
         self.epoch = 0
@@ -271,13 +277,30 @@ class Search:
 
     def _finish(self, progress: Progress) -> SearchResult:
         """Score what the strategy recommends, and architectures of other costs, on all images."""
-        recommended = self.strategy.recommend(self.config.top_k)
         other_costs = of_other_costs(
             self.strategy, self.scores, self.feasible, self.cost, self.config.front
         )
-        vectors = list(dict.fromkeys([*recommended, *other_costs]))
-        scored = self.scorer.rank(vectors, progress)
+        progress.begin("top-k", self.config.top_k + len(other_costs))
+        scored = self._top_k(progress)
+        known = {each.vector for each in scored}
+        scored += self.scorer.scored([v for v in other_costs if v not in known], progress)
+        scored.sort(key=lambda each: -each.objective)
+        progress.advance(0, **self.scorer.shown(scored[0]))
+        progress.end()
         return SearchResult(best=scored[0], top_k=tuple(scored))
+
+    def _top_k(self, progress: Progress) -> list[Scored]:
+        """Score what the strategy recommends, in rounds if it learns from refits."""
+        if self.scorer.refit is None or not isinstance(self.strategy, Refitting):
+            return self.scorer.scored(self.strategy.recommend(self.config.top_k), progress)
+        scored: list[Scored] = []
+        for i in range(_ROUNDS):
+            count = self.config.top_k * (i + 1) // _ROUNDS - self.config.top_k * i // _ROUNDS
+            scores = {each.vector: each.objective for each in scored}
+            if count:
+                vectors = self.strategy.recommend_refitted(count, scores)
+                scored += self.scorer.scored(vectors, progress)
+        return scored
 
     def state_dict(self) -> StateDict:
         """Return the whole state: epoch, time, shared weights, optimizer and strategy."""

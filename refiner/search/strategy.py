@@ -7,7 +7,7 @@ processes that run the same one agree. Its whole state can be saved.
 :data:`StrategyFactory`, which is called once the candidates and the feasible set are known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from refiner.core.types import StateDict
@@ -61,6 +61,19 @@ class Informed(Protocol):
     def inform(self, effects: Effects) -> None:
         """Learn the effects, before the first :meth:`Strategy.ask` of a search with fixed
         weights."""
+
+
+@runtime_checkable
+class Refitting(Protocol):
+    """A strategy that can learn which architectures a refit suits."""
+
+    def recommend_refitted(self, count: int, scores: Mapping[Vector, float]) -> list[Vector]:
+        """Return at most ``count`` architectures that are likely to be the best after a refit.
+
+        Args:
+            count: how many.
+            scores: after the refit, of those recommended before; none of them is returned.
+        """
 
 
 StrategyFactory: TypeAlias = Callable[[Choices, FeasibleSet | None, int], Strategy]

@@ -60,12 +60,6 @@ def _measured(task: Task, module: nn.Module, batch: Batch) -> torch.Tensor:
     return part
 
 
-def _to_eval(module: nn.Module, task: Task) -> None:
-    for part in (module, task):
-        if isinstance(part, nn.Module):
-            part.eval()
-
-
 def rehearse(module: nn.Module, loader: Loader, task: Task, devices: Devices) -> None:
     """Score one batch, so that a mistake in the task shows before anything is trained.
 
@@ -73,7 +67,9 @@ def rehearse(module: nn.Module, loader: Loader, task: Task, devices: Devices) ->
         ConfigError: ``measure`` or ``score`` returns something of the wrong type or shape.
         DataError: there is no batch, or the model fails on it.
     """
-    _to_eval(module, task)
+    module.eval()
+    if isinstance(task, nn.Module):
+        task.eval()
     with torch.no_grad(), devices.autocast():
         batch = next(iter(devices.batches(loader)), None)
         if batch is None:
@@ -100,9 +96,8 @@ def sums_of(
         ConfigError: ``measure`` returns something of the wrong type or shape.
         DataError: there is no batch, or the model fails on one.
     """
-    (sums,) = _summed(
-        lambda batch: (_measured(task, module, batch),), module, batches, task, devices
-    )
+    module.eval()
+    (sums,) = _summed(lambda batch: (_measured(task, module, batch),), batches, task, devices)
     return sums
 
 
@@ -119,37 +114,37 @@ def score_of(task: Task, sums: torch.Tensor) -> float:
 
 
 def evaluate_both(
-    module: nn.Module,
+    networks: Sequence[Callable[[], nn.Module]],
     batches: Iterable[Batch],
     agreement: Agreement,
     devices: Devices,
-    paths: Sequence[Callable[[], None]] = (lambda: None,),
 ) -> list[tuple[float, float]]:
-    """Return the agreement of ``module`` with the teacher and its score on the task, from one pass.
+    """Return the agreement of networks with the teacher and their scores on the task, in one pass.
 
     The teacher runs once for each batch, and none of its outputs is kept for the next. The errors
     are those of :func:`evaluate`.
 
     Args:
-        module: the network, or one with several paths.
+        networks: each is returned by a call, which may make it the active path of a supernet.
+            Every batch goes through all of them.
         batches: on the device.
         agreement: with the teacher.
         devices: where.
-        paths: each makes another path the active one; every batch goes through all of them.
 
     Returns:
-        Both figures of each path.
+        Both figures of each network.
     """
 
     def measured(batch: Batch) -> list[torch.Tensor]:
         parts: list[torch.Tensor] = []
-        for select in paths:
-            select()
-            parts += checked(agreement.measure_both, module, batch)
+        for network in networks:
+            parts += checked(agreement.measure_both, network(), batch)
         agreement.forget()
         return parts
 
-    sums = _summed(measured, module, batches, agreement.task, devices)
+    for network in networks:
+        network().eval()
+    sums = _summed(measured, batches, agreement.task, devices)
     return [
         (_finite(agreement, compared), _finite(agreement.task, own))
         for compared, own in zip(sums[::2], sums[1::2], strict=True)
@@ -158,13 +153,13 @@ def evaluate_both(
 
 def _summed(
     measure: Callable[[Batch], Sequence[torch.Tensor]],
-    module: nn.Module,
     batches: Iterable[Batch],
     task: Task,
     devices: Devices,
 ) -> list[torch.Tensor]:
-    """Return the sums of what ``measure`` returns, over all batches and processes, in eval mode."""
-    _to_eval(module, task)
+    """Return the sums of what ``measure`` returns, over all batches and processes."""
+    if isinstance(task, nn.Module):
+        task.eval()
     sums: list[torch.Tensor] | None = None
     with torch.no_grad(), devices.autocast():
         for batch in batches:

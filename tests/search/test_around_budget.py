@@ -8,13 +8,19 @@ from refiner.search.random_search import RandomStrategy
 from refiner.search.scores import Scores
 
 SLOTS, SIZE = 8, 4
+WEIGHTS = 2.0 ** np.arange(SLOTS).repeat(SIZE) / 2.0**SLOTS
+"""Share of the weights of each slot, for each candidate."""
 
 
 def effects() -> Effects:
     draw = np.random.default_rng(0)
     products = draw.standard_normal((50, SLOTS, SIZE)) * np.arange(SIZE)
     products = (products * draw.uniform(0.2, 2, (SLOTS, 1))).reshape(50, -1)
-    return Effects(sizes=(SIZE,) * SLOTS, gram_JJ=products.T @ products / 50)
+    return Effects(
+        sizes=(SIZE,) * SLOTS,
+        gram_JJ=products.T @ products / 50,
+        added_J=-np.tile(np.arange(SIZE) / SIZE, SLOTS) * WEIGHTS,
+    )
 
 
 def feasible() -> FeasibleSet:
@@ -88,9 +94,30 @@ def test_everything_is_feasible_without_a_budget() -> None:
 
 
 def test_estimates_of_one_or_two_swaps_are_not_checked() -> None:
-    tiny = Effects(sizes=(2,), gram_JJ=np.diag([0.0, 1]))
+    tiny = Effects(sizes=(2,), gram_JJ=np.diag([0.0, 1]), added_J=np.zeros(2))
     around, scores = AroundBudget(tiny, None, 0), Scores()
     vectors = around.ask(4, scores)
     assert set(vectors) == {(0,), (1,)}
     scores.add([(1,)], [-1.0])
     assert around.rank(scores) == 1
+
+
+def refitted(vector) -> float:
+    """Return a score after a refit that makes up for more where more weights are left."""
+    return -float(np.exp(0.3 * np.log(-true_score(vector)) - 4 * effects().weights(vector)))
+
+
+def test_what_the_refit_favours_is_learned_in_a_few_rounds() -> None:
+    around, scores = AroundBudget(effects(), feasible(), 0), Scores()
+    play(around, 8, scores)
+    known: dict = {}
+    for _ in range(3):
+        vectors = around.recommend_refitted(4, scores, known)
+        assert len(vectors) == 4
+        assert not set(vectors) & set(known)
+        assert all(map(feasible().holds, vectors))
+        known |= {vector: refitted(vector) for vector in vectors}
+    before = around.recommend(12, scores)
+    drawn = RandomStrategy([list("abcd")] * SLOTS, seed=1, feasible=feasible()).ask(500)
+    assert max(known.values()) > max(map(refitted, before))
+    assert max(known.values()) > max(map(refitted, drawn))

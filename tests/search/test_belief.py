@@ -10,7 +10,7 @@ SIZES = (3, 3, 3, 3)
 def effects() -> Effects:
     products = np.random.default_rng(0).standard_normal((30, 12))
     products[:, ::3] = 0
-    return Effects(sizes=SIZES, gram_JJ=products.T @ products / 30)
+    return Effects(sizes=SIZES, gram_JJ=products.T @ products / 30, added_J=np.zeros(sum(SIZES)))
 
 
 def vectors(count: int) -> list[tuple[int, ...]]:

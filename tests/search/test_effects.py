@@ -7,7 +7,10 @@ from refiner.search.effects import Effects, one_swap, tau
 def test_losses_by_hand() -> None:
     # Slots of 2 and 3 candidates; products of swaps with gradients are 1, 2 and -3.
     products = np.array([0.0, 1, 0, 2, -3])
-    effects = Effects(sizes=(2, 3), gram_JJ=np.outer(products, products))
+    added = np.array([0, -0.25, 0, -0.125, -0.5])
+    effects = Effects(sizes=(2, 3), gram_JJ=np.outer(products, products), added_J=added)
+    assert effects.weights((0, 0)) == 1
+    assert effects.weights((1, 2)) == 0.25
     assert effects.loss((0, 0)) == 0
     assert effects.loss((1, 0)) == effects.single(0, 1) == pytest.approx(0.5)
     assert effects.loss((1, 1)) == pytest.approx((1 + 2) ** 2 / 2)

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from models import TinyResNet, batches, images
@@ -103,11 +104,11 @@ def test_estimates_that_scores_contradict_are_not_used() -> None:
     new = MilpStrategy([["original", "a", "b"]] * 4)
     gram = torch.diag(torch.arange(12.0)).double()
     gram[::3] = 0
-    new.inform(Effects(sizes=(3,) * 4, gram_JJ=gram.numpy()))
+    new.inform(Effects(sizes=(3,) * 4, gram_JJ=gram.numpy(), added_J=np.zeros(12)))
     asked = new.ask(9)
     new.tell(asked, [float(sum(vector) and 12 - 3 * i) for i, vector in enumerate(asked)])
     assert new.refused is None
-    new.inform(Effects(sizes=(3,) * 4, gram_JJ=gram.numpy()))
+    new.inform(Effects(sizes=(3,) * 4, gram_JJ=gram.numpy(), added_J=np.zeros(12)))
     new.scores.load_state_dict([])
     new.tell(asked, [float(i) for i in range(9)])
     assert new.refused == -1

@@ -200,3 +200,16 @@ def test_a_frozen_model_has_effects_and_an_output_without_gradient_none() -> Non
     with pytest.raises(ConfigError, match="no gradient"):
         estimate_effects(net, DATA, DATA, Cut(), devices=CPU)
     assert net.vector == (0, 0, 0, 0)
+
+
+def test_weights_that_candidates_add_are_counted() -> None:
+    model = small().eval()
+    net = Supernet(model, search_space(model, images()))
+    effects = estimate_effects(net, DATA, DATA, Classification(), devices=CPU)
+    convs = ("block1.conv1", "block1.conv2", "block2.conv1", "block2.conv2")
+    whole = sum(model.get_submodule(name).weight.numel() for name in convs)
+    whole += 2 * (4 + 4 + 8 + 8)  # the norms
+    before = sum(p.numel() for p in model.parameters())
+    for vector in [(0, 0, 0, 0), (2, 0, 0, 1), (1, 2, 0, 3)]:
+        added = sum(p.numel() for p in net.emit(vector).parameters()) - before
+        assert effects.weights(vector) == pytest.approx(1 + added / whole)

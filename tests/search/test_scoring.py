@@ -13,6 +13,7 @@ from refiner.search.scoring import Scorer, short
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
+from refiner.training.evaluation import evaluate
 from refiner.training.task import Classification
 
 
@@ -25,13 +26,13 @@ def loader(train: bool) -> TensorLoader:
     )
 
 
-def make(*, fixed: bool, teacher: bool = False, train_loader=None) -> Scorer:
+def make(*, fixed: bool, teacher: bool = False, train_loader=None, refit=None) -> Scorer:
     torch.manual_seed(7)
     model = TinyResNet().eval()
     return Scorer(
         Supernet(model, search_space(model, images())), Classification(), train_loader or loader(True),
         batches(3, seed=1), devices=Devices.choose("cpu"), recalibration_batches=2, fixed=fixed,
-        teacher=model if teacher else None,
+        teacher=model if teacher else None, refit=refit,
     )  # fmt: skip
 
 
@@ -61,6 +62,35 @@ def test_the_ranking_is_of_the_whole_validation_part_and_keeps_the_norms_it_was_
         with torch.no_grad():
             right = sum(int((network(x).argmax(1) == y).sum()) for x, y in batches(3, seed=1))
         assert each.score == pytest.approx(right / 24)
+
+
+@pytest.mark.parametrize("most", [2**30, 1])
+def test_the_ranking_is_of_refitted_networks_and_leaves_the_shared_weights(
+    monkeypatch, most
+) -> None:
+    monkeypatch.setattr("refiner.search.scoring._MOST_BYTES", most)
+    vectors, refitted = [(1, 0, 0, 0), (0, 0, 1, 1), (0, 0, 0, 1)], []
+
+    def refit(network: nn.Module) -> None:
+        refitted.append(network)
+        with torch.no_grad():
+            network.fc.weight.mul_(len(refitted) - 2)
+
+    plain, scorer = make(fixed=True, teacher=True), make(fixed=True, teacher=True, refit=refit)
+    before = {name: p.clone() for name, p in scorer.network.named_parameters()}
+    ranked = {each.vector: each for each in scorer.rank(vectors, Silent())}
+    assert all(torch.equal(before[name], p) for name, p in scorer.network.named_parameters())
+    agreement = plain.agreement
+    for network, vector in zip(refitted, vectors, strict=True):
+        alone = evaluate(network, batches(3, seed=1), agreement, scorer.devices)
+        assert ranked[vector].agreement == pytest.approx(alone)
+        own = scorer.norms[vector]
+        state = network.state_dict()
+        assert all(torch.equal(state[name], norm) for name, norm in own.items())
+
+
+def test_nothing_is_refitted_where_outputs_cannot_be_compared() -> None:
+    assert make(fixed=True, refit=lambda _: None).refit is None
 
 
 def test_weights_that_learn_leave_no_norms() -> None:

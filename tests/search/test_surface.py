@@ -15,12 +15,12 @@ def surface(seed: int) -> Surface:
     starts = np.cumsum([0, *SIZES[:-1]])
     products, weights = draw.standard_normal((20, sum(SIZES))), draw.standard_normal(sum(SIZES))
     products[:, starts], weights[starts] = 0, 0
-    effects = Effects(sizes=SIZES, gram_JJ=products.T @ products / 20)
+    effects = Effects(sizes=SIZES, gram_JJ=products.T @ products / 20, added_J=np.zeros(sum(SIZES)))
     return Surface(effects=effects, slope=0.8, constant=0.3, weight_J=0.3 * weights)
 
 
 def test_a_value_by_hand() -> None:
-    effects = Effects(sizes=(2, 2), gram_JJ=np.diag([0.0, 2, 0, 4]))
+    effects = Effects(sizes=(2, 2), gram_JJ=np.diag([0.0, 2, 0, 4]), added_J=np.zeros(4))
     weights = np.array([0.0, 0.5, 0, -0.25])
     each = Surface(effects=effects, slope=2.0, constant=1.0, weight_J=weights)
     assert each.value((1, 1)) == pytest.approx(1 + 2 * np.log(3) + 0.25, abs=2e-3)

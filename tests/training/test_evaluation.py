@@ -32,7 +32,7 @@ def test_evaluate_is_the_score_over_all_batches_in_eval_mode() -> None:
 def test_agreement_and_score_of_one_pass_are_those_of_two() -> None:
     model, teacher, data = TinyResNet(), TinyResNet(), batches(3, batch=5)
     agreement = Agreement(Classification(), teacher)
-    (found,) = evaluate_both(model, data, agreement, CPU)
+    (found,) = evaluate_both([lambda: model], data, agreement, CPU)
     assert not agreement._targets
     assert found[0] == pytest.approx(evaluate(model, data, agreement, CPU))
     assert found[1] == evaluate(model, data, Classification(), CPU)
@@ -122,7 +122,7 @@ def test_scores_are_taken_in_eval_mode_without_gradients(kind: str) -> None:
     if kind == "evaluate":
         evaluate(model, data, task, CPU)
     elif kind == "both":
-        evaluate_both(model, data, Agreement(task, teacher), CPU)
+        evaluate_both([lambda: model], data, Agreement(task, teacher), CPU)
         assert set(teacher.seen) == {(False, False)}
     elif kind == "rehearse":
         rehearse(model, data, task, CPU)
