@@ -26,7 +26,7 @@ def test_a_norm_that_the_model_reads_stays_and_a_conv_cannot_be_replaced() -> No
     traced = trace_model(ReadsModules(), images())
     slots = find_slots(traced.graph_module).slots
     assert [slot.sites[0].norm for slot in slots] == [None, "norm", None]
-    kept, bound = replaceable([(slot, ("original",)) for slot in slots], traced)
+    kept, bound = replaceable([(slot, ("depthwise3x3",)) for slot in slots], traced)
     assert [slot.name for slot, _ in kept] == ["free", "plain"]
     assert [slot.sites[0].norm for slot, _ in kept] == [None, None]
     assert [slot.name for slot in bound] == ["read"]
