@@ -2,12 +2,13 @@
 
 Without what lies between them, convs in a row are one conv, with the product of their strides. Its
 kernel may be large: 5x5 for two convs of 3x3. A smaller one in its place keeps the output size.
-The two sources multiply the weights out. Here they are fitted instead (``distill/original.py``), so
-the model's own activations may stay between the convs.
+
+The sources take activations away, multiply the weights out and train the network. Here the weights
+are fitted (``distill/original.py``), so the model's own activations may stay between the convs.
 
 Sources: Kim et al., Efficient Latency-Aware CNN Depth Compression via Two-Stage Dynamic
 Programming, 2023 (arXiv 2301.12187), for one conv in place of several; Kim et al., LayerMerge, 2024
-(arXiv 2406.12837), for a kernel smaller than theirs together.
+(arXiv 2406.12837), where convs that become identities keep its kernel small.
 """
 
 from collections.abc import Sequence
