@@ -122,11 +122,11 @@ class Vgg(nn.Module):
 
 
 class Unpadded(Vgg):
-    """The conv before the pool changes the size, so that its place has no pool of a right size."""
+    """The conv before the pool takes a pixel away: of odd sizes alone the pool does, too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.one = nn.Conv2d(8, 16, 3)
+        self.one = nn.Conv2d(8, 16, 2)
 
 
 def test_a_pool_between_convs_that_keep_the_size_stays() -> None:
@@ -135,7 +135,7 @@ def test_a_pool_between_convs_that_keep_the_size_stays() -> None:
     space = space_of(model, x)
     assert offered(space, "merged3x3") == ["one"]
     assert_merged(model, x, space, "merged3x3", [images(size=15), images(size=17)])
-    assert offered(space_of(Unpadded(), x), "merged3x3") == []
+    assert offered(space_of(Unpadded(), images(size=15)), "merged3x3") == []
     # The pool reads 8 channels, and the conv after it is all that is merged: its kernel is 3x3.
     assert offered(space_of(model, x, allow_larger=True), "merged5x5") == []
 
@@ -175,6 +175,14 @@ def test_the_merged_conv_of_two_is_their_product() -> None:
     merged.weight.data = weight
     x = torch.randn(2, 4, 18, 21)
     assert torch.allclose(merged(x), second(first(x)), atol=1e-5)
+
+
+def test_the_merged_conv_pads_as_the_first_that_pads() -> None:
+    plain, reflecting = nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 3, padding=1, padding_mode="reflect")
+    last = nn.Conv2d(6, 4, 3, padding=1)
+    specs = [conv_spec(conv) for conv in (plain, reflecting, last)]
+    assert merged_spec(specs).padding_mode == "reflect"
+    assert merged_spec(specs[:1]).padding_mode == merged_spec(specs[2:]).padding_mode == "zeros"
 
 
 def test_only_what_is_cheaper_and_not_wider_than_the_group_is_offered() -> None:
