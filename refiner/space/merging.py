@@ -19,6 +19,10 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.operations import keeps_size
 
+MOST_READ = 512 * 3**2
+"""Most numbers that a merged conv reads at a position. Its fit needs the products of all pairs: 340
+MB here, and 5 GB for a kernel of 3x3 over the 2048 channels of a bottleneck."""
+
 
 def merged_spec(specs: Sequence[ConvSpec]) -> ConvSpec:
     """Return the hyperparameters of the dense conv that convs in a row are together.
@@ -59,8 +63,8 @@ def merged_sites(slot: Slot, *, kernel: int) -> tuple[ConvSite, ...] | None:
     Where a pool between two convs changes the size, only the convs after it are merged. Those
     before it must keep the size, so that the pool gives the right one.
 
-    It is None for a slot that is no group, where the size would be wrong, and where ``kernel`` is
-    larger than what the group reads.
+    It is None for a slot that is no group, where the size would be wrong, where ``kernel`` is
+    larger than what the group reads, and above ``MOST_READ``.
     """
     if not slot.is_group:
         return None
@@ -70,9 +74,10 @@ def merged_sites(slot: Slot, *, kernel: int) -> tuple[ConvSite, ...] | None:
     if not all(keeps_size(site.spec) for site in slot.sites[:start]):
         return None
     spec = merged_spec([site.spec for site in slot.sites[start:]])
-    if min(spec.kernel_size) < kernel:
-        return None
     channels = slot.sites[0].spec.in_channels
+    read = channels * kernel ** len(spec.kernel_size)
+    if min(spec.kernel_size) < kernel or read > MOST_READ:
+        return None
     found = []
     for i, site in enumerate(slot.sites):
         size = slot.sites[min(i, start)].in_shape[2:]
