@@ -54,7 +54,8 @@ NO_BRANCH = "no_branch"
 
 GROUP_CANDIDATES = (NO_BRANCH, *PAPER_CANDIDATES)
 """Candidates of channel groups, after the channel prunings that suit each; see ``keep_ratios.py``.
-Pruned convs fine-tune better than low-rank ones and are faster."""
+Pruned convs fine-tune better than low-rank ones and are faster. Merged convs have larger errors
+than prunings of as many MACs, so they are offered where they are named."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
