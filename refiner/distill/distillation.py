@@ -2,9 +2,10 @@
 
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
-Channel prunings are fitted per channel group (``group_fitting.py``), constants in place of branches
-in ``constant_fit.py``. One pass serves all slots and candidates, unless their sums would take more
-memory than ``sum_table.MOST_BYTES``.
+A merged conv gets what it reads in its place: the input of its group, passed on through what lies
+between the convs. Channel prunings are fitted per channel group (``group_fitting.py``), constants
+in place of branches in ``constant_fit.py``. One pass serves all slots and candidates, unless their
+sums would take more memory than ``sum_table.MOST_BYTES``.
 
 Batches of many or large images are read in pieces, and each piece counts as a batch here. Every
 fifth is held out from the closed forms: it chooses their ridges and gives their errors.
@@ -34,7 +35,7 @@ from refiner.distill.group_fitting import (
 from refiner.distill.original import Listener, Original
 from refiner.distill.patches import RowSums
 from refiner.distill.sum_table import SumTable
-from refiner.space.candidates import Candidate, get_candidate
+from refiner.space.candidates import Candidate, WholeSlot, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.task import Task
@@ -183,15 +184,19 @@ def _conv_fits(supernet: Supernet, table: SumTable) -> list[ConvFit]:
     """Return the fits of all convs of all slots, without those of channel prunings."""
     fits = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
+        kinds = {name: get_candidate(name) for name in names[1:]}
+        single = {name for name, kind in kinds.items() if isinstance(kind, Candidate)}
+        merged = {n for n, kind in kinds.items() if isinstance(kind, WholeSlot) and kind.is_merged}
         for site in slot.sites:
             conv, *others = supernet.mixed(site.conv).operations
+            fitted = single | merged if site is slot.sites[-1] else single
             operations = {
                 name: other
                 for name, other in zip(names[1:], others, strict=True)
-                if other is not conv and isinstance(get_candidate(name), Candidate)
+                if other is not conv and name in fitted
             }
             centred = has_batch_norm(supernet, site)
-            fits.append(ConvFit(site.conv, conv, operations, table, centred=centred))
+            fits.append(ConvFit(site.conv, conv, operations, table, centred=centred, merged=merged))
     return fits
 
 

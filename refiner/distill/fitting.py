@@ -4,7 +4,7 @@ The kind of a candidate decides how it is fitted; see ``candidate_fit.py``.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -36,6 +36,7 @@ class ConvFit:
         operations: the candidates by name; they are changed in place.
         table: of the sums that the closed forms need.
         centred: whether the next layer subtracts the mean of each channel.
+        merged: names of those candidates that read the input of the conv's group.
     """
 
     def __init__(
@@ -46,10 +47,13 @@ class ConvFit:
         table: SumTable,
         *,
         centred: bool,
+        merged: Collection[str] = (),
     ) -> None:
         self.name = name
         self.fits: dict[str, CandidateFit] = {
-            candidate: _fit_of(name, conv, operation, table, centred=centred)
+            candidate: _fit_of(
+                name, conv, operation, table, centred=centred, passed=candidate in merged
+            )
             for candidate, operation in operations.items()
         }
         self._measured: dict[str, list[torch.Tensor]] = {}
@@ -86,9 +90,15 @@ class ConvFit:
 
 
 def _fit_of(
-    name: str, conv: nn.Module, operation: nn.Module, table: SumTable, *, centred: bool
+    name: str,
+    conv: nn.Module,
+    operation: nn.Module,
+    table: SumTable,
+    *,
+    centred: bool,
+    passed: bool,
 ) -> CandidateFit:
-    """Return the fit for the kind of a candidate."""
+    """Return the fit for the kind of a candidate; one that is passed its input has closed forms."""
     modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
     last = modules[-1] if modules else None
     if isinstance(operation, LowRank) and isinstance(conv, Conv) and is_plain(conv):
@@ -111,13 +121,13 @@ def _fit_of(
         # As many as there are unknowns for each output; more rows hardly make it better.
         kernels = spec.in_channels * math.prod(spec.kernel_size)
         unknowns = spec.in_channels + kernels // last.out_channels
-        sums = table.sums(name, replace(spec, out_channels=last.out_channels), unknowns)
+        spec = replace(spec, out_channels=last.out_channels)
+        sums = table.sums(name, spec, unknowns, passed=passed)
         return DepthwiseFit(operation, module, last, sums, centred=centred)
     spec = conv_spec(last)
     unknowns = spec.in_channels * math.prod(spec.kernel_size)
-    return LeastSquaresFit(
-        operation, last, table.sums(name, spec, unknowns, before=before), centred=centred
-    )
+    sums = table.sums(name, spec, unknowns, before=before, passed=passed)
+    return LeastSquaresFit(operation, last, sums, centred=centred)
 
 
 def _depthwise(modules: list[nn.Module]) -> tuple[Conv, ConvSpec] | None:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,7 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
 from refiner.distill.patches import RowSums
+from refiner.space.candidates import WholeSlot, get_candidate
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked
@@ -63,9 +64,10 @@ class Original:
                 if not open_sums:
                     break
                 held_out = _is_held_out(number)
-                self._forward(
-                    batch, [(s.name, s.add_held_out if held_out else s.add) for s in open_sums]
-                )
+                listeners: dict[bool, list[Listener]] = {False: [], True: []}
+                for s in open_sums:
+                    listeners[s.passed].append((s.name, s.add_held_out if held_out else s.add))
+                self._read(batch, listeners[False], listeners[True])
 
     def measure(self, listeners: Sequence[Listener], most: int) -> None:
         """Give the listeners the batches held out of the first ``most``, or the only batch."""
@@ -90,6 +92,28 @@ class Original:
         """Return a context in which the loader draws what the number of a run decides."""
         return seeded(derive_seed(self.seed, "distil", epoch), generators_of(self.loader))
 
+    def _read(
+        self, batch: Batch, listeners: Sequence[Listener], passed: Sequence[Listener]
+    ) -> None:
+        """Run the network, and once more for those who hear what groups of convs pass on.
+
+        Args:
+            batch: the batch.
+            listeners: get inputs and outputs of convs.
+            passed: get what the last convs of groups read where the convs before pass their input
+                on, and the outputs of the original.
+        """
+        outputs: dict[str, list[torch.Tensor]] = {name: [] for name, _ in passed}
+
+        def keep(name: str) -> Listener:
+            # A copy, as the network may write into it.
+            return name, lambda _x, y: outputs[name].append(y.clone())
+
+        self._forward(batch, [*listeners, *map(keep, outputs)])
+        if outputs:
+            with _passing_on(self.supernet, outputs):
+                self._forward(batch, passed)
+
     def _forward(self, batch: Batch, listeners: Sequence[Listener]) -> None:
         """Run the network, but no further than the last conv that is listened to."""
         with (
@@ -107,6 +131,45 @@ class _AllHeard(BaseException):  # handlers of errors in a model let it pass
 def _is_held_out(number: int) -> bool:
     """Return whether the batch of that number is held out: every fifth, the second one first."""
     return number % 5 == 1
+
+
+@contextmanager
+def _passing_on(supernet: Supernet, outputs: Mapping[str, list[torch.Tensor]]) -> Iterator[None]:
+    """Let some groups pass their input on to their last convs, which then give known outputs.
+
+    Args:
+        supernet: with the originals on its path.
+        outputs: of the last convs of the groups, by name, in the order of the calls.
+    """
+    before, hooks = supernet.vector, []
+    groups = {
+        s: slot for s, slot in enumerate(supernet.space.slots) if slot.sites[-1].conv in outputs
+    }
+    supernet.select(
+        tuple(_merged(supernet.candidates[s]) if s in groups else 0 for s in range(len(before)))
+    )
+    for last in (slot.sites[-1] for slot in groups.values()):
+        if last.norm is not None:  # the rest of the network runs as in the original
+            supernet.mixed(last.norm).choose(0)
+        hooks.append(
+            supernet.mixed(last.conv).register_forward_hook(
+                lambda _m, _i, _y, given=outputs[last.conv]: given.pop(0)
+            )
+        )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        supernet.select(before)
+
+
+def _merged(names: Sequence[str]) -> int:
+    """Return the index of a candidate that merges the convs of its group."""
+    kinds = map(get_candidate, names[1:])
+    return next(
+        k for k, kind in enumerate(kinds, 1) if isinstance(kind, WholeSlot) and kind.is_merged
+    )
 
 
 @contextmanager

@@ -86,12 +86,19 @@ class RowSums(ABC, Generic[M_co]):
         spec: of the conv that reads the patches.
         before: layers before that conv; None where it reads the input.
         seed: fixes which positions are taken.
+        passed: whether what it reads is the input of its group, which the convs before it pass on.
     """
 
     def __init__(
-        self, name: str, spec: ConvSpec, before: nn.Module | None = None, *, seed: int
+        self,
+        name: str,
+        spec: ConvSpec,
+        before: nn.Module | None = None,
+        *,
+        seed: int,
+        passed: bool = False,
     ) -> None:
-        self.name, self.spec, self.before = name, spec, before
+        self.name, self.spec, self.before, self.passed = name, spec, before, passed
         self.features = spec.in_channels * math.prod(spec.kernel_size)
         self.wanted, self.batches, self._read = 0, 1, 0
         self._generator = torch.Generator().manual_seed(seed)

@@ -26,13 +26,19 @@ class SumTable:
     def __init__(self, *, rows_per_feature: int, batches: int, seed: int) -> None:
         self.rows_per_feature, self.batches, self.seed = rows_per_feature, batches, seed
         self._sums: list[RowSums[object]] = []
-        self._shared: dict[tuple[str, ConvSpec], PatchSums] = {}
+        self._shared: dict[tuple[str, ConvSpec, bool], PatchSums] = {}
 
     def __len__(self) -> int:
         return len(self._sums)
 
     def sums(
-        self, name: str, spec: ConvSpec, unknowns: int, *, before: nn.Module | None = None
+        self,
+        name: str,
+        spec: ConvSpec,
+        unknowns: int,
+        *,
+        before: nn.Module | None = None,
+        passed: bool = False,
     ) -> PatchSums:
         """Return sums over what a conv reads, with rows enough for a number of unknowns.
 
@@ -41,11 +47,12 @@ class SumTable:
             spec: of the conv that reads.
             unknowns: how many weights each output has.
             before: layers before that conv. Sums with such layers are not shared.
+            passed: whether it reads the input of its group, which the convs before it pass on.
         """
-        key = name, replace(spec, groups=1, bias=False)
+        key = name, replace(spec, groups=1, bias=False), passed
         found = None if before is not None else self._shared.get(key)
         if found is None:
-            found = PatchSums(*key, before, seed=self._next_seed())
+            found = PatchSums(*key[:2], before, seed=self._next_seed(), passed=passed)
             self._sums.append(found)
             if before is None:
                 self._shared[key] = found

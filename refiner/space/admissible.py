@@ -14,8 +14,9 @@ from refiner.space.candidates import (
     GROUP_CANDIDATES,
     NO_BRANCH,
     ORIGINAL,
-    BranchRemoval,
+    Candidate,
     ChannelPruning,
+    WholeSlot,
     get_candidate,
 )
 from refiner.space.channel_pruning import inner_widths, widths
@@ -94,7 +95,8 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
     """Return the candidates that a slot admits, in the order of ``names``.
 
     The parameters of the whole slot are compared. A candidate has to fit each conv of the slot or,
-    in a channel group, one of them. A conv's own kind does not fit it.
+    in a channel group, one of them. One that replaces all at once has to suit the slot. A conv's
+    own kind does not fit it.
 
     Raises:
         ConfigError: the output of a candidate has another shape than that of the conv.
@@ -107,12 +109,7 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
             if _prunes(slot, candidate, names):
                 found.append(name)
             continue
-        if isinstance(candidate, BranchRemoval):
-            if slot.is_branch:
-                found.append(name)
-            continue
-        fits = [candidate.fits(site.spec) for site in slot.sites]
-        if not (any(fits) if slot.is_group else all(fits)):
+        if not _suits(slot, candidate):
             continue
         filled = filling(slot, name)
         for operation, site in zip(filled.operations, filled.sites, strict=True):
@@ -125,6 +122,13 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
         if allow_larger or filled.parameters <= original:
             found.append(name)
     return tuple(found)
+
+
+def _suits(slot: Slot, candidate: Candidate | WholeSlot) -> bool:
+    if isinstance(candidate, WholeSlot):
+        return candidate.sites(slot) is not None
+    fits = [candidate.fits(site.spec) for site in slot.sites]
+    return any(fits) if slot.is_group else all(fits)
 
 
 def _prunes(slot: Slot, candidate: ChannelPruning, names: Sequence[str]) -> bool:

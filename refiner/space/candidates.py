@@ -13,8 +13,10 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.graph.conv_spec import ConvSpec
-from refiner.space.constants import build_constant, build_one_channel
+from refiner.graph.slots import ConvSite, Slot
+from refiner.space.constants import branch_sites, build_constant, build_one_channel
 from refiner.space.keep_ratios import keep_ratio_of
+from refiner.space.merging import merged_sites
 from refiner.space.operations import (
     AVG_POOL,
     MAX_POOL,
@@ -52,7 +54,8 @@ NO_BRANCH = "no_branch"
 
 GROUP_CANDIDATES = (NO_BRANCH, *PAPER_CANDIDATES)
 """Candidates of channel groups, after the channel prunings that suit each; see ``keep_ratios.py``.
-Pruned convs fine-tune better than low-rank ones and are faster."""
+Pruned convs fine-tune better than low-rank ones and are faster. Merged convs have larger errors
+than prunings of as many MACs, so they are offered where they are named."""
 
 
 def _fits_every_slot(_spec: ConvSpec) -> bool:
@@ -89,11 +92,10 @@ class ChannelPruning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BranchRemoval:
-    """A candidate of slots that are a whole residual branch: its output becomes a constant.
+class WholeSlot:
+    """A candidate that replaces all convs of a slot at once, most of them by next to nothing.
 
-    The convs before the last one give a single channel, so that the model's own code between them
-    still runs, at next to no cost. The norms go.
+    The operations before the last one only let the model's own code between them run. Norms go.
     """
 
     name: str
@@ -102,9 +104,18 @@ class BranchRemoval:
     """Name of the operation that replaces each conv before the last one."""
     last: str
     """Name of the operation that replaces the last conv."""
+    sites: Callable[[Slot], tuple[ConvSite, ...] | None]
+    """Returns what each operation is built for, with the norms that stay; None if not suited."""
+    suits: str
+    """What slots it suits, for messages."""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether the last operation is a conv that reads the slot's input."""
+        return self.before == "identity"
 
 
-_TABLE: dict[str, Candidate | BranchRemoval] = {}
+_TABLE: dict[str, Candidate | WholeSlot] = {}
 _PARTS: dict[str, Candidate] = {}
 """Operations that are no candidates alone."""
 
@@ -140,7 +151,7 @@ def candidate_names() -> tuple[str, ...]:
     return tuple(_TABLE)
 
 
-def get_candidate(name: str) -> Candidate | ChannelPruning | BranchRemoval:
+def get_candidate(name: str) -> Candidate | ChannelPruning | WholeSlot:
     """Return the candidate of that name.
 
     Raises:
@@ -213,13 +224,30 @@ register_candidate(
     about="a column of the kernel's height, then a row of its width",
 )
 register_candidate("identity", build_identity, fits=keeps_shape, about="the slot's input as it is")
-_TABLE[NO_BRANCH] = BranchRemoval(
+_TABLE[NO_BRANCH] = WholeSlot(
     name=NO_BRANCH,
     about="no residual branch: the mean of each channel of its output",
     before="one_channel",
     last="constant",
+    sites=branch_sites,
+    suits="a whole residual branch",
 )
+for _name, _last, _k, _text in (
+    ("merged1x1", "dense1x1", 1, "1x1 conv"),
+    ("merged_depthwise3x3", "depthwise3x3", 3, "3x3 conv of each channel alone and pointwise conv"),
+    ("merged3x3", "conv3x3", 3, "3x3 conv"),
+    ("merged5x5", "conv5x5", 5, "5x5 conv"),
+):
+    _TABLE[_name] = WholeSlot(
+        name=_name,
+        about=f"a single {_text} in place of all convs of a channel group",
+        before="identity",
+        last=_last,
+        sites=partial(merged_sites, kernel=_k),
+        suits=f"a channel group that one {_k}x{_k} conv can stand for",
+    )
 _PARTS |= {
     "one_channel": Candidate(name="one_channel", build=build_one_channel),
     "constant": Candidate(name="constant", build=build_constant),
+    "dense1x1": Candidate(name="dense1x1", build=partial(build_conv, kernel=1)),
 }

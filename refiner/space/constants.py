@@ -1,9 +1,12 @@
 """What stays of a removed branch: one channel of the right size, and a number for each channel."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.slots import ConvSite, Slot
 from refiner.space.operations import MAX_POOL, Pad, exact_padding, in_sequence
 
 
@@ -55,3 +58,27 @@ def build_one_channel(spec: ConvSpec) -> nn.Module:
 def build_constant(spec: ConvSpec) -> nn.Module:
     """Return a :class:`Constant` of the size of the conv's output."""
     return in_sequence([*_positions(spec), Constant(spec.out_channels, len(spec.kernel_size))])
+
+
+def branch_sites(slot: Slot) -> tuple[ConvSite, ...] | None:
+    """Return the sites of a branch with one channel between them and without norms.
+
+    It is None for a slot that is no whole residual branch.
+    """
+    if not slot.is_branch:
+        return None
+    last = len(slot.sites) - 1
+    return tuple(
+        replace(
+            site,
+            norm=None,
+            norm_parameters=0,
+            in_shape=_with_channels(site.in_shape, 1) if i else site.in_shape,
+            out_shape=_with_channels(site.out_shape, 1) if i < last else site.out_shape,
+        )
+        for i, site in enumerate(slot.sites)
+    )
+
+
+def _with_channels(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    return (*shape[:1], channels, *shape[2:])

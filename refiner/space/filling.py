@@ -5,7 +5,7 @@ Everything that builds, counts or times candidates uses this.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -18,8 +18,8 @@ from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import (
     ORIGINAL,
-    BranchRemoval,
     ChannelPruning,
+    WholeSlot,
     get_candidate,
     get_operation,
 )
@@ -33,11 +33,10 @@ class Filling:
     operations: tuple[str, ...]
     """Name of the operation that replaces each conv; ``original`` keeps the conv."""
     sites: tuple[ConvSite, ...]
-    """The convs, with fewer channels if the candidate prunes them."""
+    """What the operations are built for: the convs, with fewer channels if the candidate prunes
+    them, and the norms that stay."""
     pruning: ChannelPruning | None = None
     """The candidate, if it prunes channels."""
-    has_norms: bool = True
-    """Whether the norms stay."""
 
     @property
     def parameters(self) -> int:
@@ -57,7 +56,7 @@ def filling(slot: Slot, name: str) -> Filling:
 
     Raises:
         ArchitectureError: the candidate prunes channels, and the slot is not a channel group; or it
-            removes a branch, and the slot is none.
+            replaces all convs at once, and the slot does not suit it.
     """
     if name == ORIGINAL:
         return Filling(operations=(name,) * len(slot.sites), sites=slot.sites)
@@ -73,19 +72,15 @@ def filling(slot: Slot, name: str) -> Filling:
             sites=pruned_sites(slot, candidate.keep_ratio),
             pruning=candidate,
         )
-    if isinstance(candidate, BranchRemoval):
-        if not slot.is_branch:
+    if isinstance(candidate, WholeSlot):
+        sites = candidate.sites(slot)
+        if sites is None:
             raise ArchitectureError(
-                f"{name} removes a residual branch, but slot {slot.name} is not a whole one. Name "
-                "another candidate."
+                f"{name} is for {candidate.suits}, and slot {slot.name} is none. Name another "
+                "candidate."
             )
         return Filling(
-            operations=(*[candidate.before] * (len(slot.sites) - 1), candidate.last),
-            sites=tuple(
-                site if site.norm is None else replace(site, norm_parameters=0)
-                for site in slot.sites
-            ),
-            has_norms=False,
+            operations=(*[candidate.before] * (len(sites) - 1), candidate.last), sites=sites
         )
     suited = slot.sites
     if slot.is_group:
@@ -161,7 +156,7 @@ def fill(
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }
-    if not filled.has_norms:
-        norms = [site.norm for site in slot.sites if site.norm is not None]
-        made |= {norm: nn.Identity().train(modules[norm].training) for norm in norms}
+    norms = [site.norm for site in slot.sites if site.norm is not None]
+    kept = {site.norm for site in filled.sites}
+    made |= {n: nn.Identity().train(modules[n].training) for n in norms if n not in kept}
     return made

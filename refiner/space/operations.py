@@ -235,9 +235,14 @@ def build_identity(_spec: ConvSpec) -> nn.Module:
 
 def keeps_shape(spec: ConvSpec) -> bool:
     """Return whether a conv's output has the shape of its input, for every input size."""
+    return keeps_channels(spec) and keeps_size(spec)
+
+
+def keeps_size(spec: ConvSpec) -> bool:
+    """Return whether a conv's output has the spatial size of its input, for every input size."""
     spans = [d * (k - 1) for d, k in zip(spec.dilation, spec.kernel_size, strict=True)]
     padded = all(sum(pair) == span for pair, span in zip(spec.padding, spans, strict=True))
-    return keeps_channels(spec) and set(spec.stride) == {1} and padded
+    return set(spec.stride) == {1} and padded
 
 
 def has_other_kernel(spec: ConvSpec, *, kernel: int) -> bool:

@@ -1,7 +1,8 @@
 """Runs that show whether a model bears what candidates of several convs do to it.
 
 Names do not show whether operations between convs keep channels apart, or whether something else
-reads what a branch computes. So the model runs with channels removed, and without branches.
+reads what a branch computes. So the model runs with channels removed, and with the convs of slots
+replaced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,14 +16,11 @@ from refiner.core.contents import tensors_in
 from refiner.core.errors import ModelError
 from refiner.core.surgery import copied, replace_modules
 from refiner.core.tolerance import rerun_tolerance
-from refiner.core.types import Output
 from refiner.graph.probe import to_blame
 from refiner.graph.slots import Slot
 from refiner.graph.trace_check import Run, run_original
 from refiner.graph.traced_model import TracedModel
-from refiner.space.candidates import NO_BRANCH
 from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned
-from refiner.space.constants import Constant
 from refiner.space.filling import fill
 
 _Key = TypeVar("_Key")
@@ -122,29 +120,23 @@ def _read(work: nn.Module, sets: Sequence[_Inner], run: Run) -> dict[str, torch.
     return read
 
 
-def broken_branches(traced: TracedModel, slots: Sequence[Slot]) -> list[int]:
-    """Return the indices of the slots whose branch cannot go.
+def broken_whole(traced: TracedModel, slots: Sequence[Slot], name: str) -> list[int]:
+    """Return the indices of the slots whose convs a candidate cannot replace all at once.
 
-    The model runs without the branches, with noise as their constants. The original with this noise
-    in place of their outputs has to give the same.
+    The model runs with the candidate, and with noise in place of the outputs of the slots. The
+    original with this noise has to give the same.
     """
     modules = dict(traced.work.named_modules())
 
     def holds(numbers: Sequence[int]) -> bool:
-        without = copied(traced.source)
-        constants: dict[str, torch.Tensor] = {}
+        replaced, outputs = copied(traced.source), {slots[i].output: i for i in numbers}
         for i in numbers:
-            made = fill(slots[i], NO_BRANCH, modules, lambda conv: conv)
-            constants[slots[i].output] = _with_noise(made[slots[i].sites[-1].conv], i)
-            replace_modules(without, made)
+            replace_modules(replaced, fill(slots[i], name, modules, lambda conv: conv))
         try:
             for run in traced.runs:
-                given = run_original(without, run.example, run.training)
+                given = _with_noise(replaced, outputs, run)
                 # In train mode, other shapes between the convs draw other random numbers.
-                if not run.training and not _equal(
-                    dict(enumerate(tensors_in(given))),
-                    dict(enumerate(tensors_in(_with_outputs(traced.work, constants, run)))),
-                ):
+                if not run.training and not _equal(given, _with_noise(traced.work, outputs, run)):
                     return False
         except ModelError:
             return False
@@ -153,24 +145,19 @@ def broken_branches(traced: TracedModel, slots: Sequence[Slot]) -> list[int]:
     return to_blame(len(slots), holds)
 
 
-def _with_noise(operation: nn.Module, seed: int) -> torch.Tensor:
-    """Set the numbers of the constant that an operation ends in to noise, and return them."""
-    (constant,) = (module for module in operation.modules() if isinstance(module, Constant))
-    value = constant.value.detach()
-    noise = torch.randn(value.shape, generator=torch.Generator().manual_seed(seed))
-    return value.copy_(noise)
+def _with_noise(work: nn.Module, seeds: Mapping[str, int], run: Run) -> dict[int, torch.Tensor]:
+    """Return the tensors in a model's output where some modules give noise of seeds by name."""
 
+    def noise(output: torch.Tensor, seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(output.shape, generator=generator).to(output)
 
-def _with_outputs(work: nn.Module, outputs: Mapping[str, torch.Tensor], run: Run) -> Output:
-    """Return the model's output where some modules give the same at every position."""
     hooks = [
-        work.get_submodule(name).register_forward_hook(
-            lambda _m, _i, output, value=value: value.to(output).expand_as(output).clone()
-        )
-        for name, value in outputs.items()
+        work.get_submodule(name).register_forward_hook(lambda _m, _i, y, seed=seed: noise(y, seed))
+        for name, seed in seeds.items()
     ]
     try:
-        return run_original(work, run.example, run.training)
+        return dict(enumerate(tensors_in(run_original(work, run.example, run.training))))
     finally:
         for hook in hooks:
             hook.remove()

@@ -7,8 +7,8 @@ from typing import TypeAlias
 from refiner.graph.probe import irreplaceable
 from refiner.graph.slots import Slot
 from refiner.graph.traced_model import TracedModel
-from refiner.space.candidates import NO_BRANCH
-from refiner.space.probes import broken_branches, broken_groups
+from refiner.space.candidates import NO_BRANCH, WholeSlot, get_candidate
+from refiner.space.probes import broken_groups, broken_whole
 
 SlotCandidates: TypeAlias = tuple[Slot, tuple[str, ...]]
 """A slot with the names of its admissible candidates."""
@@ -20,7 +20,7 @@ def replaceable(
     """Return the slots that can be replaced, and those that cannot.
 
     If only the norm of a slot cannot be replaced, the slot stays without it. Its candidates then
-    share the norm, and the branch that it may be cannot go.
+    share the norm, and those that take it away are left out.
     """
     found = list(slots)
     bound = irreplaceable(traced, [slot.modules for slot, _ in found])
@@ -30,26 +30,32 @@ def replaceable(
         for i in set(bound) - still:
             slot, names = found[i]
             sites = tuple(replace(site, norm=None) for site in slot.sites)
-            found[i] = replace(slot, sites=sites, is_branch=False), _without_removal(names)
+            bare = replace(slot, sites=sites, is_branch=False)
+            found[i] = bare, tuple(name for name in names if _still_suits(bare, name))
         bound = sorted(still)
     kept = [pair for i, pair in enumerate(found) if i not in bound]
     return kept, [found[i][0] for i in bound]
 
 
-def without_broken_branches(
+def _still_suits(slot: Slot, name: str) -> bool:
+    candidate = get_candidate(name)
+    return not isinstance(candidate, WholeSlot) or candidate.sites(slot) is not None
+
+
+def without_broken_slots(
     slots: Sequence[SlotCandidates], traced: TracedModel
 ) -> list[SlotCandidates]:
-    """Return the slots; those whose branch cannot go lose the candidate that removes it."""
+    """Return the slots, without the candidates that cannot replace all their convs at once."""
     found = list(slots)
-    removed = [i for i, (_, names) in enumerate(found) if NO_BRANCH in names]
-    for number in broken_branches(traced, [found[i][0] for i in removed]):
-        slot, names = found[removed[number]]
-        found[removed[number]] = replace(slot, is_branch=False), _without_removal(names)
+    for name in dict.fromkeys(name for _, names in slots for name in names):
+        if isinstance(get_candidate(name), WholeSlot):
+            offered = [i for i, (_, names) in enumerate(found) if name in names]
+            for number in broken_whole(traced, [found[i][0] for i in offered], name):
+                slot, names = found[offered[number]]
+                is_branch = slot.is_branch and name != NO_BRANCH
+                kept = tuple(each for each in names if each != name)
+                found[offered[number]] = replace(slot, is_branch=is_branch), kept
     return found
-
-
-def _without_removal(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name != NO_BRANCH)
 
 
 def without_broken_groups(slots: Sequence[Slot], traced: TracedModel) -> tuple[Slot, ...]:

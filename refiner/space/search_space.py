@@ -22,8 +22,8 @@ from refiner.space.candidates import ORIGINAL
 from refiner.space.keep_ratios import CHANNEL_BLOCK
 from refiner.space.replaceable import (
     replaceable,
-    without_broken_branches,
     without_broken_groups,
+    without_broken_slots,
 )
 
 AUTO_GRANULARITIES: tuple[Granularity, ...] = ("group", "all", "conv")
@@ -219,7 +219,7 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
     found = [(slot, admissible(slot, names, offer.allow_larger)) for slot, names in offered]
     found, bound = replaceable([pair for pair in found if pair[1]], traced)
     traced.confirm()
-    found = [pair for pair in without_broken_branches(found, traced) if pair[1]]
+    found = [pair for pair in without_broken_slots(found, traced) if pair[1]]
     kept = {site.conv for slot, _ in found for site in slot.sites}
     reasons = {
         site.conv: f"no admissible candidate among {', '.join(names)}"

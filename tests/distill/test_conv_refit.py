@@ -38,3 +38,17 @@ def test_a_silent_channel_of_a_norm_stays_finite() -> None:
         fit.solve(x, None, Devices.choose("cpu", "no"))
         assert torch.allclose(network[1:](x), wanted, atol=1e-3)
         assert float(network[1].weight.abs().max()) < 10
+
+
+def test_a_merged_conv_is_fitted_in_place_of_the_last_one() -> None:
+    model = TinyResNet().eval()
+    names = ("merged3x3", "merged_depthwise3x3")
+    space = search_space(model, images(), granularity="group", candidates=names)
+    network = rewrite(model, space.architecture([1, 2]))
+    first, second = conv_refits(network, model, space, 0)
+    assert (first.name, second.name) == ("block1.conv2", "block2.conv2")
+    assert first.conv is network.block1.conv2
+    assert second.conv is network.block2.conv2[-1]
+    for fit, block in ((first, network.block1), (second, network.block2)):
+        assert fit.is_whole
+        assert fit.norm is fit.end is block.bn2

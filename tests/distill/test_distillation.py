@@ -137,6 +137,7 @@ def test_factors_of_a_conv_that_computes_its_weight_are_learned() -> None:
 
 
 def test_steps_bring_a_candidate_without_a_closed_form_nearer() -> None:
+    torch.manual_seed(0)
     model, names = TinyResNet().eval(), ["factorised", "avgpool3x3", "depthwise3x3"]
     _, solved = distilled(model, DistillConfig(steps=0), candidates=names)
     _, stepped = distilled(model, DistillConfig(steps=60, learning_rate=0.01), candidates=names)
@@ -354,3 +355,76 @@ def test_sums_beyond_the_memory_bound_are_read_in_several_passes(monkeypatch) ->
         found.append(usage.forward // 8)
     assert found[0] == found[2]
     assert found[1] == 3 < found[3]
+
+
+class Pair(nn.Module):
+    """A stem, and two convs of a channel group; a scale is all that may come between them."""
+
+    def __init__(self, *, norm: bool, linear: bool) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 16, 3, stride=2, bias=False)
+        self.inner, self.second = nn.BatchNorm2d(16), nn.Conv2d(16, 5, 3, bias=not norm)
+        self.outer = nn.BatchNorm2d(5) if norm else nn.Identity()
+        self.act, self.head = nn.Identity() if linear else nn.SiLU(), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act(self.inner(self.first(self.stem(x))))
+        return self.head(self.outer(self.second(y)).relu_().mean((2, 3)))
+
+
+def merged(model: nn.Module, *names: str, **options):
+    space = search_space(
+        model, images(size=24), granularity="group", candidates=names, allow_larger=True
+    )
+    net = Supernet(model, space)
+    batches = [(images(count=8, size=24, seed=i), torch.zeros(8)) for i in range(6)]
+    config = DistillConfig(**options)
+    task = make_task("classification")
+    errors = distill(net, batches, task, devices=DEVICES, config=config)
+    return net, errors, batches
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_two_convs_without_an_activation_are_one_to_the_bit_of_a_ridge(norm: bool) -> None:
+    torch.manual_seed(0)
+    model = Pair(norm=norm, linear=True).eval()
+    # 3x3 of stride 2 and 3x3 are 7x7 of stride 2, and no candidate is as large.
+    model.second = nn.Conv2d(16, 5, 2, bias=not norm)
+    net, errors, batches = merged(model, "merged5x5", "merged3x3")
+    assert set(errors["second"]) == {"merged5x5", "merged3x3"}
+    assert errors["first"] == {}
+    assert errors["second"]["merged5x5"] < 1e-4 < errors["second"]["merged3x3"] < 1
+    x = batches[0][0]
+    expected = net(x).detach()
+    net.select((1,))
+    if not norm:  # one whose mean is free would have to be recalibrated
+        assert torch.allclose(net(x), expected, atol=0.02 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["merged3x3", "merged1x1", "merged_depthwise3x3"])
+@pytest.mark.parametrize("norm", [True, False])
+def test_the_error_of_a_merged_conv_is_that_of_its_network(name: str, norm: bool) -> None:
+    torch.manual_seed(0)
+    model = Pair(norm=norm, linear=False).eval()
+    net, errors, batches = merged(model, name)
+    assert not any(parameter.grad is not None for parameter in net.parameters())
+    held_out = batches[1][0]
+    outputs = []
+    hook = net.mixed("second").register_forward_hook(lambda _m, _i, y: outputs.append(y))
+    for index in (0, 1):
+        net.select((index,))
+        net(held_out)
+    hook.remove()
+    measured = float(relative_error(outputs[1], outputs[0], centred=True))
+    assert 0.01 < errors["second"][name] < 1.1
+    assert errors["second"][name] == pytest.approx(measured, rel=0.15)
+
+
+def test_the_zero_vector_stays_the_model_beside_merged_convs() -> None:
+    torch.manual_seed(0)
+    model = TinyResNet().eval()
+    space = search_space(model, images(), granularity="group")
+    net = Supernet(model, space)
+    distill(net, BATCHES, make_task("classification"), devices=DEVICES)
+    assert net.vector == (0,) * len(space.slots)
+    assert torch.equal(net(BATCHES[0][0]), model(BATCHES[0][0]))

@@ -108,6 +108,18 @@ def test_the_last_conv_of_a_branch_makes_up_for_the_skip_connection(model) -> No
     assert apart() < 0.3 * before
 
 
+def test_a_merged_conv_makes_up_for_the_skip_connection(model) -> None:
+    space = search_space(model, BATCHES[0][0], granularity="group", candidates=["merged3x3"])
+    network = rewrite(model, space.architecture([1, 1]))
+    with torch.no_grad():
+        network.bn.bias += 0.3  # of the stem, which is no slot
+    before = distance(network, model)
+    errors = refit_front_to_back(network, model, space, BATCHES, Classification(), devices=DEVICES)
+    assert set(errors) == {"block1.conv2", "block2.conv2"}
+    assert all(after < 0.7 * first for first, after in errors.values())
+    assert distance(network, model) < 0.3 * before
+
+
 def test_a_conv_without_a_norm_is_fitted_with_its_bias() -> None:
     torch.manual_seed(0)
     convs = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 3, bias=False)

@@ -1,5 +1,6 @@
 import torch
 from models import TinyResNet, images
+from torch import nn
 
 from refiner.core.batches import pieces
 from refiner.distill.original import Original
@@ -85,3 +86,56 @@ def test_each_listener_hears_every_call() -> None:
     names = ["block2.conv1", "block1.conv1", "block2.conv1"]
     of.run([(n, lambda x, y, n=n: seen.append(n)) for n in names], 2, after_batch=lambda: None)
     assert sorted(seen) == sorted(2 * names)
+
+
+class SiluPairs(TinyResNet):
+    """Has an activation between convs that changes what is passed on, and one in place after."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block2.bn2 = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn(self.stem(x))
+        for block in (self.block1, self.block2):
+            y = nn.functional.silu(block.bn1(block.conv1(x)))
+            x = block.bn2(block.conv2(y)).relu_() + block.skip(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def test_what_a_group_passes_on_is_read_in_the_place_of_the_original() -> None:
+    torch.manual_seed(0)
+    model = SiluPairs().eval()
+    space = search_space(model, images(), granularity="group", candidates=["keep0.5", "merged1x1"])
+    of = Original(
+        supernet=Supernet(model, space), loader=BATCHES[:3], task=make_task("classification"),
+        devices=Devices.choose("cpu", "no"), seed=0,
+    )  # fmt: skip
+    with torch.no_grad():  # the rest of the network has the original's norms
+        of.supernet.mixed("block1.bn2").operations[2].bias += 1
+    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+    sums = []
+    for slot in space.slots:
+        last = slot.sites[-1].conv
+        for passed in (False, True):
+            each = PatchSums(last, slot.sites[-1].spec, seed=0, passed=passed)
+            key = f"{last} {passed}"
+            each.add = each.add_held_out = lambda x, y, key=key: seen.setdefault(key, []).append(
+                (x.clone(), y.clone())
+            )
+            sums.append(each)
+    for _ in range(2):  # the first run shows how often each conv is called
+        seen.clear()
+        of.read(sums, 3)
+        assert of.supernet.vector == (0, 0)
+        assert torch.equal(of.supernet(BATCHES[0][0]), model(BATCHES[0][0]))
+        with torch.no_grad():
+            for i, (x, _) in enumerate(BATCHES[:3]):
+                given = model.bn(model.stem(x))
+                for block, name in ((model.block1, "block1.conv2"), (model.block2, "block2.conv2")):
+                    read = nn.functional.silu(block.bn1(block.conv1(given)))
+                    target = block.conv2(read)
+                    for passed, expected in ((False, read), (True, nn.functional.silu(given))):
+                        assert torch.equal(seen[f"{name} {passed}"][i][0], expected)
+                    assert torch.equal(seen[f"{name} True"][i][1], target)
+                    given = block.bn2(target).relu() + block.skip(given)

@@ -20,8 +20,10 @@ def test_fits_that_read_the_same_patches_share_their_sums() -> None:
         table.sums("other", SPEC, 36),
         table.sums("conv", replace(SPEC, padding=((0, 0), (0, 0))), 36),
         table.sums("conv", SPEC, 36, before=nn.Identity()),
+        table.sums("conv", SPEC, 36, passed=True),
     ]
-    assert len({id(sums) for sums in (first, *others)}) == len(table) == 4
+    assert len({id(sums) for sums in (first, *others)}) == len(table) == 5
+    assert [sums.passed for sums in (first, *others)] == [False] * 4 + [True]
 
 
 def test_each_sum_draws_positions_of_its_own_by_the_seed() -> None:

@@ -270,7 +270,9 @@ def test_a_slot_that_is_part_of_a_branch_is_not_offered_it() -> None:
     wrong = Architecture(
         vector=wrong.vector, slots=wrong.slots, candidates=(("original", NO_BRANCH),) * 4
     )
-    with pytest.raises(ArchitectureError, match="slot block1.conv1 is not a whole one"):
+    with pytest.raises(
+        ArchitectureError, match="a whole residual branch, and slot block1.conv1 is none"
+    ):
         rewrite(model, wrong)
 
 

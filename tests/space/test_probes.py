@@ -9,7 +9,7 @@ from refiner.graph.slots import find_slots
 from refiner.graph.tracing import trace_model
 from refiner.space.candidates import NO_BRANCH
 from refiner.space.keep_ratios import keep_ratio_of
-from refiner.space.probes import broken_branches
+from refiner.space.probes import broken_whole
 from refiner.space.search_space import search_space
 
 
@@ -117,6 +117,6 @@ def test_a_branch_goes_where_a_run_bears_it_out(kind: type[nn.Module], broken: b
     traced = trace_model(kind(), images(size=9))
     (slot,) = find_slots(traced.graph_module, "block").slots
     assert slot.is_branch, "the graph alone does not show it"
-    assert broken_branches(traced, [slot]) == ([0] if broken else [])
+    assert broken_whole(traced, [slot], NO_BRANCH) == ([0] if broken else [])
     space = search_space(kind(), images(size=9), granularity="block")
     assert (NO_BRANCH in space.candidates[0]) is not broken

@@ -5,6 +5,7 @@ from torch import nn
 from refiner.graph.slots import find_slots
 from refiner.graph.tracing import trace_model
 from refiner.space.replaceable import replaceable, without_broken_groups
+from refiner.space.search_space import search_space
 
 
 class ReadsModules(nn.Module):
@@ -26,10 +27,30 @@ def test_a_norm_that_the_model_reads_stays_and_a_conv_cannot_be_replaced() -> No
     traced = trace_model(ReadsModules(), images())
     slots = find_slots(traced.graph_module).slots
     assert [slot.sites[0].norm for slot in slots] == [None, "norm", None]
-    kept, bound = replaceable([(slot, ("original",)) for slot in slots], traced)
+    kept, bound = replaceable([(slot, ("depthwise3x3",)) for slot in slots], traced)
     assert [slot.name for slot, _ in kept] == ["free", "plain"]
     assert [slot.sites[0].norm for slot, _ in kept] == [None, None]
     assert [slot.name for slot in bound] == ["read"]
+
+
+class ReadsItsNorm(nn.Module):
+    """Reads an attribute of the norm in a residual branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return (x + self.norm(self.conv(x)) * self.norm.eps).mean((2, 3))
+
+
+def test_a_branch_with_a_norm_that_the_model_reads_stays() -> None:
+    names = ["no_branch", "depthwise3x3"]
+    space = search_space(ReadsItsNorm(), images(), granularity="block", candidates=names)
+    assert space.candidates == (("original", "depthwise3x3"),)
+    assert space.slots[0].sites[0].norm is None
 
 
 def test_a_group_that_cannot_be_pruned_is_split() -> None:
