@@ -2,16 +2,19 @@
 
 First its convs are fitted again, front to back (``front_to_back.py``). Then all its weights take a
 few steps together: they match the original's output and the output of each block, for the same
-batches.
+batches. Either part may fit a few training images too closely. So it can be judged on other images,
+and undone if these are none the better for it.
 
 Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, for the outputs; Romero
 et al., FitNets, 2015 (arXiv 1412.6550), for the blocks.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -30,6 +33,9 @@ from refiner.training.loop import TrainConfig, WeightTrainer
 from refiner.training.passes import endless
 from refiner.training.task import Task
 from refiner.training.teacher import WithTeacher, squared_error
+
+LEAST_SQUARES, STEPS = "least squares front to back", "steps of gradient descent"
+"""The parts of a refit, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,8 @@ def refit(
     config: RefitConfig | None = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> None:
+    judge: Callable[[nn.Module], float] | None = None,
+) -> tuple[str, ...]:
     """Fit a network with an architecture of ``space`` to the original that it came from, in place.
 
     Args:
@@ -80,6 +87,11 @@ def refit(
         seed: fixes the order of the data and the augmentation. Networks of one seed see the same
             batches.
         progress: listener, whose phase has begun; it advances by one for each step.
+        judge: scores the network in eval mode, higher is better. A part that does not raise the
+            score is undone. By default all parts stay.
+
+    Returns:
+        The parts that were undone.
 
     Raises:
         ConfigError: the outputs of the two cannot be compared.
@@ -87,9 +99,40 @@ def refit(
     """
     config, progress = config or RefitConfig(), progress or Silent()
     if not config.steps:
-        return
-    devices.move(network)
-    refit_front_to_back(network, original, space, loader, task, devices=devices, seed=seed)
+        return ()
+    devices.move(network).eval()
+    given = (network, original, space, loader, task)
+    parts: dict[str, Callable[[], object]] = {
+        LEAST_SQUARES: partial(refit_front_to_back, *given, devices=devices, seed=seed),
+        STEPS: partial(_take_steps, *given, devices, config, seed, progress),
+    }
+    score = -math.inf if judge is None else judge(network)
+    undone = []
+    for name, part in parts.items():
+        before = {key: value.clone() for key, value in network.state_dict().items()}
+        part()
+        if judge is None:
+            continue
+        reached = judge(network)
+        if reached <= score:
+            network.load_state_dict(before)
+            undone.append(name)
+        score = max(score, reached)
+    return tuple(undone)
+
+
+def _take_steps(
+    network: nn.Module,
+    original: nn.Module,
+    space: SearchSpace,
+    loader: Loader,
+    task: Task,
+    devices: Devices,
+    config: RefitConfig,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Take the steps of gradient descent; the network is in eval mode afterwards."""
     matching = _Matching(task, network, original, blocks_of(space, original))
     rates = TrainConfig(
         epochs=1,

@@ -13,8 +13,9 @@ from refiner.core.randomness import derive_seed
 from refiner.core.types import StateDict
 from refiner.runs.comparison import Baseline
 from refiner.runs.job import Job
+from refiner.runs.network_scores import ORIGINAL, REFINED
 from refiner.runs.report_data import Trained
-from refiner.runs.selection import ORIGINAL, REFINED, Selection
+from refiner.runs.selection import Selection
 from refiner.training.evaluation import run_tests
 from refiner.training.loop import TrainConfig, TrainResult, train
 from refiner.training.task import Task

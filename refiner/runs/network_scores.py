@@ -10,8 +10,9 @@ from refiner.runs.job import Job
 from refiner.training.evaluation import evaluate
 from refiner.training.task import Task
 
-GIVEN = "original as given"
-"""Name of the caller's model, whose norms are not recalibrated."""
+GIVEN, ORIGINAL, REFINED = "original as given", "original", "refined"
+"""Names of networks, beside the kinds of the baselines: the caller's model, whose norms are not
+recalibrated, its copy that may be fine-tuned, and the refined network."""
 
 
 def has_head(task: Task) -> bool:

@@ -14,7 +14,22 @@ def search_notes(search: Search, taken: Vector) -> list[str]:
         search: a finished one.
         taken: the architecture of its top-k that was chosen, which need not be the best.
     """
-    return [*_unused_budget(search, taken), *_effects(search), *too_few_scores(search)]
+    return [
+        *_unused_budget(search, taken),
+        *_effects(search),
+        *too_few_scores(search),
+        *_no_refit(search),
+    ]
+
+
+def _no_refit(search: Search) -> list[str]:
+    """Return a line where the top-k were scored without a refit, since it did not pay."""
+    if search.scorer.refit is None or search.scorer.refit.pays is not False:
+        return []
+    return [
+        "the top-k were scored without least squares front to back, which brought the first of "
+        "them no nearer to the original"
+    ]
 
 
 def too_few_scores(search: Search) -> list[str]:

@@ -1,16 +1,20 @@
 """The refit stage: the networks of a search follow the original, before any fine-tuning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
+from refiner.data.loaders import generators_of
 from refiner.distill.refit import RefitConfig, refit
 from refiner.runs.job import Job, announce
+from refiner.runs.network_scores import REFINED
 from refiner.runs.settings import Settings
 from refiner.search.search import Search
 from refiner.space.search_space import SearchSpace
-from refiner.training.task import Task
+from refiner.training.agreement import Agreement
+from refiner.training.evaluation import evaluate
 
 
 def refit_networks(
@@ -32,7 +36,7 @@ def refit_networks(
         networks: by name, without the original.
 
     Returns:
-        Notes for the report.
+        Notes for the report, on the refined network.
     """
     if not settings.refits:
         return ()
@@ -43,17 +47,25 @@ def refit_networks(
             "original's"
         )
         return announce([note], job.progress)
+    undone: dict[str, Sequence[str]] = {}
     job.progress.begin("refit", settings.refit.steps * len(networks))
     for name, network in networks.items():
         state = job.load_checkpoint(f"{name}_refitted")
         if state is not None:
             network.load_state_dict(state["network"])
+            undone[name] = state["undone"]
             job.progress.advance(settings.refit.steps)
             continue
-        _refit(job, settings.refit, space, network, agreement.teacher, search.task)
-        job.save_checkpoint(f"{name}_refitted", {"network": network.state_dict()})
+        undone[name] = _refit(job, settings.refit, space, network, agreement)
+        state = {"network": network.state_dict(), "undone": list(undone[name])}
+        job.save_checkpoint(f"{name}_refitted", state)
     job.progress.end()
-    return ()
+    notes = [
+        f"in the refit, {part} brought the refined network no nearer to the original on the "
+        "validation images, and was undone"
+        for part in undone.get(REFINED, ())
+    ]
+    return announce(notes, job.progress)
 
 
 def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Module) -> nn.Module:
@@ -71,27 +83,32 @@ def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Mo
     network = copied(network)
     job.progress.begin("refit", config.steps)
     original = job.devices.move(copied(job.model)).eval()
-    _refit(job, config, space, network, original, job.task)
+    _refit(job, config, space, network, Agreement(job.task, original))
     job.progress.end()
     return network.cpu()
 
 
 def _refit(
-    job: Job,
-    config: RefitConfig,
-    space: SearchSpace,
-    network: nn.Module,
-    original: nn.Module,
-    task: Task,
-) -> None:
-    refit(
+    job: Job, config: RefitConfig, space: SearchSpace, network: nn.Module, agreement: Agreement
+) -> tuple[str, ...]:
+    """Refit a network, and return the parts that the validation images are none the better for."""
+
+    def judge(network: nn.Module) -> float:
+        loader = job.val_loader
+        with seeded(derive_seed(job.seed, "judge"), generators_of(loader)):
+            reached = evaluate(network, job.devices.batches(loader), agreement, job.devices)
+        agreement.forget()
+        return reached
+
+    return refit(
         network,
-        original,
+        agreement.teacher,
         space,
         job.train_loader,
-        task,
+        agreement.task,
         devices=job.devices,
         config=config,
         seed=job.seed,
         progress=job.progress,
+        judge=judge,
     )

@@ -12,6 +12,7 @@ from refiner.runs.latency_check import within_latency
 from refiner.runs.notes import too_few_scores
 from refiner.runs.search_run import run_kept
 from refiner.runs.settings import Settings
+from refiner.search.ranked_refit import RankedRefit
 from refiner.search.search import Search, SearchResult
 from refiner.search.strategies import STEADY, make_strategy
 from refiner.space.supernet import Supernet
@@ -29,10 +30,11 @@ def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
     teacher = job.devices.move(copied(job.model)) if settings.trained else None
     refit = None
     if teacher is not None and settings.refits:
-        refit = partial(
+        fit = partial(
             refit_front_to_back, original=teacher, space=costed.space, loader=job.train_loader,
             task=job.task, devices=job.devices, seed=job.seed,
         )  # fmt: skip
+        refit = RankedRefit(fit)
     return Search(
         Supernet(job.model, costed.space, seed=settings.seed),
         strategy,

@@ -10,7 +10,7 @@ from refiner.runs.baselines import find_baselines
 from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job
-from refiner.runs.network_scores import GIVEN, has_head, score_networks
+from refiner.runs.network_scores import GIVEN, ORIGINAL, REFINED, has_head, score_networks
 from refiner.runs.notes import search_notes
 from refiner.runs.refitting import refit_networks
 from refiner.runs.settings import Settings
@@ -18,9 +18,6 @@ from refiner.search.search import Search, SearchResult
 from refiner.space.architecture import Architecture, Vector, with_model
 from refiner.space.rewriting import rewrite
 from refiner.training.task import Task
-
-ORIGINAL, REFINED = "original", "refined"
-"""Names of networks, beside the kinds of the baselines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

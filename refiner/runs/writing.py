@@ -9,12 +9,12 @@ from refiner.runs.comparison import Baseline
 from refiner.runs.costing import CostedSpace
 from refiner.runs.front import points, write_front
 from refiner.runs.job import Job, announce
-from refiner.runs.network_scores import GIVEN
+from refiner.runs.network_scores import GIVEN, REFINED
 from refiner.runs.report_data import Trained
 from refiner.runs.report_making import full_report, origin_settings
 from refiner.runs.result import Result
 from refiner.runs.result_files import write_result
-from refiner.runs.selection import REFINED, Selection
+from refiner.runs.selection import Selection
 from refiner.runs.settings import Settings
 from refiner.search.scoring import Scored
 

@@ -20,6 +20,7 @@ from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
 from refiner.search.norm_shift import NormShift
+from refiner.search.ranked_refit import RankedRefit
 from refiner.space.architecture import Vector
 from refiner.space.supernet import Supernet
 from refiner.training.agreement import Agreement
@@ -80,8 +81,8 @@ class Scorer:
             Then ``reward`` is agreement with it, which ranks the top-k as well.
         shift: the original's norm statistics, where an earlier search of these weights has read
             them; by default they are read now.
-        refit: fits a network to the teacher as a whole, in place, before it is ranked. By default
-            the top-k are ranked with the weights as they are.
+        refit: of networks before they are ranked, where it pays. By default they are ranked with
+            the weights as they are.
         seed: fixes which batches are taken.
     """
 
@@ -97,7 +98,7 @@ class Scorer:
         fixed: bool,
         teacher: nn.Module | None = None,
         shift: NormShift | None = None,
-        refit: Callable[[nn.Module], object] | None = None,
+        refit: RankedRefit | None = None,
         seed: int = 0,
     ) -> None:
         self.supernet, self.network, self.task = supernet, supernet.model, task
@@ -207,11 +208,30 @@ class Scorer:
                 scored += self._scored(group, networks)
         return scored
 
+    def refits(self, vector: Vector) -> bool:
+        """Return whether networks are refitted before they are ranked.
+
+        If nothing has settled that yet, an architecture does: both of its networks are scored.
+        """
+        if self.refit is None:
+            return False
+        if self.refit.pays is None:
+            with self._last() as norm_batches:
+                networks = [self._select(vector, norm_batches), self._refitted(vector, self.refit)]
+                before, after = self._scored([vector] * 2, networks)
+            self.refit.pays = after.objective > before.objective
+        return self.refit.pays
+
+    def _refitted(self, vector: Vector, refit: RankedRefit) -> Callable[[], nn.Module]:
+        """Return what gives the network of the active path, refitted."""
+        network = self.supernet.emit(vector)
+        refit.fit(network)
+        return lambda: network
+
     def _groups(self, vectors: Sequence[Vector]) -> list[Sequence[Vector]]:
         """Return architectures in groups, so that networks of one group fit into memory."""
-        if self.refit is None:
+        if self.agreement is None or self.refit is None or not self.refit.pays:
             return [vectors] if vectors else []
-        assert self.agreement is not None
         tensors = self.agreement.teacher.state_dict().values()
         bytes_each = max(1, sum(tensor.nbytes for tensor in tensors))
         count = max(1, _MOST_BYTES // bytes_each)
@@ -222,11 +242,9 @@ class Scorer:
         select = self._select(vector, norm_batches)
         if self.fixed:
             self.norms[vector] = self._norms(vector)
-        if self.refit is None:
+        if self.refit is None or not self.refit.pays:
             return select
-        network = self.supernet.emit(vector)
-        self.refit(network)
-        return lambda: network
+        return self._refitted(vector, self.refit)
 
     def _scored(
         self, vectors: Sequence[Vector], networks: Sequence[Callable[[], nn.Module]]

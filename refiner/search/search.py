@@ -29,6 +29,7 @@ from refiner.search.informing import Informing, inform
 from refiner.search.norm_shift import NormShift
 from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
+from refiner.search.ranked_refit import RankedRefit
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
 from refiner.search.scoring import Scored, Scorer, WeightSharing, short
@@ -64,7 +65,7 @@ class Search:
             of an architecture's outputs with the teacher's, and the top-k are ranked by it. By
             default both go by the task's score.
         shift: the original's norm statistics; see :class:`refiner.search.scoring.Scorer`.
-        refit: fits a network as a whole before it is ranked among the top-k; see there.
+        refit: of networks before they are ranked among the top-k; see there.
         config: how long and how much.
         seed: fixes the run on a CPU to the bit.
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy
@@ -84,7 +85,7 @@ class Search:
         devices: Devices,
         teacher: nn.Module | None = None,
         shift: NormShift | None = None,
-        refit: Callable[[nn.Module], object] | None = None,
+        refit: RankedRefit | None = None,
         config: SearchConfig | None = None,
         seed: int = 0,
         feasible: FeasibleSet | None = None,
@@ -291,8 +292,9 @@ class Search:
 
     def _top_k(self, progress: Progress) -> list[Scored]:
         """Score what the strategy recommends, in rounds if it learns from refits."""
-        if self.scorer.refit is None or not isinstance(self.strategy, Refitting):
-            return self.scorer.scored(self.strategy.recommend(self.config.top_k), progress)
+        recommended = self.strategy.recommend(self.config.top_k)
+        if not self.scorer.refits(recommended[0]) or not isinstance(self.strategy, Refitting):
+            return self.scorer.scored(recommended, progress)
         scored: list[Scored] = []
         for i in range(_ROUNDS):
             count = self.config.top_k * (i + 1) // _ROUNDS - self.config.top_k * i // _ROUNDS
@@ -314,6 +316,7 @@ class Search:
             "informing": asdict(self.informing),
             "usage": [self.usage.forward, self.usage.backward],
             "shift": None if self.scorer.shift is None else self.scorer.shift.state_dict(),
+            "refit_pays": None if self.scorer.refit is None else self.scorer.refit.pays,
             "norms": [(list(vector), norms) for vector, norms in self.scorer.norms.items()],
             "top_k": None if self.result is None else self.result.state(),
         }
@@ -335,6 +338,8 @@ class Search:
         self.last = dict(self.strategy.metrics())
         if self.scorer.shift is not None:
             self.scorer.shift.load_state_dict(state["shift"])
+        if self.scorer.refit is not None:
+            self.scorer.refit.pays = state["refit_pays"]
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}
         if state["top_k"] is not None:
             self.result = SearchResult.of_state(state["top_k"])

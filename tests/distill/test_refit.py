@@ -7,7 +7,7 @@ from models import TinyResNet, images
 from torch import nn
 
 from refiner.core.errors import ConfigError
-from refiner.distill.refit import RefitConfig, blocks_of, refit
+from refiner.distill.refit import LEAST_SQUARES, STEPS, RefitConfig, blocks_of, refit
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
 from refiner.training.devices import Devices
@@ -118,3 +118,31 @@ def test_a_model_without_skip_connections_matches_its_slots() -> None:
 def test_settings_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         RefitConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("scores", "undone"),
+    [
+        ([0.0, 1, 2], ()),
+        ([0.0, 1, 1], (STEPS,)),
+        ([0.0, -1, 1], (LEAST_SQUARES,)),
+        ([0.0, 0, -1], (LEAST_SQUARES, STEPS)),
+    ],
+)
+def test_parts_that_do_not_raise_the_score_are_undone(scores, undone) -> None:
+    model, network, space = pair()
+    seen, left = [], list(scores)
+
+    def judge(judged: nn.Module) -> float:
+        assert not judged.training
+        seen.append(copy.deepcopy(judged.state_dict()))
+        return left.pop(0)
+
+    found = refit(
+        network, model, space, BATCHES, Classification(), devices=DEVICES,
+        config=RefitConfig(steps=5), judge=judge,
+    )  # fmt: skip
+    assert found == undone
+    best = seen[max(range(3), key=lambda i: scores[i])]
+    assert all(torch.equal(best[name], value) for name, value in network.state_dict().items())
+    assert not network.training

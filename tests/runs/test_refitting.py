@@ -50,14 +50,14 @@ def refined(steps: int, **options):
 
 def test_the_chosen_network_and_the_baselines_are_refitted(tmp_path) -> None:
     shown = Kept()
-    result = refined(3, progress=shown, out=tmp_path / "run", strategy="milp")
+    result = refined(30, progress=shown, out=tmp_path / "run", strategy="milp")
     assert "refit" in shown.planned
     names = {
         each.kind for each in result.report.baselines if each.vector != result.architecture.vector
     }
-    assert shown.steps["refit"] == 3 * (1 + len(names))
+    assert shown.steps["refit"] == 30 * (1 + len(names))
     plain = refined(0, strategy="milp")
-    assert ("refit.steps", "3") in result.report.settings
+    assert ("refit.steps", "30") in result.report.settings
     assert not any(name.startswith("refit.") for name, _ in plain.report.settings)
     assert plain.architecture.vector == result.architecture.vector
     assert not torch.equal(plain.model.fc.weight, result.model.fc.weight)
@@ -79,7 +79,7 @@ def test_a_network_whose_refit_is_done_is_not_refitted_again(tmp_path, monkeypat
         refined(21, strategy="milp", out=tmp_path, progress=Kept("refit", 22))  # in the second
     steps: list[int] = []
     monkeypatch.setattr(
-        "refiner.runs.refitting.refit", lambda *_, config, **__: steps.append(config.steps)
+        "refiner.runs.refitting.refit", lambda *_, config, **__: steps.append(config.steps) or ()
     )
     shown = Kept()
     refined(21, strategy="milp", out=tmp_path, resume=True, progress=shown)
@@ -105,3 +105,21 @@ def test_outputs_that_cannot_be_compared_leave_it_out() -> None:
     refined(2, task=Counted(), progress=shown)
     assert any("was not refitted" in note for note in shown.notes)
     assert "refit" not in shown.phases
+
+
+def test_parts_that_validation_images_are_none_the_better_for_are_undone(
+    tmp_path, monkeypatch
+) -> None:
+    def spoiled(network, *_, **__):
+        with torch.no_grad():
+            network.fc.weight.zero_()
+
+    monkeypatch.setattr("refiner.distill.refit.refit_front_to_back", spoiled)
+    monkeypatch.setattr("refiner.distill.refit._take_steps", spoiled)
+    shown = Kept()
+    result = refined(5, progress=shown, strategy="milp", out=tmp_path / "run")
+    assert result.model.fc.weight.any()
+    undone = [note for note in result.report.notes if "was undone" in note]
+    assert len(undone) == 2
+    again = refined(5, strategy="milp", out=tmp_path / "run", resume=True)
+    assert again.report.notes == result.report.notes

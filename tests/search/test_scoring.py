@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from refiner.core.errors import ConfigError
 from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
+from refiner.search.ranked_refit import RankedRefit
 from refiner.search.scoring import Scorer, short
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
@@ -76,7 +77,8 @@ def test_the_ranking_is_of_refitted_networks_and_leaves_the_shared_weights(
         with torch.no_grad():
             network.fc.weight.mul_(len(refitted) - 2)
 
-    plain, scorer = make(fixed=True, teacher=True), make(fixed=True, teacher=True, refit=refit)
+    plain = make(fixed=True, teacher=True)
+    scorer = make(fixed=True, teacher=True, refit=RankedRefit(refit, pays=True))
     before = {name: p.clone() for name, p in scorer.network.named_parameters()}
     ranked = {each.vector: each for each in scorer.rank(vectors, Silent())}
     assert all(torch.equal(before[name], p) for name, p in scorer.network.named_parameters())
@@ -89,8 +91,29 @@ def test_the_ranking_is_of_refitted_networks_and_leaves_the_shared_weights(
         assert all(torch.equal(state[name], norm) for name, norm in own.items())
 
 
+@pytest.mark.parametrize("pays", [False, True])
+def test_one_architecture_settles_whether_refits_pay(pays: bool) -> None:
+    counted: list[nn.Module] = []
+
+    def refit(network: nn.Module) -> None:
+        counted.append(network)
+        state = original.state_dict() if pays else {"fc.weight": 50 * torch.eye(10, 8)}
+        network.load_state_dict(state, strict=False)
+
+    vector = (0, 0, 0, 2)  # a conv of other weights in the last place
+    scorer = make(fixed=True, teacher=True, refit=RankedRefit(refit))
+    assert scorer.agreement is not None
+    original = scorer.agreement.teacher
+    assert scorer.refits(vector) is scorer.refits((0, 0, 0, 0)) is pays
+    assert len(counted) == 1
+    scorer.rank([vector, (0, 0, 0, 0)], Silent())
+    assert len(counted) == (3 if pays else 1)
+
+
 def test_nothing_is_refitted_where_outputs_cannot_be_compared() -> None:
-    assert make(fixed=True, refit=lambda _: None).refit is None
+    scorer = make(fixed=True, refit=RankedRefit(lambda _: None))
+    assert scorer.refit is None
+    assert not scorer.refits((0, 0, 0, 0))
 
 
 def test_weights_that_learn_leave_no_norms() -> None:

@@ -1,0 +1,35 @@
+"""Tried in tests/search/test_scoring.py; here is what searches that are compared share."""
+
+import torch
+from models import TinyResNet, batches
+
+import refiner
+from refiner.search.ranked_refit import RankedRefit
+
+
+def test_the_random_baseline_ranks_as_the_search_did_and_a_note_says_so(monkeypatch) -> None:
+    made: list[RankedRefit] = []
+    tried: list[int] = []
+
+    def no_fit(network, **_):
+        tried.append(1)
+        with torch.no_grad():
+            network.fc.weight.zero_()
+
+    def kept(fit) -> RankedRefit:
+        made.append(RankedRefit(fit))
+        return made[-1]
+
+    monkeypatch.setattr("refiner.runs.searching.refit_front_to_back", no_fit)
+    monkeypatch.setattr("refiner.runs.searching.RankedRefit", kept)
+    torch.manual_seed(3)
+    result = refiner.refine(
+        TinyResNet(), batches(3), batches(2, seed=1), distill=refiner.DistillConfig(steps=0),
+        search=refiner.SearchConfig(
+            epochs=1, warmup_epochs=0, train_weights=False, trials=12, samples=4, top_k=3
+        ),
+        budget="macs=75%", strategy="milp", device="cpu", progress=False,
+    )  # fmt: skip
+    assert [each.pays for each in made] == [False]
+    assert len(tried) == 1
+    assert any("without least squares" in note for note in result.report.notes)
