@@ -34,6 +34,11 @@ def test_settings_and_keyword_arguments_exclude_each_other() -> None:
         ({"budget": "macs=60%"}, "controller", refiner.SearchConfig()),
         ({"distill": refiner.DistillConfig()}, "controller", DISTILLED_SEARCH),
         ({"distill": refiner.DistillConfig(), "budget": "macs=60%"}, "milp", ESTIMATED_SEARCH),
+        (
+            {"distill": refiner.DistillConfig(), "strategy": "informed_controller"},
+            "informed_controller",
+            ESTIMATED_SEARCH,
+        ),
         ({"strategy": "random"}, "random", refiner.SearchConfig()),
     ],
 )
