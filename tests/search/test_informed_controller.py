@@ -40,8 +40,15 @@ def informed(seed: int = 0) -> InformedController:
 def learned() -> dict:
     """Return the state right after the check."""
     strategy = informed()
-    play(strategy, 1, score, CHECKS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("refiner.search.informed_controller.STEPS", 150)
+        play(strategy, 1, score, CHECKS)
     return strategy.state_dict()
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr("refiner.search.informed_controller.STEPS", 8)
 
 
 def after_the_check(learned: dict) -> InformedController:
@@ -57,8 +64,10 @@ def test_without_effects_it_is_the_plain_controller() -> None:
     assert strategies[0].recommend(4) == strategies[1].recommend(4)
 
 
+@pytest.mark.usefixtures("quick")
 def test_single_swaps_are_checked_first_and_the_rest_is_within_the_budget() -> None:
     strategy = informed()
+    assert all(map(feasible().holds, strategy.recommend(8)))
     first = play(strategy, 2, score, 3)
     assert [sum(map(bool, v)) for update in first for v in update] == [1] * 6
     (last,) = play(strategy, 1, score, 3)
@@ -114,6 +123,7 @@ def test_a_swap_that_the_policy_draws_after_the_check_is_a_sample(learned: dict)
     assert strategy.checked.count(swap) == 1
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("updates", [0, 1, 2, 4])
 def test_it_resumes_to_the_bit(updates: int, tmp_path) -> None:
     strategy, other = informed(), InformedController(CHOICES, seed=9, feasible=feasible())
@@ -125,6 +135,7 @@ def test_it_resumes_to_the_bit(updates: int, tmp_path) -> None:
     assert other.metrics() == strategy.metrics() != {}
 
 
+@pytest.mark.usefixtures("quick")
 def test_global_random_state_is_left_alone() -> None:
     state = torch.get_rng_state()
     play(informed(), 2, score, CHECKS)

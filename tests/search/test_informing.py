@@ -88,6 +88,7 @@ def test_an_informed_search_resumes_to_the_bit(
 ) -> None:
     for module in ("milp", "informed_controller"):  # nothing is distilled here
         monkeypatch.setattr(f"refiner.search.{module}.LEAST_TAU", -1.0)
+    monkeypatch.setattr("refiner.search.informed_controller.STEPS", 8)
     whole, records, states = informed_search(name), [], []
     torch.save(whole.state_dict(), tmp_path / "0.pt")
 
