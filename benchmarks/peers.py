@@ -17,7 +17,8 @@ All networks are tuned in the same way: the defaults of `refine`, with the origi
 are against the original, tuned for as long. EfficientNet-Lite0 is tuned without labels on 480
 pictures, 120 score architectures, and 400 test. Only Taylor importance sees its labels.
 
-milp, controller    `refiner.refine` with its defaults, and that strategy
+milp, controller, informed_controller
+                    `refiner.refine` with its defaults, and that strategy
 random              the same with as many architectures at random, the best of them
 single_draw         the same with one architecture at random
 uniform             the same, each slot keeping the same share of its channels

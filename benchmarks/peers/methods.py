@@ -43,7 +43,8 @@ def refined(at: Ground, share: int, strategy: Any, *, evaluated: bool = True) ->
         seed=at.seed, device=at.devices.device.type, precision=at.devices.precision,
         **{"distill": DistillConfig(), "search": search, **ablated(at.ablated)},
     )  # fmt: skip
-    return result.model, {"vector": list(result.architecture.vector), "resumed": resume}
+    taken = {"vector": list(result.architecture.vector), "agreement": result.report.agreement}
+    return result.model, {**taken, "resumed": resume}
 
 
 ABLATIONS = ("fits", "refit", "space")
@@ -81,6 +82,7 @@ METHODS: dict[str, Callable[[Ground, int], Made]] = {
     "original": original,
     "milp": lambda at, share: refined(at, share, "milp"),
     "controller": lambda at, share: refined(at, share, "controller"),
+    "informed_controller": lambda at, share: refined(at, share, "informed_controller"),
     "random": lambda at, share: refined(at, share, "random"),
     "single_draw": lambda at, share: refined(at, share, "random", evaluated=False),
     "uniform": lambda at, share: refined(at, share, UniformWidth, evaluated=False),
@@ -88,7 +90,7 @@ METHODS: dict[str, Callable[[Ground, int], Made]] = {
     "fastnas": fastnas,
     "narrow": narrow,
 }
-OURS: Sequence[str] = ("milp", "controller")
+OURS: Sequence[str] = ("milp", "controller", "informed_controller")
 """Searches of this tool; the table takes the best of them as "ours"."""
 EXTRA: Sequence[str] = ("fastnas", "narrow")
 """Methods that run where they are asked for alone: in an environment of their own, or on a GPU."""

@@ -1,9 +1,10 @@
 """Notes of a report on a finished search."""
 
 from refiner.cost.feasible import LEAST_USED
-from refiner.search.informing import can_inform
+from refiner.search.informing import Informing, can_inform
 from refiner.search.milp import MilpStrategy
 from refiner.search.search import Search
+from refiner.search.strategy import Checked
 from refiner.space.architecture import Vector
 
 
@@ -48,14 +49,14 @@ def too_few_scores(search: Search) -> list[str]:
 def _effects(search: Search) -> list[str]:
     """Return what the estimates of single swaps cost, or why the search did without them."""
     informing, strategy = search.informing, search.strategy
-    if informing.reason:
-        return [f"single swaps are scored, not estimated: {informing.reason}"]
-    if not informing.evaluations or not isinstance(strategy, MilpStrategy):
+    if not isinstance(strategy, Checked) or informing == Informing():
         return []
+    if informing.reason:
+        return [f"{strategy.instead}: {informing.reason}"]
     if strategy.refused is not None:
         return [
-            "single swaps are scored, not estimated: the estimates of a few and their scores have "
-            f"a Kendall's tau of {strategy.refused:.2f}"
+            f"{strategy.instead}: the estimates of a few single swaps and their scores have a "
+            f"Kendall's tau of {strategy.refused:.2f}"
         ]
     return [
         f"the effects of all single swaps were estimated in the time of {informing.evaluations} "

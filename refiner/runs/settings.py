@@ -19,7 +19,13 @@ from refiner.distill.refit import RefitConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.search.informing import PHASE as EFFECTS
 from refiner.search.search import SearchConfig
-from refiner.search.strategies import STRATEGIES, check_strategy, resolve_strategy, strategy_name
+from refiner.search.strategies import (
+    INFORMED,
+    STRATEGIES,
+    check_strategy,
+    resolve_strategy,
+    strategy_name,
+)
 from refiner.search.strategy import Strategy, StrategyFactory
 from refiner.space.admissible import Offer
 from refiner.space.keep_ratios import CHANNEL_BLOCK
@@ -32,7 +38,7 @@ DISTILLED_SEARCH = SearchConfig(
 )
 """The default search over distilled candidates. Nothing is trained: it only evaluates."""
 ESTIMATED_SEARCH = replace(DISTILLED_SEARCH, trials=80, epochs=8)
-"""The same for ``milp``, which estimates the effects of single swaps instead of scoring them."""
+"""The same for strategies that estimate the effects of single swaps instead of scoring them."""
 
 
 def default_search(
@@ -49,7 +55,7 @@ def default_search(
         return SearchConfig()
     if isinstance(strategy, str):
         strategy = resolve_strategy(strategy, trained=trained, budget=budget)
-    return ESTIMATED_SEARCH if strategy == "milp" else DISTILLED_SEARCH
+    return ESTIMATED_SEARCH if strategy in INFORMED else DISTILLED_SEARCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,7 @@ class Settings:
     strategy: str | Strategy | StrategyFactory = option(
         "auto",
         "What proposes architectures. auto takes milp for a trained model with a budget, else "
-        "controller.",
+        "controller. informed_controller is a controller that begins with milp's estimates.",
         panel="Search",
         choices=("auto", *STRATEGIES),
     )
@@ -216,7 +222,7 @@ class Settings:
         assert self.search is not None
         phases = ["warm-up"] if self.search.warmup_epochs else []
         phases += ["distillation"] if self.trained else []
-        phases += [EFFECTS] if self.trained and self.strategy == "milp" else []
+        phases += [EFFECTS] if self.trained and self.strategy in INFORMED else []
         phases += ["search", "top-k"]
         random = [] if self.strategy == "random" else ["random baseline", "top-k"]
         phases += [*random, "uniform baseline"] if self.baselines else []

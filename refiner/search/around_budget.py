@@ -10,22 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from refiner.core.randomness import derive_seed
 from refiner.cost.feasible import FeasibleSet
 from refiner.search.after_refit import AfterRefit
 from refiner.search.belief import Belief
-from refiner.search.effects import Effects, one_swap, tau
+from refiner.search.effects import Effects
+from refiner.search.effects_check import EffectsCheck
 from refiner.search.integer_program import Program
 from refiner.search.scores import Scores
 from refiner.search.surface import Descent
 from refiner.space.architecture import Vector
 
-CHECKS = 8
-"""Single swaps that are scored to check the estimates, spread evenly over their ranks."""
-LEAST_TAU = 0.4
-"""Kendall's tau between estimates and scores of these below which estimates are not used."""
 _TINY = 1e-9
 
 
@@ -44,22 +40,11 @@ class AroundBudget:
         self._descent = Descent(effects, feasible)
         self._solutions = self._program(feasible)
         self.zero: Vector = (0,) * len(effects.sizes)
-        ranked = effects.ranked()
-        places = np.linspace(0, len(ranked) - 1, min(CHECKS, len(ranked))).round().astype(int)
-        self.checks = [one_swap(len(self.zero), *ranked[place]) for place in places]
-
-    def rank(self, scores: Scores) -> float | None:
-        """Return Kendall's tau between the estimates and the scores of the checks; None before."""
-        if not all(check in scores for check in self.checks):
-            return None
-        if len(self.checks) < 3:
-            return 1.0
-        estimates = [-self.effects.loss(check) for check in self.checks]
-        return tau(estimates, [scores.mean(check) for check in self.checks])
+        self.check = EffectsCheck(effects)
 
     def ask(self, count: int, scores: Scores) -> list[Vector]:
         """Return ``count`` architectures to score next."""
-        asked = [v for v in (self.zero, *self.checks) if v not in scores][:count]
+        asked = [v for v in (self.zero, *self.check.swaps) if v not in scores][:count]
         if len(asked) == count:
             return asked
         belief, starts = self._belief(scores), self._starts(scores)
@@ -160,8 +145,7 @@ class AroundBudget:
     def state_dict(self) -> dict[str, Any]:
         """Return the effects and the state of the generator."""
         return {
-            "gram": torch.from_numpy(self.effects.gram_JJ),
-            "added": torch.from_numpy(self.effects.added_J),
+            "effects": self.effects.state_dict(),
             "generator": self.generator.bit_generator.state,
         }
 

@@ -5,10 +5,12 @@ Suffixes: J candidates of all slots, the originals included; R resources.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
 
+from refiner.core.types import StateDict
 from refiner.space.architecture import Vector
 
 Array = np.ndarray[Any, Any]
@@ -51,6 +53,20 @@ class Effects:
         """Return the estimated loss of one swap."""
         column = int(self.starts[slot]) + index
         return float(self.gram_JJ[column, column]) / 2
+
+    def state_dict(self) -> StateDict:
+        """Return the effects as tensors and plain values."""
+        return {
+            "sizes": list(self.sizes),
+            "gram": torch.from_numpy(self.gram_JJ),
+            "added": torch.from_numpy(self.added_J),
+        }
+
+    @classmethod
+    def of_state(cls, state: StateDict) -> Self:
+        """Return what :meth:`state_dict` was of."""
+        gram_JJ, added_J = state["gram"].numpy(), state["added"].numpy()
+        return cls(sizes=tuple(state["sizes"]), gram_JJ=gram_JJ, added_J=added_J)
 
     def ranked(self) -> list[tuple[int, int]]:
         """Return all swaps as (slot, index), those that cost least first."""

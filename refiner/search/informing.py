@@ -12,6 +12,7 @@ from refiner.space.supernet import Supernet
 
 PHASE = "effects"
 """Name of the phase, for progress."""
+_UNTRAINED = "estimates take a trained model whose weights stay, and outputs that can be compared"
 _DRAWS = 2
 """Draws of labels for each sample."""
 
@@ -24,7 +25,7 @@ class Informing:
     """Evaluations of an architecture that would have taken as long; 0 where nothing was
     estimated."""
     reason: str = ""
-    """Why nothing could be estimated, for people; empty where that was not tried."""
+    """Why nothing could be estimated, for people; empty for a strategy that asks for nothing."""
 
 
 def can_inform(strategy: Strategy, scorer: Scorer) -> bool:
@@ -47,9 +48,10 @@ def inform(
         batches: those that a first score is taken on.
         progress: listener.
     """
-    if not can_inform(strategy, scorer):
+    if not isinstance(strategy, Informed):
         return Informing()
-    assert isinstance(strategy, Informed)
+    if not can_inform(strategy, scorer):
+        return Informing(reason=_UNTRAINED)
     assert isinstance(scorer.supernet, Supernet)
     if scorer.shift is not None:
         scorer.shift.restore()

@@ -26,8 +26,9 @@ import torch
 from refiner.core.errors import ConfigError
 from refiner.core.randomness import derive_seed
 from refiner.cost.feasible import FeasibleSet
-from refiner.search.around_budget import LEAST_TAU, AroundBudget
+from refiner.search.around_budget import AroundBudget
 from refiner.search.effects import Effects
+from refiner.search.effects_check import LEAST_TAU
 from refiner.search.integer_program import Program, Swap
 from refiner.search.scores import Scores
 from refiner.search.strategy import Choices
@@ -44,6 +45,8 @@ class MilpStrategy:
     """
 
     same_images = True
+    instead = "single swaps are scored, not estimated"
+    """What it does without estimates, for people."""
 
     def __init__(
         self, choices: Choices, *, seed: int = 0, feasible: FeasibleSet | None = None
@@ -89,7 +92,7 @@ class MilpStrategy:
         """Remember the scores."""
         self.scores.add(vectors, scores)
         self._solved = None
-        rank = None if self.around is None else self.around.rank(self.scores)
+        rank = None if self.around is None else self.around.check.rank(self.scores)
         if rank is not None and rank < LEAST_TAU:
             self.around, self.refused = None, rank
 
@@ -158,9 +161,7 @@ class MilpStrategy:
         self._last = [tuple(vector) for vector in state["last"]]
         self.around, self.refused = None, state["refused"]
         if state["around"] is not None:
-            gram_JJ = state["around"]["gram"].numpy()
-            added_J = state["around"]["added"].numpy()
-            effects = Effects(sizes=tuple(self.sizes), gram_JJ=gram_JJ, added_J=added_J)
+            effects = Effects.of_state(state["around"]["effects"])
             self.around = AroundBudget(effects, self.feasible, self.seed)
             self.around.load_state_dict(state["around"])
 

@@ -76,18 +76,25 @@ class ControllerStrategy:
         self, config: ControllerConfig, controller: Controller, generator: torch.Generator
     ) -> None:
         self.config, self.controller, self.generator = config, controller, generator
-        self.optimizer = adam(controller.parameters(), config)
+        self.scores = Scores()
+        self._begin_training()
+
+    def _begin_training(self) -> None:
+        """Forget what training keeps beside the controller."""
+        self.optimizer = adam(self.controller.parameters(), self.config)
         self.baseline: float | None = None
         """Moving average of the reward."""
         self.square: float | None = None
         """Moving average of (reward - baseline) squared."""
-        self.scores = Scores()
         self.entropy = float("nan")
         self.gradients: dict[str, float] = {}
         """Norm of the last policy gradient of each domain."""
 
     def ask(self, count: int) -> list[Vector]:
         """Return ``count`` architectures drawn from the policy."""
+        return self._draw(count)
+
+    def _draw(self, count: int) -> list[Vector]:
         with torch.no_grad():
             drawn = self.controller.sample(count, self.generator).index_MS
         return [tuple(row) for row in drawn.tolist()]
@@ -95,6 +102,10 @@ class ControllerStrategy:
     def tell(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
         """Take one step of policy gradient; the architectures should be drawn by :meth:`ask`."""
         self.scores.add(vectors, scores)
+        self._learn(vectors, scores)
+
+    def _learn(self, vectors: Sequence[Vector], scores: Sequence[float]) -> None:
+        """Take one step of policy gradient."""
         rewards = torch.tensor(scores, dtype=torch.float32)
         if self.baseline is None:
             self.baseline = float(rewards.mean())
@@ -136,7 +147,7 @@ class ControllerStrategy:
         for _ in range(8):
             if len(vectors) >= count:
                 break
-            for vector in self.ask(count):
+            for vector in self._draw(count):
                 if len(vectors) < count:
                     vectors.add(vector)
         ordered = sorted(vectors)

@@ -2,6 +2,7 @@
 
 from refiner.core.errors import ConfigError
 from refiner.cost.feasible import FeasibleSet
+from refiner.search.informed_controller import InformedController
 from refiner.search.milp import MilpStrategy
 from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
 from refiner.search.random_search import RandomStrategy
@@ -13,8 +14,17 @@ STEADY = ControllerConfig(entropy_weight=0.05)
 AUTO = "auto"
 """The name that :func:`resolve_strategy` replaces."""
 
+CONTROLLERS: dict[str, type[ControllerStrategy]] = {
+    "controller": ControllerStrategy,
+    "informed_controller": InformedController,
+}
+"""Strategies with a :class:`ControllerConfig`."""
+
 STRATEGIES: dict[str, StrategyFactory] = {
     "controller": lambda choices, feasible, seed: ControllerStrategy(
+        choices, seed=seed, feasible=_limited(feasible)
+    ),
+    "informed_controller": lambda choices, feasible, seed: InformedController(
         choices, seed=seed, feasible=_limited(feasible)
     ),
     "milp": lambda choices, feasible, seed: MilpStrategy(choices, seed=seed, feasible=feasible),
@@ -22,6 +32,9 @@ STRATEGIES: dict[str, StrategyFactory] = {
         choices, seed=seed, feasible=_limited(feasible)
     ),
 }
+
+INFORMED = ("informed_controller", "milp")
+"""Those that go by estimated effects of swaps, where a search can have them."""
 
 _METHODS = ("ask", "tell", "recommend", "metrics", "state_dict", "load_state_dict")
 
@@ -75,17 +88,16 @@ def make_strategy(
         choices: names of the candidates of each slot.
         seed: fixes what it proposes.
         feasible: what it may propose.
-        controller: settings of the strategy ``controller``.
+        controller: settings of the strategies in :data:`CONTROLLERS`.
 
     Raises:
         ConfigError: the name is unknown, or the object lacks a method of the Strategy protocol.
     """
     check_strategy(strategy)
-    if strategy == "controller":
-        return ControllerStrategy(
-            choices, seed=seed, config=controller, feasible=_limited(feasible)
-        )
     if isinstance(strategy, str):
+        if strategy in CONTROLLERS:
+            kind = CONTROLLERS[strategy]
+            return kind(choices, seed=seed, config=controller, feasible=_limited(feasible))
         if strategy == AUTO:
             raise ConfigError("auto is not a strategy. Resolve it first, or name a strategy.")
         return STRATEGIES[strategy](choices, feasible, seed)

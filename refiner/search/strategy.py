@@ -76,6 +76,16 @@ class Refitting(Protocol):
         """
 
 
+@runtime_checkable
+class Checked(Informed, Protocol):
+    """A strategy that goes by effects where a few scores agree with them."""
+
+    refused: float | None
+    """Kendall's tau of effects that were not used, with scores."""
+    instead: str
+    """What it does without effects, for people."""
+
+
 StrategyFactory: TypeAlias = Callable[[Choices, FeasibleSet | None, int], Strategy]
 """Makes a strategy of the candidates, the feasible set (None where all is feasible) and the
 seed."""

@@ -415,7 +415,10 @@ BAD = {
     "no channels in a block": (["NET", "--channel-multiple", "0"], "channel_multiple is 0"),
     "unknown slots": (["NET", "--slots", "layer"], "conv, block"),
     "unknown device": (["NET", "--device", "tpu"], "auto, cpu, cuda"),
-    "unknown strategy": (["NET", "--strategy", "bayes"], "auto, controller, milp"),
+    "unknown strategy": (
+        ["NET", "--strategy", "bayes"],
+        "auto, controller, informed_controller, milp",
+    ),
     "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "wants a whole number"),

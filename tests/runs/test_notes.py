@@ -3,8 +3,9 @@ import torch
 from models import TinyResNet, batches, images
 
 from refiner.runs.notes import search_notes
+from refiner.search.informing import Informing
 from refiner.search.search import Search, SearchConfig
-from refiner.search.strategies import make_strategy
+from refiner.search.strategies import INFORMED, make_strategy
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
@@ -38,4 +39,24 @@ def test_a_note_says_where_milp_has_too_few_trials(samples: int, short: bool) ->
     swaps = sum(len(names) - 1 for names in search.supernet.candidates)
     assert swaps < 60
     expected = f"{samples} trials are too few for milp, which scores {swaps} single swaps first"
-    assert [note.startswith(expected) for note in notes] == [True] * short
+    assert [note.startswith(expected) for note in notes[1:]] == [True] * short
+
+
+@pytest.mark.parametrize("strategy", INFORMED)
+def test_a_note_says_why_a_search_did_without_estimates(strategy: str) -> None:
+    search = ended(strategy, 60)
+    notes = search_notes(search, search.result.best.vector)
+    assert notes == [f"{search.strategy.instead}: {search.informing.reason}"]
+    assert notes[0].endswith("and outputs that can be compared")
+
+
+@pytest.mark.parametrize("strategy", INFORMED)
+def test_a_note_says_what_estimates_cost_or_that_scores_contradicted_them(strategy: str) -> None:
+    search = ended(strategy, 60)
+    search.informing = Informing(evaluations=12)
+    (note,) = search_notes(search, search.result.best.vector)
+    assert "estimated in the time of 12 trials" in note
+    search.strategy.refused = 0.125
+    (note,) = search_notes(search, search.result.best.vector)
+    assert note.startswith(search.strategy.instead)
+    assert note.endswith("Kendall's tau of 0.12")

@@ -8,6 +8,7 @@ import refiner
 from refiner.core.errors import ConfigError
 from refiner.core.options import options_of
 from refiner.runs.settings import DISTILLED_SEARCH, ESTIMATED_SEARCH, Settings
+from refiner.search.strategies import INFORMED, STRATEGIES
 
 
 def test_keyword_arguments_become_settings() -> None:
@@ -34,6 +35,11 @@ def test_settings_and_keyword_arguments_exclude_each_other() -> None:
         ({"budget": "macs=60%"}, "controller", refiner.SearchConfig()),
         ({"distill": refiner.DistillConfig()}, "controller", DISTILLED_SEARCH),
         ({"distill": refiner.DistillConfig(), "budget": "macs=60%"}, "milp", ESTIMATED_SEARCH),
+        (
+            {"distill": refiner.DistillConfig(), "strategy": "informed_controller"},
+            "informed_controller",
+            ESTIMATED_SEARCH,
+        ),
         ({"strategy": "random"}, "random", refiner.SearchConfig()),
     ],
 )
@@ -87,3 +93,10 @@ def test_networks_with_weights_are_scored_before_fine_tuning() -> None:
     assert phases(distill=refiner.DistillConfig(), train=train)[-3:] == ["scores", *fine_tuning]
     assert "scores" not in phases(train=train)
     assert phases()[-1] == "scores"
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_effects_are_a_phase_of_trained_models_and_informed_strategies(strategy: str) -> None:
+    trained = Settings.of({"distill": refiner.DistillConfig(), "strategy": strategy}).resolved()
+    assert ("effects" in trained.phases()) == (strategy in INFORMED)
+    assert "effects" not in Settings.of({"strategy": strategy}).resolved().phases()

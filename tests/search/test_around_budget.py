@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from refiner.cost.feasible import FeasibleSet
-from refiner.search.around_budget import CHECKS, AroundBudget
+from refiner.search.around_budget import AroundBudget
 from refiner.search.effects import Effects
+from refiner.search.effects_check import CHECKS
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scores import Scores
 
@@ -53,7 +54,7 @@ def test_checks_come_first_and_all_else_is_new_and_within_the_budget() -> None:
     for vector in asked[1 + CHECKS :]:
         assert feasible().holds(vector)
         assert feasible().cost(vector)[0] >= feasible().floors[0]
-    assert around.rank(scores) > 0.6
+    assert around.check.rank(scores) > 0.6
 
 
 def test_scores_correct_the_estimates() -> None:
@@ -74,7 +75,7 @@ def test_scores_of_other_architectures_lead_to_a_better_one_that_has_none() -> N
     around, scores = AroundBudget(effects(), feasible(), 0), Scores()
     before = around.recommend(1, scores)[0]
     drawn = RandomStrategy([["op"] * SIZE] * SLOTS, feasible=feasible()).ask(80)
-    known = [around.zero, *around.checks, *(v for v in dict.fromkeys(drawn) if v != before)]
+    known = [around.zero, *around.check.swaps, *(v for v in dict.fromkeys(drawn) if v != before)]
     scores.add(known, [true_score(vector) for vector in known])
     (asked,) = around.ask(1, scores)
     assert asked not in known
@@ -99,7 +100,7 @@ def test_estimates_of_one_or_two_swaps_are_not_checked() -> None:
     vectors = around.ask(4, scores)
     assert set(vectors) == {(0,), (1,)}
     scores.add([(1,)], [-1.0])
-    assert around.rank(scores) == 1
+    assert around.check.rank(scores) == 1
 
 
 def refitted(vector) -> float:

@@ -13,7 +13,8 @@ from refiner.search.milp import MilpStrategy
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scorer
 from refiner.search.search import Search, SearchConfig
-from refiner.search.strategies import make_strategy
+from refiner.search.strategies import INFORMED, make_strategy
+from refiner.search.strategy import Checked
 from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
@@ -42,8 +43,10 @@ def test_only_where_agreement_of_fixed_weights_is_searched_by_a_strategy_that_as
     assert not can_inform(RandomStrategy(each.supernet.candidates), each)
     for other in (scorer(fixed=False), scorer(teacher=False)):
         new = strategy(other)
-        assert inform(new, other, batches(1), Silent()) == Informing()
+        assert "a trained model" in inform(new, other, batches(1), Silent()).reason
         assert new.around is None
+        drawn = RandomStrategy(other.supernet.candidates)
+        assert inform(drawn, other, batches(1), Silent()) == Informing()
 
 
 def test_a_strategy_learns_the_effects_and_what_they_cost_is_kept() -> None:
@@ -66,23 +69,28 @@ def test_an_output_without_a_gradient_is_a_reason() -> None:
     assert new.around is None
 
 
-def informed_search(task: Task | None = None, trials: int = 24) -> Search:
+def informed_search(name: str) -> Search:
     torch.manual_seed(7)
     model = TinyResNet().eval()
     space = search_space(model, images())
     return Search(
-        Supernet(model, space), make_strategy("milp", space.candidates, 0), task or Classification(),
+        Supernet(model, space), make_strategy(name, space.candidates, 0), Classification(),
         batches(4), batches(3, seed=1), devices=CPU, teacher=model,
         config=SearchConfig(
-            epochs=4, warmup_epochs=0, trials=trials, samples=3, top_k=3, train_weights=False
+            epochs=4, warmup_epochs=0, trials=24, samples=3, top_k=3, train_weights=False
         ),
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", INFORMED)
 @pytest.mark.parametrize("epoch", [0, 1, 2])
-def test_an_informed_search_resumes_to_the_bit(epoch: int, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("refiner.search.milp.LEAST_TAU", -1.0)  # nothing is distilled here
-    whole, records, states = informed_search(), [], []
+def test_an_informed_search_resumes_to_the_bit(
+    name: str, epoch: int, tmp_path, monkeypatch
+) -> None:
+    for module in ("milp", "informed_controller"):  # nothing is distilled here
+        monkeypatch.setattr(f"refiner.search.{module}.LEAST_TAU", -1.0)
+    monkeypatch.setattr("refiner.search.informed_controller.STEPS", 8)
+    whole, records, states = informed_search(name), [], []
     torch.save(whole.state_dict(), tmp_path / "0.pt")
 
     def keep(record: dict) -> None:
@@ -91,9 +99,9 @@ def test_an_informed_search_resumes_to_the_bit(epoch: int, tmp_path, monkeypatch
         torch.save(states[-1], tmp_path / f"{len(states)}.pt")
 
     expected = whole.run(on_epoch=keep)
-    assert isinstance(whole.strategy, MilpStrategy)
-    assert whole.strategy.around is not None
-    resumed, seen = informed_search(), []
+    assert isinstance(whole.strategy, Checked)
+    assert whole.strategy.refused is None
+    resumed, seen = informed_search(name), []
     resumed.load_state_dict(torch.load(tmp_path / f"{epoch}.pt", weights_only=True))
     assert resumed.run(on_epoch=seen.append) == expected
     assert seen == records[epoch:]

@@ -10,7 +10,15 @@ from refiner.enas.alternating import AlternatingStrategy
 from refiner.enas.joint import JointConfig, JointStrategy
 from refiner.search.policy_gradient import ControllerConfig, ControllerStrategy
 from refiner.search.random_search import RandomStrategy
-from refiner.search.strategies import STRATEGIES, make_strategy, resolve_strategy, strategy_name
+from refiner.search.strategies import (
+    CONTROLLERS,
+    INFORMED,
+    STRATEGIES,
+    make_strategy,
+    resolve_strategy,
+    strategy_name,
+)
+from refiner.search.strategy import Checked, Informed
 
 CHOICES = [
     ["original", "a", "b"],
@@ -90,7 +98,7 @@ def test_something_is_recommended_before_anything_was_told(name: str) -> None:
 
 
 def test_unknown_strategy() -> None:
-    with pytest.raises(ConfigError, match="auto, controller, milp, random"):
+    with pytest.raises(ConfigError, match="auto, controller, informed_controller, milp, random"):
         make_strategy("bayes", CHOICES, 0)
 
 
@@ -235,6 +243,20 @@ def test_random_tells_its_best_score_and_functions_have_names() -> None:
     assert strategy.metrics() == {"best": 0.75}
     assert strategy_name(RandomStrategy) == "RandomStrategy"
     assert strategy_name(make_strategy) == "make_strategy"
+
+
+@every_strategy
+def test_the_informed_ones_are_those_that_can_be(name: str) -> None:
+    strategy = make_strategy(name, CHOICES, 0)
+    assert isinstance(strategy, Informed) == isinstance(strategy, Checked) == (name in INFORMED)
+
+
+@pytest.mark.parametrize("name", list(CONTROLLERS))
+def test_every_controller_is_made_as_configured(name: str) -> None:
+    made = make_strategy(name, CHOICES, 0, controller=ControllerConfig(entropy_weight=0.07))
+    assert type(made) is CONTROLLERS[name]
+    assert made.config.entropy_weight == 0.07
+    assert type(STRATEGIES[name](CHOICES, None, 0)) is CONTROLLERS[name]
 
 
 @every_strategy
