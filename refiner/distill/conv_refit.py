@@ -35,6 +35,9 @@ _FEWEST_ROWS = 256
 MOST_BYTES = 3 * 2**30
 """Of the moments and factors of a conv; one that needs more stays as it is."""
 _BYTES_PER_PAIR = 72
+_MARGIN = 3
+"""Over the number of samples: share of the error by which a conv must gain, or it stays as it is.
+Many small gains on few images are worse for the network than none."""
 _LEAST_SCALE = 1e-3
 """Least scale of a channel of a norm, over the mean, by which its weights are divided."""
 _FORWARDS = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -48,8 +51,8 @@ class ConvRefit:
         name: of the conv in the original.
         conv: the one that is fitted, in place.
         norm: the batch norm that alone reads its output, changed in place; None without one.
-        theirs: the conv of that name in the original.
-        their_norm: the norm after it.
+        theirs: what ends it in the original: the norm after it, or the conv.
+        kept: which channels of the original's output it has; None for all.
         seed: fixes the positions of the rows.
     """
 
@@ -59,17 +62,13 @@ class ConvRefit:
         conv: Conv,
         norm: nn.modules.batchnorm._BatchNorm | None,
         theirs: nn.Module,
-        their_norm: nn.Module | None,
+        kept: torch.Tensor | None,
         seed: int,
     ) -> None:
         self.name, self.conv, self.norm, self.theirs, self.seed = name, conv, norm, theirs, seed
+        self.kept = kept
         self.end: nn.Module = norm or conv
         """The module whose output is fitted."""
-        self.their_end: nn.Module = their_norm if norm is not None and their_norm else theirs
-        """The module of the original that gives the target, if :attr:`is_whole`."""
-        self.is_whole = theirs.out_channels == conv.out_channels
-        """Whether the output has all channels of the original's. The target of a narrower one is
-        what the network's conv, as it is, gives for the input of the original's."""
         self.is_joined = False
         """Whether the target is the sum of the output and another tensor."""
         self.errors: tuple[float, float] | None = None
@@ -83,7 +82,9 @@ class ConvRefit:
         return y if self.norm is None else self.norm.forward(y)
 
     def take_target(self, target: torch.Tensor) -> None:
-        """Keep some positions of a target, N x C x spatial."""
+        """Keep some positions of what the original gives, N x C x spatial."""
+        if self.kept is not None:
+            target = target.index_select(1, self.kept.to(target.device))
         rows = target.movedim(1, -1)
         self._sizes = rows.shape[:-1]
         self._target_PC = rows[self._where(self._sizes, target)].float()
@@ -100,15 +101,15 @@ class ConvRefit:
         for sums, feature_PF, target_PC in self._rows(x, other, fit, held_out):
             sums.add(feature_PF, target_PC)
         # The processes decide together, as each has rows of its own.
-        counts = [fit.rows, fit.rows > 0, held_out.rows > 0]
-        rows, with_rows, with_held_out = devices.summed(
+        counts = [fit.rows, fit.rows > 0, held_out.rows > 0, len(x)]
+        rows, with_rows, with_held_out, samples = devices.summed(
             torch.tensor(counts, dtype=torch.float64)
         ).tolist()
         if rows < _FEWEST_ROWS or with_rows < devices.processes:
             return
         moments = fit.take(devices)
         held = with_held_out == devices.processes
-        self._set(moments, held_out.take(devices) if held else moments)
+        self._set(moments, held_out.take(devices) if held else moments, samples)
 
     def _rows(
         self, x: torch.Tensor, other: torch.Tensor | None, fit: MomentSums, held_out: MomentSums
@@ -137,17 +138,21 @@ class ConvRefit:
         positions = torch.randperm(math.prod(sizes), generator=generator)[:count]
         return torch.unravel_index(positions.to(like.device), sizes)
 
-    def _set(self, fit: Moments, held_out: Moments) -> None:
-        """Set the conv and its norm to the best weights; the ridge draws them to today's."""
+    def _set(self, fit: Moments, held_out: Moments, samples: float) -> None:
+        """Set the conv and its norm to the best weights; the ridge draws them to today's.
+
+        They stay as they are where that gains too little for so few samples.
+        """
         both = fit.with_rows(held_out)
         centred = self.norm is not None or self.conv.bias is not None
         prior_FC = (self.conv.weight.flatten(1).double() * self._scales()[:, None]).T
         tested = held_out.centred() if centred else held_out
         before = mean_error(tested.error(prior_FC), both.centred().square_C)
         found = solve(fit, held_out, prior_FC, centred=centred)
-        better = found.error < before
+        better = found.error < (1 - _MARGIN / samples) * before
         self.errors = before, found.error if better else before
-        self._set_map(found.weight_FC if better else prior_FC, both)
+        if better:
+            self._set_map(found.weight_FC, both)
 
     def _scales(self) -> torch.Tensor:
         """Return what the norm multiplies each channel by, 1 without one."""
@@ -188,7 +193,7 @@ def conv_refits(
     """Return the convs of a network with an architecture of ``space`` that can be fitted.
 
     They are the dense ones that use a weight of their own; of an operation of several layers, the
-    last one. One that is narrower than in the original has to read what the original's reads.
+    last one. One that is narrower than in the original has to hold some of its filters.
     """
     ours, originals = dict(network.named_modules()), dict(original.named_modules())
     fits = []
@@ -200,14 +205,30 @@ def conv_refits(
             continue
         if _BYTES_PER_PAIR * math.prod(last.weight.shape[1:]) ** 2 > MOST_BYTES:
             continue
-        reads_same = len(modules) == 1 and last.in_channels == theirs.in_channels
-        if last.out_channels != theirs.out_channels and not reads_same:
+        narrower = last.out_channels != theirs.out_channels
+        kept = _kept_filters(last, theirs) if narrower else None
+        if narrower and kept is None:
             continue
         norms = (None, None) if site.norm is None else (ours[site.norm], originals[site.norm])
         norm, their_norm = norms if all(map(_has_statistics, norms)) else (None, None)
         derived = derive_seed(seed, "front to back", site.conv)
-        fits.append(ConvRefit(site.conv, last, norm, theirs, their_norm, derived))
+        their_end = their_norm or theirs
+        fits.append(ConvRefit(site.conv, last, norm, their_end, kept, derived))
     return fits
+
+
+def _kept_filters(conv: Conv, theirs: nn.Module) -> torch.Tensor | None:
+    """Return which filters of the original's a conv holds, in its order; None if it has others."""
+    if not isinstance(theirs.weight, torch.Tensor):
+        return None
+    numbers = {row.numpy().tobytes(): i for i, row in enumerate(_filters(theirs.weight))}
+    found = [numbers.get(row.numpy().tobytes()) for row in _filters(conv.weight)]
+    kept = [number for number in found if number is not None]
+    return torch.tensor(kept) if len(kept) == len(found) else None
+
+
+def _filters(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().float().cpu().flatten(1).contiguous()
 
 
 def _holds_its_weight(conv: Conv) -> bool:

@@ -118,17 +118,16 @@ class _Targets:
 
     def __init__(self, fit: ConvRefit) -> None:
         self.fit = fit
-        self.heard = fit.theirs
-        self.end = fit.their_end if fit.is_whole else None
+        self.heard = None
+        self.end = fit.theirs
 
     def hear(self, x: torch.Tensor) -> None:
-        if not self.fit.is_whole:
-            self.fit.take_target(self.fit.output(x))
+        """Take nothing of what the conv reads."""
 
     def at_end(self, output: torch.Tensor) -> bool:
         """Take the output of a branch, which may be added to another tensor."""
         self.fit.take_target(output)
-        return True
+        return self.fit.kept is None
 
     def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
         """Take the sum instead."""
@@ -184,9 +183,9 @@ def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listen
 
     with ExitStack() as stack:
         for each in listeners:
-            hooks = [each.heard.register_forward_pre_hook(partial(heard, each))]
-            if each.end is not None:
-                hooks.append(each.end.register_forward_hook(partial(ended, each)))
+            hooks = [each.end.register_forward_hook(partial(ended, each))]
+            if each.heard is not None:
+                hooks.append(each.heard.register_forward_pre_hook(partial(heard, each)))
             for hook in hooks:
                 stack.callback(hook.remove)
         stack.enter_context(joins)

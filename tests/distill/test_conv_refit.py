@@ -17,7 +17,7 @@ def test_the_last_dense_conv_of_each_operation_is_fitted() -> None:
     assert fits
     for fit in fits:
         assert fit.conv is list(network.get_submodule(fit.name))[-1]
-        assert fit.is_whole
+        assert fit.kept is None
         assert fit.norm is fit.end
 
 
@@ -50,5 +50,5 @@ def test_a_merged_conv_is_fitted_in_place_of_the_last_one() -> None:
     assert first.conv is network.block1.conv2
     assert second.conv is network.block2.conv2[-1]
     for fit, block in ((first, network.block1), (second, network.block2)):
-        assert fit.is_whole
+        assert fit.kept is None
         assert fit.norm is fit.end is block.bn2
