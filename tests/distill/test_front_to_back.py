@@ -79,7 +79,7 @@ def test_wrong_weights_are_found_again(model) -> None:
     assert distance(network, model) < 0.01 * before
 
 
-def test_narrow_convs_follow_what_they_gave_on_the_original_input(model) -> None:
+def test_narrow_convs_follow_the_channels_that_they_keep(model) -> None:
     """The stem is no slot; its error reaches a pruned group through all inner channels."""
     space = search_space(model, BATCHES[0][0], granularity="group")
     keep = [names.index("keep0.5") for names in space.candidates]
