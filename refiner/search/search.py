@@ -32,19 +32,17 @@ from refiner.search.random_search import RandomStrategy
 from refiner.search.ranked_refit import RankedRefit
 from refiner.search.score_images import ScoreImages
 from refiner.search.scores import Scores
-from refiner.search.scoring import Scored, Scorer, WeightSharing, short
+from refiner.search.scoring import Scorer, WeightSharing, short
 from refiner.search.search_config import SearchConfig
 from refiner.search.search_result import SearchResult
-from refiner.search.strategy import Refitting, Strategy
+from refiner.search.strategy import Strategy
+from refiner.search.top_k import score_top_k
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
 from refiner.training.loop import WeightTrainer
 from refiner.training.passes import length
 from refiner.training.task import Task
 from refiner.training.usage import Usage
-
-_ROUNDS = 3
-"""Of recommending and refitting the top-k."""
 
 __all__ = ["Search", "SearchConfig", "SearchResult"]
 
@@ -281,28 +279,7 @@ class Search:
         other_costs = of_other_costs(
             self.strategy, self.scores, self.feasible, self.cost, self.config.front
         )
-        progress.begin("top-k", self.config.top_k + len(other_costs))
-        scored = self._top_k(progress)
-        known = {each.vector for each in scored}
-        scored += self.scorer.scored([v for v in other_costs if v not in known], progress)
-        scored.sort(key=lambda each: -each.objective)
-        progress.advance(0, **self.scorer.shown(scored[0]))
-        progress.end()
-        return SearchResult(best=scored[0], top_k=tuple(scored))
-
-    def _top_k(self, progress: Progress) -> list[Scored]:
-        """Score what the strategy recommends, in rounds if it learns from refits."""
-        recommended = self.strategy.recommend(self.config.top_k)
-        if not self.scorer.refits(recommended[0]) or not isinstance(self.strategy, Refitting):
-            return self.scorer.scored(recommended, progress)
-        scored: list[Scored] = []
-        for i in range(_ROUNDS):
-            count = self.config.top_k * (i + 1) // _ROUNDS - self.config.top_k * i // _ROUNDS
-            scores = {each.vector: each.objective for each in scored}
-            if count:
-                vectors = self.strategy.recommend_refitted(count, scores)
-                scored += self.scorer.scored(vectors, progress)
-        return scored
+        return score_top_k(self.strategy, self.scorer, self.config.top_k, other_costs, progress)
 
     def state_dict(self) -> StateDict:
         """Return the whole state: epoch, time, shared weights, optimizer and strategy."""

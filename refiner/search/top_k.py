@@ -1,0 +1,49 @@
+"""The top-k: what a strategy recommends in the end, scored on the whole validation part."""
+
+from collections.abc import Sequence
+
+from refiner.core.progress import Progress
+from refiner.search.scoring import Scored, Scorer
+from refiner.search.search_result import SearchResult
+from refiner.search.strategy import Refitting, Strategy
+from refiner.space.architecture import Vector
+
+ROUNDS = 3
+"""In which a strategy recommends if it learns from refitted networks."""
+
+
+def score_top_k(
+    strategy: Strategy, scorer: Scorer, count: int, others: Sequence[Vector], progress: Progress
+) -> SearchResult:
+    """Score what a strategy recommends, and other architectures.
+
+    Args:
+        strategy: of a search that has evaluated its trials.
+        scorer: of the search.
+        count: how many architectures are recommended at most.
+        others: architectures of other costs, for the Pareto front.
+        progress: listener.
+    """
+    progress.begin("top-k", count + len(others))
+    scored = _recommended(strategy, scorer, count, progress)
+    known = {each.vector for each in scored}
+    scored += scorer.scored([vector for vector in others if vector not in known], progress)
+    scored.sort(key=lambda each: -each.objective)
+    progress.advance(0, **scorer.shown(scored[0]))
+    progress.end()
+    return SearchResult(best=scored[0], top_k=tuple(scored))
+
+
+def _recommended(
+    strategy: Strategy, scorer: Scorer, count: int, progress: Progress
+) -> list[Scored]:
+    """Score what a strategy recommends, in rounds if it learns from refitted networks."""
+    recommended = strategy.recommend(count)
+    if not scorer.refits(recommended[0]) or not isinstance(strategy, Refitting):
+        return scorer.scored(recommended, progress)
+    scored: list[Scored] = []
+    for i in range(min(ROUNDS, count)):
+        share = count * (i + 1) // min(ROUNDS, count) - count * i // min(ROUNDS, count)
+        scores = {each.vector: each.objective for each in scored}
+        scored += scorer.scored(strategy.recommend_refitted(share, scores), progress)
+    return scored
