@@ -35,9 +35,9 @@ _FEWEST_ROWS = 256
 MOST_BYTES = 3 * 2**30
 """Of the moments and factors of a conv; one that needs more stays as it is."""
 _BYTES_PER_PAIR = 72
-_MARGIN = 3
-"""Over the number of samples: share of the error by which a conv must gain, or it stays as it is.
-Many small gains on few images are worse for the network than none."""
+_MARGIN, _MOST_MARGIN = 3, 0.1
+"""Share of the error by which a conv must gain, or it stays as it is: the first over the number of
+samples, or the second. Many small gains on few images are worse for the network than none."""
 _LEAST_SCALE = 1e-3
 """Least scale of a channel of a norm, over the mean, by which its weights are divided."""
 _FORWARDS = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -144,15 +144,30 @@ class ConvRefit:
         They stay as they are where that gains too little for so few samples.
         """
         both = fit.with_rows(held_out)
-        centred = self.norm is not None or self.conv.bias is not None
+        variance_C = both.centred().square_C
+        offset_C = self._offsets()
         prior_FC = (self.conv.weight.flatten(1).double() * self._scales()[:, None]).T
-        tested = held_out.centred() if centred else held_out
-        before = mean_error(tested.error(prior_FC), both.centred().square_C)
-        found = solve(fit, held_out, prior_FC, centred=centred)
-        better = found.error < (1 - _MARGIN / samples) * before
-        self.errors = before, found.error if better else before
+        found = solve(fit, held_out, prior_FC, centred=offset_C is not None)
+        before, after = held_out.error(prior_FC), found.error
+        if offset_C is not None:
+            missing_C = held_out.mean_C - held_out.mean_F @ prior_FC - offset_C
+            before = held_out.centred().error(prior_FC) + missing_C.square()
+            mean_C, mean_F = held_out.mean_C - fit.mean_C, held_out.mean_F - fit.mean_F
+            after += mean_error((mean_C - mean_F @ found.weight_FC).square(), variance_C)
+        error = mean_error(before, variance_C)
+        better = after < (1 - min(_MARGIN / samples, _MOST_MARGIN)) * error
+        self.errors = error, after if better else error
         if better:
             self._set_map(found.weight_FC, both)
+
+    def _offsets(self) -> torch.Tensor | None:
+        """Return what is added to the weighted features; None without a norm or a bias."""
+        bias, norm = self.conv.bias, self.norm
+        if norm is None:
+            return None if bias is None else bias.double()
+        assert norm.running_mean is not None
+        mean_C = norm.running_mean.double() - (0 if bias is None else bias.double())
+        return norm.bias.double() - mean_C * self._scales()
 
     def _scales(self) -> torch.Tensor:
         """Return what the norm multiplies each channel by, 1 without one."""
@@ -222,6 +237,8 @@ def _kept_filters(conv: Conv, theirs: nn.Module) -> torch.Tensor | None:
     if not isinstance(theirs.weight, torch.Tensor):
         return None
     numbers = {row.numpy().tobytes(): i for i, row in enumerate(_filters(theirs.weight))}
+    if len(numbers) < len(theirs.weight):
+        return None  # equal ones may have other norms
     found = [numbers.get(row.numpy().tobytes()) for row in _filters(conv.weight)]
     kept = [number for number in found if number is not None]
     return torch.tensor(kept) if len(kept) == len(found) else None

@@ -117,12 +117,7 @@ class _Targets:
     """Takes the target of a conv from a run of the original."""
 
     def __init__(self, fit: ConvRefit) -> None:
-        self.fit = fit
-        self.heard = None
-        self.end = fit.theirs
-
-    def hear(self, x: torch.Tensor) -> None:
-        """Take nothing of what the conv reads."""
+        self.fit, self.end = fit, fit.theirs
 
     def at_end(self, output: torch.Tensor) -> bool:
         """Take the output of a branch, which may be added to another tensor."""
@@ -172,7 +167,7 @@ def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listen
     """Run a model, while listeners hear what convs read, and where branches end and are added."""
     joins = _Joins()
 
-    def heard(listener: _Listener, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def heard(listener: _Solution, _module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         listener.hear(inputs[0])
 
     def ended(
@@ -184,7 +179,7 @@ def _run(model: nn.Module, task: Task, batch: Batch, listeners: Sequence[_Listen
     with ExitStack() as stack:
         for each in listeners:
             hooks = [each.end.register_forward_hook(partial(ended, each))]
-            if each.heard is not None:
+            if isinstance(each, _Solution):
                 hooks.append(each.heard.register_forward_pre_hook(partial(heard, each)))
             for hook in hooks:
                 stack.callback(hook.remove)

@@ -109,12 +109,13 @@ def refit(
     score = -math.inf if judge is None else judge(network)
     undone = []
     for name, part in parts.items():
+        if judge is None:
+            part()
+            continue
         before = {key: value.clone() for key, value in network.state_dict().items()}
         part()
-        if judge is None:
-            continue
         reached = judge(network)
-        if reached <= score:
+        if not reached > score:
             network.load_state_dict(before)
             undone.append(name)
         score = max(score, reached)

@@ -1,9 +1,11 @@
 """The refit stage: the networks of a search follow the original, before any fine-tuning."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from refiner.core.errors import TrainingError
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
 from refiner.data.loaders import generators_of
@@ -14,7 +16,7 @@ from refiner.runs.settings import Settings
 from refiner.search.search import Search
 from refiner.space.search_space import SearchSpace
 from refiner.training.agreement import Agreement
-from refiner.training.evaluation import evaluate
+from refiner.training.evaluation import evaluate_both
 
 
 def refit_networks(
@@ -53,7 +55,7 @@ def refit_networks(
         state = job.load_checkpoint(f"{name}_refitted")
         if state is not None:
             network.load_state_dict(state["network"])
-            undone[name] = state["undone"]
+            undone[name] = state.get("undone", ())
             job.progress.advance(settings.refit.steps)
             continue
         undone[name] = _refit(job, settings.refit, space, network, agreement)
@@ -94,10 +96,12 @@ def _refit(
     """Refit a network, and return the parts that the validation images are none the better for."""
 
     def judge(network: nn.Module) -> float:
-        loader = job.val_loader
-        with seeded(derive_seed(job.seed, "judge"), generators_of(loader)):
-            reached = evaluate(network, job.devices.batches(loader), agreement, job.devices)
-        agreement.forget()
+        batches = job.devices.batches(job.val_loader)
+        with seeded(derive_seed(job.seed, "judge"), generators_of(job.val_loader)):
+            try:
+                ((reached, _),) = evaluate_both([lambda: network], batches, agreement, job.devices)
+            except TrainingError:  # not finite
+                return -math.inf
         return reached
 
     return refit(

@@ -47,7 +47,10 @@ class AfterRefit:
 
     def sample(self, generator: np.random.Generator) -> Surface:
         """Return a surface drawn from the distribution."""
-        return self._surface(generator.multivariate_normal(self._mean_F, self._covariance_FF))
+        drawn_F = generator.multivariate_normal(
+            self._mean_F, self._covariance_FF, method="cholesky"
+        )
+        return self._surface(drawn_F)
 
     def _features(self, vector: Vector) -> list[float]:
         return [1.0, self.before.value(vector), self.before.effects.weights(vector)]

@@ -12,7 +12,9 @@ from refiner.space.supernet import Supernet
 
 PHASE = "effects"
 """Name of the phase, for progress."""
-_UNTRAINED = "estimates take a trained model whose weights stay, and outputs that can be compared"
+_NO_ESTIMATES = (
+    "estimates take a trained model whose weights stay, and outputs that can be compared"
+)
 _DRAWS = 2
 """Draws of labels for each sample."""
 
@@ -51,7 +53,7 @@ def inform(
     if not isinstance(strategy, Informed):
         return Informing()
     if not can_inform(strategy, scorer):
-        return Informing(reason=_UNTRAINED)
+        return Informing(reason=_NO_ESTIMATES)
     assert isinstance(scorer.supernet, Supernet)
     if scorer.shift is not None:
         scorer.shift.restore()

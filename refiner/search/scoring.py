@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from refiner.core.errors import TrainingError
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
@@ -208,25 +209,24 @@ class Scorer:
                 scored += self._scored(group, networks)
         return scored
 
-    def refits(self, vector: Vector) -> bool:
+    def refits(self, vectors: Sequence[Vector]) -> bool:
         """Return whether networks are refitted before they are ranked.
 
-        If nothing has settled that yet, an architecture does: both of its networks are scored.
+        If nothing has settled that yet, the first architecture that swaps anything does: both of
+        its networks are scored.
         """
-        if self.refit is None:
-            return False
-        if self.refit.pays is None:
+        changed = [vector for vector in vectors if any(vector)]
+        if self.refit is not None and self.refit.pays is None and changed:
             with self._last() as norm_batches:
-                networks = [self._select(vector, norm_batches), self._refitted(vector, self.refit)]
-                before, after = self._scored([vector] * 2, networks)
-            self.refit.pays = after.objective > before.objective
-        return self.refit.pays
-
-    def _refitted(self, vector: Vector, refit: RankedRefit) -> Callable[[], nn.Module]:
-        """Return what gives the network of the active path, refitted."""
-        network = self.supernet.emit(vector)
-        refit.fit(network)
-        return lambda: network
+                select = self._select(changed[0], norm_batches)
+                network = self.supernet.emit(changed[0])
+                self.refit.fit(network)
+                try:
+                    before, after = self._scored(changed[:1] * 2, [select, lambda: network])
+                    self.refit.pays = after.objective > before.objective
+                except TrainingError:  # what comes of the refit is not finite
+                    self.refit.pays = False
+        return self.refit is not None and self.refit.pays is True
 
     def _groups(self, vectors: Sequence[Vector]) -> list[Sequence[Vector]]:
         """Return architectures in groups, so that networks of one group fit into memory."""
@@ -244,7 +244,9 @@ class Scorer:
             self.norms[vector] = self._norms(vector)
         if self.refit is None or not self.refit.pays:
             return select
-        return self._refitted(vector, self.refit)
+        network = self.supernet.emit(vector)
+        self.refit.fit(network)
+        return lambda: network
 
     def _scored(
         self, vectors: Sequence[Vector], networks: Sequence[Callable[[], nn.Module]]
@@ -254,8 +256,10 @@ class Scorer:
         With a teacher every batch goes through all networks, so that the teacher runs once.
         """
         if self.agreement is not None:
-            batches = self.devices.batches(self.val_loader)
-            both = evaluate_both(networks, batches, self.agreement, self.devices)
+            # Another group of networks has to see the same images.
+            with seeded(derive_seed(self.seed, "ranked"), self._generators):
+                batches = self.devices.batches(self.val_loader)
+                both = evaluate_both(networks, batches, self.agreement, self.devices)
             return [
                 Scored(vector=vector, score=score, agreement=agreement)
                 for vector, (agreement, score) in zip(vectors, both, strict=True)

@@ -316,7 +316,7 @@ class Search:
         if self.scorer.shift is not None:
             self.scorer.shift.load_state_dict(state["shift"])
         if self.scorer.refit is not None:
-            self.scorer.refit.pays = state["refit_pays"]
+            self.scorer.refit.pays = state.get("refit_pays")
         self.scorer.norms = {tuple(vector): norms for vector, norms in state["norms"]}
         if state["top_k"] is not None:
             self.result = SearchResult.of_state(state["top_k"])

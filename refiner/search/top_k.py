@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from refiner.core.errors import ConfigError
 from refiner.core.progress import Progress
 from refiner.search.scoring import Scored, Scorer
 from refiner.search.search_result import SearchResult
@@ -23,11 +24,18 @@ def score_top_k(
         count: how many architectures are recommended at most.
         others: architectures of other costs, for the Pareto front.
         progress: listener.
+
+    Raises:
+        ConfigError: there is nothing to score.
     """
     progress.begin("top-k", count + len(others))
     scored = _recommended(strategy, scorer, count, progress)
     known = {each.vector for each in scored}
     scored += scorer.scored([vector for vector in others if vector not in known], progress)
+    if not scored:
+        raise ConfigError(
+            f"{type(strategy).__name__} recommends no architecture. Let recommend return one."
+        )
     scored.sort(key=lambda each: -each.objective)
     progress.advance(0, **scorer.shown(scored[0]))
     progress.end()
@@ -38,12 +46,13 @@ def _recommended(
     strategy: Strategy, scorer: Scorer, count: int, progress: Progress
 ) -> list[Scored]:
     """Score what a strategy recommends, in rounds if it learns from refitted networks."""
-    recommended = strategy.recommend(count)
-    if not scorer.refits(recommended[0]) or not isinstance(strategy, Refitting):
+    recommended = list(dict.fromkeys(strategy.recommend(count)))
+    if not scorer.refits(recommended) or not isinstance(strategy, Refitting):
         return scorer.scored(recommended, progress)
     scored: list[Scored] = []
     for i in range(min(ROUNDS, count)):
         share = count * (i + 1) // min(ROUNDS, count) - count * i // min(ROUNDS, count)
         scores = {each.vector: each.objective for each in scored}
-        scored += scorer.scored(strategy.recommend_refitted(share, scores), progress)
+        vectors = dict.fromkeys(strategy.recommend_refitted(share, scores))
+        scored += scorer.scored([vector for vector in vectors if vector not in scores], progress)
     return scored

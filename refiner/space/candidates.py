@@ -108,11 +108,8 @@ class WholeSlot:
     """Returns what each operation is built for, with the norms that stay; None if not suited."""
     suits: str
     """What slots it suits, for messages."""
-
-    @property
-    def is_merged(self) -> bool:
-        """Whether the last operation is a conv that reads the slot's input."""
-        return self.before == "identity"
+    is_merged: bool = False
+    """Whether the last operation is a conv that reads the slot's input."""
 
 
 _TABLE: dict[str, Candidate | WholeSlot] = {}
@@ -245,6 +242,7 @@ for _name, _last, _k, _text in (
         last=_last,
         sites=partial(merged_sites, kernel=_k),
         suits=f"a channel group that one {_k}x{_k} conv can stand for",
+        is_merged=True,
     )
 _PARTS |= {
     "one_channel": Candidate(name="one_channel", build=build_one_channel),

@@ -52,7 +52,9 @@ def refined(steps: int, **options):
 
 def test_the_chosen_network_and_the_baselines_are_refitted(tmp_path, monkeypatch) -> None:
     scores = itertools.count()  # all parts stay
-    monkeypatch.setattr("refiner.runs.refitting.evaluate", lambda *_: float(next(scores)))
+    monkeypatch.setattr(
+        "refiner.runs.refitting.evaluate_both", lambda *_: [(float(next(scores)), 0.0)]
+    )
     shown = Kept()
     result = refined(3, progress=shown, out=tmp_path / "run", strategy="milp", seed=1)
     assert "refit" in shown.planned

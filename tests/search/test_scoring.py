@@ -104,7 +104,8 @@ def test_one_architecture_settles_whether_refits_pay(pays: bool) -> None:
     scorer = make(fixed=True, teacher=True, refit=RankedRefit(refit))
     assert scorer.agreement is not None
     original = scorer.agreement.teacher
-    assert scorer.refits(vector) is scorer.refits((0, 0, 0, 0)) is pays
+    assert not scorer.refits([(0, 0, 0, 0)])  # the original settles nothing
+    assert scorer.refits([(0, 0, 0, 0), vector]) is scorer.refits([]) is pays
     assert len(counted) == 1
     scorer.rank([vector, (0, 0, 0, 0)], Silent())
     assert len(counted) == (3 if pays else 1)
@@ -113,7 +114,7 @@ def test_one_architecture_settles_whether_refits_pay(pays: bool) -> None:
 def test_nothing_is_refitted_where_outputs_cannot_be_compared() -> None:
     scorer = make(fixed=True, refit=RankedRefit(lambda _: None))
     assert scorer.refit is None
-    assert not scorer.refits((0, 0, 0, 0))
+    assert not scorer.refits([(1, 0, 0, 0)])
 
 
 def test_weights_that_learn_leave_no_norms() -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 from models import TinyResNet, batches, images
 
+from refiner.core.errors import ConfigError
 from refiner.core.progress import Silent
 from refiner.search.ranked_refit import RankedRefit
 from refiner.search.scoring import Scorer
@@ -61,3 +62,8 @@ def test_a_strategy_learns_from_refitted_networks_in_rounds(count: int, rounds: 
     assert {each.vector for each in found.top_k} == set(VECTORS[::-1][:count])
     objective = {each.vector: each.objective for each in found.top_k}
     assert all(objective[v] == score for v, score in strategy.seen[-1][1].items())
+
+
+def test_a_strategy_that_recommends_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="recommends no architecture"):
+        score_top_k(Fixed(), scorer(None), 0, [], Silent())
