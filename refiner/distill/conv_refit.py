@@ -30,7 +30,7 @@ _PIECE = 2**24
 """Numbers, of the features of as many rows as are held at once."""
 _HELD_OUT = 5
 """One sample in so many is held out, and chooses the ridge."""
-_FEWEST_ROWS = 256
+FEWEST_ROWS = 256
 """A conv with fewer stays as it is, since they do not settle the statistics of its norm."""
 MOST_BYTES = 3 * 2**30
 """Of the moments and factors of a conv; one that needs more stays as it is."""
@@ -105,7 +105,7 @@ class ConvRefit:
         rows, with_rows, with_held_out, samples = devices.summed(
             torch.tensor(counts, dtype=torch.float64)
         ).tolist()
-        if rows < _FEWEST_ROWS or with_rows < devices.processes:
+        if rows < FEWEST_ROWS or with_rows < devices.processes:
             return
         moments = fit.take(devices)
         held = with_held_out == devices.processes
@@ -221,25 +221,25 @@ def conv_refits(
         if _BYTES_PER_PAIR * math.prod(last.weight.shape[1:]) ** 2 > MOST_BYTES:
             continue
         narrower = last.out_channels != theirs.out_channels
-        kept = _kept_filters(last, theirs) if narrower else None
+        kept = kept_filters(last.weight, theirs) if narrower else None
         if narrower and kept is None:
             continue
         norms = (None, None) if site.norm is None else (ours[site.norm], originals[site.norm])
-        norm, their_norm = norms if all(map(_has_statistics, norms)) else (None, None)
+        norm, their_norm = norms if all(map(has_statistics, norms)) else (None, None)
         derived = derive_seed(seed, "front to back", site.conv)
         their_end = their_norm or theirs
         fits.append(ConvRefit(site.conv, last, norm, their_end, kept, derived))
     return fits
 
 
-def _kept_filters(conv: Conv, theirs: nn.Module) -> torch.Tensor | None:
-    """Return which filters of the original's a conv holds, in its order; None if it has others."""
+def kept_filters(weight: torch.Tensor, theirs: nn.Module) -> torch.Tensor | None:
+    """Return the numbers of filters among those of a conv of the original; None if others are."""
     if not isinstance(theirs.weight, torch.Tensor):
         return None
     numbers = {row.numpy().tobytes(): i for i, row in enumerate(_filters(theirs.weight))}
     if len(numbers) < len(theirs.weight):
         return None  # equal ones may have other norms
-    found = [numbers.get(row.numpy().tobytes()) for row in _filters(conv.weight)]
+    found = [numbers.get(row.numpy().tobytes()) for row in _filters(weight)]
     kept = [number for number in found if number is not None]
     return torch.tensor(kept) if len(kept) == len(found) else None
 
@@ -253,7 +253,7 @@ def _holds_its_weight(conv: Conv) -> bool:
     return is_plain(conv) and "weight" in conv._parameters
 
 
-def _has_statistics(norm: nn.Module | None) -> bool:
+def has_statistics(norm: nn.Module | None) -> bool:
     """Return whether a norm is a batch norm with statistics and weights, and nothing else."""
     return (
         isinstance(norm, nn.modules.batchnorm._BatchNorm)

@@ -6,7 +6,8 @@ images. When it comes to a conv, least squares fit that conv to the original, an
 with the new weights. So each conv corrects what went wrong before it, as far as it can.
 
 Where a branch ends in the addition of a skip connection, its last conv is fitted to the sum. So it
-makes up for the error of the other operand, too.
+makes up for the error of the other operand, too. Norms behind other convs, such as grouped ones,
+get statistics that follow what they now read (``norm_refit.py``).
 
 Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017 (arXiv
 1707.06168), sections 3.1 (errors that accumulate) and 3.2 (branches).
@@ -31,6 +32,7 @@ from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
 from refiner.distill.conv_refit import ConvRefit, conv_refits
 from refiner.distill.moments import without_autocast
+from refiner.distill.norm_refit import norm_refits, setting, taking
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked
@@ -86,9 +88,12 @@ def refit_front_to_back(
         return {}  # all were empty
     batch = _one_batch(batches, _most_samples(space))
     fits = conv_refits(network, original, space, seed)
+    norms = norm_refits(network, original, space, {fit.norm for fit in fits if fit.norm})
     with torch.no_grad(), without_autocast(devices.device.type):
-        _run(original, task, batch, [_Targets(fit) for fit in fits])
-        _run(network, task, batch, [_Solution(fit, devices) for fit in fits])
+        with taking(norms):
+            _run(original, task, batch, [_Targets(fit) for fit in fits])
+        with setting(norms, devices):
+            _run(network, task, batch, [_Solution(fit, devices) for fit in fits])
     return {fit.name: fit.errors for fit in fits if fit.errors is not None}
 
 
