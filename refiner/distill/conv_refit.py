@@ -35,9 +35,6 @@ FEWEST_ROWS = 256
 MOST_BYTES = 3 * 2**30
 """Of the moments and factors of a conv; one that needs more stays as it is."""
 _BYTES_PER_PAIR = 72
-_MARGIN, _MOST_MARGIN = 3, 0.1
-"""Share of the error by which a conv must gain, or it stays as it is: the first over the number of
-samples, or the second. Many small gains on few images are worse for the network than none."""
 _LEAST_SCALE = 1e-3
 """Least scale of a channel of a norm, over the mean, by which its weights are divided."""
 _FORWARDS = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
@@ -101,15 +98,15 @@ class ConvRefit:
         for sums, feature_PF, target_PC in self._rows(x, other, fit, held_out):
             sums.add(feature_PF, target_PC)
         # The processes decide together, as each has rows of its own.
-        counts = [fit.rows, fit.rows > 0, held_out.rows > 0, len(x)]
-        rows, with_rows, with_held_out, samples = devices.summed(
+        counts = [fit.rows, fit.rows > 0, held_out.rows > 0]
+        rows, with_rows, with_held_out = devices.summed(
             torch.tensor(counts, dtype=torch.float64)
         ).tolist()
         if rows < FEWEST_ROWS or with_rows < devices.processes:
             return
         moments = fit.take(devices)
         held = with_held_out == devices.processes
-        self._set(moments, held_out.take(devices) if held else moments, samples)
+        self._set(moments, held_out.take(devices) if held else moments)
 
     def _rows(
         self, x: torch.Tensor, other: torch.Tensor | None, fit: MomentSums, held_out: MomentSums
@@ -138,10 +135,10 @@ class ConvRefit:
         positions = torch.randperm(math.prod(sizes), generator=generator)[:count]
         return torch.unravel_index(positions.to(like.device), sizes)
 
-    def _set(self, fit: Moments, held_out: Moments, samples: float) -> None:
+    def _set(self, fit: Moments, held_out: Moments) -> None:
         """Set the conv and its norm to the best weights; the ridge draws them to today's.
 
-        They stay as they are where that gains too little for so few samples.
+        They stay as they are where samples held out are none the better for it.
         """
         both = fit.with_rows(held_out)
         variance_C = both.centred().square_C
@@ -155,9 +152,8 @@ class ConvRefit:
             mean_C, mean_F = held_out.mean_C - fit.mean_C, held_out.mean_F - fit.mean_F
             after += mean_error((mean_C - mean_F @ found.weight_FC).square(), variance_C)
         error = mean_error(before, variance_C)
-        better = after < (1 - min(_MARGIN / samples, _MOST_MARGIN)) * error
-        self.errors = error, after if better else error
-        if better:
+        self.errors = error, min(after, error)
+        if after < error:
             self._set_map(found.weight_FC, both)
 
     def _offsets(self) -> torch.Tensor | None:
