@@ -7,8 +7,9 @@ changed by as much as the two inputs differ on the same samples.
 Suffix: C channels.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -98,26 +99,22 @@ def norm_refits(
     return found
 
 
-@contextmanager
-def taking(norms: Collection[NormRefit]) -> Iterator[None]:
-    """Let norms take the statistics of a run of the original."""
-    hooks = [
-        each.theirs.register_forward_pre_hook(lambda _, args, each=each: each.take(args[0]))
-        for each in norms
-    ]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def taking(norms: Collection[NormRefit]) -> AbstractContextManager[None]:
+    """Return a context in which norms take the statistics of a run of the original."""
+    return _hearing([(each.theirs, each.take) for each in norms])
+
+
+def setting(norms: Collection[NormRefit], devices: Devices) -> AbstractContextManager[None]:
+    """Return a context in which a run of the network sets the norms."""
+    return _hearing([(each.norm, partial(each.set, devices=devices)) for each in norms])
 
 
 @contextmanager
-def setting(norms: Collection[NormRefit], devices: Devices) -> Iterator[None]:
-    """Let norms be set in a run of the network."""
+def _hearing(pairs: Sequence[tuple[nn.Module, Callable[[torch.Tensor], None]]]) -> Iterator[None]:
+    """Call each function with what its module is about to read."""
     hooks = [
-        each.norm.register_forward_pre_hook(lambda _, args, each=each: each.set(args[0], devices))
-        for each in norms
+        module.register_forward_pre_hook(lambda _, args, hear=hear: hear(args[0]))
+        for module, hear in pairs
     ]
     try:
         yield
