@@ -240,12 +240,15 @@ class Scorer:
     def _network(self, vector: Vector, norm_batches: Sequence[Any]) -> Callable[[], nn.Module]:
         """Return what gives the network of an architecture that is ranked, refitted where it is."""
         select = self._select(vector, norm_batches)
-        if self.fixed:
-            self.norms[vector] = self._norms(vector)
-        if self.refit is None or not self.refit.pays:
+        refit = self.refit if self.refit is not None and self.refit.pays else None
+        if not self.fixed and refit is None:
             return select
         network = self.supernet.emit(vector)
-        self.refit.fit(network)
+        if self.fixed:
+            self.norms[vector] = _norms(network)
+        if refit is None:
+            return select
+        refit.fit(network)
         return lambda: network
 
     def _scored(
@@ -283,15 +286,6 @@ class Scorer:
             self._select(vector, norm_batches)
         return self.supernet.emit(vector)
 
-    def _norms(self, vector: Vector) -> dict[str, torch.Tensor]:
-        """Return the norm statistics of the active path, by their names in its own module."""
-        return {
-            f"{name}.{key}": buffer.cpu()
-            for name, module in self.supernet.emit(vector).named_modules()
-            if isinstance(module, nn.modules.batchnorm._NormBase)
-            for key, buffer in module.named_buffers(recurse=False)
-        }
-
     def _next_batches(self) -> list[Any]:
         return list(
             itertools.islice(self.devices.batches(self.train_loader), self.recalibration_batches)
@@ -302,6 +296,16 @@ class Scorer:
         """Give the norm batches of weights that stay, drawn by a seed of their own."""
         with seeded(derive_seed(self.seed, "finish"), self._generators):
             yield self._next_batches()
+
+
+def _norms(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of the norm statistics of a network, by their names in it."""
+    return {
+        f"{name}.{key}": buffer.detach().clone().cpu()
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for key, buffer in module.named_buffers(recurse=False)
+    }
 
 
 def short(vector: Vector) -> str:
