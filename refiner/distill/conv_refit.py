@@ -8,6 +8,7 @@ Suffixes: N samples, P rows, F features, C channels.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -41,6 +42,18 @@ _FORWARDS = (nn.modules.batchnorm._BatchNorm.forward, nn.SyncBatchNorm.forward)
 """Of norms without, for example, an activation of their own."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a conv is fitted to: some positions of an output of the original."""
+
+    rows_PC: torch.Tensor
+    """All channels of the output, float32."""
+    sizes: torch.Size
+    """Of the output, without its channels."""
+    is_joined: bool
+    """Whether it is the sum of the output and another tensor."""
+
+
 class ConvRefit:
     """One dense conv of a network, and its counterpart in the original.
 
@@ -48,7 +61,8 @@ class ConvRefit:
         name: of the conv in the original.
         conv: the one that is fitted, in place.
         norm: the batch norm that alone reads its output, changed in place; None without one.
-        theirs: what ends it in the original: the norm after it, or the conv.
+        theirs: its counterpart.
+        their_end: what ends that: the norm after it, or the conv.
         kept: which channels of the original's output it has; None for all.
         seed: fixes the positions of the rows.
     """
@@ -58,33 +72,42 @@ class ConvRefit:
         name: str,
         conv: Conv,
         norm: nn.modules.batchnorm._BatchNorm | None,
-        theirs: nn.Module,
+        theirs: Conv,
+        their_end: nn.Module,
         kept: torch.Tensor | None,
         seed: int,
     ) -> None:
-        self.name, self.conv, self.norm, self.theirs, self.seed = name, conv, norm, theirs, seed
-        self.kept = kept
+        self.name, self.conv, self.norm, self.seed = name, conv, norm, seed
+        self.theirs, self.their_end, self.kept = theirs, their_end, kept
         self.end: nn.Module = norm or conv
         """The module whose output is fitted."""
-        self.is_joined = False
-        """Whether the target is the sum of the output and another tensor."""
+        self.target: Target | None = None
+        """None before the original has run, and once the conv is fitted."""
         self.errors: tuple[float, float] | None = None
         """On samples held out, before and after; None before :meth:`solve`."""
-        self._target_PC: torch.Tensor | None = None
-        self._sizes: torch.Size | None = None
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
         """Return the output for an input; no hook hears it, as that would start another fit."""
         y = self.conv.forward(x)
         return y if self.norm is None else self.norm.forward(y)
 
-    def take_target(self, target: torch.Tensor) -> None:
-        """Keep some positions of what the original gives, N x C x spatial."""
-        if self.kept is not None:
-            target = target.index_select(1, self.kept.to(target.device))
-        rows = target.movedim(1, -1)
-        self._sizes = rows.shape[:-1]
-        self._target_PC = rows[self._where(self._sizes, target)].float()
+    @property
+    def wanted(self) -> tuple[nn.Module, int, bool]:
+        """What :attr:`target` depends on: the original's module, the rows, and whether they may be
+        those of a sum."""
+        return self.their_end, self._most_rows(), self.kept is None
+
+    def target_of(self, output: torch.Tensor, other: torch.Tensor | None = None) -> Target:
+        """Return the target that the original gives.
+
+        Args:
+            output: of ``their_end``, N x C x spatial.
+            other: what is added to it, N x C x spatial; None for nothing.
+        """
+        rows = (output if other is None else output + other).movedim(1, -1)
+        sizes = rows.shape[:-1]
+        rows_PC = rows[self._where(sizes, rows)].float()
+        return Target(rows_PC=rows_PC, sizes=sizes, is_joined=other is not None)
 
     def solve(self, x: torch.Tensor, other: torch.Tensor | None, devices: Devices) -> None:
         """Fit the conv, if there are rows enough.
@@ -112,11 +135,13 @@ class ConvRefit:
         self, x: torch.Tensor, other: torch.Tensor | None, fit: MomentSums, held_out: MomentSums
     ) -> Iterator[tuple[MomentSums, torch.Tensor, torch.Tensor]]:
         """Yield what the conv reads and its target, in pieces, each with the sums to add it to."""
-        target_PC, self._target_PC = self._target_PC, None
+        target, self.target = self.target, None
         read = windows(x, conv_spec(self.conv))
-        if target_PC is None or read.shape[: x.dim() - 1] != self._sizes:
+        if target is None or read.shape[: x.dim() - 1] != target.sizes:
             return  # the network gives another size here
-        where = self._where(self._sizes, x)
+        where, target_PC = self._where(target.sizes, x), target.rows_PC
+        if self.kept is not None:
+            target_PC = target_PC.index_select(1, self.kept.to(x.device))
         if other is not None:
             target_PC = target_PC - other.movedim(1, -1)[where].float()
         piece = max(1, _PIECE // math.prod(self.conv.weight.shape[1:]))
@@ -128,12 +153,15 @@ class ConvRefit:
 
     def _where(self, sizes: torch.Size, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the indices of the rows: the same ones for outputs of the same size."""
-        weight = self.conv.weight
-        wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * math.prod(weight.shape[1:]))
-        count = min(wanted, _MOST_TARGETS // len(weight))
         generator = torch.Generator().manual_seed(self.seed)
-        positions = torch.randperm(math.prod(sizes), generator=generator)[:count]
+        positions = torch.randperm(math.prod(sizes), generator=generator)[: self._most_rows()]
         return torch.unravel_index(positions.to(like.device), sizes)
+
+    def _most_rows(self) -> int:
+        # Narrower convs take as many as the original's, so that networks share a run of that.
+        features = max(math.prod(conv.weight.shape[1:]) for conv in (self.conv, self.theirs))
+        wanted = max(_LEAST_ROWS, _ROWS_PER_FEATURE * features)
+        return min(wanted, _MOST_TARGETS // self.theirs.out_channels)
 
     def _set(self, fit: Moments, held_out: Moments) -> None:
         """Set the conv and its norm to the best weights; the ridge draws them to today's.
@@ -223,8 +251,7 @@ def conv_refits(
         norms = (None, None) if site.norm is None else (ours[site.norm], originals[site.norm])
         norm, their_norm = norms if all(map(has_statistics, norms)) else (None, None)
         derived = derive_seed(seed, "front to back", site.conv)
-        their_end = their_norm or theirs
-        fits.append(ConvRefit(site.conv, last, norm, their_end, kept, derived))
+        fits.append(ConvRefit(site.conv, last, norm, theirs, their_norm or theirs, kept, derived))
     return fits
 
 

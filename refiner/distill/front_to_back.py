@@ -30,9 +30,9 @@ from refiner.core.contents import tensors_in
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
-from refiner.distill.conv_refit import ConvRefit, conv_refits
+from refiner.distill.conv_refit import ConvRefit, Target, conv_refits
 from refiner.distill.moments import without_autocast
-from refiner.distill.norm_refit import norm_refits, setting, taking
+from refiner.distill.norm_refit import NormRefit, Statistics, norm_refits, setting, taking
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked
@@ -43,58 +43,100 @@ BATCHES = 5
 """Most training batches that the network runs on, in one call."""
 _MOST_NUMBERS = 2**26
 """Most numbers in the input or output of a conv, which bounds the samples of the call."""
+_Wanted = tuple[nn.Module, int, bool]
+"""See :attr:`ConvRefit.wanted`."""
 _ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
 
 
-def refit_front_to_back(
-    network: nn.Module,
-    original: nn.Module,
-    space: SearchSpace,
-    loader: Loader,
-    task: Task,
-    *,
-    devices: Devices,
-    seed: int = 0,
-) -> dict[str, tuple[float, float]]:
-    """Fit the convs of a network with an architecture of ``space`` to the original, in place.
+class FrontToBack:
+    """Fits networks with architectures of a search space to the original, on the same samples.
 
-    They are its dense convs, as far as :func:`~refiner.distill.conv_refit.conv_refits` can tell.
+    The original runs once for all of them, or again where a network asks for what no other has.
 
     Memory: what one call needs for as many samples as 256 MiB hold of the largest input or output
-    of a conv; 16 MiB for each conv; and for one conv at a time, 72 bytes for each pair of features
-    (at most ``conv_refit.MOST_BYTES``).
+    of a conv; 16 MiB for each conv, which are kept for further networks; and for one conv at a
+    time, 72 bytes for each pair of features (at most ``conv_refit.MOST_BYTES``).
 
     Args:
-        network: on the device, in any mode; in eval mode afterwards.
         original: on the device, in eval mode; it stays as it is.
         space: names the convs and their norms.
         loader: training batches, as :meth:`Devices.loader` returned them.
         task: calls a network on a batch; labels are not used.
         devices: where to compute.
         seed: fixes the batches, and the positions that are fitted.
-
-    Returns:
-        For each conv that was fitted, by name, its error on samples held out, before and after:
-        the squared error over the variance of the target.
-
-    Raises:
-        TrainingError: what a conv reads or gives is not finite.
     """
-    network.eval()
-    with seeded(derive_seed(seed, "front to back"), generators_of(loader)):
-        length(loader)
-        batches = list(itertools.islice(devices.batches(loader), BATCHES))
-    if not batches:
-        return {}  # all were empty
-    batch = _one_batch(batches, _most_samples(space))
-    fits = conv_refits(network, original, space, seed)
-    norms = norm_refits(network, original, space, {fit.norm for fit in fits if fit.norm})
-    with torch.no_grad(), without_autocast(devices.device.type):
-        with taking(norms):
-            _run(original, task, batch, [_Targets(fit) for fit in fits])
-        with setting(norms, devices):
-            _run(network, task, batch, [_Solution(fit, devices) for fit in fits])
-    return {fit.name: fit.errors for fit in fits if fit.errors is not None}
+
+    def __init__(
+        self,
+        original: nn.Module,
+        space: SearchSpace,
+        loader: Loader,
+        task: Task,
+        *,
+        devices: Devices,
+        seed: int = 0,
+    ) -> None:
+        self.original, self.space, self.loader, self.task = original, space, loader, task
+        self.devices, self.seed = devices, seed
+        self._batches: list[Batch] = []
+        self._targets: dict[_Wanted, Target | None] = {}
+        self._statistics: dict[nn.Module, list[Statistics]] = {}
+
+    def forget(self) -> None:
+        """Let go what was kept for further networks."""
+        self._batches, self._targets, self._statistics = [], {}, {}
+
+    def fit(self, network: nn.Module) -> dict[str, tuple[float, float]]:
+        """Fit the convs of a network in place.
+
+        They are its dense convs, as far as :func:`~refiner.distill.conv_refit.conv_refits` can
+        tell.
+
+        Args:
+            network: on the device, in any mode; in eval mode afterwards.
+
+        Returns:
+            For each conv that was fitted, by name, its error on samples held out, before and after:
+            the squared error over the variance of the target.
+
+        Raises:
+            TrainingError: what a conv reads or gives is not finite.
+        """
+        network.eval()
+        batches = self._batches = self._batches or self._drawn()
+        if not batches:
+            return {}
+        fits = conv_refits(network, self.original, self.space, self.seed)
+        fitted = {fit.norm for fit in fits if fit.norm}
+        norms = norm_refits(network, self.original, self.space, fitted)
+        with torch.no_grad(), without_autocast(self.devices.device.type):
+            self._run_original(batches[0], fits, norms)
+            with setting(norms, self.devices):
+                _run(network, self.task, batches[0], [_Solution(fit, self.devices) for fit in fits])
+        return {fit.name: fit.errors for fit in fits if fit.errors is not None}
+
+    def _drawn(self) -> list[Batch]:
+        """Return the samples as one batch, always the same one; none if the loader has none."""
+        with seeded(derive_seed(self.seed, "front to back"), generators_of(self.loader)):
+            length(self.loader)
+            batches = list(itertools.islice(self.devices.batches(self.loader), BATCHES))
+        return [_one_batch(batches, _most_samples(self.space))] if batches else []
+
+    def _run_original(
+        self, batch: Batch, fits: Sequence[ConvRefit], norms: Sequence[NormRefit]
+    ) -> None:
+        """Give fits and norms what they need to know of the original."""
+        unknown = [fit for fit in fits if fit.wanted not in self._targets]
+        unheard = [norm for norm in norms if norm.theirs not in self._statistics]
+        if unknown or unheard:
+            with taking(unheard):
+                _run(self.original, self.task, batch, [_Targets(fit) for fit in unknown])
+            self._targets |= {fit.wanted: fit.target for fit in unknown}
+            self._statistics |= {norm.theirs: norm.taken for norm in unheard}
+        for fit in fits:
+            fit.target = self._targets.get(fit.wanted)
+        for norm in norms:
+            norm.taken = self._statistics[norm.theirs]
 
 
 def _most_samples(space: SearchSpace) -> int:
@@ -122,17 +164,16 @@ class _Targets:
     """Takes the target of a conv from a run of the original."""
 
     def __init__(self, fit: ConvRefit) -> None:
-        self.fit, self.end = fit, fit.theirs
+        self.fit, self.end = fit, fit.their_end
 
     def at_end(self, output: torch.Tensor) -> bool:
         """Take the output of a branch, which may be added to another tensor."""
-        self.fit.take_target(output)
+        self.fit.target = self.fit.target_of(output)
         return self.fit.kept is None
 
     def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
         """Take the sum instead."""
-        self.fit.take_target(output + other)
-        self.fit.is_joined = True
+        self.fit.target = self.fit.target_of(output, other)
 
 
 class _Solution:
@@ -148,9 +189,10 @@ class _Solution:
 
     def at_end(self, output: torch.Tensor) -> bool:
         """Fit the conv, unless its output is about to be added to a skip connection's."""
-        if not self.fit.is_joined:
-            self._solve(output, None)
-        return self.fit.is_joined
+        if self.fit.target is not None and self.fit.target.is_joined:
+            return True
+        self._solve(output, None)
+        return False
 
     def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
         """Fit the conv to what is missing from the sum."""

@@ -14,7 +14,7 @@ import torch
 from refiner.core.errors import TrainingError
 from refiner.training.devices import Devices
 
-_BLOCK = 512
+_BLOCK = 256
 """Columns of one product. Only blocks on and above the diagonal of a symmetric sum are computed."""
 
 

@@ -21,6 +21,8 @@ from refiner.training.devices import Devices
 
 _Norm = nn.modules.batchnorm._BatchNorm
 _TINY = 1e-12
+Statistics = tuple[torch.Tensor, torch.Tensor]
+"""Mean and variance of each channel."""
 
 
 class NormRefit:
@@ -34,11 +36,12 @@ class NormRefit:
 
     def __init__(self, norm: _Norm, theirs: _Norm, kept: torch.Tensor | None) -> None:
         self.norm, self.theirs, self.kept = norm, theirs, kept
-        self._taken: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.taken: list[Statistics] = []
+        """Of what the original's norm reads, for each of its calls."""
 
     def take(self, x: torch.Tensor) -> None:
         """Take the statistics of what the original's norm reads, N x C x spatial."""
-        self._taken.append(_statistics(x))
+        self.taken.append(_statistics(x))
 
     def set(self, x: torch.Tensor, devices: Devices) -> None:
         """Set the statistics, by what the norm reads in the network, N x C x spatial.
@@ -46,7 +49,7 @@ class NormRefit:
         A norm that is called more than once stays as it is, and one of few numbers a channel.
         """
         rows = devices.summed(torch.tensor(x.numel() // x.shape[1], dtype=torch.float64))
-        if len(self._taken) != 1 or rows < FEWEST_ROWS:
+        if len(self.taken) != 1 or rows < FEWEST_ROWS:
             return
         running = self.theirs.running_mean, self.theirs.running_var
         ours = self.norm.running_mean, self.norm.running_var
@@ -54,7 +57,7 @@ class NormRefit:
         assert running[1] is not None
         assert ours[0] is not None
         assert ours[1] is not None
-        theirs = torch.stack([running[0], running[1], *self._taken[0]])
+        theirs = torch.stack([running[0], running[1], *self.taken[0]])
         if self.kept is not None:
             theirs = theirs.index_select(1, self.kept.to(theirs.device))
         every = torch.cat([theirs, torch.stack(_statistics(x))]).double()
@@ -123,7 +126,7 @@ def _hearing(pairs: Sequence[tuple[nn.Module, Callable[[torch.Tensor], None]]]) 
             hook.remove()
 
 
-def _statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(x: torch.Tensor) -> Statistics:
     """Return the mean and the variance of each channel, float32, of N x C x spatial."""
     dims = [dim for dim in range(x.dim()) if dim != 1]
     variance_C, mean_C = torch.var_mean(x.float(), dims, correction=0)

@@ -26,7 +26,7 @@ from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
-from refiner.distill.front_to_back import refit_front_to_back
+from refiner.distill.front_to_back import FrontToBack
 from refiner.space.search_space import SearchSpace
 from refiner.training.devices import Devices
 from refiner.training.loop import TrainConfig, WeightTrainer
@@ -51,7 +51,7 @@ class RefitConfig:
         metavar="N",
     )
     """Steps of SGD with momentum, one training batch each."""
-    learning_rate: float = 0.02
+    learning_rate: float = 0.005
     """Learning rate at the start; it falls to zero along a cosine."""
 
     def __post_init__(self) -> None:
@@ -101,10 +101,11 @@ def refit(
     if not config.steps:
         return ()
     devices.move(network).eval()
-    given = (network, original, space, loader, task)
+    given = (original, space, loader, task)
+    front_to_back = FrontToBack(*given, devices=devices, seed=seed)
     parts: dict[str, Callable[[], object]] = {
-        LEAST_SQUARES: partial(refit_front_to_back, *given, devices=devices, seed=seed),
-        STEPS: partial(_take_steps, *given, devices, config, seed, progress),
+        LEAST_SQUARES: partial(front_to_back.fit, network),
+        STEPS: partial(_take_steps, network, *given, devices, config, seed, progress),
     }
     score = -math.inf if judge is None else judge(network)
     undone = []
@@ -144,7 +145,8 @@ def _take_steps(
     )
     trainer = WeightTrainer(network, matching, devices, rates, epochs=1)
     with seeded(derive_seed(seed, "refit"), generators_of(loader)):
-        trainer.epoch(_Steps(loader, config.steps), 0, progress)
+        # In train mode, norms would go by the statistics of small batches.
+        trainer.epoch(_Steps(loader, config.steps), 0, progress, train_mode=False)
     network.zero_grad(set_to_none=True)
     network.eval()
 

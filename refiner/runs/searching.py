@@ -1,11 +1,9 @@
 """The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
 
-from functools import partial
-
 from refiner.core.batches import of_size
 from refiner.core.surgery import copied
 from refiner.distill.distillation import distill
-from refiner.distill.front_to_back import refit_front_to_back
+from refiner.distill.front_to_back import FrontToBack
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job, announce
 from refiner.runs.latency_check import within_latency
@@ -30,11 +28,10 @@ def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
     teacher = job.devices.move(copied(job.model)) if settings.trained else None
     refit = None
     if teacher is not None and settings.refits:
-        fit = partial(
-            refit_front_to_back, original=teacher, space=costed.space, loader=job.train_loader,
-            task=job.task, devices=job.devices, seed=job.seed,
-        )  # fmt: skip
-        refit = RankedRefit(fit)
+        front_to_back = FrontToBack(
+            teacher, costed.space, job.train_loader, job.task, devices=job.devices, seed=job.seed
+        )
+        refit = RankedRefit(front_to_back.fit, forget=front_to_back.forget)
     return Search(
         Supernet(job.model, costed.space, seed=settings.seed),
         strategy,

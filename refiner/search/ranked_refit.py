@@ -17,3 +17,5 @@ class RankedRefit:
     """Fits a network to the original as a whole, in place."""
     pays: bool | None = None
     """Whether it brought the first network nearer to the original; None before it was tried."""
+    forget: Callable[[], object] = lambda: None
+    """Lets go what is kept from one network to the next."""

@@ -272,7 +272,8 @@ def _by_sample(parts: torch.Tensor, samples: int) -> torch.Tensor:
     """Return the sums of a tensor over each sample's part of the first dimension, N."""
     if not parts.dim() or len(parts) % samples:
         raise ConfigError(f"{len(parts)} rows of a slot's output cannot be assigned to samples")
-    return parts.reshape(samples, -1).sum(dim=1, dtype=torch.float64)
+    by_sample: torch.Tensor = parts.unflatten(0, (samples, -1))
+    return by_sample.sum(dim=tuple(range(1, by_sample.dim()))).double()
 
 
 def _seeds(output: torch.Tensor, task: Task, generator: torch.Generator) -> torch.Tensor:

@@ -178,9 +178,11 @@ class Scorer:
         return evaluate(self.network, val_batches, self.reward, self.devices)
 
     def forget(self) -> None:
-        """Let go what was kept of the validation batches last scored on."""
+        """Let go what was kept of the batches last used."""
         if self.agreement is not None:
             self.agreement.forget()
+        if self.refit is not None:
+            self.refit.forget()
 
     def rank(
         self, vectors: Sequence[Vector], progress: Progress, name: str = "top-k"
@@ -193,6 +195,7 @@ class Scorer:
         """
         progress.begin(name, len(vectors))
         scored = sorted(self.scored(vectors, progress), key=lambda each: -each.objective)
+        self.forget()
         progress.advance(0, **self.shown(scored[0]))
         progress.end()
         return scored

@@ -20,7 +20,7 @@ class SearchConfig:
         "Number of architectures that the search evaluates.",
         panel="Search",
         metavar="N",
-        shown_default="750; for a trained model 80 with milp or informed_controller, else 500",
+        shown_default="750; for a trained model 40 with milp or informed_controller, else 500",
     )
     """Architectures evaluated in all, spread evenly over the epochs of the search."""
     timeout: float | None = option(

@@ -37,6 +37,7 @@ def score_top_k(
             f"{type(strategy).__name__} recommends no architecture. Let recommend return one."
         )
     scored.sort(key=lambda each: -each.objective)
+    scorer.forget()
     progress.advance(0, **scorer.shown(scored[0]))
     progress.end()
     return SearchResult(best=scored[0], top_k=tuple(scored))

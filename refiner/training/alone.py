@@ -16,7 +16,7 @@ class Alone(Devices):
     @classmethod
     def of(cls, devices: Devices) -> "Alone":
         """Return the devices of this process alone."""
-        return cls(devices.accelerator)
+        return cls(devices.accelerator, devices.channels_last)
 
     @property
     def processes(self) -> int:

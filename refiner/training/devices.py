@@ -9,7 +9,7 @@ import atexit
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -22,11 +22,13 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from refiner.core.batches import is_empty
 from refiner.core.errors import ConfigError, one_line
+from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Lines, Progress, Silent
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import rebuilt, without_lasting_workers
 from refiner.data.tensor_loader import TensorLoader
 from refiner.training.buckets import replace_by
+from refiner.training.layout import laid_out, takes_channels_last, with_inputs_laid_out
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16")
@@ -40,6 +42,8 @@ class Devices:
     """An accelerator, and the few things that the loops use it for."""
 
     accelerator: Accelerator
+    channels_last: bool = True
+    """Whether images are laid out with their channels last; see :mod:`refiner.training.layout`."""
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "no") -> "Devices":
@@ -81,6 +85,10 @@ class Devices:
             torch.cuda.init()  # creates its generators, which `seeded` restores
         return cls(accelerator)
 
+    def suited_to(self, model: nn.Module, example: ExampleInput) -> "Devices":
+        """Return these devices, with images laid out as a model takes them."""
+        return replace(self, channels_last=takes_channels_last(model, example))
+
     @property
     def device(self) -> torch.device:
         """The device of this process."""
@@ -111,11 +119,10 @@ class Devices:
         return module
 
     def laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor on the device; with four dimensions, it is channels last on a GPU."""
+        """Return a tensor on the device; on a GPU, it is laid out as a weight is best read."""
         tensor = tensor.to(self.device)
-        if self.device.type == "cpu" or tensor.dim() != 4:
-            return tensor
-        return tensor.contiguous(memory_format=torch.channels_last)
+        on_cpu = self.device.type == "cpu"
+        return tensor if on_cpu or not self.channels_last else laid_out(tensor)
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move ``module`` as :meth:`move` does, and return the module that a training step calls.
@@ -182,11 +189,12 @@ class Devices:
         )
 
     def batches(self, loader: Iterable[Batch]) -> Iterable[Batch]:
-        """Yield the loader's batches with their tensors on the device; empty ones are left out."""
+        """Yield the loader's batches on the device, images laid out; empty ones are left out."""
         for batch in loader:
             if is_empty(batch):
                 continue
-            yield send_to_device(batch, self.device, non_blocking=True)
+            moved = send_to_device(batch, self.device, non_blocking=True)
+            yield with_inputs_laid_out(moved) if self.channels_last else moved
 
     def from_main(self, make: Callable[[], T]) -> T:
         """Run ``make`` on the main process; return its result, or raise its error, on all."""

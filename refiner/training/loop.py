@@ -62,6 +62,7 @@ class WeightTrainer:
         epoch: int,
         progress: Progress,
         *,
+        train_mode: bool = True,
         before_step: Callable[[int], None] = lambda _: None,
         after_step: Callable[[], None] = lambda: None,
         values: Callable[[], dict[str, float | str]] = dict,
@@ -72,6 +73,7 @@ class WeightTrainer:
             loader: batches, as :meth:`Devices.loader` returned them.
             epoch: number of this epoch, from 0; it sets the learning rate.
             progress: listener.
+            train_mode: without it, norms keep their statistics and nothing is dropped.
             before_step: is called with the number of the step; the search selects a path here.
             after_step: is called once the weights have changed.
             values: returns further values for progress to show.
@@ -81,7 +83,7 @@ class WeightTrainer:
             DataError: there is no batch, or the model fails on one.
             TrainingError: the loss is not finite.
         """
-        self.placed.train()
+        _set_mode(self.placed, train_mode)
         if self.head is not None:
             self.head.train()
         steps = length(loader)
@@ -152,6 +154,13 @@ class WeightTrainer:
         if self.head is not None:
             self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _set_mode(module: nn.Module, train_mode: bool) -> None:
+    module.train(train_mode)
+    for child in module.modules():
+        if isinstance(child, nn.RNNBase):
+            child.train()  # cuDNN has no backward pass for eval mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

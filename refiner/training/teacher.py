@@ -9,6 +9,7 @@ task it is the squared error over the variance of the teacher's output.
 import itertools
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from refiner.core.contents import tensors_in
@@ -156,4 +157,4 @@ def squared_error(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     The variance counts as at least a thousandth of the target's mean square.
     """
     variance = torch.maximum(target.var(correction=0), LEAST_VARIANCE * target.square().mean())
-    return (output - target).square().mean() / variance.clamp(min=TINY)
+    return F.mse_loss(output, target) / variance.clamp(min=TINY)

@@ -37,7 +37,7 @@ def test_a_silent_channel_of_a_norm_stays_finite() -> None:
         x = model[0](images(count=16))
         wanted = model[1:](x)
         network[1].weight += 0.1
-        fit.take_target(wanted)
+        fit.target = fit.target_of(wanted)
         fit.solve(x, None, Devices.choose("cpu", "no"))
         assert torch.allclose(network[1:](x), wanted, atol=1e-3)
         assert float(network[1].weight.abs().max()) < 10
@@ -69,7 +69,7 @@ def pair(bias: bool = True) -> tuple[nn.Module, nn.Module, list[ConvRefit]]:
 def solve(model: nn.Module, network: nn.Module, fit: ConvRefit, x: torch.Tensor) -> float:
     """Fit the last conv, and return the mean squared error of the network."""
     with torch.no_grad():
-        fit.take_target(model(x))
+        fit.target = fit.target_of(model(x))
         fit.solve(network[:2](x), None, Devices.choose("cpu", "no"))
         return float((network(x) - model(x)).square().mean())
 
@@ -99,7 +99,7 @@ def test_a_fit_that_samples_held_out_are_none_the_better_for_changes_nothing() -
     noise = torch.randn(40, 4, 6, 6, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         target = model(x)
-        fits[-1].take_target(target + noise - noise.mean((0, 2, 3), keepdim=True))
+        fits[-1].target = fits[-1].target_of(target + noise - noise.mean((0, 2, 3), keepdim=True))
         fits[-1].solve(network[:2](x), None, Devices.choose("cpu", "no"))
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert fits[-1].errors is not None

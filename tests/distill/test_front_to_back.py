@@ -6,7 +6,7 @@ from models import TinyResNet, images
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from refiner.distill.front_to_back import _Joins, refit_front_to_back
+from refiner.distill.front_to_back import FrontToBack, _Joins
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import search_space
 from refiner.training.devices import Devices
@@ -32,7 +32,7 @@ def model() -> nn.Module:
 
 def refitted(network: nn.Module, model: nn.Module, **space) -> dict[str, tuple[float, float]]:
     found = search_space(model, BATCHES[0][0], **space)
-    return refit_front_to_back(network, model, found, BATCHES, Classification(), devices=DEVICES)
+    return FrontToBack(model, found, BATCHES, Classification(), devices=DEVICES).fit(network)
 
 
 def distance(first: nn.Module, second: nn.Module) -> float:
@@ -115,7 +115,7 @@ def test_a_merged_conv_makes_up_for_the_skip_connection(model) -> None:
     with torch.no_grad():
         network.bn.bias += 0.3  # of the stem, which is no slot
     before = distance(network, model)
-    errors = refit_front_to_back(network, model, space, BATCHES, Classification(), devices=DEVICES)
+    errors = FrontToBack(model, space, BATCHES, Classification(), devices=DEVICES).fit(network)
     assert set(errors) == {"block1.conv2", "block2.conv2"}
     assert all(after < 0.7 * first for first, after in errors.values())
     assert distance(network, model) < 0.3 * before
@@ -171,9 +171,9 @@ def test_the_seed_orders_the_batches_and_global_random_state_is_left_alone(model
     for seed in (0, 0, 1):
         network = noisy(model, "block1.conv1")
         torch.set_rng_state(state)
-        errors = refit_front_to_back(
-            network, model, space, loader, Classification(), devices=DEVICES, seed=seed
-        )
+        errors = FrontToBack(
+            model, space, loader, Classification(), devices=DEVICES, seed=seed
+        ).fit(network)
         assert torch.equal(state, torch.get_rng_state())
         found.append(errors)
     assert found[0] == found[1] != found[2]
@@ -257,7 +257,7 @@ def test_few_rows_change_nothing(model) -> None:
     before = copy.deepcopy(network.state_dict())
     batch = [(images(count=2), torch.zeros(2))]
     space = search_space(model, images())
-    assert not refit_front_to_back(network, model, space, batch, Classification(), devices=DEVICES)
+    assert not FrontToBack(model, space, batch, Classification(), devices=DEVICES).fit(network)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -267,8 +267,22 @@ def test_samples_are_bounded_by_the_largest_conv(model, monkeypatch) -> None:
     space = search_space(model, images())
     hook = model.stem.register_forward_pre_hook(lambda _m, x: counts.append(len(x[0])))
     for batches in (BATCHES, [(images(count=64), torch.zeros(64))]):
-        refit_front_to_back(
-            TinyResNet(), model, space, batches, Classification(), devices=DEVICES,
-        )  # fmt: skip
+        FrontToBack(model, space, batches, Classification(), devices=DEVICES).fit(TinyResNet())
     hook.remove()
     assert counts == [32, 40]
+
+
+def test_the_original_runs_once_for_many_networks(model) -> None:
+    space = search_space(model, BATCHES[0][0])
+    names = ("block1.conv1", "block2.conv2", "block1.conv2")
+    networks, alone = [[noisy(model, name) for name in names] for _ in range(2)]
+    errors = [refitted(network, model) for network in alone]
+    runs: list[int] = []
+    model.register_forward_hook(lambda *_: runs.append(1))
+    shared = FrontToBack(model, space, BATCHES, Classification(), devices=DEVICES)
+    assert [shared.fit(network) for network in networks[:2]] == errors[:2]
+    assert len(runs) == 1
+    shared.forget()
+    assert shared.fit(networks[2]) == errors[2]
+    assert len(runs) == 2
+    assert all(distance(*pair) == 0 for pair in zip(networks, alone, strict=True))

@@ -4,7 +4,7 @@ import torch
 from models import images
 from torch import nn
 
-from refiner.distill.front_to_back import refit_front_to_back
+from refiner.distill.front_to_back import FrontToBack
 from refiner.distill.norm_refit import NormRefit, norm_refits
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, search_space
@@ -90,7 +90,7 @@ def test_statistics_follow_what_convs_before_were_fitted_to() -> None:
         network.expand.weight.mul_(0.2)
         network.bn2.running_mean.copy_(model.bn2.running_mean * 0.2)  # of the wrong input
         network.bn2.running_var.mul_(0.04)
-    refit_front_to_back(network, model, space, BATCHES, Classification(), devices=CPU)
+    FrontToBack(model, space, BATCHES, Classification(), devices=CPU).fit(network)
     for name in ("running_mean", "running_var"):
         ours, theirs = getattr(network.bn2, name), getattr(model.bn2, name)
         assert torch.allclose(ours, theirs, rtol=0.05, atol=0.05)
@@ -102,5 +102,5 @@ def test_statistics_follow_what_convs_before_were_fitted_to() -> None:
 def test_hooks_are_taken_off() -> None:
     model, space = trained()
     network = copy.deepcopy(model)
-    refit_front_to_back(network, model, space, BATCHES, Classification(), devices=CPU)
+    FrontToBack(model, space, BATCHES, Classification(), devices=CPU).fit(network)
     assert not any(m._forward_pre_hooks for m in (*model.modules(), *network.modules()))

@@ -48,7 +48,14 @@ def distance(model: nn.Module, network: nn.Module) -> float:
 
 def test_steps_bring_the_output_nearer() -> None:
     apart = [distance(*refitted(steps)) for steps in (0, 10, 40)]
-    assert all(later < 0.7 * earlier for earlier, later in pairwise(apart))
+    assert all(later < 0.8 * earlier for earlier, later in pairwise(apart))
+
+
+def test_norms_keep_their_statistics_in_the_steps() -> None:
+    fitted, stepped = (refitted(steps)[1].state_dict() for steps in (1, 30))
+    for name in ("bn.running_mean", "block1.bn1.running_var", "bn.num_batches_tracked"):
+        assert torch.equal(fitted[name], stepped[name])
+    assert not torch.equal(fitted["fc.weight"], stepped["fc.weight"])
 
 
 def test_labels_have_no_say() -> None:

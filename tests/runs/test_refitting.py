@@ -116,11 +116,12 @@ def test_outputs_that_cannot_be_compared_leave_it_out() -> None:
 def test_parts_that_validation_images_are_none_the_better_for_are_undone(
     tmp_path, monkeypatch
 ) -> None:
-    def spoiled(network, *_, **__):
+    def spoiled(network, *_):
         with torch.no_grad():
             network.fc.weight.zero_()
 
-    monkeypatch.setattr("refiner.distill.refit.refit_front_to_back", spoiled)
+    fit = "refiner.distill.front_to_back.FrontToBack.fit"
+    monkeypatch.setattr(fit, lambda _, network: spoiled(network))
     monkeypatch.setattr("refiner.distill.refit._take_steps", spoiled)
     shown = Kept()
     result = refined(5, progress=shown, strategy="milp", out=tmp_path / "run")

@@ -11,16 +11,16 @@ def test_the_random_baseline_ranks_as_the_search_did_and_a_note_says_so(monkeypa
     made: list[RankedRefit] = []
     tried: list[int] = []
 
-    def no_fit(network, **_):
+    def no_fit(_, network):
         tried.append(1)
         with torch.no_grad():
             network.fc.weight.zero_()
 
-    def kept(fit) -> RankedRefit:
-        made.append(RankedRefit(fit))
+    def kept(fit, forget) -> RankedRefit:
+        made.append(RankedRefit(fit, forget=forget))
         return made[-1]
 
-    monkeypatch.setattr("refiner.runs.searching.refit_front_to_back", no_fit)
+    monkeypatch.setattr("refiner.distill.front_to_back.FrontToBack.fit", no_fit)
     monkeypatch.setattr("refiner.runs.searching.RankedRefit", kept)
     torch.manual_seed(3)
     result = refiner.refine(

@@ -8,8 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.errors import ConfigError, DataError, TrainingError
+from refiner.core.progress import Silent
 from refiner.training.devices import Devices
-from refiner.training.loop import TrainConfig, train
+from refiner.training.loop import TrainConfig, WeightTrainer, train
 from refiner.training.task import Classification, Regression
 
 CPU = Devices.choose("cpu")
@@ -289,3 +290,17 @@ def test_a_loader_that_gives_nothing_is_refused() -> None:
 
     with pytest.raises(DataError, match="training loader gave no batch"):
         train(TinyResNet(), Empty(), batches(1), Classification(), devices=CPU)
+
+
+def test_in_eval_mode_nothing_is_dropped_and_recurrent_layers_still_learn() -> None:
+    modes: list[bool] = []
+    network = nn.ModuleDict({"drop": nn.Dropout(), "norm": nn.BatchNorm1d(3), "rnn": nn.GRU(3, 3)})
+
+    class Looking(Classification):
+        def loss(self, model, batch):
+            modes.extend(module.training for module in model.values())
+            return model["rnn"](batch[0])[0].sum()
+
+    trainer = WeightTrainer(network, Looking(), CPU, TrainConfig(), epochs=1)
+    trainer.epoch([(torch.randn(2, 3), torch.zeros(2))], 0, Silent(), train_mode=False)
+    assert modes == [False, False, True]
