@@ -255,6 +255,17 @@ def conv_refits(
     return fits
 
 
+def ends(original: nn.Module, space: SearchSpace) -> list[nn.Module]:
+    """Return what ends each dense conv of the original that is in a slot: its norm, or itself."""
+    modules = dict(original.named_modules())
+    found = []
+    for site in (site for slot in space.slots for site in slot.sites):
+        conv, norm = modules[site.conv], modules.get(site.norm or "")
+        if getattr(conv, "groups", 1) == 1:
+            found.append(norm if norm is not None and has_statistics(norm) else conv)
+    return found
+
+
 def kept_filters(weight: torch.Tensor, theirs: nn.Module) -> torch.Tensor | None:
     """Return the numbers of filters among those of a conv of the original; None if others are."""
     if not isinstance(theirs.weight, torch.Tensor):

@@ -30,7 +30,7 @@ from refiner.core.contents import tensors_in
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
-from refiner.distill.conv_refit import ConvRefit, Target, conv_refits
+from refiner.distill.conv_refit import ConvRefit, Target, conv_refits, ends
 from refiner.distill.moments import without_autocast
 from refiner.distill.norm_refit import NormRefit, Statistics, norm_refits, setting, taking
 from refiner.space.search_space import SearchSpace
@@ -54,8 +54,9 @@ class FrontToBack:
     The original runs once for all of them, or again where a network asks for what no other has.
 
     Memory: what one call needs for as many samples as 256 MiB hold of the largest input or output
-    of a conv; 16 MiB for each conv, which are kept for further networks; and for one conv at a
-    time, 72 bytes for each pair of features (at most ``conv_refit.MOST_BYTES``).
+    of a conv; 16 MiB for each conv, and again where networks differ in whether it keeps all
+    channels, which are kept until :meth:`forget`; and for one conv at a time, 72 bytes for each
+    pair of features (at most ``conv_refit.MOST_BYTES``).
 
     Args:
         original: on the device, in eval mode; it stays as it is.
@@ -127,10 +128,17 @@ class FrontToBack:
     ) -> None:
         """Give fits and norms what they need to know of the original."""
         unknown = [fit for fit in fits if fit.wanted not in self._targets]
+        # All ends are listened to, so that it is the same one of two that is fitted to their sum,
+        # whatever network asks.
+        by_end: dict[nn.Module, list[ConvRefit]] = {
+            end: [] for end in ends(self.original, self.space)
+        }
+        for fit in unknown:
+            by_end.setdefault(fit.their_end, []).append(fit)
         unheard = [norm for norm in norms if norm.theirs not in self._statistics]
         if unknown or unheard:
             with taking(unheard):
-                _run(self.original, self.task, batch, [_Targets(fit) for fit in unknown])
+                _run(self.original, self.task, batch, [_Targets(*each) for each in by_end.items()])
             self._targets |= {fit.wanted: fit.target for fit in unknown}
             self._statistics |= {norm.theirs: norm.taken for norm in unheard}
         for fit in fits:
@@ -161,19 +169,22 @@ def _one_batch(batches: Sequence[Batch], samples: int) -> Batch:
 
 
 class _Targets:
-    """Takes the target of a conv from a run of the original."""
+    """Takes the targets of convs with the same end from a run of the original."""
 
-    def __init__(self, fit: ConvRefit) -> None:
-        self.fit, self.end = fit, fit.their_end
+    def __init__(self, end: nn.Module, fits: Sequence[ConvRefit]) -> None:
+        self.end, self.fits = end, fits
 
     def at_end(self, output: torch.Tensor) -> bool:
         """Take the output of a branch, which may be added to another tensor."""
-        self.fit.target = self.fit.target_of(output)
-        return self.fit.kept is None
+        for fit in self.fits:
+            fit.target = fit.target_of(output)
+        return True
 
     def at_join(self, output: torch.Tensor, other: torch.Tensor) -> None:
-        """Take the sum instead."""
-        self.fit.target = self.fit.target_of(output, other)
+        """Take the sum instead, for convs with all channels."""
+        for fit in self.fits:
+            if fit.kept is None:
+                fit.target = fit.target_of(output, other)
 
 
 class _Solution:

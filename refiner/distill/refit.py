@@ -102,9 +102,8 @@ def refit(
         return ()
     devices.move(network).eval()
     given = (original, space, loader, task)
-    front_to_back = FrontToBack(*given, devices=devices, seed=seed)
     parts: dict[str, Callable[[], object]] = {
-        LEAST_SQUARES: partial(front_to_back.fit, network),
+        LEAST_SQUARES: lambda: FrontToBack(*given, devices=devices, seed=seed).fit(network),
         STEPS: partial(_take_steps, network, *given, devices, config, seed, progress),
     }
     score = -math.inf if judge is None else judge(network)
@@ -145,8 +144,11 @@ def _take_steps(
     )
     trainer = WeightTrainer(network, matching, devices, rates, epochs=1)
     with seeded(derive_seed(seed, "refit"), generators_of(loader)):
-        # In train mode, norms would go by the statistics of small batches.
-        trainer.epoch(_Steps(loader, config.steps), 0, progress, train_mode=False)
+        batches = _Steps(loader, config.steps)
+        try:  # in train mode, norms would go by the statistics of small batches
+            trainer.epoch(batches, 0, progress, train_mode=False)
+        except ConfigError:  # there may be no gradient in eval mode
+            trainer.epoch(batches, 0, progress)
     network.zero_grad(set_to_none=True)
     network.eval()
 

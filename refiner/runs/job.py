@@ -170,7 +170,7 @@ def set_up(
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
     check_single_samples(model, loader, example)
-    devices = devices.suited_to(model, example)
+    devices = devices.suited_to(model, example, checked, loader)
     parts = {"training": loader, "validation": val_loader}
     if test_loader is not None:
         parts["test"] = test_loader

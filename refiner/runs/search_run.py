@@ -2,15 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import torch
 from torch import nn
 
-from refiner.core.errors import DataError, RunError
+from refiner.core.errors import RunError
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
-from refiner.data.loaders import example_of, mixed
+from refiner.data.loaders import mixed
 from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.run_folder import RunFolder
@@ -59,7 +59,7 @@ def run_search(
         RefinerError: something that the caller gave does not work; the message names the next step.
     """
     config = config or SearchConfig()
-    devices = _suited(Devices.choose(device, precision), supernet.model, loader)
+    devices = Devices.choose(device, precision)
     settings = {
         "strategy": type(strategy).__name__,
         "candidates": [list(names) for names in supernet.candidates],
@@ -84,13 +84,6 @@ def run_search(
         )  # fmt: skip
         listener = make_listener(progress, devices)
         return run_kept(searching, folder, resume=resume, progress=listener)
-
-
-def _suited(devices: Devices, model: nn.Module, loader: Loader) -> Devices:
-    try:
-        return devices.suited_to(model, example_of(loader))
-    except DataError:  # batches that only the task can read
-        return replace(devices, channels_last=False)
 
 
 def run_kept(

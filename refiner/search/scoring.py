@@ -229,6 +229,8 @@ class Scorer:
                     self.refit.pays = after.objective > before.objective
                 except TrainingError:  # what comes of the refit is not finite
                     self.refit.pays = False
+            if not self.refit.pays:
+                self.refit.forget()
         return self.refit is not None and self.refit.pays is True
 
     def _groups(self, vectors: Sequence[Vector]) -> list[Sequence[Vector]]:

@@ -28,7 +28,8 @@ from refiner.core.types import Batch, Loader
 from refiner.data.loaders import rebuilt, without_lasting_workers
 from refiner.data.tensor_loader import TensorLoader
 from refiner.training.buckets import replace_by
-from refiner.training.layout import laid_out, takes_channels_last, with_inputs_laid_out
+from refiner.training.layout import takes_channels_last, with_inputs_laid_out
+from refiner.training.task import Task
 
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("no", "bf16")
@@ -42,8 +43,8 @@ class Devices:
     """An accelerator, and the few things that the loops use it for."""
 
     accelerator: Accelerator
-    channels_last: bool = True
-    """Whether images are laid out with their channels last; see :mod:`refiner.training.layout`."""
+    channels_last: bool = False
+    """Whether inputs on a CPU are laid out with their channels last; see ``layout.py``."""
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "no") -> "Devices":
@@ -85,9 +86,14 @@ class Devices:
             torch.cuda.init()  # creates its generators, which `seeded` restores
         return cls(accelerator)
 
-    def suited_to(self, model: nn.Module, example: ExampleInput) -> "Devices":
-        """Return these devices, with images laid out as a model takes them."""
-        return replace(self, channels_last=takes_channels_last(model, example))
+    def suited_to(
+        self, model: nn.Module, example: ExampleInput, task: Task, loader: Loader
+    ) -> "Devices":
+        """Return these devices, with inputs laid out as :func:`takes_channels_last` says."""
+        if self.device.type != "cpu":
+            return self
+        takes = torch.tensor(float(takes_channels_last(model, example, task, loader)))
+        return replace(self, channels_last=float(self.summed(takes)) == self.processes)
 
     @property
     def device(self) -> torch.device:
@@ -119,10 +125,11 @@ class Devices:
         return module
 
     def laid_out(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return a tensor on the device; on a GPU, it is laid out as a weight is best read."""
+        """Return a tensor on the device; with four dimensions, it is channels last on a GPU."""
         tensor = tensor.to(self.device)
-        on_cpu = self.device.type == "cpu"
-        return tensor if on_cpu or not self.channels_last else laid_out(tensor)
+        if self.device.type == "cpu" or tensor.dim() != 4:
+            return tensor
+        return tensor.contiguous(memory_format=torch.channels_last)
 
     def place(self, module: nn.Module) -> nn.Module:
         """Move ``module`` as :meth:`move` does, and return the module that a training step calls.
@@ -189,7 +196,7 @@ class Devices:
         )
 
     def batches(self, loader: Iterable[Batch]) -> Iterable[Batch]:
-        """Yield the loader's batches on the device, images laid out; empty ones are left out."""
+        """Yield the loader's batches on the device, inputs laid out; empty ones are left out."""
         for batch in loader:
             if is_empty(batch):
                 continue

@@ -73,7 +73,8 @@ class WeightTrainer:
             loader: batches, as :meth:`Devices.loader` returned them.
             epoch: number of this epoch, from 0; it sets the learning rate.
             progress: listener.
-            train_mode: without it, norms keep their statistics and nothing is dropped.
+            train_mode: without it, all but recurrent layers are in eval mode, so that norms keep
+                their statistics.
             before_step: is called with the number of the step; the search selects a path here.
             after_step: is called once the weights have changed.
             values: returns further values for progress to show.
@@ -158,9 +159,10 @@ class WeightTrainer:
 
 def _set_mode(module: nn.Module, train_mode: bool) -> None:
     module.train(train_mode)
-    for child in module.modules():
-        if isinstance(child, nn.RNNBase):
-            child.train()  # cuDNN has no backward pass for eval mode
+    if not train_mode:
+        for child in module.modules():
+            if isinstance(child, nn.RNNBase):
+                child.train()  # cuDNN has no backward pass for eval mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -272,6 +272,40 @@ def test_samples_are_bounded_by_the_largest_conv(model, monkeypatch) -> None:
     assert counts == [32, 40]
 
 
+class TwoConvs(nn.Module):
+    """Two convs whose outputs are added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.first, self.second = (nn.Conv2d(6, 6, 3, padding=1, bias=False) for _ in range(2))
+        self.bn1, self.bn2 = nn.BatchNorm2d(6), nn.BatchNorm2d(6)
+        self.fc = nn.Linear(6, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = self.bn1(self.first(x)) + self.bn2(self.second(x))
+        return self.fc(torch.relu(x).mean((2, 3)))
+
+
+def test_what_a_conv_is_fitted_to_does_not_depend_on_networks_before() -> None:
+    torch.manual_seed(0)
+    model = trained(TwoConvs())
+    space = search_space(model, BATCHES[0][0], granularity="conv", candidates=["depthwise3x3"])
+    assert len(space.slots) == 2
+    vectors = ([0, 0], [1, 0], [0, 1])
+    shared = FrontToBack(model, space, BATCHES, Classification(), devices=DEVICES)
+    together, alone = [
+        [noisy(rewrite(model, space.architecture(v)), "stem") for v in vectors] for _ in range(2)
+    ]
+    errors = [shared.fit(network) for network in together]
+    for network, found in zip(alone, errors, strict=True):
+        fit = FrontToBack(model, space, BATCHES, Classification(), devices=DEVICES).fit
+        assert fit(network) == found
+    assert all(distance(*pair) == 0 for pair in zip(together, alone, strict=True))
+    assert set(errors[0]) == {"first", "second"}
+
+
 def test_the_original_runs_once_for_many_networks(model) -> None:
     space = search_space(model, BATCHES[0][0])
     names = ("block1.conv1", "block2.conv2", "block1.conv2")

@@ -153,3 +153,21 @@ def test_parts_that_do_not_raise_the_score_are_undone(scores, undone) -> None:
     best = seen[max(range(3), key=lambda i: scores[i])]
     assert all(torch.equal(best[name], value) for name, value in network.state_dict().items())
     assert not network.training
+
+
+def test_a_model_without_gradients_in_eval_mode_takes_the_steps_in_train_mode() -> None:
+    class Frozen(TinyResNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+                return super().forward(x)
+
+    torch.manual_seed(0)
+    model = Frozen().eval()
+    space = search_space(model, BATCHES[0][0])
+    network = rewrite(model, space.architecture([1] * len(space.slots)))
+    before = network.fc.weight.clone()
+    refit(
+        network, model, space, BATCHES, Classification(), devices=DEVICES,
+        config=RefitConfig(steps=2),
+    )  # fmt: skip
+    assert not torch.equal(network.fc.weight, before)

@@ -11,6 +11,7 @@ from torch.utils.data import default_collate
 import refiner
 from refiner.training.devices import Devices
 from refiner.training.layout import takes_channels_last, with_inputs_laid_out
+from refiner.training.task import Classification, Task
 
 CPU = Devices.choose("cpu")
 IMAGES = torch.randn(3, 4, 8, 8)
@@ -42,6 +43,35 @@ class Strided(nn.Module):
         return self.conv(x).as_strided((len(x), 4), (144, 1))
 
 
+class Backwards(torch.autograd.Function):
+    """Its backward pass alone reads memory as it lies."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.view(-1).view(gradient.shape)
+
+
+class InBackward(TinyResNet):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = Backwards.apply(torch.relu(self.bn(self.stem(x))))
+        return self.fc(self.block2(self.block1(x)).mean((2, 3)))
+
+
+class ByView(Classification):
+    """A user's task that reshapes the images."""
+
+    def loss(self, model: nn.Module, batch) -> torch.Tensor:
+        return super().loss(model, (batch[0].view(-1).view(batch[0].shape), batch[1]))
+
+
+def takes(model: nn.Module, x: torch.Tensor, task: Task | None = None) -> bool:
+    return takes_channels_last(model, x, task or Classification(), batches(1))
+
+
 def is_last(tensor: torch.Tensor) -> bool:
     return tensor.is_contiguous(memory_format=torch.channels_last)
 
@@ -49,19 +79,25 @@ def is_last(tensor: torch.Tensor) -> bool:
 def test_a_usual_model_takes_them_and_stays_as_it_is() -> None:
     model = TinyResNet()
     before = copy.deepcopy(model.state_dict())
-    assert takes_channels_last(model, torch.randn(1, 3, 16, 16))
+    x, loader, state = torch.randn(1, 3, 16, 16), batches(1), torch.get_rng_state()
+    assert takes_channels_last(model, x, Classification(), loader)
+    assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", [Reshaping, InTraining, Strided])
+@pytest.mark.parametrize("kind", [Reshaping, InTraining, InBackward, Strided])
 def test_models_that_read_memory_as_it_lies_do_not(kind: type[nn.Module]) -> None:
-    assert not takes_channels_last(kind(), torch.randn(1, 3, 8, 8))
+    assert not takes(kind(), torch.randn(1, 3, 8, 8))
 
 
 def test_models_without_images_are_left_alone() -> None:
-    assert not takes_channels_last(nn.Linear(3, 2), torch.randn(1, 3))
-    assert not takes_channels_last(nn.Conv3d(1, 1, 1), torch.randn(1, 1, 4, 4, 4))
+    assert not takes(nn.Linear(3, 2), torch.randn(1, 3))
+    assert not takes(nn.Conv3d(1, 1, 1), torch.randn(1, 1, 4, 4, 4))
+
+
+def test_a_users_task_is_tried_too() -> None:
+    assert not takes(TinyResNet(), torch.randn(1, 3, 16, 16), ByView())
 
 
 def test_inputs_are_laid_out_and_targets_are_not() -> None:
@@ -80,11 +116,10 @@ def test_inputs_are_laid_out_and_targets_are_not() -> None:
 
 
 def test_batches_follow_the_devices() -> None:
-    ((images, _),) = CPU.batches([(IMAGES, torch.zeros(3))])
-    assert is_last(images)
-    devices = CPU.suited_to(Reshaping(), torch.randn(1, 3, 8, 8))
-    ((images, _),) = devices.batches([(IMAGES, torch.zeros(3))])
-    assert images is IMAGES
+    for model, last in ((TinyResNet(), True), (Reshaping(), False)):
+        devices = CPU.suited_to(model, torch.randn(1, 3, 8, 8), Classification(), batches(1))
+        ((images, _),) = devices.batches([(IMAGES, torch.zeros(3))])
+        assert is_last(images) == last
 
 
 def test_a_model_that_reshapes_by_view_is_refined() -> None:
