@@ -59,9 +59,11 @@ def refitted(
     """
     try:
         job = _job(run, request, model, consent)
-        return refit_kept(job, config, space, network), "refitted as the run's own network was"
+        network, undone = refit_kept(job, config, space, network)
     except RefinerError as error:
         return network, f"without the refit that the run's own network got ({error})".rstrip(".")
+    without = f", but for {' and '.join(undone)}, which did not help" if undone else ""
+    return network, f"refitted as the run's own network was{without}"
 
 
 def _job(run: RunFolder, request: RunRequest | None, model: nn.Module, consent: Consent) -> Job:

@@ -70,8 +70,10 @@ def refit_networks(
     return announce(notes, job.progress)
 
 
-def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Module) -> nn.Module:
-    """Return a network of a search that has ended, refitted as those of its run were.
+def refit_kept(
+    job: Job, config: RefitConfig, space: SearchSpace, network: nn.Module
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """Refit a network of a search that has ended as those of its run were.
 
     Args:
         job: of the same model, data and seed as the run.
@@ -79,15 +81,18 @@ def refit_kept(job: Job, config: RefitConfig, space: SearchSpace, network: nn.Mo
         space: the search space.
         network: with the weights that the search left; it stays as it is.
 
+    Returns:
+        The refitted network, and the parts of the refit that were undone.
+
     Raises:
         ConfigError: its output cannot be compared with the original's.
     """
     network = copied(network)
     job.progress.begin("refit", config.steps)
     original = job.devices.move(copied(job.model)).eval()
-    _refit(job, config, space, network, Agreement(job.task, original))
+    undone = _refit(job, config, space, network, Agreement(job.task, original))
     job.progress.end()
-    return network.cpu()
+    return network.cpu(), undone
 
 
 def _refit(

@@ -37,7 +37,7 @@ DISTILLED_SEARCH = SearchConfig(
     trials=500, epochs=10, warmup_epochs=0, train_weights=False, score_batches=2
 )
 """The default search over distilled candidates. Nothing is trained: it only evaluates."""
-ESTIMATED_SEARCH = replace(DISTILLED_SEARCH, trials=40, epochs=4)
+ESTIMATED_SEARCH = replace(DISTILLED_SEARCH, trials=40, epochs=4, top_k=8)
 """The same for strategies that estimate the effects of single swaps instead of scoring them."""
 
 

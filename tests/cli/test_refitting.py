@@ -42,3 +42,21 @@ def test_the_run_s_own_settings_are_read(tmp_path) -> None:
     for wrong in ({"steps": "7"}, {"steps": -1}, {"stops": 7}, [7], {"learning_rate": 1e999}):
         with pytest.raises(RunError, match="damaged config"):
             kept_config(run, {"refit": wrong})
+
+
+def test_the_note_says_which_parts_were_undone(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("refiner.cli.refitting._job", lambda *_: None)
+    for undone, end in (
+        ((), "own network was"),
+        (("one", "two"), "but for one and two, which did not help"),
+    ):
+        monkeypatch.setattr(
+            "refiner.cli.refitting.refit_kept",
+            lambda _job, _config, _space, network, u=undone: (network, u),
+        )
+        model = TinyResNet()
+        space = search_space(model, images())
+        _, note = refitted(
+            RunFolder(tmp_path), RefitConfig(steps=1), None, model, space, model, Consent()
+        )
+        assert note.endswith(end)

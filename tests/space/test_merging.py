@@ -140,7 +140,7 @@ def test_a_pool_between_convs_that_keep_the_size_stays() -> None:
     assert offered(space_of(model, x, allow_larger=True), "merged5x5") == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(0, 12))
 def test_one_conv_has_the_size_of_several_for_every_input(seed: int, count: int, more: int) -> None:
     draw = random.Random(seed)
@@ -307,7 +307,7 @@ class RandomGroups(nn.Module):
         return self.layers(x).flatten(2).mean(2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(MERGED))
 def test_random_groups(seed: int, name: str) -> None:
     torch.manual_seed(seed)
@@ -348,7 +348,7 @@ def test_it_is_saved_with_its_network(tmp_path) -> None:
     assert torch.equal(run_seeded(less, x, False), run_seeded(again, x, False))
 
 
-@pytest.mark.parametrize("name", MERGED)
+@pytest.mark.parametrize("name", ["merged3x3", "merged_depthwise3x3"])
 def test_exports_equal_it_at_other_batch_and_input_sizes(name: str, tmp_path) -> None:
     model, x, other = TinyResNet(), images(size=9), images(count=5, size=14)
     space = space_of(model, x)
