@@ -4,6 +4,7 @@ import torch
 from models import TinyResNet, batches
 
 import refiner
+from refiner.distill.front_to_back import FrontToBack
 from refiner.search.ranked_refit import RankedRefit
 
 
@@ -11,16 +12,18 @@ def test_the_random_baseline_ranks_as_the_search_did_and_a_note_says_so(monkeypa
     made: list[RankedRefit] = []
     tried: list[int] = []
 
-    def no_fit(_, network):
-        tried.append(1)
-        with torch.no_grad():
-            network.fc.weight.zero_()
+    class NoFit(FrontToBack):
+        def fit(self, network):
+            tried.append(1)
+            with torch.no_grad():
+                network.fc.weight.zero_()
+            return {}
 
     def kept(fit, forget) -> RankedRefit:
         made.append(RankedRefit(fit, forget=forget))
         return made[-1]
 
-    monkeypatch.setattr("refiner.distill.front_to_back.FrontToBack.fit", no_fit)
+    monkeypatch.setattr("refiner.runs.searching.FrontToBack", NoFit)
     monkeypatch.setattr("refiner.runs.searching.RankedRefit", kept)
     torch.manual_seed(3)
     result = refiner.refine(
