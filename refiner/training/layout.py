@@ -29,12 +29,12 @@ def laid_out(value: Nested) -> Nested:
 
 
 def with_inputs_laid_out(batch: Batch) -> Batch:
-    """Return a batch with its inputs laid out: a tensor, a pair, or a dict with known targets.
+    """Return a batch with its inputs laid out, if it is one of these kinds; others stay.
 
-    Batches of other kinds stay as they are.
+    They are a tensor, a tuple or list of one or two items, and a dict with known targets.
     """
-    if type(batch) in (tuple, list) and len(batch) == 2:
-        return type(batch)((laid_out(batch[0]), batch[1]))
+    if type(batch) in (tuple, list) and len(batch) in (1, 2):
+        return type(batch)((laid_out(batch[0]), *batch[1:]))
     if type(batch) is dict:
         return {k: v if k in TARGET_KEYS else laid_out(v) for k, v in batch.items()}
     return laid_out(batch) if isinstance(batch, torch.Tensor) else batch

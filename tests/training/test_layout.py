@@ -102,7 +102,13 @@ def test_a_users_task_is_tried_too() -> None:
 
 def test_inputs_are_laid_out_and_targets_are_not() -> None:
     target = torch.randn(3, 2, 8, 8)
-    kinds = [(IMAGES, target), [IMAGES, target], {"image": IMAGES, "mask": target}, IMAGES]
+    kinds = [
+        (IMAGES, target),
+        [IMAGES, target],
+        {"image": IMAGES, "mask": target},
+        [IMAGES],
+        IMAGES,
+    ]
     for batch in kinds:
         found = with_inputs_laid_out(batch)
         assert type(found) is type(batch)
