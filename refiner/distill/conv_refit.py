@@ -255,7 +255,7 @@ def conv_refits(
     return fits
 
 
-def ends(original: nn.Module, space: SearchSpace) -> list[nn.Module]:
+def dense_ends(original: nn.Module, space: SearchSpace) -> list[nn.Module]:
     """Return what ends each dense conv of the original that is in a slot: its norm, or itself."""
     modules = dict(original.named_modules())
     found = []

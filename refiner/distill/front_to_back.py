@@ -30,7 +30,7 @@ from refiner.core.contents import tensors_in
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import generators_of
-from refiner.distill.conv_refit import ConvRefit, Target, conv_refits, ends
+from refiner.distill.conv_refit import ConvRefit, Target, conv_refits, dense_ends
 from refiner.distill.moments import without_autocast
 from refiner.distill.norm_refit import NormRefit, Statistics, norm_refits, setting, taking
 from refiner.space.search_space import SearchSpace
@@ -128,15 +128,15 @@ class FrontToBack:
     ) -> None:
         """Give fits and norms what they need to know of the original."""
         unknown = [fit for fit in fits if fit.wanted not in self._targets]
-        # All ends are listened to, so that it is the same one of two that is fitted to their sum,
-        # whatever network asks.
-        by_end: dict[nn.Module, list[ConvRefit]] = {
-            end: [] for end in ends(self.original, self.space)
-        }
-        for fit in unknown:
-            by_end.setdefault(fit.their_end, []).append(fit)
         unheard = [norm for norm in norms if norm.theirs not in self._statistics]
         if unknown or unheard:
+            # All ends are listened to, so that it is the same one of two that is fitted to their
+            # sum, whatever network asks.
+            by_end: dict[nn.Module, list[ConvRefit]] = {
+                end: [] for end in dense_ends(self.original, self.space)
+            }
+            for fit in unknown:
+                by_end.setdefault(fit.their_end, []).append(fit)
             with taking(unheard):
                 _run(self.original, self.task, batch, [_Targets(*each) for each in by_end.items()])
             self._targets |= {fit.wanted: fit.target for fit in unknown}

@@ -35,7 +35,7 @@ def refitted(steps: int, *, seed: int = 0, task=None) -> tuple[nn.Module, nn.Mod
     model, network, space = pair()
     refit(
         network, model, space, BATCHES, task or Classification(), devices=DEVICES,
-        config=RefitConfig(steps=steps), seed=seed,
+        config=RefitConfig(steps=steps, learning_rate=0.02), seed=seed,
     )  # fmt: skip
     return model, network
 
@@ -48,7 +48,7 @@ def distance(model: nn.Module, network: nn.Module) -> float:
 
 def test_steps_bring_the_output_nearer() -> None:
     apart = [distance(*refitted(steps)) for steps in (0, 10, 40)]
-    assert all(later < 0.8 * earlier for earlier, later in pairwise(apart))
+    assert all(later < 0.7 * earlier for earlier, later in pairwise(apart))
 
 
 def test_norms_keep_their_statistics_in_the_steps() -> None:
