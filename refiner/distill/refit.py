@@ -51,7 +51,7 @@ class RefitConfig:
         metavar="N",
     )
     """Steps of SGD with momentum, one training batch each."""
-    learning_rate: float = 0.005
+    learning_rate: float = 0.01
     """Learning rate at the start; it falls to zero along a cosine."""
 
     def __post_init__(self) -> None:
