@@ -1,6 +1,6 @@
 """Are budgets kept, and used? Random ones on four models, against the rewritten model as measured.
 
-    python benchmarks/budgets.py [--budgets 50] [--slots group] [--latency]
+    python benchmarks/budgets.py [--budgets 50] [--slots group]
 
 For each model, budgets are drawn of MACs, parameters, latency and of several in turn. They lie between
 the least that its space reaches and what the original costs. Each strategy gets random scores a few times
@@ -9,9 +9,6 @@ those of several resources at once, or of milliseconds for which only slower can
 have to be refused, and others are drawn. Predicted milliseconds keep to the budget. How long the rewritten
 model takes, over its limit, stands beside them (median, largest).
 
-With --latency, 30 random architectures of resnet18 and of resnet50 are timed in turn with the original.
-Their share of its time is compared with the prediction from the table of candidates. The error of the
-milliseconds stands beside it; it includes that of a machine which is slower than it was for the table.
 --slots names one granularity for all models.
 """
 
@@ -27,11 +24,10 @@ import refiner
 from refiner.core.errors import ConfigError
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.costs import measure_cost, slot_costs
-from refiner.cost.latency import measure_latency, network_latencies
-from refiner.cost.latency_rounds import latency_table
+from refiner.cost.deployment import Deployment
+from refiner.cost.slot_latencies import latency_table
 from refiner.graph.slots import GRANULARITIES
 from refiner.search.strategies import make_strategy
-from refiner.training.devices import Devices
 
 MODELS = (
     ("resnet18", "conv", 64),
@@ -55,7 +51,8 @@ def budgets_of(
     space = refiner.search_space(model, x, granularity=slots)
     before, costs = measure_cost(model, x), slot_costs(space)
     start = time.perf_counter()
-    table = latency_table(space, model, x, devices=Devices.choose("cpu"))
+    where = Deployment.choose(x, device=torch.device("cpu"))
+    table = latency_table(space, model, where)
     whole = {"macs": before.macs, "params": before.params, "latency": table.model.median}
     rows = {name: [[getattr(c, name) for c in row] for row in costs] for name in ("macs", "params")}
     rows["latency"] = [[each.median for each in row] for row in table.rows(space)]
@@ -87,7 +84,7 @@ def budgets_of(
         over += any(after[k] > amount + 1e-6 for k, amount in drawn.items())
         used[kinds].append(max(after[k] / amount for k, amount in drawn.items()))
         if "latency" in kinds:
-            measured.append(measure_latency(network, x) / drawn["latency"])
+            measured.append(where.latencies([network])[0].median / drawn["latency"])
     shares = [f"{statistics.median(used[kinds]):.3f}" for kinds in KINDS]
     print(
         f"| {model_name} | {len(space.slots)} | {count} | {over} | {' | '.join(shares)} | {refused} | "
@@ -97,50 +94,12 @@ def budgets_of(
     )
 
 
-def latencies_of(model_name: str, slots: str, count: int, generator: random.Random) -> None:
-    model, x = timm.create_model(model_name).eval(), torch.randn(1, 3, 224, 224)
-    space = refiner.search_space(model, x, granularity=slots)
-    devices = Devices.choose("cpu")
-    table = latency_table(space, model, x, devices=devices)
-    macs = measure_cost(model, x).macs
-    errors, in_turn, saved, faster = [], [], [], []
-    for _ in range(count):
-        vector = [generator.randrange(len(names)) for names in space.candidates]
-        architecture = space.architecture(vector)
-        predicted = table.predicted(architecture).median
-        network = refiner.rewrite(model, architecture).eval()
-        before, after = (
-            each.median for each in network_latencies([model, network], x, devices=devices)
-        )
-        errors.append(abs(predicted - after) / after)
-        share, expected = after / before, predicted / table.model.median
-        in_turn.append(abs(expected - share) / share)
-        saved.append(1 - measure_cost(network, x).macs / macs)
-        faster.append(before / after)
-    print(
-        f"| {model_name} | {table.model.median:.1f} ms | {100 * statistics.median(in_turn):.1f} % | "
-        f"{100 * max(in_turn):.1f} % | {100 * statistics.median(errors):.1f} % | "
-        f"{100 * statistics.median(saved):.1f} % | {statistics.median(faster):.2f} |",
-        flush=True,
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budgets", type=int, default=50)
     parser.add_argument("--slots", choices=GRANULARITIES)
-    parser.add_argument("--latency", action="store_true")
     arguments = parser.parse_args()
     generator = random.Random(0)
-    if arguments.latency:
-        print(
-            "| model | original | median error | largest | median error of the milliseconds | "
-            "MACs saved, median | speed-up, median |"
-        )
-        print("| --- | --- | --- | --- | --- | --- | --- |")
-        for name in ("resnet18", "resnet50"):
-            latencies_of(name, arguments.slots or "conv", 30, generator)
-        return
     print(
         "| model | slots | budgets | gone over | "
         + " | ".join(f"used, {' and '.join(kinds)}" for kinds in KINDS)

@@ -76,7 +76,7 @@ def final(run: Path) -> dict[str, Any]:
     report = json.loads((run / "report.json").read_text())
     return {
         "weights": {k: v.tobytes() for k, v in load_file(run / "refined.safetensors").items()},
-        "report": {key: value for key, value in report.items() if not key.startswith("latency")},
+        "report": {key: value for key, value in report.items() if not key.startswith("latenc")},
         "architecture": (run / "architecture.json").read_text(),
         "metrics": (run / "metrics.jsonl").read_text(),
     }

@@ -106,6 +106,14 @@ def eval_model(context: typer.Context) -> None:
     _call(eval_command, "refine eval", context.args)
 
 
+@app.command("benchmark", **AnyArguments)
+def benchmark(context: typer.Context) -> None:
+    """Time and score MODEL, or a run's original and refined model, in every format and runtime."""
+    from .commands import benchmark_command
+
+    _call(benchmark_command, "refine benchmark", context.args)
+
+
 def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> None:
     """Run a command whose options come from dataclasses that need torch to be imported."""
     inner = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -138,6 +146,18 @@ def slots_command(
     latency_batch: Annotated[
         int, typer.Option(help="Samples in the batch that --latency times.", metavar="N")
     ] = 1,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="Runtime that --latency times in: "
+            "auto, eager, compile, onnxruntime, tensorrt or openvino.",
+            metavar="NAME",
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads of a timed pass.", metavar="N", show_default=False),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show MODEL's slots, candidates and costs, frozen convs and skip connections."""
@@ -147,7 +167,7 @@ def slots_command(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
         channel_multiple=channel_multiple, input_size=input_size, data=data,
         model_arg=model_arg or (), graph=graph, latency=latency, latency_batch=latency_batch,
-        as_json=as_json,
+        runtime=runtime, threads=threads, as_json=as_json,
     )  # fmt: skip
 
 
@@ -253,6 +273,17 @@ def export_command(
             show_default=False,
         ),
     ] = None,
+    fold_norms: Annotated[
+        bool, typer.Option("--fold-norms", help="Fold batch norms into the convs before them.")
+    ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8",
+            help="With --format onnx: 8-bit integers, calibrated on the run's data and compared "
+            "with float32.",
+        ),
+    ] = False,
     named: ModelAgain = None,
     trust: Trust = False,
 ) -> None:
@@ -261,7 +292,14 @@ def export_command(
     from .finished import export_run
 
     consent = Consent.of(trust=trust, model=named)
-    export_run(folder, consent=consent, export_format=export_format, to=to)
+    if int8:
+        if export_format != "onnx" or fold_norms:
+            raise RefinerError("--int8 goes with --format onnx, and folds norms by itself.")
+        from .int8 import export_int8
+
+        export_int8(folder, {}, consent=consent, to=to)
+        return
+    export_run(folder, consent=consent, export_format=export_format, to=to, fold_norms=fold_norms)
 
 
 @app.command("recipes", cls=Command)

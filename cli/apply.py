@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import refiner
-from refiner.core.batches import first_sample, of_size
+from refiner.core.batches import first_sample
 from refiner.core.contents import from_json, to_json
 from refiner.core.errors import ArchitectureError, ConfigError, RunError
 from refiner.core.inputs import ExampleInput
@@ -19,11 +20,13 @@ from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, parse_budgets
 from refiner.cost.budget_check import over_budget
+from refiner.cost.deployment import Deployment
 from refiner.cost.reach import choose_space
 from refiner.runs.report_making import cost_report
 from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.search_run import kept_network
+from refiner.runtimes.choice import RUNTIMES
 from refiner.search.pareto import front_from_json, pick
 from refiner.space.admissible import Offer
 from refiner.space.architecture import Architecture, Vector, with_model
@@ -203,24 +206,35 @@ def _rewrite_of_run(
         notes = [*notes, f"its weights are {weights}. {how}"]
     _rewrite(
         spec, model, space, vector, example, made, out=out, as_json=as_json, network=network,
-        notes=notes, budgets=budgets, latency_batch=_latency_batch(run, settings),
+        notes=notes, budgets=budgets, deployment=_deployment(run, settings, example),
     )  # fmt: skip
 
 
-def _latency_batch(run: RunFolder, settings: JsonDict) -> int:
-    """Return how many samples a run timed at once; a run of ``train`` timed one.
+def _deployment(run: RunFolder, settings: JsonDict, example: ExampleInput) -> Deployment:
+    """Return the deployment of a run, on this CPU; a run of ``train`` timed one sample.
 
     Raises:
-        RunError: its folder holds no such number.
+        RunError: its folder names none.
+        ConfigError: the runtime is not installed.
     """
-    batch = settings.get("latency_batch", 1)
-    if type(batch) is not int or not 1 <= batch <= _LARGEST_BATCH:
-        raise RunError(f"{run.path} holds a damaged config.json: latency_batch is {batch!r:.40}.")
-    return batch
+    counts = {"latency_batch": settings.get("latency_batch", 1), "threads": settings.get("threads")}
+    for name, count in counts.items():
+        if count is not None and (type(count) is not int or not 1 <= count <= _MOST[name]):
+            raise RunError(f"{run.path} holds a damaged config.json: {name} is {count!r:.40}.")
+    runtime = settings.get("runtime", "auto")
+    if runtime not in RUNTIMES:
+        raise RunError(f"{run.path} holds a damaged config.json: runtime is {runtime!r:.40}.")
+    return Deployment.choose(
+        example,
+        runtime=runtime,
+        device=torch.device("cpu"),
+        threads=counts["threads"],
+        batch=counts["latency_batch"],
+    )
 
 
-_LARGEST_BATCH = 65536
-"""Samples that are timed at once; a folder that says more is damaged."""
+_MOST = {"latency_batch": 65536, "threads": 1024}
+"""Samples that are timed at once, and threads; a folder that says more is damaged."""
 _REPEATED = "data test_data task limit image_size norm mean std batch_size precision device".split()
 """Options of a run that its fine-tuning repeats."""
 
@@ -254,7 +268,7 @@ def _rewrite(
     network: nn.Module | None = None,
     notes: Sequence[str] = (),
     budgets: Sequence[Budget] = (),
-    latency_batch: int = 1,
+    deployment: Deployment | None = None,
 ) -> None:
     """Rewrite, unless it was done already, report the cost, and write it all out if asked."""
     architecture = space.architecture(vector)
@@ -262,8 +276,8 @@ def _rewrite(
     if rewritten is None:
         rewritten = refiner.rewrite(model, architecture, seed=spec.seed)
     report = cost_report(
-        model, rewritten, space, architecture, first_sample(example),
-        devices=Devices.choose("cpu"), timed=of_size(example, latency_batch),
+        model, rewritten, space, architecture, first_sample(example), deployment,
+        devices=Devices.choose("cpu"),
     )  # fmt: skip
     counted = [budget for budget in budgets if budget.resource != "latency"]
     over = over_budget(counted, report.before, report.after)

@@ -249,14 +249,68 @@ def eval_command(
     given |= {name: value for name, value in own.items() if value is not None}
     folder = Path(model)
     if folder.is_dir():
-        refuse_given(given, {"model_arg", "pretrained", "weights"}, "is set by the run")
-        consent = Consent.of(
-            trust=trust, trust_weights=bool(given.get("trust_weights")), model=named,
-            data=given.get("data"), task=given.get("task"),
-            **{"test-data": given.get("test_data")},
-        )  # fmt: skip
+        consent = _consent_of_folder(given, named, trust)
         evaluate_run(folder, given, consent=consent, as_json=as_json)
         return
     if trust or named is not None:
         raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
     evaluate_model(RunRequest.of(model, given), as_json=as_json)
+
+
+@declares(ModelAndData)
+def benchmark_command(
+    given: Given,
+    model: ModelOrFolder,
+    named: ModelAgain = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Runtime to time in: eager, compile, onnxruntime, tensorrt or openvino. Can be "
+            "repeated. By default all that are installed.",
+            rich_help_panel="Budget",
+            metavar="NAME",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads of a pass. By default as many as PyTorch uses.",
+            rich_help_panel="Budget",
+            metavar="N",
+            show_default=False,
+        ),
+    ] = None,
+    latency_batch: Annotated[
+        int,
+        typer.Option(help="Samples in the timed batch.", rich_help_panel="Budget", metavar="N"),
+    ] = 1,
+    device: Device = None,
+    precision: Precision = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Time and score MODEL, or a run's original and refined model, in every format and runtime."""
+    from .benchmark import Timing, benchmark_model, benchmark_run
+
+    own = {"device": device, "precision": precision}
+    given |= {name: value for name, value in own.items() if value is not None}
+    timing = Timing(runtimes=runtime or (), threads=threads, batch=latency_batch)
+    folder = Path(model)
+    if folder.is_dir():
+        consent = _consent_of_folder(given, named, trust)
+        benchmark_run(folder, given, timing, consent=consent, as_json=as_json)
+        return
+    if trust or named is not None:
+        raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
+    benchmark_model(RunRequest.of(model, given), timing, as_json=as_json)
+
+
+def _consent_of_folder(given: Given, named: str | None, trust: bool) -> Consent:
+    """Return what the command line lets a run's folder run; options of the run are refused."""
+    refuse_given(given, {"model_arg", "pretrained", "weights"}, "is set by the run")
+    return Consent.of(
+        trust=trust, trust_weights=bool(given.get("trust_weights")), model=named,
+        data=given.get("data"), task=given.get("task"),
+        **{"test-data": given.get("test_data")},
+    )  # fmt: skip

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refiner.core.types import JsonDict
+from refiner.cost.latency import Latency
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
-from refiner.runs.text import milliseconds
 
 from .tables import print_table, say
 
@@ -23,8 +23,9 @@ class _Row:
     vector: tuple[int, ...]
     macs: int
     params: int
-    latency: float | None
-    noise: float | None
+    latency: Latency | None
+    runtime: str
+    """That the latency was measured in, with its version."""
     epochs: int | None
     scores: dict[str, float]
 
@@ -46,7 +47,11 @@ def compare(folders: Sequence[Path], *, as_json: bool) -> None:
         ("parameters", [f"{row.params:,}" for row in rows]),
         (
             "latency",
-            ["" if row.latency is None else milliseconds(row.latency, row.noise) for row in rows],
+            ["" if row.latency is None else str(row.latency) for row in rows],
+        ),
+        (
+            "runtime",
+            ["" if row.latency is None else row.runtime for row in rows],
         ),
         ("epochs", ["" if row.epochs is None else str(row.epochs) for row in rows]),
         *((n, [f"{r.scores[n]:.4f}" if n in r.scores else "" for r in rows]) for n in names),
@@ -103,7 +108,8 @@ def _rows(folder: Path) -> list[_Row]:
         if after is not None:
             refined[name] = after
     epochs = None if trained is None else trained.epochs
-    noises = report.latency_noise or (None, None)
+    timed = report.latencies[0] if report.latencies else None
+    runtime = "" if timed is None else timed.conditions.runtime
     changed = any(report.vector)
     rows = [
         _Row(
@@ -112,8 +118,8 @@ def _rows(folder: Path) -> list[_Row]:
             vector=report.vector,
             macs=report.after.macs,
             params=report.after.params,
-            latency=report.latency_after,
-            noise=noises[1],
+            latency=None if timed is None else timed.after,
+            runtime=runtime,
             epochs=epochs,
             scores=refined,
         )
@@ -125,8 +131,8 @@ def _rows(folder: Path) -> list[_Row]:
             vector=(0,) * len(report.vector),
             macs=report.before.macs,
             params=report.before.params,
-            latency=report.latency_before,
-            noise=noises[0],
+            latency=None if timed is None else timed.before,
+            runtime=runtime,
             epochs=epochs,
             scores=original,
         )
@@ -141,8 +147,9 @@ def _document(row: _Row) -> JsonDict:
         "vector": list(row.vector),
         "macs": row.macs,
         "params": row.params,
-        "latency_ms": row.latency,
-        "latency_noise_ms": row.noise,
+        "latency_ms": None if row.latency is None else row.latency.median,
+        "latency_noise_ms": None if row.latency is None else row.latency.noise,
+        "runtime": row.runtime,
         "epochs": row.epochs,
         "scores": row.scores,
     }

@@ -1,7 +1,7 @@
 """``refine eval``: what a first look says of a model, or of the refined model of a run."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -9,6 +9,7 @@ from torch import nn
 import refiner
 from refiner.core.errors import RunError
 from refiner.core.models import DRAWN, ModelSpec
+from refiner.core.preprocessing import Preprocessing, preprocessing_of
 from refiner.data.loader_checks import sample_count
 from refiner.data.loaders import Data
 from refiner.runs.first_look import look_first
@@ -29,12 +30,17 @@ from .tables import say
 
 def evaluate_model(request: RunRequest, *, as_json: bool) -> None:
     """Evaluate the model that a command names, with the data that it names."""
+    job, trained, notes = model_job(request)
+    _show(job, job.model, trained=trained, notes=notes, as_json=as_json)
+
+
+def model_job(request: RunRequest) -> tuple[Job, bool, list[str]]:
+    """Return the model that a command names with its data, whether it is trained, and notes."""
     source = request.source
     source.check()
     spec, model, data, task, _ = source.load()
-    trained = spec.weights_from() != DRAWN
     job = _job(request, model, data, task, spec)
-    _show(job, model, trained=trained, notes=source.notes(data), as_json=as_json)
+    return job, spec.weights_from() != DRAWN, source.notes(data)
 
 
 def evaluate_run(folder: Path, given: Given, *, consent: Consent, as_json: bool) -> None:
@@ -49,22 +55,61 @@ def evaluate_run(folder: Path, given: Given, *, consent: Consent, as_json: bool)
     Raises:
         RunError: the run has not ended, Python code made it, or it names code of the user's own.
     """
+    found = run_networks(folder, given, consent=consent, command="refine eval", weights=False)
+    _show(found.job, found.refined, trained=True, notes=found.notes, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunNetworks:
+    """The networks of a run that has ended, with its data."""
+
+    job: Job
+    """Of the refined network."""
+    original: nn.Module
+    refined: nn.Module
+    preprocessing: Preprocessing | None
+    """How pictures become inputs, as the run keeps it."""
+    notes: list[str]
+    """On the data, for people."""
+
+
+def run_networks(
+    folder: Path, given: Given, *, consent: Consent, command: str, weights: bool
+) -> RunNetworks:
+    """Build the networks of a run again, and load its data.
+
+    Args:
+        folder: of the run.
+        given: options that replace those of the run.
+        consent: what the command line lets it run.
+        command: that the user typed, without the folder.
+        weights: whether the original gets its weights.
+
+    Raises:
+        RunError: as for :func:`evaluate_run`.
+    """
     run = RunFolder.open(folder)
-    architecture, _ = run_architecture(run, "Use refiner.rewrite there.")
+    architecture, made = run_architecture(run, "Use refiner.rewrite there.")
     request = _kept(run, folder)
     request = replace(request, given={**request.given, **readable_anywhere(given)}).trusting(
         consent.trust_weights
     )
     wanted = {option or "--model": source for option, source in request.sources.items()}
-    with consent.given(folder, wanted, f"refine eval {folder}"):
-        source = replace(
-            request.source, weights=None, pretrained=False, verify=(), prepared_by=(str(folder),)
-        )
+    with consent.given(folder, wanted, f"{command} {folder}"):
+        source = replace(request.source, verify=(), prepared_by=(str(folder),))
+        if not weights:
+            source = replace(source, weights=None, pretrained=False)
         source.check()
         spec, model, data, task, _ = source.load()
-        network = load_refined(refiner.rewrite(model, architecture), folder)
-    job = _job(request, network, data, task, spec)
-    _show(job, network, trained=True, notes=source.notes(data), as_json=as_json)
+        refined = load_refined(refiner.rewrite(model, architecture), folder)
+    job = _job(request, refined, data, task, spec)
+    return RunNetworks(
+        job=job,
+        original=model,
+        refined=refined,
+        preprocessing=preprocessing_of(made),
+        notes=source.notes(data),
+    )
 
 
 def _kept(run: RunFolder, folder: Path) -> Request:

@@ -85,8 +85,10 @@ def run_model(
         return kept, kept.build()
 
 
-def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path | None) -> None:
-    """Build the refined model of a run again and export it."""
+def export_run(
+    folder: Path, *, consent: Consent, export_format: str, to: Path | None, fold_norms: bool = False
+) -> Path:
+    """Build the refined model of a run again, export it, and return the file."""
     check_format(export_format)
     if to is not None:
         check_new_file(to)
@@ -98,10 +100,17 @@ def export_run(folder: Path, *, consent: Consent, export_format: str, to: Path |
     _, original = run_model(plain, folder, consent, f"refine export {folder}")
     model = load_refined(refiner.rewrite(original, architecture), folder)
     target = to or folder / _EXPORTS[export_format]
+    check_target(target)
+    prepared = preprocessing_of(made)
+    how = refiner.export(model, target, example, export_format, prepared, fold_norms=fold_norms)
+    say(f"{target}: {how}")
+    return target
+
+
+def check_target(target: Path) -> None:
+    """Raise a RunError where a file to write is a link."""
     if target.is_symlink():
         raise RunError(f"{target} is a link, which may lead anywhere. Name a place with --to.")
-    how = refiner.export(model, target, example, export_format, preprocessing_of(made))
-    say(f"{target}: {how}")
 
 
 def load_refined(model: nn.Module, folder: Path) -> nn.Module:

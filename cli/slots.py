@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 import refiner
-from refiner.core.batches import first_sample, of_size
+from refiner.core.batches import first_sample
 from refiner.core.contents import describe
 from refiner.core.errors import ConfigError
 from refiner.core.files import write_text
 from refiner.core.models import ModelSpec
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost, slot_costs
+from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
-from refiner.cost.latency_rounds import latency_table
 from refiner.cost.latency_table import LatencyTable
 from refiner.cost.reach import choose_in, shares_in_reach
+from refiner.cost.slot_latencies import latency_table
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.graph.tracing import trace_model
 from refiner.runs.drawing import network_svg
@@ -46,6 +47,8 @@ def show_slots(
     graph: Path | None,
     latency: bool,
     latency_batch: int,
+    runtime: str,
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Print the slots of a model, candidates with costs, frozen convs and skip connections.
@@ -73,8 +76,14 @@ def show_slots(
     whole = refiner.measure_cost(model, one)
     table = None
     if latency:
-        batch = of_size(example, latency_batch)
-        table = latency_table(space, model, batch, devices=Devices.choose())
+        where = Deployment.choose(
+            example,
+            runtime=runtime,
+            device=Devices.choose().device,
+            threads=threads,
+            batch=latency_batch,
+        )
+        table = latency_table(space, model, where)
     shares = shares_in_reach(traced, example, offer)
     if as_json:
         print(json.dumps(_document(source, describe(example), space, whole, table, shares)))

@@ -12,6 +12,7 @@ from refiner.cost.latency_table import LatencyTable
 from refiner.enas.macro import MacroSpace
 from refiner.runs.costing import cost_space
 from refiner.runs.job import Output, set_up
+from refiner.runs.report_data import MeasuredLatency
 from refiner.runs.searching import make_search, run_search_stage
 from refiner.runs.settings import Settings
 from refiner.search.search_config import SearchConfig
@@ -149,12 +150,22 @@ class RandomNet(nn.Module):
 def latencies(space: SearchSpace, model: float, of: Callable[[str, int], float]) -> LatencyTable:
     """Return a table without noise in which a candidate takes ``of(name, index)`` milliseconds."""
     return LatencyTable(
-        conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+        conditions=Conditions(runtime="eager 2", device="a CPU", batch=1, precision="no"),
         model=Latency(median=model, noise=0.0),
         slots={
             slot.name: {n: Latency(median=of(n, k), noise=0.0) for k, n in enumerate(names)}
             for slot, names in zip(space.slots, space.candidates, strict=True)
         },
+    )
+
+
+def measured_latency(
+    runtime: str, before: float, after: float, noise: tuple[float, float] = (0.25, 0.125)
+) -> MeasuredLatency:
+    return MeasuredLatency(
+        conditions=Conditions(runtime=runtime, device="a CPU", batch=1, precision="no"),
+        before=Latency(median=before, noise=noise[0]),
+        after=Latency(median=after, noise=noise[1]),
     )
 
 

@@ -127,14 +127,14 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
     times |= {"lowrank2": 3.0, "lowrank4": 3.0}
     measured = []
 
-    def measure(space, model, example_input, *, devices):
-        measured.append(example_input.shape[0])
+    def measure(_job, space, _budgets, deployment):
+        measured.append(deployment.batch.shape[0])
         return latencies(space, 10.0, lambda name, _: times[name])
 
-    monkeypatch.setattr(costing, "latency_table", measure)
+    monkeypatch.setattr(costing, "timed_table", measure)
     monkeypatch.setattr(
         latency_check,
-        "network_latencies",
+        "in_turn",
         lambda *_args, **_options: [Latency(median=ms, noise=0.1) for ms in (10.0, 7.0)],
     )
     options = {"budget": "latency=80%"}
@@ -153,7 +153,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
     before, after = result.report.latency_predicted
     assert before.median == 10.0
     assert after.median <= 8.0
-    assert result.report.latency_after > 0
+    assert result.report.latencies[0].after.median > 0
     pareto = json.loads((tmp_path / "run" / "pareto.json").read_text())
     assert pareto["original"]["latency"] == 10.0
     assert after.median in [point["latency"] for point in pareto["front"]]
@@ -163,14 +163,14 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
 
 
 def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, monkeypatch) -> None:
-    def table(space, model, example_input, *, devices):
+    def table(_job, space, _budgets, _deployment):
         return latencies(space, 10.0, lambda _, k: 2.0 - 0.2 * k)
 
     takes = iter([8.5, 7.0])
-    monkeypatch.setattr(costing, "latency_table", table)
+    monkeypatch.setattr(costing, "timed_table", table)
     monkeypatch.setattr(
         latency_check,
-        "network_latencies",
+        "in_turn",
         lambda *_args, **_options: [
             Latency(median=10.0, noise=0.1),
             Latency(median=next(takes), noise=0.1),

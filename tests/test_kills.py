@@ -35,7 +35,7 @@ def final(out: Path) -> tuple[dict[str, bytes], dict[str, object], str, str]:
     """Return what a run leaves, without the milliseconds that it took."""
     weights = {k: v.numpy().tobytes() for k, v in load_file(out / "refined.safetensors").items()}
     report = json.loads((out / "report.json").read_text())
-    kept = {key: value for key, value in report.items() if not key.startswith("latency")}
+    kept = {key: value for key, value in report.items() if not key.startswith("latenc")}
     return (
         weights,
         kept,

@@ -1,8 +1,7 @@
 """Budgets of MACs, parameters and latency, and what keeps to them.
 
 Latencies come from a table of latency_table.py and are counted in nanoseconds. With a latency
-budget, candidates that are slower than the original operation of their slot, beyond the noise, are
-left out.
+budget, candidates that are not worth their time are left out (see ``worth_offering.py``).
 """
 
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from refiner.cost.budget_text import BudgetLike, budget_texts, parse_budget
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable
+from refiner.cost.worth_offering import worth_offering
 from refiner.graph.slots import Frozen
 from refiner.space.search_space import SearchSpace
 
@@ -106,7 +106,8 @@ def within_budgets(
         costs["latency"] = [
             [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
         ]
-        kept = _no_slower(space, latencies)
+        stairs = len(budgets) == 1  # a width that saves no time may save of another budget
+        kept = worth_offering(space, latencies, stairs=stairs)
         space = _with_candidates(space, kept)
         costs = {
             name: [[row[k] for k in ks] for row, ks in zip(rows, kept, strict=True) if len(ks) > 1]
@@ -133,14 +134,6 @@ def within_budgets(
             f"{listed} are within reach each, but no architecture of this space keeps to all "
             "at once. Give more of one."
         ) from None
-
-
-def _no_slower(space: SearchSpace, latencies: LatencyTable) -> list[list[int]]:
-    """Return the places of each slot's original and of the candidates that are not slower."""
-    return [
-        [k for k, name in enumerate(names) if not k or not latencies.slower(slot.name, name)]
-        for slot, names in zip(space.slots, space.candidates, strict=True)
-    ]
 
 
 def _check_reach(budget: Budget, original: int, costs: Sequence[Sequence[int]]) -> None:

@@ -1,7 +1,7 @@
 """The milliseconds of each candidate in each slot, and what they say of an architecture.
 
 The latency of an architecture is predicted as that of the model plus, over the slots, the chosen
-candidate's less the original's.
+candidate's less the original's, times the slot's scale.
 """
 
 from collections.abc import Mapping
@@ -18,6 +18,16 @@ from refiner.space.search_space import SearchSpace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Anchor:
+    """An architecture that was timed as a whole network."""
+
+    operations: Mapping[str, str]
+    """The candidate of each slot that does not keep its original, by the names of both."""
+    share: float
+    """Median ratio of its time to the original's, over rounds in which both ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyTable:
     """What was measured of a model and of the candidates for its slots, once for a run."""
 
@@ -25,10 +35,20 @@ class LatencyTable:
     model: Latency
     """Of the original."""
     slots: Mapping[str, Mapping[str, Latency]]
-    """Of each candidate of each slot, by their names."""
+    """Of each candidate of each slot, by their names; with the slot's neighbours."""
     changes: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
     """How much longer each takes than the original of its slot: the interval in ms that holds the
     median over the rounds with 95 % confidence. It is left out after too few rounds."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Of a slot, the name of the first one that looks the same, which was timed for both; of a slot
+    that is not here its own."""
+    anchors: tuple[Anchor, ...] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
+    """By how much the changes of a slot count in a whole network; 1 where it is not known."""
+
+    def change(self, slot: str, name: str) -> float:
+        """Return how many ms longer a candidate takes than the original among its neighbours."""
+        return self.slots[slot][name].median - self.slots[slot][ORIGINAL].median
 
     def slower(self, slot: str, name: str) -> bool:
         """Return whether a candidate is slower than the original beyond the noise.
@@ -49,7 +69,7 @@ class LatencyTable:
         """
         try:
             return [
-                [self.slots[slot.name][name] for name in names]
+                [self._in_network(slot.name, name) for name in names]
                 for slot, names in zip(space.slots, space.candidates, strict=True)
             ]
         except KeyError as error:
@@ -58,10 +78,16 @@ class LatencyTable:
                 "candidates. Begin a new run."
             ) from error
 
+    def _in_network(self, slot: str, name: str) -> Latency:
+        """Return the latency of a candidate, its change to the original's scaled."""
+        original, scale = self.slots[slot][ORIGINAL].median, self.scales.get(slot, 1.0)
+        noise = self.slots[slot][name].noise
+        return Latency(median=original + scale * self.change(slot, name), noise=noise)
+
     def predicted(self, architecture: Architecture) -> Latency:
         """Return what an architecture of slots and candidates of this table should take."""
         swapped = [
-            (self.slots[slot.name][name], self.slots[slot.name][ORIGINAL])
+            (self._in_network(slot.name, name), self.slots[slot.name][ORIGINAL])
             for slot, name in zip(architecture.slots, architecture.operations, strict=True)
             if name != ORIGINAL
         ]
@@ -93,6 +119,9 @@ class LatencyTable:
                     slot: {name: (float(low), float(high)) for name, (low, high) in row.items()}
                     for slot, row in document.get("changes", {}).items()
                 },
+                kinds=dict(document.get("kinds", {})),
+                anchors=tuple(Anchor(**each) for each in document.get("anchors", ())),
+                scales={slot: float(each) for slot, each in document.get("scales", {}).items()},
             )
             return checked_record(table, finite=True)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -77,4 +77,9 @@ def quiet() -> Iterator[None]:
         contextlib.redirect_stderr(io.StringIO()),
     ):
         warnings.simplefilter("ignore")
-        yield
+        log = torch._C._jit_onnx_log
+        torch._C._jit_onnx_log = lambda *_: None  # it prints the graph that an export fails on
+        try:
+            yield
+        finally:
+            torch._C._jit_onnx_log = log

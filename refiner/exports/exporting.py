@@ -28,6 +28,7 @@ from refiner.core.surgery import copied
 from refiner.exports.attempts import Made, best_of, quiet
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
+from refiner.exports.folding import fold_norms as without_norms
 from refiner.exports.programs import open_batch, program
 from refiner.exports.python_source import python_source
 from refiner.graph.tracing import reads_values
@@ -48,6 +49,8 @@ def export(
     example_input: ExampleInput,
     format: str = "torchscript",  # noqa: A002
     preprocessing: Preprocessing | None = None,
+    *,
+    fold_norms: bool = False,
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
@@ -58,7 +61,8 @@ def export(
     - ``pt2``: ``torch.export``.
 
     Each holds ``preprocessing``, how pictures become inputs; the module
-    :mod:`refiner.exports.embedded` says where.
+    :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
+    convs before them (:mod:`refiner.exports.folding`), and the export is compared with that model.
 
     Raises:
         ConfigError: an unknown format, or a package that it needs is not installed.
@@ -76,6 +80,9 @@ def export(
         )
     work = copied(model).cpu().eval()
     example = to_device_of(work, example_input)
+    folded = 0
+    if fold_norms:
+        work, folded = without_norms(work, example)
     path = Path(path)
     beside = path.with_name(path.name + ".partial")
     _remove(beside)
@@ -96,7 +103,7 @@ def export(
             put_in_place(made.path, path)
     finally:
         _remove(beside)
-    return how
+    return f"{how}; {folded} batch norms folded" if fold_norms else how
 
 
 def _remove(path: Path) -> None:
@@ -191,7 +198,7 @@ def _write_onnx(
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"ONNX wants the package {error.name}. Install it: pip install 'refiner[onnx]'."
+            f"ONNX wants the package {error.name}. Install it: pip install {error.name}."
         ) from error
 
     def write(way: str, path: Path) -> None:

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass
 
-from refiner.core.batches import of_size
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, within_budgets
 from refiner.cost.budget_check import not_covered
 from refiner.cost.costs import measure_cost
+from refiner.cost.deployment import Deployment
 from refiner.cost.feasible import FeasibleSet
-from refiner.cost.latency_rounds import latency_table
 from refiner.cost.latency_table import LatencyTable
 from refiner.runs.job import Job, announce
 from refiner.runs.run_folder import load_or_make
 from refiner.runs.settings import Settings
+from refiner.runs.timed_table import timed_table
 from refiner.space.search_space import SearchSpace
 
 
@@ -27,6 +27,8 @@ class CostedSpace:
     latencies: LatencyTable | None
     """Milliseconds of every candidate; None without a latency budget."""
     latency_budget: Budget | None
+    deployment: Deployment
+    """What milliseconds are measured in."""
     notes: tuple[str, ...] = ()
     """For the report: what the budgets do not cover."""
 
@@ -47,11 +49,11 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
     budgets = settings.budgets
     timed = next((budget for budget in budgets if budget.resource == "latency"), None)
     latencies = None
+    deployment = deployment_of(job, settings)
     if timed is not None:
 
         def measured() -> JsonDict:
-            timed_batch = of_size(job.example, settings.latency_batch)
-            return latency_table(space, job.model, timed_batch, devices=job.devices).to_json()
+            return timed_table(job, space, budgets, deployment).to_json()
 
         document = load_or_make(job.folder, "latency.json", measured, job.devices)
         latencies = LatencyTable.from_json(document)
@@ -63,5 +65,22 @@ def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:
         feasible=feasible,
         latencies=latencies,
         latency_budget=timed,
+        deployment=deployment,
         notes=announce(not_covered(budgets, original, space), job.progress),
+    )
+
+
+def deployment_of(job: Job, settings: Settings) -> Deployment:
+    """Return the deployment that the settings of a run name.
+
+    Raises:
+        ConfigError: the runtime does not run on the device.
+    """
+    return Deployment.choose(
+        job.example,
+        runtime=settings.runtime,
+        device=job.devices.device,
+        precision=job.devices.precision,
+        threads=settings.threads,
+        batch=settings.latency_batch,
     )

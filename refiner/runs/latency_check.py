@@ -10,10 +10,11 @@ from typing import TypedDict
 from torch import nn
 
 from refiner.core.errors import RunError, one_line
-from refiner.core.inputs import ExampleInput
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget
-from refiner.cost.latency import Latency, network_latencies
+from refiner.cost.deployment import Deployment
+from refiner.cost.latency import Latency
+from refiner.cost.whole_latencies import WHOLE_PATIENCE
 from refiner.runs.run_folder import RunFolder, load_or_make
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Vector
@@ -37,7 +38,7 @@ def within_latency(
     budget: Budget,
     model: nn.Module,
     emit: Callable[[Vector], nn.Module],
-    example_input: ExampleInput,
+    deployment: Deployment,
     *,
     devices: Devices,
     folder: RunFolder | None,
@@ -52,8 +53,8 @@ def within_latency(
         budget: of latency.
         model: the original.
         emit: returns an architecture as a network.
-        example_input: the input that is timed.
-        devices: device and precision.
+        deployment: runtime and batch.
+        devices: of the run.
         folder: of the run; None for a run without one.
 
     Raises:
@@ -61,7 +62,7 @@ def within_latency(
     """
 
     def measured() -> JsonDict:
-        return {"top_k": _measured(found, budget, model, emit, example_input, devices)}
+        return {"top_k": _measured(found, budget, model, emit, deployment)}
 
     document = load_or_make(folder, _FILE, measured, devices)
     try:
@@ -86,14 +87,12 @@ def _measured(
     budget: Budget,
     model: nn.Module,
     emit: Callable[[Vector], nn.Module],
-    example_input: ExampleInput,
-    devices: Devices,
+    deployment: Deployment,
 ) -> list[_Measured]:
     """Measure the top-k in order, until one keeps within the budget."""
     taken: list[_Measured] = []
     for each in found.top_k:
-        networks = [model, emit(each.vector)]
-        before, after = network_latencies(networks, example_input, devices=devices)
+        before, after = in_turn(deployment, model, emit(each.vector))
         times = _Measured(
             vector=list(each.vector),
             median=after.median,
@@ -104,6 +103,11 @@ def _measured(
         if _used(times) <= 1:
             break
     return taken
+
+
+def in_turn(deployment: Deployment, model: nn.Module, network: nn.Module) -> list[Latency]:
+    """Time a network in turn with the original, the original first."""
+    return deployment.latencies([model, network], WHOLE_PATIENCE)
 
 
 def _notes(

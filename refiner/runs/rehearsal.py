@@ -22,13 +22,15 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Batch, Loader
 from refiner.cost.budget import within_budgets
-from refiner.cost.latency import network_latencies
+from refiner.cost.deployment import Deployment
 from refiner.data.loader_checks import sample_count
 from refiner.data.loaders import generators_of
 from refiner.exports.exporting import export
+from refiner.runs.costing import deployment_of
 from refiner.runs.job import Job, announce
 from refiner.runs.sampling import first_batches, samples_in
 from refiner.runs.settings import Settings
+from refiner.runtimes.timing import Patience
 from refiner.space.search_space import SearchSpace
 from refiner.training.alone import Alone, waits_for_others
 from refiner.training.evaluation import run_tests, sums_of
@@ -57,11 +59,15 @@ def rehearse_run(job: Job, settings: Settings, space: SearchSpace) -> tuple[str,
     if config is None and search.train_weights and search.total_epochs:
         config = search.weights
     timed = len(budgets) < len(settings.budgets)
-    return rehearse_network(job, job.model, config, timed=timed)
+    deployment = deployment_of(job, settings) if timed else None
+    return rehearse_network(job, job.model, config, deployment)
 
 
 def rehearse_network(
-    job: Job, network: nn.Module, config: TrainConfig | None, *, timed: bool = False
+    job: Job,
+    network: nn.Module,
+    config: TrainConfig | None,
+    deployment: Deployment | None = None,
 ) -> tuple[str, ...]:
     """Rehearse what a run does with a network, and return notes for the report.
 
@@ -69,7 +75,7 @@ def rehearse_network(
         job: of the run.
         network: stands for those that the run will train; it stays as it is.
         config: how they are trained, with the original as teacher; None trains nothing.
-        timed: whether latency is measured.
+        deployment: what latency is measured in; None measures none.
 
     Raises:
         RefinerError: a step of the run would fail; the message names the next step.
@@ -85,8 +91,8 @@ def rehearse_network(
             _evaluate(job, copied(network), devices)
             if config is not None and not waits_for_others(network, job.devices):
                 _train(job, network, config, devices)
-            if timed:
-                network_latencies([network], job.one, devices=devices, repeats=1, warm_up=1)
+            if deployment is not None:
+                _check_runtime(deployment, network)
             if job.output.tests:
                 run_tests(devices.move(copied(network)), job.output.tests)
             return _export(job, network)
@@ -97,6 +103,16 @@ def rehearse_network(
 def _has_begun(job: Job) -> bool:
     """Return whether a run goes on from a checkpoint; all processes read the same folder."""
     return job.output.resume and job.folder is not None and job.folder.holds("checkpoint")
+
+
+def _check_runtime(deployment: Deployment, network: nn.Module) -> None:
+    try:
+        deployment.latencies([network], Patience(repeats=1, most=1, warm_up=1))
+    except ModelError as error:
+        raise ModelError(
+            f"{error} Milliseconds cannot be a budget there: choose another --runtime, such as "
+            "eager."
+        ) from error
 
 
 def _check_room(job: Job, network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from refiner.core.errors import RunError, one_line
 from refiner.core.records import checked_record
 from refiner.core.types import JsonDict
 from refiner.cost.costs import Cost
-from refiner.cost.latency import Latency
+from refiner.cost.latency import Conditions, Latency
 from refiner.graph.slots import Frozen
 from refiner.runs.comparison import Baseline
 from refiner.space.architecture import Vector
@@ -67,6 +67,24 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredLatency:
+    """Milliseconds of the original and of the refined network, timed in turn in one runtime."""
+
+    conditions: Conditions
+    before: Latency
+    after: Latency
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> "MeasuredLatency":
+        """Return what :func:`dataclasses.asdict` gave."""
+        return cls(
+            conditions=Conditions(**document["conditions"]),
+            before=Latency(**document["before"]),
+            after=Latency(**document["after"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
     """What a refinement found: costs, latencies and scores. It holds no text but notes."""
 
@@ -77,16 +95,10 @@ class ReportData:
     """Cost of the refined network."""
     slots: tuple[SlotReport, ...]
     frozen: tuple[Frozen, ...]
-    latency_before: float | None = None
-    """Milliseconds that the original takes for the batch of the example input, as measured."""
-    latency_after: float | None = None
-    """The same for the refined network."""
-    latency_noise: tuple[float, float] | None = None
-    """Median distance of a pass from these two medians, in ms; None in older reports."""
+    latencies: tuple[MeasuredLatency, ...] = ()
+    """As measured; first in the runtime of the run, then in those that are shown beside it."""
     latency_predicted: tuple[Latency, Latency] | None = None
     """Original and refined by the table of candidates; None without a budget of latency."""
-    latency_batch: int = 1
-    """Samples in the batch that was timed."""
     metric: str = "score"
     """Name of the task's score."""
     scored_on: str = VALIDATION
@@ -157,14 +169,13 @@ class ReportData:
 
     @property
     def measured_latency(self) -> tuple[Latency, Latency] | None:
-        """Milliseconds of the original and the refined network; None where none were measured."""
-        if self.latency_before is None or self.latency_after is None:
+        """Milliseconds of the original and the refined network in the runtime of the run.
+
+        None where none were measured.
+        """
+        if not self.latencies:
             return None
-        old, new = self.latency_noise or (0.0, 0.0)
-        return (
-            Latency(median=self.latency_before, noise=old),
-            Latency(median=self.latency_after, noise=new),
-        )
+        return self.latencies[0].before, self.latencies[0].after
 
     @property
     def agreement(self) -> float | None:
@@ -185,8 +196,7 @@ def _values(document: JsonDict, names: set[str]) -> JsonDict:
     values["slots"] = tuple(map(SlotReport.from_json, values["slots"]))
     values["frozen"] = tuple(Frozen(**each) for each in values["frozen"])
     values["trained"] = Trained.from_json(values["trained"]) if values["trained"] else None
-    if values.get("latency_noise"):
-        values["latency_noise"] = tuple(values["latency_noise"])
+    values["latencies"] = _latencies(document)
     if values.get("latency_predicted"):
         values["latency_predicted"] = tuple(Latency(**each) for each in values["latency_predicted"])
     values["baselines"] = tuple(map(Baseline.from_json, values.get("baselines", ())))
@@ -197,6 +207,20 @@ def _values(document: JsonDict, names: set[str]) -> JsonDict:
     )
     values["settings"] = tuple((key, value) for key, value in values["settings"])
     return values
+
+
+def _latencies(document: JsonDict) -> tuple[MeasuredLatency, ...]:
+    """Return the measured latencies; older reports have one pair, of eager PyTorch."""
+    if "latencies" in document:
+        return tuple(map(MeasuredLatency.from_json, document["latencies"]))
+    medians = [document.get("latency_before"), document.get("latency_after")]
+    if None in medians:
+        return ()
+    noises = document.get("latency_noise") or (0.0, 0.0)
+    old, new = (Latency(median=m, noise=n) for m, n in zip(medians, noises, strict=True) if m)
+    batch = document.get("latency_batch", 1)
+    conditions = Conditions(runtime="eager", device="", batch=batch, precision="no")
+    return (MeasuredLatency(conditions=conditions, before=old, after=new),)
 
 
 def _cost(document: JsonDict) -> Cost:

@@ -7,17 +7,18 @@ from typing import Any
 
 from torch import nn
 
-from refiner.core.batches import first_sample, of_size
+from refiner.core.batches import first_sample
+from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.core.models import ModelSpec
 from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.cost.costs import measure_cost, slot_costs
-from refiner.cost.latency import conditions_of, network_latencies
+from refiner.cost.deployment import Deployment
 from refiner.cost.latency_table import LatencyTable
 from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report
-from refiner.runs.report_data import SlotReport, Trained
+from refiner.runs.report_data import MeasuredLatency, SlotReport, Trained
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Architecture
 from refiner.space.search_space import SearchSpace
@@ -42,14 +43,13 @@ def full_report(
     trained: Trained | None,
     settings: JsonDict,
     baselines: Sequence[Baseline] = (),
+    deployment: Deployment,
     latencies: LatencyTable | None = None,
-    latency_batch: int = 1,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run: costs, latencies, scores, the top-k and settings."""
     one = first_sample(example)
-    timed = of_size(example, latency_batch)
-    report = cost_report(model, refined, space, architecture, one, devices=devices, timed=timed)
+    report = cost_report(model, refined, space, architecture, one, deployment, devices=devices)
     if latencies is not None:
         note = f"latency predicted from candidates measured {latencies.conditions}"
         report = replace(
@@ -79,38 +79,52 @@ def cost_report(
     space: SearchSpace,
     architecture: Architecture,
     example_input: ExampleInput,
+    deployment: Deployment | None = None,
     *,
     devices: Devices,
-    timed: ExampleInput | None = None,
 ) -> Report:
     """Return the report of a rewrite alone: costs and latencies, no scores.
 
-    Latencies are those of the batch ``timed``, by default of the example input.
+    Latencies are those of ``deployment``, by default of one sample in the default runtime, and of
+    the runtimes that are shown beside it.
     With several processes, only the main one measures milliseconds; the others wait.
     """
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
-    batch = example_input if timed is None else timed
-    (old, new), conditions = devices.from_main(
-        lambda: (
-            network_latencies([model, refined], batch, devices=devices),
-            conditions_of(devices, batch),
-        )
-    )
+    if deployment is None:
+        device, precision = devices.device, devices.precision
+        deployment = Deployment.choose(example_input, device=device, precision=precision)
+    latencies, failed = devices.from_main(lambda: _latencies(model, refined, deployment, devices))
     return Report(
         vector=architecture.vector,
         before=before,
         after=after,
         slots=slot_reports(space, architecture),
         frozen=space.frozen,
-        latency_before=old.median,
-        latency_after=new.median,
-        latency_noise=(old.noise, new.noise),
-        latency_batch=conditions.batch,
-        notes=(
-            *dict.fromkeys((*before.notes, *after.notes)),
-            f"latency measured {conditions}; ± is the median distance of a pass from the median",
-        ),
+        latencies=latencies,
+        notes=(*dict.fromkeys((*before.notes, *after.notes)), *failed, *_measured(latencies)),
     )
+
+
+def _latencies(
+    model: nn.Module, refined: nn.Module, deployment: Deployment, devices: Devices
+) -> tuple[tuple[MeasuredLatency, ...], list[str]]:
+    """Time both networks in each runtime; return notes on runtimes that cannot hold them."""
+    measured, failed = [], []
+    for each in deployment.beside(devices.device, devices.precision):
+        try:
+            before, after = each.latencies([model, refined])
+        except ModelError as error:
+            failed.append(f"no latency in {each.runtime.name}: {error}")
+            continue
+        pair = MeasuredLatency(conditions=each.conditions, before=before, after=after)
+        measured.append(pair)
+    return tuple(measured), failed
+
+
+def _measured(latencies: Sequence[MeasuredLatency]) -> list[str]:
+    """Return notes on how latencies were measured."""
+    notes = [f"latency measured {each.conditions}" for each in latencies]
+    return [*notes, "± is the median distance of a pass from the median"] if notes else []
 
 
 def slot_reports(space: SearchSpace, architecture: Architecture) -> tuple[SlotReport, ...]:

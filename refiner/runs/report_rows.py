@@ -2,8 +2,8 @@
 
 from refiner.cost.costs import Cost
 from refiner.runs.comparison import Baseline
-from refiner.runs.report_data import ReportData
-from refiner.runs.text import change, milliseconds
+from refiner.runs.report_data import MeasuredLatency, ReportData
+from refiner.runs.text import change
 
 SUMMARY_HEAD = ("", "original", "refined", "change")
 """Head of :func:`summary_rows`."""
@@ -77,22 +77,25 @@ def _counters_agree(cost: Cost) -> bool:
 
 
 def _latency_rows(report: ReportData) -> list[Row]:
-    """Return the rows of milliseconds: predicted and, below that, measured."""
+    """Return the rows of milliseconds: predicted and, below that, measured in each runtime."""
     rows = []
-    batch = f"latency, batch {report.latency_batch}"
-    if report.latency_predicted is not None:
+    if report.latency_predicted is not None and report.latencies:
         old, new = report.latency_predicted
-        fall = change(old.median, new.median)
-        rows.append((f"{batch}, predicted", str(old), str(new), fall))
-    before, after = report.latency_before, report.latency_after
-    if before is not None and after is not None:
-        noise = report.latency_noise or (None, None)
-        times = milliseconds(before, noise[0]), milliseconds(after, noise[1])
-        both = sum(report.latency_noise or ())
-        hidden = both > 0 and abs(after - before) <= both
-        fall = "within the noise" if hidden else change(before, after)
-        rows.append((f"{batch}, measured", *times, fall))
+        name = f"{_latency_name(report.latencies[0])}, predicted"
+        rows.append((name, str(old), str(new), change(old.median, new.median)))
+    for each in report.latencies:
+        before, after = each.before, each.after
+        both = before.noise + after.noise
+        hidden = both > 0 and abs(after.median - before.median) <= both
+        fall = "within the noise" if hidden else change(before.median, after.median)
+        rows.append((_latency_name(each), str(before), str(after), fall))
     return rows
+
+
+def _latency_name(measured: MeasuredLatency) -> str:
+    """Return what a pair of latencies is: ``latency in onnxruntime, batch 1``."""
+    runtime = measured.conditions.runtime.partition(" ")[0]
+    return f"latency in {runtime}, batch {measured.conditions.batch}"
 
 
 def agreement_rows(report: ReportData) -> list[Row]:

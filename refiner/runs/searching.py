@@ -1,6 +1,5 @@
 """The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
 
-from refiner.core.batches import of_size
 from refiner.core.surgery import copied
 from refiner.distill.distillation import distill
 from refiner.distill.front_to_back import FrontToBack
@@ -79,14 +78,14 @@ def run_search_stage(
     found = run_kept(
         search, job.folder, resume=job.output.resume, progress=job.progress, prepare=prepare
     )
-    if costed.latency_budget is None:
+    if costed.latency_budget is None or costed.deployment is None:
         return found, ()
     found, notes = within_latency(
         found,
         costed.latency_budget,
         job.model,
         search.supernet.emit,
-        of_size(job.example, settings.latency_batch),
+        costed.deployment,
         devices=job.devices,
         folder=job.folder,
     )

@@ -17,6 +17,7 @@ from refiner.cost.budget_text import budget_texts
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.refit import RefitConfig
 from refiner.graph.slots import GRANULARITIES, Granularity
+from refiner.runtimes.choice import RUNTIMES, check_runtime
 from refiner.search.informing import PHASE as EFFECTS
 from refiner.search.search import SearchConfig
 from refiner.search.strategies import (
@@ -110,6 +111,20 @@ class Settings:
         1, "Samples in the batch whose milliseconds are measured.", panel="Budget", metavar="N"
     )
     """For the budget of latency, and for the latencies of the report."""
+    runtime: str = option(
+        "auto",
+        "Where milliseconds are measured: the runtime of the deployment. auto is onnxruntime on a "
+        "CPU and eager PyTorch on a GPU.",
+        panel="Budget",
+        choices=RUNTIMES,
+    )
+    """The report shows eager PyTorch and, on a CPU, onnxruntime beside it."""
+    threads: int | None = option(
+        None,
+        "CPU threads of a timed pass. By default as many as PyTorch uses.",
+        panel="Budget",
+        metavar="N",
+    )
     distill: DistillConfig | None = None
     """For a trained model: fit every candidate to its layer, and keep the weights in the search."""
     refit: RefitConfig = field(default_factory=RefitConfig)
@@ -151,6 +166,9 @@ class Settings:
             )
         if not isinstance(self.latency_batch, int) or self.latency_batch < 1:
             raise ConfigError(f"latency_batch is {self.latency_batch}. Give 1 or more.")
+        check_runtime(self.runtime)
+        if self.threads is not None and (not isinstance(self.threads, int) or self.threads < 1):
+            raise ConfigError(f"threads is {self.threads}. Give 1 or more.")
         assert self.offer  # it checks its fields
         check_strategy(self.strategy)
         object.__setattr__(self, "budget", budget_texts(self.budget))
@@ -253,6 +271,8 @@ class Settings:
             "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
             "latency_batch": self.latency_batch,
+            "runtime": self.runtime,
+            "threads": self.threads,
             "distill": None if self.distill is None else asdict(self.distill),
             "refit": asdict(self.refit) if self.refits else None,
             "search": asdict(self.search),

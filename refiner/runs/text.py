@@ -2,17 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from refiner.cost.latency import Latency
-
 
 def change(before: float, after: float) -> str:
     """Return the relative change in percent: ``-19.7 %``."""
     return f"{100 * (after / before - 1):+.1f} %" if before else "n/a"
-
-
-def milliseconds(median: float, noise: float | None) -> str:
-    """Return a time in milliseconds, with its noise where that was measured."""
-    return f"{median:.2f} ms" if noise is None else str(Latency(median=median, noise=noise))
 
 
 def comma_separated(vector: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ def finish(
         devices=job.devices, scored_on=job.scored_on,
         original_score=selection.scores.get(GIVEN), refined_score=selection.scores.get(REFINED),
         trained=trained, settings=shown, baselines=baselines,
-        latencies=costed.latencies, latency_batch=settings.latency_batch, notes=selection.notes,
+        deployment=costed.deployment, latencies=costed.latencies, notes=selection.notes,
     )  # fmt: skip
     over = over_budget(settings.budgets, report.before, report.after, report.measured_latency)
     report = replace(report, notes=(*announce(over, job.progress), *report.notes))

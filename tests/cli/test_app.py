@@ -17,7 +17,7 @@ import typer
 from image_folders import fill
 from models import latencies
 from refiner.cli.app import app, main
-from refiner.cli.commands import eval_command, run_command, train_command
+from refiner.cli.commands import benchmark_command, eval_command, run_command, train_command
 from safetensors.torch import load_file
 
 SMALL = ["--warmup-epochs", "1", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--batch-size",
@@ -87,7 +87,10 @@ def net(tmp_path, monkeypatch) -> str:
 
 def options(command: str) -> set[str]:
     found = typer.main.get_command(app).commands[command]
-    declared = {"run": run_command, "train": train_command, "eval": eval_command}
+    declared = {
+        "run": run_command, "train": train_command, "eval": eval_command,
+        "benchmark": benchmark_command,
+    }  # fmt: skip
     if command in declared:
         inner = typer.Typer(add_completion=False)
         inner.command()(declared[command])
@@ -106,7 +109,7 @@ def test_commands_and_options_are_frozen() -> None:
     }
     assert set(typer.main.get_command(app).commands) == {
         "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
-        "eval",
+        "eval", "benchmark",
     }  # fmt: skip
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
@@ -121,22 +124,27 @@ def test_commands_and_options_are_frozen() -> None:
         "--precision", "--json", "--trust", "--trust-weights", "--model", "--test-data",
         "--mean", "--std", "--norm",
     }  # fmt: skip
+    assert options("benchmark") == options("eval") - {"--seed"} | {
+        "--runtime", "--threads", "--latency-batch",
+    }  # fmt: skip
     assert options("compare") == {"folders", "--json"}
     assert options("run") == common | training | {
         "--strategy", "--refit-steps", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
         "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
-        "--no-baselines", "--seeds", "--latency-batch",
+        "--no-baselines", "--seeds", "--latency-batch", "--runtime", "--threads",
     }  # fmt: skip
     assert options("slots") == common | {
-        "model", "--input-size", "--graph", "--data", "--latency", "--latency-batch",
+        "model", "--input-size", "--graph", "--data", "--latency", "--latency-batch", "--runtime", "--threads",
     }  # fmt: skip
     assert options("apply") == common | {
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
         "--model", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
-    assert options("export") == {"folder", "--format", "--to", "--model", "--trust"}
+    assert options("export") == {
+        "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8",
+    }  # fmt: skip
 
 
 def test_help_needs_no_torch() -> None:
@@ -586,10 +594,10 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
     from refiner.runs import costing
 
-    def measured(space, model, example_input, *, devices):
+    def measured(_job, space, _budgets, _deployment):
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
-    monkeypatch.setattr(costing, "latency_table", measured)
+    monkeypatch.setattr(costing, "timed_table", measured)
     run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     run += ["--latency-batch", "2"]
     assert main(run) == 0
@@ -600,7 +608,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     assert main(["apply", "run", "--pick", f"latency={fast}ms", "--json", "--trust"]) == 0
     picked = json.loads(capsys.readouterr().out)
     assert 16.0 - sum(picked["vector"]) == fast
-    assert picked["latency_batch"] == 2
+    assert [each["conditions"]["batch"] for each in picked["latencies"]] == [2, 2]
     assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
     assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%", "--trust"]) == 0
     assert main(["apply", "run", "--pick", "latency=1%", "--trust"]) == 2

@@ -104,7 +104,7 @@ def test_a_latency_budget_offers_no_slower_candidate() -> None:
 
 def table(space, rows) -> LatencyTable:
     return LatencyTable(
-        conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+        conditions=Conditions(runtime="eager 2", device="a CPU", batch=1, precision="no"),
         model=Latency(median=10.0, noise=0.1),
         slots={
             slot.name: dict(zip(names, row, strict=True))

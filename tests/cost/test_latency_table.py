@@ -7,11 +7,12 @@ import torch
 from models import TinyResNet, images
 
 from refiner.core.errors import RunError
+from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Conditions, Latency
-from refiner.cost.latency_rounds import _changes, latency_table
 from refiner.cost.latency_table import LatencyTable
+from refiner.cost.slot_latencies import _changes, latency_table
+from refiner.runtimes.timing import Patience
 from refiner.space.search_space import search_space
-from refiner.training.devices import Devices
 
 
 def table() -> LatencyTable:
@@ -20,7 +21,7 @@ def table() -> LatencyTable:
         "depthwise3x3": Latency(median=0.5, noise=0.2),
     }
     return LatencyTable(
-        conditions=Conditions(device="a CPU", batch=1, precision="no", torch="2"),
+        conditions=Conditions(runtime="eager 2", device="a CPU", batch=1, precision="no"),
         model=Latency(median=10.0, noise=0.5),
         slots={f"block{b}.conv{c}": row for b in (1, 2) for c in (1, 2)},
     )
@@ -38,14 +39,26 @@ def test_an_architecture_takes_what_the_model_takes_but_for_its_swaps() -> None:
     ]
 
 
+def test_the_change_of_a_swap_is_scaled_as_it_counts_in_the_network() -> None:
+    space = search_space(TinyResNet(), images(), candidates=["depthwise3x3"])
+    scaled = replace(table(), scales={"block1.conv1": 0.5})
+    assert scaled.change("block1.conv1", "depthwise3x3") == -1.5
+    assert scaled.rows(space)[0][1].median == pytest.approx(2.0 - 0.75)
+    assert scaled.predicted(space.architecture((1, 0, 0, 1))).median == pytest.approx(7.75)
+
+
 def test_a_table_comes_back_from_json_to_the_bit_and_fits_its_space_alone() -> None:
     model, x = TinyResNet(), images(1)
     space = search_space(model, x, candidates=["depthwise3x3"])
-    measured = latency_table(space, model, x, devices=Devices.choose("cpu"))
+    where = Deployment.choose(x, runtime="eager", device=torch.device("cpu"))
+    short = Patience(repeats=6, most=6, warm_up=0)
+    measured = latency_table(space, model, where, anchors=2, patience=short, whole_patience=short)
     assert LatencyTable.from_json(json.loads(json.dumps(measured.to_json()))) == measured
     assert measured.conditions.batch == 1
     assert measured.conditions.precision == "no"
-    assert measured.conditions.torch == torch.__version__
+    assert measured.conditions.runtime == f"eager {torch.__version__}"
+    assert len(measured.anchors) == 2
+    assert set(measured.scales) == {slot.name for slot in space.slots}
     with pytest.raises(RunError, match="has no entry for 'maxpool3x3'"):
         measured.rows(search_space(model, x))
     for damaged in ({}, {"conditions": {}}, {**measured.to_json(), "slots": []}):
@@ -55,9 +68,9 @@ def test_a_table_comes_back_from_json_to_the_bit_and_fits_its_space_alone() -> N
 
 def slower_than(*pairs: tuple[float, float]) -> bool:
     """Return whether a candidate is called slower that takes these times beside the original's."""
-    space = search_space(TinyResNet(), images(), candidates=["depthwise3x3"])
-    rounds = [{(s, k): [pair[k]] for s in range(4) for k in range(2)} for pair in pairs]
-    found = replace(table(), changes=_changes(space, rounds))
+    times = [[pair[k] for pair in pairs] for k in range(2)]
+    changes = _changes({"original": times[0], "depthwise3x3": times[1]})
+    found = replace(table(), changes={"block1.conv1": changes})
     return found.slower("block1.conv1", "depthwise3x3")
 
 

@@ -1,5 +1,5 @@
 import pytest
-from models import TinyResNet, images
+from models import TinyResNet, images, measured_latency
 
 from refiner.cost.costs import measure_cost
 from refiner.cost.latency import Latency
@@ -21,9 +21,7 @@ def report() -> Report:
         after=measure_cost(rewrite(model, architecture), x),
         slots=slot_reports(space, architecture),
         frozen=space.frozen,
-        latency_before=2.0,
-        latency_after=1.0,
-        latency_noise=(0.25, 0.125),
+        latencies=(measured_latency("eager 2", 2.0, 1.0),),
         latency_predicted=(Latency(median=2.5, noise=0.5), Latency(median=1.25, noise=0.25)),
         metric="accuracy",
         scored_on="test",

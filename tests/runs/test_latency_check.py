@@ -20,11 +20,11 @@ def checked(monkeypatch):
     def check(budget, takes, *, noise=0.1, folder=None):
         waiting = list(takes)
 
-        def measured(networks, _example, *, devices):
-            assert networks == ["original", VECTORS[len(takes) - len(waiting)]]
+        def measured(_deployment, model, network):
+            assert [model, network] == ["original", VECTORS[len(takes) - len(waiting)]]
             return [Latency(median=10.0, noise=0.1), Latency(median=waiting.pop(0), noise=noise)]
 
-        monkeypatch.setattr(latency_check, "network_latencies", measured)
+        monkeypatch.setattr(latency_check, "in_turn", measured)
         top_k = tuple(Scored(vector=v, score=0.9 - i / 10) for i, v in enumerate(VECTORS))
         found, notes = within_latency(
             SearchResult(best=top_k[0], top_k=top_k), parse_budgets(budget)[0],

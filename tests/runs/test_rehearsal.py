@@ -7,7 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
-from refiner.core.errors import ConfigError, DataError, RefinerError, RunError
+from refiner.core.errors import ConfigError, DataError, ModelError, RefinerError, RunError
+from refiner.cost.deployment import Deployment
 
 BEFORE = refiner.SearchConfig(epochs=1, warmup_epochs=0, train_weights=False)
 TRAIN = refiner.TrainConfig(epochs=1, lr_max=0.01)
@@ -160,14 +161,21 @@ def test_an_export_that_fails_is_told_and_a_run_goes_on(before_the_search, tmp_p
 
 def test_latency_is_timed_only_as_a_budget(before_the_search, monkeypatch) -> None:
     timed = []
-    monkeypatch.setattr(
-        "refiner.runs.rehearsal.network_latencies", lambda *a, **k: timed.append(k["repeats"])
-    )
+    monkeypatch.setattr(Deployment, "latencies", lambda *given: timed.append(given[2].repeats))
     monkeypatch.setattr("refiner.api.cost_space", lambda *_: None)
     for budget in ("macs=90%", "latency=90%"):
         with pytest.raises(AssertionError, match="the search began"):
             refine(TinyResNet(), batches(2), batches(1), budget=budget)
     assert timed == [1]
+
+
+def test_a_runtime_that_cannot_hold_the_model_is_named_before_the_search(before_the_search) -> None:
+    class Sorted(TinyResNet):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + torch.special.bessel_j0(x).mean()
+
+    with pytest.raises(ModelError, match="ONNX cannot hold this model.*choose another --runtime"):
+        refine(Sorted(), batches(2), batches(1), budget="latency=90%", runtime="onnxruntime")
 
 
 def test_the_model_and_the_random_numbers_stay(before_the_search) -> None:

@@ -46,12 +46,17 @@ def test_the_search_goes_by_agreement_or_by_the_tasks_score(report: Report) -> N
     assert distilled.found_of(baseline) == -0.25
 
 
-def test_a_report_written_before_noise_was_kept_is_read(report: Report) -> None:
+def test_a_report_written_before_runtimes_were_kept_is_read(report: Report) -> None:
     document = report.to_json()
-    del document["latency_noise"], document["latency_predicted"]
+    del document["latencies"], document["latency_predicted"]
+    assert Report.from_json(document).latencies == ()
+    document |= {"latency_before": 2.0, "latency_after": 1.0, "latency_batch": 3}
     rows = Report.from_json(document).summary()
-    assert ("latency, batch 1, measured", "2.00 ms", "1.00 ms", "-50.0 %") in rows
+    expected = ("latency in eager, batch 3", "2.00 ± 0.00 ms", "1.00 ± 0.00 ms", "-50.0 %")
+    assert expected in rows
     assert not any("predicted" in row[0] for row in rows)
+    (pair,) = Report.from_json(document | {"latency_noise": [0.25, 0.125]}).latencies
+    assert (pair.before.noise, pair.after.noise) == (0.25, 0.125)
 
 
 def test_a_distilled_report_has_its_agreement(report: Report) -> None:

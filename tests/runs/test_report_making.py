@@ -2,6 +2,7 @@ import pytest
 from models import TinyResNet, images
 
 import refiner
+from refiner.core.errors import ModelError
 from refiner.core.models import ModelSpec
 from refiner.runs.report import Report
 from refiner.runs.report_making import cost_report, origin_settings
@@ -24,10 +25,25 @@ def test_a_rewrite_alone_has_costs() -> None:
     devices = Devices.choose("cpu")
     report = cost_report(model, rewritten, space, architecture, x[:1], devices=devices)
     assert report.after == refiner.measure_cost(rewritten, x)
-    assert report.latency_batch == 1
-    assert report.latency_noise is not None
+    names = [each.conditions.runtime.split()[0] for each in report.latencies]
+    assert names == ["onnxruntime", "eager"]
+    assert {each.conditions.batch for each in report.latencies} == {1}
     assert report.latency_predicted is None
-    assert report.notes[0].startswith("latency measured on ")
+    assert report.notes[0].startswith("latency measured in onnxruntime ")
+
+
+def test_a_runtime_that_cannot_hold_the_model_is_a_note(monkeypatch) -> None:
+    def fails(*_: object) -> None:
+        raise ModelError("ONNX cannot hold this model: it is odd.")
+
+    monkeypatch.setattr("refiner.runtimes.onnx_runtime.OnnxRuntime.prepare", fails)
+    model, x = TinyResNet(), images(1)
+    space = refiner.search_space(model, x)
+    report = cost_report(
+        model, model, space, space.architecture((0,) * 4), x, devices=Devices.choose("cpu")
+    )
+    assert [each.conditions.runtime.split()[0] for each in report.latencies] == ["eager"]
+    assert report.notes[0] == ("no latency in onnxruntime: ONNX cannot hold this model: it is odd.")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import pytest
+from models import measured_latency
 
 from refiner.runs.comparison import Baseline
 from refiner.runs.report import Report
@@ -16,8 +17,8 @@ RANDOM = Baseline(
 def test_rows_of_the_summary(report: Report) -> None:
     rows = summary_rows(report)
     assert [row[0] for row in rows] == [
-        "MACs", "parameters", "MACs by thop", "latency, batch 1, predicted",
-        "latency, batch 1, measured", "test accuracy before fine-tuning",
+        "MACs", "parameters", "MACs by thop", "latency in eager, batch 1, predicted",
+        "latency in eager, batch 1", "test accuracy before fine-tuning",
         "test accuracy after 3 epochs",
     ]  # fmt: skip
     assert rows[-2] == ("test accuracy before fine-tuning", "0.6250", "0.2500", "-0.3750")
@@ -44,13 +45,22 @@ def test_one_epoch_and_no_original(report: Report) -> None:
         (1.75, (0.25, 0.125), "within the noise"),
         (1.5, (0.25, 0.125), "-25.0 %"),
         (2.0, (0.0, 0.0), "+0.0 %"),
-        (1.5, None, "-25.0 %"),
     ],
 )
 def test_a_change_within_the_noise_is_no_change(report: Report, after, noise, shown) -> None:
-    timed = replace(report, latency_after=after, latency_noise=noise)
-    [row] = [row for row in summary_rows(timed) if "measured" in row[0]]
+    timed = replace(report, latencies=(measured_latency("eager 2", 2.0, after, noise),))
+    [row] = [row for row in summary_rows(timed) if row[0] == "latency in eager, batch 1"]
     assert row[3] == shown
+
+
+def test_a_row_for_each_runtime(report: Report) -> None:
+    pairs = (measured_latency("openvino 2026.4", 2.0, 1.5), measured_latency("eager 2", 3.0, 1.5))
+    rows = [row for row in summary_rows(replace(report, latencies=pairs)) if "latency" in row[0]]
+    assert [(row[0], row[3]) for row in rows] == [
+        ("latency in openvino, batch 1, predicted", "-50.0 %"),
+        ("latency in openvino, batch 1", "-25.0 %"),
+        ("latency in eager, batch 1", "-50.0 %"),
+    ]
 
 
 def test_a_row_for_each_network_that_was_scored(report: Report) -> None:
@@ -86,7 +96,7 @@ def test_from_scratch_there_are_scores_after_training_alone(report: Report) -> N
         ("refined", "0.7500"),
     ]
     assert summary_rows(report)[-1][0] == "test accuracy after 3 epochs"
-    assert summary_rows(report)[-2][0] == "latency, batch 1, measured"
+    assert summary_rows(report)[-2][0] == "latency in eager, batch 1"
 
 
 def test_a_network_without_a_score_has_no_row(report: Report) -> None:

@@ -1,9 +1,8 @@
-from refiner.runs.text import change, comma_separated, markdown_table, milliseconds
+from refiner.runs.text import change, comma_separated, markdown_table
 
 
 def test_numbers() -> None:
     assert (change(200, 150), change(0, 1)) == ("-25.0 %", "n/a")
-    assert (milliseconds(1.5, None), milliseconds(1.5, 0.25)) == ("1.50 ms", "1.50 ± 0.25 ms")
     assert comma_separated((1, 0, 2)) == "1,0,2"
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 import refiner
 from refiner.core.progress import Silent
-from refiner.cost.latency import network_latencies
 from refiner.runs.fine_tuning import fine_tune
 from refiner.runs.job import in_folder
+from refiner.runs.latency_check import in_turn
 from refiner.runs.selection import select
 from refiner.runs.writing import finish
 
@@ -88,19 +88,20 @@ class Slow(nn.Conv2d):
 def test_the_batch_that_is_timed_is_the_one_that_was_asked_for(monkeypatch) -> None:
     timed = []
 
-    def latencies(networks, example, **options):
-        timed.append(len(example))
-        return network_latencies(networks, example, **options)
+    def noted(deployment, model, network):
+        timed.append(len(deployment.batch))
+        return in_turn(deployment, model, network)
 
-    monkeypatch.setattr("refiner.runs.latency_check.network_latencies", latencies)
+    monkeypatch.setattr("refiner.runs.latency_check.in_turn", noted)
     model = TinyResNet()
     model.block1.conv1 = Slow(4, 4, 3, padding=1, bias=False)  # what replaces it is faster
     result = refiner.refine(
         model, batches(1), batches(1), budget="latency=99%", latency_batch=3,
+        runtime="eager",
         strategy="random", baselines=False, candidates=("avgpool3x3",), progress=False,
         search=refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=1, samples=1, top_k=1, front=0),
     )  # fmt: skip
-    assert result.report.latency_batch == 3
+    assert [each.conditions.batch for each in result.report.latencies] == [3, 3]
     assert timed == [3], "of the top-k"
     assert any("batch 3" in note for note in result.report.notes if "predicted" in note)
     assert dict(result.report.settings)["latency_batch"] == "3"

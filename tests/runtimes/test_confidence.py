@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from refiner.cost.confidence import CONFIDENCE, median_interval
+from refiner.runtimes.confidence import CONFIDENCE, median_interval
 
 
 def test_the_ranks_are_those_of_the_tables() -> None:

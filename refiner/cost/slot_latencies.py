@@ -1,0 +1,114 @@
+"""Time every candidate of every slot in a runtime, each in its slot among the slot's neighbours.
+
+All candidates of a slot run in turn with the original (see :mod:`refiner.cost.neighbourhood`).
+Slots that look the same are timed once. In the end a few whole networks are timed, which say by how
+much the changes of each kind of slot count there.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from refiner.core.progress import Progress, Silent
+from refiner.core.randomness import derive_seed
+from refiner.core.surgery import copied, replace_modules
+from refiner.cost.deployment import Deployment
+from refiner.cost.latency import Latency
+from refiner.cost.latency_table import LatencyTable
+from refiner.cost.neighbourhood import Neighbourhood, neighbourhood
+from refiner.cost.whole_latencies import WHOLE_PATIENCE, anchored, random_vectors
+from refiner.graph.skips import Flow
+from refiner.graph.slots import Slot
+from refiner.graph.tracing import trace_model
+from refiner.runtimes.confidence import median_interval
+from refiner.runtimes.runtime import Runtime
+from refiner.runtimes.timing import Patience, timed
+from refiner.space.candidates import ORIGINAL
+from refiner.space.filling import fill
+from refiner.space.search_space import SearchSpace
+
+SLOT_PATIENCE = Patience(repeats=20, most=60)
+ANCHORS = 8
+"""Random architectures that are timed as whole networks."""
+
+
+def latency_table(
+    space: SearchSpace,
+    model: nn.Module,
+    deployment: Deployment,
+    *,
+    anchors: int = ANCHORS,
+    patience: Patience = SLOT_PATIENCE,
+    whole_patience: Patience = WHOLE_PATIENCE,
+    progress: Progress | None = None,
+) -> LatencyTable:
+    """Measure a model and the candidates for its slots.
+
+    Args:
+        space: slots and candidates.
+        model: the original; it is left as it is.
+        deployment: runtime and batch.
+        anchors: number of random architectures that are timed as whole networks.
+        patience: how long the candidates of a slot are timed.
+        whole_patience: how long whole networks are timed.
+        progress: listener; it hears of a phase that counts slots and whole networks.
+
+    Raises:
+        ModelError: the runtime cannot hold the model.
+    """
+    progress, runtime = progress or Silent(), deployment.runtime
+    progress.begin("latency", len(space.slots) + anchors)
+    whole = timed([runtime.prepare(model, deployment.batch)], runtime, whole_patience)[0]
+    traced = trace_model(model, deployment.batch).graph_module
+    flow = Flow(traced)
+    first: dict[tuple[str, tuple[str, ...]], str] = {}
+    kinds: dict[str, str] = {}
+    times: dict[str, dict[str, list[float]]] = {}
+    for slot, names in zip(space.slots, space.candidates, strict=True):
+        near = neighbourhood(traced, flow, slot)
+        kinds[slot.name] = first.setdefault((near.key, names), slot.name)
+        if kinds[slot.name] == slot.name:
+            times[slot.name] = _times(slot, names, near, runtime, patience)
+        progress.advance()
+    table = LatencyTable(
+        conditions=deployment.conditions,
+        model=Latency.of(whole),
+        slots={
+            slot: {name: Latency.of(each) for name, each in times[kind].items()}
+            for slot, kind in kinds.items()
+        },
+        changes={slot: _changes(times[kind]) for slot, kind in kinds.items()},
+        kinds=kinds,
+    )
+    vectors = random_vectors(space, anchors)
+    table = anchored(
+        table, space, vectors, model, deployment, patience=whole_patience, progress=progress
+    )
+    progress.end()
+    return table
+
+
+def _times(
+    slot: Slot, names: Sequence[str], near: Neighbourhood, runtime: Runtime, patience: Patience
+) -> dict[str, list[float]]:
+    """Time the candidates of a slot in turn; return the milliseconds of each in each round."""
+    passes = []
+    for name in names:
+        network = copied(near.network)
+        if name != ORIGINAL:
+            modules = dict(network.named_modules(remove_duplicate=False))
+            seed_of = partial(derive_seed, 0, "latency", name)
+            replace_modules(network, fill(slot, name, modules, seed_of))
+        passes.append(runtime.prepare(network, near.example))
+    return dict(zip(names, timed(passes, runtime, patience), strict=True))
+
+
+def _changes(times: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
+    """Return the interval of each candidate's change, from its rounds with the original."""
+    found = {}
+    for name, each in times.items():
+        pairs = zip(each, times[ORIGINAL], strict=True)
+        if name != ORIGINAL and (interval := median_interval([new - old for new, old in pairs])):
+            found[name] = interval
+    return found

@@ -1,0 +1,85 @@
+"""Exports loaded again, as modules that are called like the model that they were made from."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from refiner.core.contents import Nested, tensors_in
+from refiner.core.inputs import ExampleInput, call, fresh
+from refiner.core.types import Output
+from refiner.exports.attempts import quiet
+from refiner.runtimes.onnx_runtime import OnnxRuntime
+from refiner.runtimes.open_vino import OpenVino
+from refiner.runtimes.runtime import Runtime
+
+
+class Loaded(nn.Module):
+    """An ONNX program as a module: it takes the model's inputs and gives outputs of its kind.
+
+    Args:
+        run: runs the program on the tensors of its inputs and returns those of its outputs.
+        model: whose outputs are imitated.
+        example: input on which ``model`` says how its output is nested.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[torch.Tensor]], list[torch.Tensor]],
+        model: nn.Module,
+        example: ExampleInput,
+    ) -> None:
+        super().__init__()
+        self._run = run
+        with torch.no_grad():
+            self._nesting = pytree.tree_structure(call(model.eval(), fresh(example)))
+
+    def forward(self, *args: Nested, **kwargs: Nested) -> Output:
+        """Return outputs as the model nests them."""
+        tensors = self._run(list(tensors_in((args, kwargs))))
+        return pytree.tree_unflatten(tensors, self._nesting)
+
+
+class _Program(nn.Module):
+    """A program of ``torch.export``, which knows no mode: eval mode is the one it was made in."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self._program = (program,)  # not a submodule, which would be asked to change its mode
+
+    def forward(self, *args: Nested, **kwargs: Nested) -> Output:
+        return self._program[0](*args, **kwargs)
+
+
+def load_export(
+    format_name: str, path: Path, model: nn.Module, example: ExampleInput, runtime: Runtime
+) -> nn.Module:
+    """Return an export as a module.
+
+    Args:
+        format_name: one of :data:`refiner.exports.exporting.FORMATS`.
+        path: its file or folder. A folder of plain PyTorch runs the code in it.
+        model: that it was made from.
+        example: an input of the model.
+        runtime: runs an ONNX file; other formats run in eager PyTorch.
+    """
+    if format_name == "torchscript":
+        with quiet():
+            script: nn.Module = torch.jit.load(str(path)).eval()
+        return script
+    if format_name == "pt2":
+        return _Program(torch.export.load(path).module())
+    if format_name == "python":
+        spec = importlib.util.spec_from_file_location("_refiner_loaded", path / "model.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module: Any = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        loaded: nn.Module = module.load()
+        return loaded.eval()
+    assert isinstance(runtime, OnnxRuntime | OpenVino)
+    return Loaded(runtime.program(path), model, example)

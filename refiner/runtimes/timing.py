@@ -1,0 +1,110 @@
+"""Times passes of several networks in turn, so that a slow phase of the machine slows all of them.
+
+In each round every network runs once. The order within a round is random: a scheduler's time slice
+may be about as long as a round, and would interrupt the same network each time. A GPU is
+synchronized once, after some rounds: events in its stream mark the begin and end of each pass.
+"""
+
+import random
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+
+from refiner.core.randomness import seeded
+from refiner.runtimes.confidence import median_interval
+from refiner.runtimes.runtime import Pass, Runtime
+
+_CHUNK = 10
+"""Rounds between two looks at the noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long passes are timed."""
+
+    repeats: int = 30
+    """Rounds at least."""
+    most: int = 30
+    """Rounds at most."""
+    warm_up: int = 5
+    """Rounds before them, which do not count."""
+    noise: float = 0.01
+    """Between ``repeats`` and ``most``, rounds go on until each median ratio to the first network
+    is known this well, with 95 % confidence."""
+
+
+def timed(
+    passes: Sequence[Pass], runtime: Runtime, patience: Patience | None = None
+) -> list[list[float]]:
+    """Return the milliseconds of each pass in each round, by pass.
+
+    Args:
+        passes: as the runtime prepared them; the first is what others are compared with.
+        runtime: where they run.
+        patience: how many rounds.
+    """
+    patience = patience or Patience()
+    times: list[list[float]] = [[] for _ in passes]
+    rng = random.Random(0)
+    with runtime.running(), seeded(0):
+        _rounds(passes, patience.warm_up, rng, runtime.device)
+        rounds = patience.repeats
+        while rounds > 0:
+            for each, more in zip(times, _rounds(passes, rounds, rng, runtime.device), strict=True):
+                each += more
+            known = _is_known(times, patience.noise)
+            rounds = 0 if known else min(_CHUNK, patience.most - len(times[0]))
+    return times
+
+
+def _rounds(
+    passes: Sequence[Pass], count: int, rng: random.Random, device: torch.device
+) -> list[list[float]]:
+    rounds = []
+    for _ in range(count):
+        order = rng.sample(range(len(passes)), len(passes))
+        moments = [_moment(device)]
+        for i in order:
+            passes[i]()
+            moments.append(_moment(device))
+        rounds.append((order, moments))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    times: list[list[float]] = [[] for _ in passes]
+    for order, moments in rounds:
+        for i, pair in zip(order, pairwise(moments), strict=True):
+            times[i].append(_between(*pair))
+    return times
+
+
+def _is_known(times: Sequence[Sequence[float]], noise: float) -> bool:
+    """Return whether the median ratio of each to the first is known within ``noise``."""
+    for each in times[1:]:
+        interval = median_interval([a / b for a, b in zip(each, times[0], strict=True)])
+        if interval is None or interval[1] - interval[0] > 2 * noise:
+            return False
+    return True
+
+
+def _moment(device: torch.device) -> Any:
+    """Return this moment: in seconds, or as an event that a GPU's stream has yet to come to."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record(torch.cuda.current_stream(device))
+    return event
+
+
+def _between(start: Any, end: Any) -> float:
+    """Return the milliseconds between two moments."""
+    return 1000 * (end - start) if isinstance(start, float) else float(start.elapsed_time(end))
+
+
+def ratio(times: Sequence[float], to: Sequence[float]) -> float:
+    """Return the median ratio of two passes over the rounds."""
+    return statistics.median(a / b for a, b in zip(times, to, strict=True))

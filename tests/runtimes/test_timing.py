@@ -1,0 +1,55 @@
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from refiner.runtimes.choice import make_runtime
+from refiner.runtimes.timing import Patience, ratio, timed
+
+EAGER = make_runtime("eager", torch.device("cpu"))
+
+
+def test_each_round_times_each_pass_and_the_warm_up_is_left_out(monkeypatch) -> None:
+    calls: list[int] = []
+    # Each look at the clock is later than the one before by 1 ms, 2 ms, 3 ms and so on.
+    clock = itertools.accumulate(0.001 * i for i in itertools.count())
+    monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: next(clock))
+    passes = [lambda: calls.append(1), lambda: calls.append(2)]
+    found = timed(passes, EAGER, Patience(repeats=9, most=9, warm_up=2))
+    rounds = [calls[i : i + 2] for i in range(0, len(calls), 2)]
+    assert [sorted(each) for each in rounds] == [[1, 2]] * 11
+    assert {tuple(each) for each in rounds} == {(1, 2), (2, 1)}, "the order is drawn"
+    # A round looks three times; the rounds after the warm-up begin with the looks 6, 9, 12, ...
+    for number, times in enumerate(found, 1):
+        assert times == pytest.approx([3 * r + 1 + rounds[r].index(number) for r in range(2, 11)])
+
+
+def passes_of(*takes: Callable[[int], float]) -> list[Callable[[], object]]:
+    """Return passes that take so many ms in the n-th round, by a clock that only they move."""
+    now, counts = [0.0], [0] * len(takes)
+
+    def one(i: int) -> None:
+        counts[i] += 1
+        now[0] += takes[i](counts[i]) / 1000
+
+    passes_of.clock = lambda: now[0]  # type: ignore[attr-defined]
+    return [lambda i=i: one(i) for i in range(len(takes))]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("takes", "rounds"),
+    [
+        (lambda _: 2.0, 10),  # known at once
+        (lambda n: 2.0 + 0.5 * (-1) ** (n * n // 3), 40),  # it wavers until the patience ends
+    ],
+)
+def test_rounds_go_on_until_the_ratio_is_known(monkeypatch, takes, rounds) -> None:
+    passes = passes_of(lambda _: 1.0, takes)
+    monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: passes_of.clock())
+    found = timed(passes, EAGER, Patience(repeats=10, most=40, warm_up=0))
+    assert [len(times) for times in found] == [rounds] * 2
+
+
+def test_a_ratio_is_that_of_rounds() -> None:
+    assert ratio([2.0, 20.0, 200.0], [1.0, 10.0, 10.0]) == 2.0
