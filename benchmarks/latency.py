@@ -1,20 +1,28 @@
 """Milliseconds in a runtime: how well they are predicted, by the table of candidates.
 
     python benchmarks/latency.py predict [--models resnet18] [--runtimes onnxruntime] [--threads 1 2] [--batches 1 8]
+    python benchmarks/latency.py budgets [--models resnet18] [--count 8]
 
 predict  30 random architectures of each model are timed in turn with the original. Their share of its time is
          compared with the prediction from the table of candidates, before and after whole networks have
          corrected it.
+budgets  latency budgets of 40 to 90 %, drawn at random for each model, with the first of --threads and --batches. As
+         in a run, whole networks around the budget correct the table, and the top-k are checked by measurement.
+         The strategy is random. What is emitted is timed in a new process, in turn with the original.
 
 Models are those of timm at 224 x 224, and the ResNets for CIFAR-10, with random weights: they do not matter here.
 One line of JSON is printed for each step, and kept in --out, from which the same command goes on.
 """
 
 import argparse
+import itertools
 import json
 import random
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,13 +33,23 @@ from peers.networks import drawn_resnet
 from torch import nn
 
 import refiner
+from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
+from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency_table import LatencyTable
 from refiner.cost.slot_latencies import latency_table
 from refiner.cost.whole_latencies import WHOLE_PATIENCE, random_vectors
+from refiner.runs.latency_check import within_latency
+from refiner.runs.timed_table import around_budgets
 from refiner.runtimes.timing import ratio, timed
+from refiner.search.random_search import RandomStrategy
+from refiner.search.scoring import Scored
+from refiner.search.search import SearchResult
+from refiner.space.architecture import Vector
+from refiner.space.candidates import ORIGINAL
 from refiner.space.search_space import SearchSpace
+from refiner.training.devices import Devices
 
 MODELS = ("resnet20", "resnet18", "resnet50", "mobilenetv2_100")
 CPU = torch.device("cpu")
@@ -96,34 +114,117 @@ def predict(name: str, runtime: str, threads: int, batch: int) -> dict[str, Any]
     }
 
 
+def budgets(
+    name: str, runtime: str, threads: int, batch: int, count: int
+) -> Iterator[dict[str, Any]]:
+    model, example = model_of(name)
+    space = refiner.search_space(model, example, granularity="group")
+    where = deployment_of(example, runtime, threads, batch)
+    table = latency_table(space, model, where)
+    generator = random.Random(0)
+    while count:
+        share = generator.uniform(0.4, 0.9)
+        (budget,) = parse_budgets(f"latency={share:.4f}")
+        began = time.perf_counter()
+        near = around_budgets(table, space, [budget], model, example, where)
+        try:
+            within, feasible = within_budgets([budget], model, space, example, near)
+        except ConfigError:
+            yield {"budget": share, "refused": True}
+            continue
+        count -= 1
+        strategy = RandomStrategy(within.candidates, seed=count, feasible=feasible)
+        top_k = tuple(
+            Scored(vector=v, score=-i) for i, v in enumerate(dict.fromkeys(strategy.ask(8)))
+        )
+
+        def emit(vector: Vector, within: SearchSpace = within) -> nn.Module:
+            return refiner.rewrite(model, within.architecture(vector))
+
+        found, notes = within_latency(
+            SearchResult(best=top_k[0], top_k=top_k), budget, model, emit, where,
+            devices=Devices.choose("cpu"), folder=None,
+        )  # fmt: skip
+        operations = within.architecture(found.best.vector).operations
+        predicted = near.predicted(within.architecture(found.best.vector)).median
+        used = in_new_process(name, runtime, threads, batch, operations_of(within, operations))
+        yield {
+            "budget": share,
+            "predicted": predicted / near.model.median / share,
+            "used": used / share,
+            "none_within": any("keeps within" in note for note in notes),
+            "seconds": time.perf_counter() - began,
+        }
+
+
+def operations_of(space: SearchSpace, operations: Sequence[str]) -> dict[str, str]:
+    return {slot.name: name for slot, name in zip(space.slots, operations, strict=True)}
+
+
+def in_new_process(
+    name: str, runtime: str, threads: int, batch: int, operations: dict[str, str]
+) -> float:
+    """Return the share of the original's time that an architecture takes, from a process of its own."""
+    command = [sys.executable, __file__, "measure", "--models", name, "--runtimes", runtime]
+    command += ["--threads", str(threads), "--batches", str(batch)]
+    command += ["--operations", json.dumps(operations)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def measure(name: str, runtime: str, threads: int, batch: int, operations: dict[str, str]) -> float:
+    model, example = model_of(name)
+    space = refiner.search_space(model, example, granularity="group")
+    vector = tuple(
+        names.index(operations.get(slot.name, ORIGINAL))
+        for slot, names in zip(space.slots, space.candidates, strict=True)
+    )
+    where = deployment_of(example, runtime, threads, batch)
+    return shares_of(model, space, [vector], where)[0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("action", choices=("predict",))
+    add("action", choices=("predict", "budgets", "measure"))
     add("--models", nargs="+", default=list(MODELS))
     add("--runtimes", nargs="+", default=["onnxruntime"])
     add("--threads", type=int, nargs="+", default=[1, 2])
     add("--batches", type=int, nargs="+", default=[1, 8])
+    add("--count", type=int, default=8, help="budgets of each model")
+    add("--operations", type=json.loads, help="of the network that `measure` times, by slot")
     add("--out", type=Path, default=Path("latency.jsonl"))
     args = parser.parse_args()
+    if args.action == "measure":
+        print(
+            measure(
+                args.models[0], args.runtimes[0], args.threads[0], args.batches[0], args.operations
+            )
+        )
+        return
     done = (
         [json.loads(line) for line in args.out.read_text().splitlines()]
         if args.out.exists()
         else []
     )
-    for name in args.models:
-        for runtime in args.runtimes:
-            for threads in args.threads:
-                for batch in args.batches:
-                    key = {"model": name, "runtime": runtime, "threads": threads, "batch": batch}
-                    if any(key.items() <= record.items() for record in done):
-                        continue
-                    record = key | predict(name, runtime, threads, batch)
-                    with args.out.open("a") as file:
-                        file.write(json.dumps(record) + "\n")
-                    print(json.dumps(record), flush=True)
+    for name, runtime in itertools.product(args.models, args.runtimes):
+        if args.action == "budgets":
+            for found in budgets(name, runtime, args.threads[0], args.batches[0], args.count):
+                record = {"model": name, "runtime": runtime, "threads": args.threads[0]} | found
+                keep(args.out, record | {"batch": args.batches[0]})
+            continue
+        for threads, batch in itertools.product(args.threads, args.batches):
+            key = {"model": name, "runtime": runtime, "threads": threads, "batch": batch}
+            if not any(key.items() <= record.items() for record in done):
+                keep(args.out, key | predict(name, runtime, threads, batch))
+
+
+def keep(out: Path, record: dict[str, Any]) -> None:
+    with out.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+    print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,7 @@ def _rewrite_of_run(
     )
     example = from_json(made["example_input"])
     spec, model = run_model(made, run.path, consent, f"refine apply {run.path}")
+    deployment, moved = _deployment(run, settings, example)
     space = space_of(given, model, example)
     space.architecture(vector)  # it is checked before the weights are read
     network = None
@@ -206,31 +207,34 @@ def _rewrite_of_run(
         notes = [*notes, f"its weights are {weights}. {how}"]
     _rewrite(
         spec, model, space, vector, example, made, out=out, as_json=as_json, network=network,
-        notes=notes, budgets=budgets, deployment=_deployment(run, settings, example),
+        notes=[*notes, *moved], budgets=budgets, deployment=deployment,
     )  # fmt: skip
 
 
-def _deployment(run: RunFolder, settings: JsonDict, example: ExampleInput) -> Deployment:
-    """Return the deployment of a run, on this CPU; a run of ``train`` timed one sample.
+def _deployment(
+    run: RunFolder, settings: JsonDict, example: ExampleInput
+) -> tuple[Deployment, list[str]]:
+    """Return the deployment of a run, on this CPU, and notes; a run of ``train`` timed one sample.
+
+    Runs of before there were runtimes were timed in eager PyTorch.
 
     Raises:
         RunError: its folder names none.
-        ConfigError: the runtime is not installed.
     """
-    counts = {"latency_batch": settings.get("latency_batch", 1), "threads": settings.get("threads")}
+    batch, threads = settings.get("latency_batch", 1), settings.get("threads")
+    runtime = settings.get("runtime", "eager" if "budget" in settings else "auto")
+    counts = {"latency_batch": batch} | ({} if threads is None else {"threads": threads})
     for name, count in counts.items():
-        if count is not None and (type(count) is not int or not 1 <= count <= _MOST[name]):
+        if type(count) is not int or not 1 <= count <= _MOST[name]:
             raise RunError(f"{run.path} holds a damaged config.json: {name} is {count!r:.40}.")
-    runtime = settings.get("runtime", "auto")
     if runtime not in RUNTIMES:
         raise RunError(f"{run.path} holds a damaged config.json: runtime is {runtime!r:.40}.")
-    return Deployment.choose(
-        example,
-        runtime=runtime,
-        device=torch.device("cpu"),
-        threads=counts["threads"],
-        batch=counts["latency_batch"],
-    )
+    options: dict[str, Any] = {"device": torch.device("cpu"), "threads": threads, "batch": batch}
+    try:
+        return Deployment.choose(example, runtime=runtime, **options), []
+    except ConfigError as error:
+        note = f"the run was timed in {runtime}, and here it cannot be: {error}"
+        return Deployment.choose(example, **options), [note]
 
 
 _MOST = {"latency_batch": 65536, "threads": 1024}

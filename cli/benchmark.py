@@ -89,12 +89,12 @@ def _show(
     notes = [*notes, *missing]
     if as_json:
         shown = [{**asdict(row), "samples_per_second": row.samples_per_second} for row in rows]
-        document = {"metric": job.task.metric, "hardware": where[0].runtime.hardware}
+        document = {"metric": job.task.metric}
         print(json.dumps({**document, "rows": shown, "notes": notes}))
         return
     batch = where[0].conditions.batch
     print_table(
-        f"On {where[0].runtime.hardware}, batch {batch}",
+        f"On {', '.join(dict.fromkeys(row.hardware for row in rows))}, batch {batch}",
         ("network", "format", "runtime", "size", "latency", "samples/s", job.task.metric),
         [_cells(row) for row in rows],
         left=3,
@@ -114,5 +114,6 @@ def _score_of(job: Job) -> Score | None:
     """Return what scores a module on the test part, or on the validation part without one."""
     if has_head(job.task):
         return None
-    loader = job.val_loader if job.test_loader is None else job.test_loader
-    return lambda module: evaluate(module, loader, job.task, job.devices)
+    return lambda module: evaluate(
+        module, job.devices.batches(job.report_loader), job.task, job.devices
+    )

@@ -90,15 +90,16 @@ def run_networks(
     """
     run = RunFolder.open(folder)
     architecture, made = run_architecture(run, "Use refiner.rewrite there.")
-    request = _kept(run, folder)
+    request = _kept(run, folder, command)
     request = replace(request, given={**request.given, **readable_anywhere(given)}).trusting(
         consent.trust_weights
     )
     wanted = {option or "--model": source for option, source in request.sources.items()}
     with consent.given(folder, wanted, f"{command} {folder}"):
         source = replace(request.source, verify=(), prepared_by=(str(folder),))
-        if not weights:
-            source = replace(source, weights=None, pretrained=False)
+        if not weights:  # published weights of torchvision change the network
+            published = source.pretrained and not source.model.startswith("timm:")
+            source = replace(source, weights=None, pretrained=published)
         source.check()
         spec, model, data, task, _ = source.load()
         refined = load_refined(refiner.rewrite(model, architecture), folder)
@@ -112,17 +113,19 @@ def run_networks(
     )
 
 
-def _kept(run: RunFolder, folder: Path) -> Request:
+def _kept(run: RunFolder, folder: Path, command: str) -> Request:
     """Return the request that a run's folder keeps, of either command."""
     provenance = run.config().get("provenance")
-    command = provenance.get("command") if isinstance(provenance, dict) else None
-    if not isinstance(command, dict):
+    kept = provenance.get("command") if isinstance(provenance, dict) else None
+    if not isinstance(kept, dict):
+        instead = "Use refiner.export and refiner.exports.int8.quantize there."
+        if command != "refine export":
+            instead = f"Give its model and weights: {command} MODEL --weights FILE --data DATA."
         raise RunError(
-            f"{folder} does not say what data it had, since no command made it. Give its model and "
-            "weights: refine eval MODEL --weights FILE --data DATA."
+            f"{folder} does not say what data it had, since no command made it. {instead}"
         )
-    kind = TrainRequest if command.get("name") == "train" else RunRequest
-    return request_from(kind, command, folder)
+    kind = TrainRequest if kept.get("name") == "train" else RunRequest
+    return request_from(kind, kept, folder)
 
 
 def _job(request: Request, model: nn.Module, data: Data, task: Task, spec: ModelSpec) -> Job:

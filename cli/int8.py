@@ -70,9 +70,9 @@ def _compare(job: Job, network: nn.Module, one: ExampleInput, files: dict[str, P
     }
     passes = [lambda module=module: module(one) for module in modules.values()]
     times = dict(zip(files, map(Latency.of, timed(passes, runtime)), strict=True))
-    loader = job.val_loader if job.test_loader is None else job.test_loader
     scores = {
-        name: evaluate(module, loader, job.task, job.devices) for name, module in modules.items()
+        name: evaluate(module, job.devices.batches(job.report_loader), job.task, job.devices)
+        for name, module in modules.items()
     }
     print_table(
         f"onnxruntime {runtime.version} on {runtime.hardware}, batch 1",

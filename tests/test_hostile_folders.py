@@ -471,9 +471,13 @@ READERS: dict[str, Callable[[Path], object]] = {
     ),
 }
 LATENCY = {
-    "conditions": {"device": "cpu", "threads": 1, "precision": "no", "input": "1x3x8x8"},
+    "conditions": {"runtime": "eager 2", "device": "a CPU", "precision": "no", "batch": 1},
     "model": {"median": 1.0, "noise": 0.1},
-    "slots": {"one": {"original": {"median": 1.0, "noise": 0.1}}},
+    "slots": {"one": {name: {"median": 1.0, "noise": 0.1} for name in ("original", "keep0.5")}},
+    "changes": {"one": {"keep0.5": [-0.5, 0.5]}},
+    "kinds": {"one": "one"},
+    "anchors": [{"operations": {"one": "keep0.5"}, "share": 0.5}],
+    "scales": {"one": 1.0},
 }
 
 

@@ -20,6 +20,8 @@ class Deployment:
 
     runtime: Runtime
     batch: ExampleInput
+    threads: int | None = None
+    """Most CPU threads; None for as many as torch uses."""
 
     @classmethod
     def choose(
@@ -46,7 +48,7 @@ class Deployment:
             ConfigError: the runtime is not installed, or does not run on the device.
         """
         made = make_runtime(runtime, device, precision, threads)
-        return cls(runtime=made, batch=of_size(example, batch))
+        return cls(runtime=made, batch=of_size(example, batch), threads=threads)
 
     @property
     def conditions(self) -> Conditions:
@@ -63,15 +65,13 @@ class Deployment:
         """
         return network_latencies(networks, self.batch, runtime=self.runtime, patience=patience)
 
-    def beside(
-        self, device: torch.device, precision: str = "no", threads: int | None = None
-    ) -> "list[Deployment]":
+    def beside(self, device: torch.device, precision: str = "no") -> "list[Deployment]":
         """Return this deployment, then those that every report shows: eager PyTorch and, on a CPU,
         onnxruntime.
         """
         names = ("eager", "onnxruntime") if device.type == "cpu" else ("eager",)
         others = [
-            make_runtime(name, device, precision, threads)
+            make_runtime(name, device, precision, self.threads)
             for name in names
             if name != self.runtime.name
         ]

@@ -16,6 +16,9 @@ from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL
 from refiner.space.search_space import SearchSpace
 
+_LARGEST = 1e9
+"""Beyond it a number of milliseconds, or a scale, is damaged."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
@@ -123,11 +126,20 @@ class LatencyTable:
                 anchors=tuple(Anchor(**each) for each in document.get("anchors", ())),
                 scales={slot: float(each) for slot, each in document.get("scales", {}).items()},
             )
-            return checked_record(table, finite=True)
+            return checked_record(table._bounded(), finite=True)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
                 f"latency.json is damaged: {one_line(error)}. Delete it to measure again."
             ) from error
+
+    def _bounded(self) -> "LatencyTable":
+        """Return the table; raise a ValueError where a number is none of milliseconds or scales."""
+        rows = [each for row in self.slots.values() for each in row.values()]
+        numbers = [n for each in (self.model, *rows) for n in (each.median, each.noise)]
+        for number in (*numbers, *self.scales.values(), *(a.share for a in self.anchors)):
+            if not 0 <= number < _LARGEST:
+                raise ValueError(f"a time or scale is {number!r:.40}")
+        return self
 
     def check(self, space: SearchSpace) -> None:
         """Raise a RunError unless the table holds every candidate of a space."""

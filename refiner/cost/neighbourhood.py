@@ -91,7 +91,8 @@ def _cut_out(traced: fx.GraphModule, flow: Flow, inside: Sequence[fx.Node]) -> N
 def _alone(flow: Flow, slot: Slot) -> Neighbourhood:
     """Return the convs and norms of a slot in a row; each conv reads what the one before gives."""
     graph, holds = fx.Graph(), dict[str, Any]()
-    first = slot.sites[0].in_shape
+    (conv,) = [n for n in flow.convs if n.target == slot.sites[0].conv][:1]
+    first = flow.inputs[conv][0].meta["shape"]
     node = graph.placeholder("input_0")
     for site in slot.sites:
         for name in (site.conv, site.norm):

@@ -5,16 +5,18 @@ Slots that look the same are timed once. In the end a few whole networks are tim
 much the changes of each kind of slot count there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from torch import nn
 
+from refiner.core.inputs import to_device_of
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied, replace_modules
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
+from refiner.cost.latency_cache import LatencyCache, key_of, still_true
 from refiner.cost.latency_table import LatencyTable
 from refiner.cost.neighbourhood import Neighbourhood, neighbourhood
 from refiner.cost.whole_latencies import WHOLE_PATIENCE, anchored, random_vectors
@@ -41,6 +43,7 @@ def latency_table(
     anchors: int = ANCHORS,
     patience: Patience = SLOT_PATIENCE,
     whole_patience: Patience = WHOLE_PATIENCE,
+    cache: LatencyCache | None = None,
     progress: Progress | None = None,
 ) -> LatencyTable:
     """Measure a model and the candidates for its slots.
@@ -52,24 +55,26 @@ def latency_table(
         anchors: number of random architectures that are timed as whole networks.
         patience: how long the candidates of a slot are timed.
         whole_patience: how long whole networks are timed.
-        progress: listener; it hears of a phase that counts slots and whole networks.
+        cache: times of earlier runs, which is used and added to.
+        progress: listener, whose phase has begun; it advances by one for each slot and each whole
+            network.
 
     Raises:
         ModelError: the runtime cannot hold the model.
     """
     progress, runtime = progress or Silent(), deployment.runtime
-    progress.begin("latency", len(space.slots) + anchors)
     whole = timed([runtime.prepare(model, deployment.batch)], runtime, whole_patience)[0]
-    traced = trace_model(model, deployment.batch).graph_module
+    on_cpu = copied(model).cpu()
+    traced = trace_model(on_cpu, to_device_of(on_cpu, deployment.batch)).graph_module
     flow = Flow(traced)
     first: dict[tuple[str, tuple[str, ...]], str] = {}
     kinds: dict[str, str] = {}
-    times: dict[str, dict[str, list[float]]] = {}
+    times: dict[str, Mapping[str, Sequence[float]]] = {}
     for slot, names in zip(space.slots, space.candidates, strict=True):
         near = neighbourhood(traced, flow, slot)
         kinds[slot.name] = first.setdefault((near.key, names), slot.name)
         if kinds[slot.name] == slot.name:
-            times[slot.name] = _times(slot, names, near, runtime, patience)
+            times[slot.name] = _kept_or_timed(slot, names, near, runtime, patience, cache)
         progress.advance()
     table = LatencyTable(
         conditions=deployment.conditions,
@@ -82,11 +87,31 @@ def latency_table(
         kinds=kinds,
     )
     vectors = random_vectors(space, anchors)
-    table = anchored(
+    return anchored(
         table, space, vectors, model, deployment, patience=whole_patience, progress=progress
     )
-    progress.end()
-    return table
+
+
+def _kept_or_timed(
+    slot: Slot,
+    names: Sequence[str],
+    near: Neighbourhood,
+    runtime: Runtime,
+    patience: Patience,
+    cache: LatencyCache | None,
+) -> Mapping[str, Sequence[float]]:
+    """Return times that an earlier run kept, if they still hold, else newly measured ones."""
+    key = None if cache is None else key_of(near.key, near.network, names)
+    if cache is None or key is None:
+        return _times(slot, names, near, runtime, patience)
+    kept = cache.get(key)
+    if kept is not None and kept.keys() == set(names):
+        now = timed([runtime.prepare(near.network, near.example)], runtime, patience)[0]
+        if still_true(kept[ORIGINAL], now):
+            return kept
+    times = _times(slot, names, near, runtime, patience)
+    cache.put(key, times)
+    return times
 
 
 def _times(
@@ -104,7 +129,7 @@ def _times(
     return dict(zip(names, timed(passes, runtime, patience), strict=True))
 
 
-def _changes(times: dict[str, list[float]]) -> dict[str, tuple[float, float]]:
+def _changes(times: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
     """Return the interval of each candidate's change, from its rounds with the original."""
     found = {}
     for name, each in times.items():

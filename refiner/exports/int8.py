@@ -15,7 +15,7 @@ from typing import Any
 
 from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError, one_line
-from refiner.core.files import put_in_place
+from refiner.core.files import new_partial, put_in_place
 from refiner.core.inputs import ExampleInput
 from refiner.exports.attempts import quiet
 
@@ -54,7 +54,7 @@ def quantize(file: Path, to: Path, inputs: Iterable[ExampleInput]) -> None:
             raise ModelError(
                 f"onnxruntime cannot quantise this model: {one_line(error)}"
             ) from error
-        beside = to.with_name(to.name + ".partial")
+        beside = new_partial(to)
         beside.write_bytes(made.read_bytes())
         put_in_place(beside, to)
 

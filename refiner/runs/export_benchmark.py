@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import ExampleInput
+from refiner.core.inputs import ExampleInput, to_device_of
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
 from refiner.exports.exporting import export
@@ -36,6 +36,8 @@ class Row:
     format: str
     runtime: str
     """With its version."""
+    hardware: str
+    """The GPU, or the CPU with the number of threads."""
     size: int
     """Bytes of the export."""
     latency: Latency
@@ -105,7 +107,7 @@ def _rows(
         sizes.append(_size(file))
         modules.append(load_export(format_name, file, network, example, runtime))
         if format_name in ("torchscript", "pt2"):
-            passes.append(partial(run_once, modules[-1], where.batch))
+            passes.append(_pass_of(modules[-1], where))
         else:
             passes.append(runtime.prepare(network, where.batch))
     times = timed(passes, runtime, patience)
@@ -114,18 +116,32 @@ def _rows(
             network=name,
             format=format_name,
             runtime=f"{runtime.name} {runtime.version}",
+            hardware=runtime.hardware,
             size=size,
             latency=Latency.of(each),
             batch=where.conditions.batch,
-            score=None if score is None else _score(score, module, runtime, format_name, notes),
+            score=_score(score, module, runtime, format_name, notes),
         )
         for name, size, each, module in zip(networks, sizes, times, modules, strict=True)
     ]
 
 
+def _pass_of(module: nn.Module, where: Deployment) -> Pass:
+    """Return a pass of a loaded module, which has run once."""
+    one = partial(run_once, module.to(where.runtime.device), to_device_of(module, where.batch))
+    try:
+        with where.runtime.running():
+            one()
+    except Exception as error:
+        raise ModelError(f"it fails on this batch: {one_line(error, 150)}") from error
+    return one
+
+
 def _score(
-    score: Score, module: nn.Module, runtime: Runtime, format_name: str, notes: list[str]
+    score: Score | None, module: nn.Module, runtime: Runtime, format_name: str, notes: list[str]
 ) -> float | None:
+    if score is None or runtime.name == "compile":  # its format is scored in eager PyTorch
+        return None
     try:
         return score(module)
     except Exception as error:

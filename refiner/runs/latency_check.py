@@ -70,7 +70,7 @@ def within_latency(
         nearest: _Measured = min(document["top_k"], key=_used)
         time = Latency(median=nearest["median"], noise=nearest["noise"])
         best = next(each for each in found.top_k if each.vector == tuple(nearest["vector"]))
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, StopIteration) as error:
         raise RunError(
             f"{_FILE} is damaged, or belongs to another run: {one_line(error)}. Delete it to "
             "measure again."

@@ -78,7 +78,7 @@ def run_search_stage(
     found = run_kept(
         search, job.folder, resume=job.output.resume, progress=job.progress, prepare=prepare
     )
-    if costed.latency_budget is None or costed.deployment is None:
+    if costed.latency_budget is None:
         return found, ()
     found, notes = within_latency(
         found,

@@ -238,7 +238,8 @@ class Settings:
     def phases(self) -> list[str]:
         """Return the names of the phases of a run, in order, for its progress."""
         assert self.search is not None
-        phases = ["warm-up"] if self.search.warmup_epochs else []
+        phases = ["latency"] if any(each.resource == "latency" for each in self.budgets) else []
+        phases += ["warm-up"] if self.search.warmup_epochs else []
         phases += ["distillation"] if self.trained else []
         phases += [EFFECTS] if self.trained and self.strategy in INFORMED else []
         phases += ["search", "top-k"]

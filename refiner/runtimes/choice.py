@@ -9,7 +9,7 @@ import torch
 from refiner.core.errors import ConfigError
 from refiner.runtimes.compiled import Compiled
 from refiner.runtimes.eager import Eager
-from refiner.runtimes.onnx_runtime import OnnxRuntime
+from refiner.runtimes.onnx_runtime import TENSORRT, OnnxRuntime
 from refiner.runtimes.open_vino import OpenVino
 from refiner.runtimes.runtime import Runtime
 
@@ -17,9 +17,7 @@ _MAKERS: dict[str, Callable[[torch.device, str, int], Runtime]] = {
     "eager": Eager,
     "compile": Compiled,
     "onnxruntime": lambda device, _, threads: OnnxRuntime(device, threads),
-    "tensorrt": lambda device, _, threads: OnnxRuntime(
-        device, threads, provider="TensorrtExecutionProvider"
-    ),
+    "tensorrt": lambda device, _, threads: OnnxRuntime(device, threads, provider=TENSORRT),
     "openvino": lambda _, precision, threads: OpenVino(precision, threads),
 }
 RUNTIMES = ("auto", *_MAKERS)

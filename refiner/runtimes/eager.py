@@ -36,6 +36,8 @@ class Eager:
     def prepare(self, network: nn.Module, example: ExampleInput) -> Pass:
         """Return a pass of a copy, on the device and in eval mode."""
         module = copied(network).to(self.device).eval()
+        if self.device.type == "cuda":  # as a run lays its networks out there
+            module = module.to(memory_format=torch.channels_last)
         for parameter in module.parameters():
             if parameter.is_floating_point():
                 parameter.requires_grad_()  # autocast remembers the casts of no others

@@ -13,6 +13,7 @@ from refiner.core.contents import Nested, tensors_in
 from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.types import Output
 from refiner.exports.attempts import quiet
+from refiner.graph.trace_check import repeatable
 from refiner.runtimes.onnx_runtime import OnnxRuntime
 from refiner.runtimes.open_vino import OpenVino
 from refiner.runtimes.runtime import Runtime
@@ -35,12 +36,13 @@ class Loaded(nn.Module):
     ) -> None:
         super().__init__()
         self._run = run
-        with torch.no_grad():
-            self._nesting = pytree.tree_structure(call(model.eval(), fresh(example)))
+        with repeatable(model, training=False):
+            self._nesting = pytree.tree_structure(call(model, fresh(example)))
 
     def forward(self, *args: Nested, **kwargs: Nested) -> Output:
         """Return outputs as the model nests them."""
-        tensors = self._run(list(tensors_in((args, kwargs))))
+        inputs = list(tensors_in((args, kwargs)))
+        tensors = [tensor.to(inputs[0].device) for tensor in self._run(inputs)]
         return pytree.tree_unflatten(tensors, self._nesting)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from refiner.core.contents import tensors_in
 from refiner.core.errors import ModelError, one_line
-from refiner.core.inputs import ExampleInput, call_arguments, to_device_of
+from refiner.core.inputs import ExampleInput, bind, to_device_of
 from refiner.core.surgery import copied
 from refiner.exports.attempts import quiet
 
@@ -25,9 +25,9 @@ def onnx_program(
         ModelError: neither can.
     """
     work = copied(network).cpu().eval()
-    example = to_device_of(work, example)
-    args, kwargs = call_arguments(example)
-    inputs = {f"input_{i}": tensor for i, tensor in enumerate(tensors_in(example))}
+    positional, kwargs = bind(work, to_device_of(work, example))  # exporters order them so, too
+    args = tuple(positional.values())
+    inputs = {f"input_{i}": tensor for i, tensor in enumerate(tensors_in((args, kwargs)))}
     errors = []
     with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder) / "network.onnx"

@@ -15,6 +15,7 @@ from refiner.runtimes.hardware import hardware_name
 from refiner.runtimes.onnx_program import onnx_program
 from refiner.runtimes.runtime import Pass
 
+TENSORRT = "TensorrtExecutionProvider"
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -27,7 +28,6 @@ class OnnxRuntime:
         provider: the execution provider; by default that of the device.
     """
 
-    name = "onnxruntime"
     precision = "no"
 
     def __init__(self, device: torch.device, threads: int, provider: str | None = None) -> None:
@@ -35,6 +35,7 @@ class OnnxRuntime:
 
         self.threads, self.version = threads, str(onnxruntime.__version__)
         self.provider = provider or _PROVIDERS.get(device.type, "CPUExecutionProvider")
+        self.name = "tensorrt" if provider == TENSORRT else "onnxruntime"
         if self.provider not in onnxruntime.get_available_providers():
             raise ConfigError(
                 f"this onnxruntime has no {self.provider}. Install it: pip install onnxruntime-gpu."
@@ -67,7 +68,12 @@ class OnnxRuntime:
         given = {name: tensor.cpu().numpy() for name, tensor in inputs.items() if name in names}
         if given.keys() != names:
             raise ModelError("the inputs of the ONNX program are not those of the model.")
-        return partial(session.run, None, given)
+        one = partial(session.run, None, given)
+        try:
+            one()
+        except Exception as error:
+            raise ModelError(f"onnxruntime cannot run this model: {one_line(error)}") from error
+        return one
 
     def _session(self, program: bytes | str) -> Any:
         import onnxruntime
@@ -78,9 +84,12 @@ class OnnxRuntime:
         # Threads of a session that has just run would take time from the next one.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
-            return onnxruntime.InferenceSession(program, options, providers=[self.provider])
+            session = onnxruntime.InferenceSession(program, options, providers=[self.provider])
         except Exception as error:
             raise ModelError(f"onnxruntime cannot hold this model: {one_line(error)}") from error
+        if session.get_providers()[0] != self.provider:  # its libraries may be missing
+            raise ModelError(f"onnxruntime cannot use its {self.provider} here")
+        return session
 
     def running(self) -> AbstractContextManager[None]:
         """Return an empty context."""

@@ -59,7 +59,12 @@ class OpenVino:
         given: dict[str, Any] = {
             name: tensor.cpu().numpy() for name, tensor in inputs.items() if name in names
         }
-        return partial(compiled.create_infer_request().infer, given)
+        one = partial(compiled.create_infer_request().infer, given)
+        try:
+            one()
+        except Exception as error:
+            raise ModelError(f"OpenVINO cannot run this model: {one_line(error)}") from error
+        return one
 
     def _compiled(self, program: bytes | str) -> Any:
         hints = {

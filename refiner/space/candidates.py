@@ -166,6 +166,12 @@ def get_candidate(name: str) -> Candidate | ChannelPruning | WholeSlot:
         ) from None
 
 
+def is_own_candidate(name: str) -> bool:
+    """Return whether a candidate is one of this library's, and not registered by a user."""
+    found = None if name == ORIGINAL else get_candidate(name)
+    return not isinstance(found, Candidate) or name in _OWN
+
+
 def get_operation(name: str) -> Candidate:
     """Return the operation of that name, which replaces a single conv."""
     found = _PARTS.get(name) or get_candidate(name)
@@ -249,3 +255,5 @@ _PARTS |= {
     "constant": Candidate(name="constant", build=build_constant),
     "dense1x1": Candidate(name="dense1x1", build=partial(build_conv, kernel=1)),
 }
+_OWN = frozenset(_TABLE)
+"""Names of this library's candidates."""

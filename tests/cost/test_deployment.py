@@ -23,4 +23,6 @@ def test_reports_show_eager_and_onnxruntime_beside_it() -> None:
     assert names("auto") == ["onnxruntime", "eager"]
     assert names("eager") == ["eager", "onnxruntime"]
     assert names("openvino") == ["openvino", "eager", "onnxruntime"]
+    beside = Deployment.choose(images(1), device=CPU, threads=3).beside(CPU)
+    assert all(each.runtime.hardware.endswith("3 threads") for each in beside)
     assert names("auto", torch.device("meta")) == ["eager"]

@@ -61,7 +61,10 @@ def test_a_table_comes_back_from_json_to_the_bit_and_fits_its_space_alone() -> N
     assert set(measured.scales) == {slot.name for slot in space.slots}
     with pytest.raises(RunError, match="has no entry for 'maxpool3x3'"):
         measured.rows(search_space(model, x))
-    for damaged in ({}, {"conditions": {}}, {**measured.to_json(), "slots": []}):
+    large = {"median": 1e308, "noise": 0.0}
+    document = measured.to_json()
+    damage = ({"slots": []}, {"model": large}, {"scales": {"block1.conv1": 1e300}})
+    for damaged in ({}, {"conditions": {}}, *({**document, **each} for each in damage)):
         with pytest.raises(RunError, match=r"latency\.json is damaged"):
             LatencyTable.from_json(damaged)
 

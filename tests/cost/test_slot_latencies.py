@@ -1,7 +1,3 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 from models import TinyResNet, images
 from sleepers import Slow
@@ -58,31 +54,19 @@ def block() -> nn.Module:
     return TinyResNet(width=8).block1
 
 
-def test_the_precision_that_is_asked_for_is_the_one_that_is_timed() -> None:
-    # In a process of its own, whose convs can be watched.
-    code = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import torch
-from models import TinyResNet, images
-from refiner.cost.deployment import Deployment
-from refiner.cost.slot_latencies import latency_table
-from refiner.runtimes.timing import Patience
-from refiner.space.search_space import search_space
+def test_the_precision_that_is_asked_for_is_the_one_that_is_timed(monkeypatch) -> None:
+    model, x = TinyResNet(), images(1)
+    space = search_space(model, x, candidates=["depthwise3x3"])
+    seen = []
+    forward = nn.Conv2d.forward
 
-model, x = TinyResNet(), images(1)
-space = search_space(model, x, candidates=["depthwise3x3"])
-where = Deployment.choose(x, runtime="eager", device=torch.device("cpu"), precision="bf16")
-seen = []
-conv = torch.nn.Conv2d.forward
-def forward(self, x):
-    seen.append(conv(self, x).dtype)
-    return conv(self, x)
-torch.nn.Conv2d.forward = forward
-short = Patience(repeats=1, most=1, warm_up=1)
-table = latency_table(space, model, where, anchors=1, patience=short, whole_patience=short)
-assert table.conditions.precision == "bf16"
-assert torch.bfloat16 in seen
-assert seen.count(torch.bfloat16) > len(seen) / 2
-"""
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+    def noted(self, x):
+        seen.append(forward(self, x).dtype)
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", noted)
+    where = Deployment.choose(x, runtime="eager", device=torch.device("cpu"), precision="bf16")
+    short = Patience(repeats=1, most=1, warm_up=1)
+    table = latency_table(space, model, where, anchors=1, patience=short, whole_patience=short)
+    assert table.conditions.precision == "bf16"
+    assert seen.count(torch.bfloat16) > len(seen) / 2

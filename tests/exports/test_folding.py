@@ -78,3 +78,17 @@ def test_exports_can_be_folded(tmp_path, name) -> None:
         torch.testing.assert_close(loaded(x), model(x), rtol=1e-4, atol=1e-4)
     else:
         assert "BatchNorm" not in (tmp_path / "folded" / "model.py").read_text()
+
+
+class Two(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, image: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(image)) * weight
+
+
+def test_inputs_of_every_kind() -> None:
+    for example in ((images(2), torch.ones(1)), {"weight": torch.ones(1), "image": images(2)}):
+        assert fold_norms(unlike_new(Two()), example)[1] == 1

@@ -64,6 +64,11 @@ def test_inputs_by_name_and_dictionaries_of_outputs(runtime: Runtime) -> None:
     assert timed([one], runtime, Patience(repeats=1, most=1, warm_up=0))[0][0] > 0
 
 
+def test_inputs_by_name_in_another_order(runtime: Runtime) -> None:
+    one = runtime.prepare(Pair(), {"other": torch.ones(2), "image": images(2)})
+    assert timed([one], runtime, Patience(repeats=1, most=1, warm_up=0))[0][0] > 0
+
+
 class Refused(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.qr(x)[0] if x.sum().item() > 1e9 else torch.special.bessel_j0(x)
