@@ -30,6 +30,10 @@ torch_pruning       Taylor, group magnitude and magnitude importance, global and
 fastnas             needs an environment of its own, which holds this package,
                     nvidia-modelopt>=0.40 and torchprofile==0.0.4; name it with --methods
 narrow              all channels in one proportion, from scratch; in mode gpu
+
+With --resource latency, shares are of the original's milliseconds in onnxruntime, batch 1, on as many
+threads as torch uses. Torch-Pruning goes on until it is measured to keep within them, with
+`round_to=8`.
 """
 
 import argparse
@@ -113,7 +117,15 @@ def carry_out(at: Ground, share: int, method: str, epochs: int, out: Path) -> di
     torch.save(network.cpu(), file)
     accuracy = at.accuracy(network)
     cost = measure_cost(network, at.example)
-    return {**record, "accuracy": accuracy, "macs": cost.macs, "params": cost.params, **more}
+    share = {"latency": round(at.share(network), 4)} if at.resource == "latency" else {}
+    return {
+        **record,
+        "accuracy": accuracy,
+        "macs": cost.macs,
+        "params": cost.params,
+        **share,
+        **more,
+    }
 
 
 def run(args: argparse.Namespace) -> None:
@@ -129,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
             at = Ground(
                 name=name, seed=seed, model=devices.move(model), parts=parts, mode=MODES[args.mode],
                 tuning=FINE_TUNING, labelled=name != "lite0", devices=devices, out=args.out,
-                ablated=args.ablate,
+                ablated=args.ablate, resource=args.resource,
             )  # fmt: skip
             for share, method, epochs in steps(at, args):
                 key = (name, seed, share, method, epochs)
@@ -168,6 +180,7 @@ def main() -> None:
         help="lengths of the fine-tuning; 0 only makes the networks",
     )
     add("--ablate", choices=ABLATIONS, help="leave one part of this tool out")
+    add("--resource", choices=("macs", "latency"), default="macs", help="of the shares")
     add("--minutes", type=float, default=1e9, help="begin nothing after so many")
     add("--shard", default="0/1", help="I/N: every N-th seed, from the I-th")
     args = parser.parse_args()

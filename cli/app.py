@@ -30,9 +30,12 @@ from .arguments import (
     Pretrained,
     Seed,
     Slots,
+    Threads,
+    TimedBatch,
     Trust,
     TrustWeights,
     Weights,
+    given_by_user,
     refuse,
 )
 from .help import WIDTH, Command, Group
@@ -126,6 +129,7 @@ def _call(command: Callable[..., None], name: str, arguments: Sequence[str]) -> 
 
 @app.command("slots", cls=Command)
 def slots_command(
+    context: typer.Context,
     model: Model,
     slots: Slots = "auto",
     candidates: Candidates = None,
@@ -143,9 +147,7 @@ def slots_command(
     latency: Annotated[
         bool, typer.Option("--latency", help="Time the model and every candidate on this device.")
     ] = False,
-    latency_batch: Annotated[
-        int, typer.Option(help="Samples in the batch that --latency times.", metavar="N")
-    ] = 1,
+    latency_batch: TimedBatch = 1,
     runtime: Annotated[
         str,
         typer.Option(
@@ -154,15 +156,15 @@ def slots_command(
             metavar="NAME",
         ),
     ] = "auto",
-    threads: Annotated[
-        int | None,
-        typer.Option(help="CPU threads of a timed pass.", metavar="N", show_default=False),
-    ] = None,
+    threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Show MODEL's slots, candidates and costs, frozen convs and skip connections."""
     from .slots import show_slots
 
+    for name in ("runtime", "threads", "latency_batch"):
+        if not latency and given_by_user(context, name):
+            raise RefinerError(f"--{name.replace('_', '-')} goes with --latency. Give both.")
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
         channel_multiple=channel_multiple, input_size=input_size, data=data,

@@ -115,6 +115,17 @@ Precision = Annotated[
         show_default=False,
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads of a timed pass. By default as many as PyTorch uses.",
+        metavar="N",
+        show_default=False,
+    ),
+]
+TimedBatch = Annotated[
+    int, typer.Option("--latency-batch", help="Samples in the timed batch.", metavar="N")
+]
 NewFolder = Annotated[
     Path | None,
     typer.Option(

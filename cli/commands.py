@@ -21,6 +21,8 @@ from .arguments import (
     Precision,
     Resume,
     RunFolderOption,
+    Threads,
+    TimedBatch,
     Trust,
     Unlabelled,
     given_by_user,
@@ -267,24 +269,12 @@ def benchmark_command(
         typer.Option(
             help="Runtime to time in: eager, compile, onnxruntime, tensorrt or openvino. Can be "
             "repeated. By default all that are installed.",
-            rich_help_panel="Budget",
             metavar="NAME",
             show_default=False,
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads of a pass. By default as many as PyTorch uses.",
-            rich_help_panel="Budget",
-            metavar="N",
-            show_default=False,
-        ),
-    ] = None,
-    latency_batch: Annotated[
-        int,
-        typer.Option(help="Samples in the timed batch.", rich_help_panel="Budget", metavar="N"),
-    ] = 1,
+    threads: Threads = None,
+    latency_batch: TimedBatch = 1,
     device: Device = None,
     precision: Precision = None,
     trust: Trust = False,

@@ -16,6 +16,9 @@ from peers.networks import Parts
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost
+from refiner.cost.deployment import Deployment
+from refiner.cost.whole_latencies import WHOLE_PATIENCE
+from refiner.runtimes.timing import ratio, timed
 from refiner.search.search import SearchConfig
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
@@ -56,6 +59,8 @@ class Ground:
     devices: Devices
     out: Path
     ablated: str | None = None
+    resource: str = "macs"
+    """Of the budget: ``macs``, or ``latency`` in onnxruntime."""
     task: Classification = field(default_factory=Classification)
 
     @property
@@ -76,6 +81,12 @@ class Ground:
 
     def macs(self, network: nn.Module) -> int:
         return measure_cost(network, self.example).macs
+
+    def share(self, network: nn.Module) -> float:
+        """Return the share of the original's MACs or milliseconds that a network takes."""
+        if self.resource == "macs":
+            return self.macs(network) / self.macs(self.model)
+        return measured_share(self.model, network, self.example)
 
     def with_teacher(self) -> Task:
         """Return the task of the fine-tuning, with the original as teacher."""
@@ -105,6 +116,14 @@ class Ground:
 
     def copy(self) -> nn.Module:
         return copied(self.model)
+
+
+def measured_share(model: nn.Module, network: nn.Module, example: torch.Tensor) -> float:
+    """Return the share of a model's milliseconds in onnxruntime, timed in turn with it."""
+    where = Deployment.choose(example.cpu(), runtime="onnxruntime", device=torch.device("cpu"))
+    passes = [where.runtime.prepare(each, where.batch) for each in (model, network)]
+    before, after = timed(passes, where.runtime, WHOLE_PATIENCE)
+    return ratio(after, before)
 
 
 @contextmanager

@@ -39,8 +39,8 @@ def refined(at: Ground, share: int, strategy: Any, *, evaluated: bool = True) ->
     resume = (folder / "config.json").exists()
     result = refiner.refine(
         at.model, at.parts.train, at.parts.held, task=at.task, example_input=at.example.cpu(),
-        progress=False, out=folder, resume=resume, budget=f"macs={share}%", strategy=strategy, baselines=False,
-        seed=at.seed, device=at.devices.device.type, precision=at.devices.precision,
+        progress=False, out=folder, resume=resume, budget=f"{at.resource}={share}%", strategy=strategy, baselines=False,
+        runtime="onnxruntime" if at.resource == "latency" else "auto", seed=at.seed, device=at.devices.device.type, precision=at.devices.precision,
         **{"distill": DistillConfig(), "search": search, **ablated(at.ablated)},
     )  # fmt: skip
     taken = {"vector": list(result.architecture.vector), "agreement": result.report.agreement}

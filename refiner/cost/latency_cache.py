@@ -8,7 +8,6 @@ Only slots whose operations come from torch, torchvision, timm or this library a
 user's own may change under the same name.
 """
 
-import hashlib
 import json
 import os
 import statistics
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
+from refiner.core.digests import digest
 from refiner.core.errors import RefinerError
 from refiner.core.files import new_partial, put_in_place, read_json
 from refiner.cost.latency import Conditions
@@ -45,12 +45,13 @@ class LatencyCache:
 
     def __init__(self, conditions: Conditions, folder: Path | None = None) -> None:
         versions = [f"{name} {_version(name)}" for name in _KNOWN]
-        name = _digest([repr(conditions), *versions])
+        name = digest([repr(conditions), *versions])
         self.file = (folder or _user_folder()) / f"{name}.json"
+        self._known = self._read()
 
     def get(self, key: str) -> Times | None:
         """Return kept times, None where there are none or the file is damaged."""
-        found = self._read().get(key)
+        found = self._known.get(key)
         if found is None:
             return None
         try:
@@ -64,13 +65,15 @@ class LatencyCache:
     def put(self, key: str, times: Times) -> None:
         """Keep times; where the folder cannot be written, nothing is kept."""
         rounded = {name: [round(t, 5) for t in each] for name, each in times.items()}
+        known = self._read() | {key: rounded}  # another run may have added some
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             partial = new_partial(self.file)
-            partial.write_text(json.dumps(self._read() | {key: rounded}), encoding="utf-8")
+            partial.write_text(json.dumps(known), encoding="utf-8")
             put_in_place(partial, self.file)
         except OSError:
             return
+        self._known = known
 
     def _read(self) -> dict[str, Times]:
         try:
@@ -92,7 +95,7 @@ def key_of(near: str, network: nn.Module, names: Sequence[str]) -> str | None:
     """
     owners = {type(module).__module__.partition(".")[0] for module in network.modules()}
     if owners <= set(_KNOWN) and all(map(is_own_candidate, names)):
-        return _digest([near, *names])
+        return digest([near, *names])
     return None
 
 
@@ -111,7 +114,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "none"
-
-
-def _digest(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]

@@ -6,7 +6,6 @@ conv stands for the layer before and one for the layer after. So the slot meets 
 layout that a runtime gives to the data between convs.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from refiner.core.digests import digest
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.graph.skips import Flow
@@ -102,7 +102,7 @@ def _alone(flow: Flow, slot: Slot) -> Neighbourhood:
         node = graph.call_function(torch.relu, (node,))
     graph.output(node)
     network = fx.GraphModule(holds, graph).eval()
-    key = _digest([f"alone {first}", *(str(module) for module in holds.values())])
+    key = digest([f"alone {first}", *(str(module) for module in holds.values())])
     return Neighbourhood(network=network, example=(_values(first, 0),), key=key)
 
 
@@ -156,8 +156,4 @@ def _key(flow: Flow, inside: Sequence[fx.Node]) -> str:
         what = flow.module(node) if node.op == "call_module" else node.target
         wiring = fx.node.map_arg((node.args, node.kwargs), lambda n: names[n])
         lines.append(f"{what} {wiring} {node.meta.get('shape')}")
-    return _digest(lines)
-
-
-def _digest(lines: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return digest(lines)

@@ -146,11 +146,7 @@ def _write_python(
         (path / "model.py").write_text(source.code, encoding="utf-8")
         weights = {k: v.detach().clone().contiguous() for k, v in source.weights.items()}
         save_file(weights, path / "model.safetensors", metadata=metadata(prepared))
-        spec = importlib.util.spec_from_file_location("_refiner_exported", path / "model.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = python_module(path)
         loaded = module.load()
         if prepared is not None:
             check_preprocess(module, prepared)
@@ -173,6 +169,16 @@ def _write_python(
         ways["with methods, of one sample"] = partial(attempt, True, example)
         ways["operation by operation, of one sample"] = partial(attempt, False, example)
     return best_of("plain PyTorch", ways, folder)
+
+
+def python_module(folder: Path) -> Any:
+    """Run the ``model.py`` of an export in plain PyTorch, and return the module that it is."""
+    spec = importlib.util.spec_from_file_location("_refiner_exported", folder / "model.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _write_pt2(

@@ -15,6 +15,7 @@ from refiner.cost.latency import Latency
 from refiner.exports.exporting import export
 from refiner.runtimes.eager import run_once
 from refiner.runtimes.loaded import load_export
+from refiner.runtimes.onnx_based import OnnxBased
 from refiner.runtimes.runtime import Pass, Runtime
 from refiner.runtimes.timing import Patience, timed
 
@@ -106,10 +107,7 @@ def _rows(
             export(network, file, example, format_name)
         sizes.append(_size(file))
         modules.append(load_export(format_name, file, network, example, runtime))
-        if format_name in ("torchscript", "pt2"):
-            passes.append(_pass_of(modules[-1], where))
-        else:
-            passes.append(runtime.prepare(network, where.batch))
+        passes.append(_pass_of(format_name, file, modules[-1], where))
     times = timed(passes, runtime, patience)
     return [
         Row(
@@ -126,11 +124,16 @@ def _rows(
     ]
 
 
-def _pass_of(module: nn.Module, where: Deployment) -> Pass:
-    """Return a pass of a loaded module, which has run once."""
-    one = partial(run_once, module.to(where.runtime.device), to_device_of(module, where.batch))
+def _pass_of(format_name: str, file: Path, module: nn.Module, where: Deployment) -> Pass:
+    """Return a pass of an export, which has run once."""
+    runtime = where.runtime
+    if isinstance(runtime, OnnxBased):
+        return runtime.pass_of_file(file, where.batch)
+    if format_name == "python":
+        return runtime.prepare(module, where.batch)
+    one = partial(run_once, module.to(runtime.device), to_device_of(module, where.batch))
     try:
-        with where.runtime.running():
+        with runtime.running():
             one()
     except Exception as error:
         raise ModelError(f"it fails on this batch: {one_line(error, 150)}") from error

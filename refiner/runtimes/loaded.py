@@ -1,9 +1,7 @@
 """Exports loaded again, as modules that are called like the model that they were made from."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,9 +11,9 @@ from refiner.core.contents import Nested, tensors_in
 from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.types import Output
 from refiner.exports.attempts import quiet
+from refiner.exports.exporting import python_module
 from refiner.graph.trace_check import repeatable
-from refiner.runtimes.onnx_runtime import OnnxRuntime
-from refiner.runtimes.open_vino import OpenVino
+from refiner.runtimes.onnx_based import OnnxBased
 from refiner.runtimes.runtime import Runtime
 
 
@@ -76,12 +74,7 @@ def load_export(
     if format_name == "pt2":
         return _Program(torch.export.load(path).module())
     if format_name == "python":
-        spec = importlib.util.spec_from_file_location("_refiner_loaded", path / "model.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        loaded: nn.Module = module.load()
+        loaded: nn.Module = python_module(path).load()
         return loaded.eval()
-    assert isinstance(runtime, OnnxRuntime | OpenVino)
+    assert isinstance(runtime, OnnxBased)
     return Loaded(runtime.program(path), model, example)

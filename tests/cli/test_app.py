@@ -338,6 +338,13 @@ def test_slots_are_timed_where_that_is_asked_for(net, capsys) -> None:
     assert "latency" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("option", ["--runtime=eager", "--threads=1", "--latency-batch=2"])
+def test_options_of_the_timing_want_it(net, capsys, option) -> None:
+    assert main(["slots", net, "--input-size", "3,8,8", option]) == 2
+    name = option.partition("=")[0]
+    assert capsys.readouterr().err == f"error: {name} goes with --latency. Give both.\n"
+
+
 def test_model_arguments_reach_the_builder(net, capsys) -> None:
     assert main(["slots", net, "--model-arg", "width=6", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["slots"][0]["original"] == "conv3x3 6->6"

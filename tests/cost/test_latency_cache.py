@@ -45,8 +45,8 @@ def test_times_come_back_under_the_same_conditions_alone(tmp_path) -> None:
     ],
 )
 def test_a_damaged_file_holds_nothing_and_is_written_anew(tmp_path, text) -> None:
+    LatencyCache(CONDITIONS, tmp_path).file.write_text(text)
     cache = LatencyCache(CONDITIONS, tmp_path)
-    cache.file.write_text(text)
     assert cache.get("a") is None
     cache.put("a", TIMES)
     assert cache.get("a") == TIMES

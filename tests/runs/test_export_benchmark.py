@@ -5,6 +5,7 @@ from refiner.core.errors import ModelError
 from refiner.cost.deployment import Deployment
 from refiner.runs import export_benchmark
 from refiner.runs.export_benchmark import benchmark_exports
+from refiner.runtimes.onnx_runtime import OnnxRuntime
 from refiner.runtimes.timing import Patience
 
 CPU = torch.device("cpu")
@@ -58,3 +59,19 @@ def test_what_cannot_be_exported_or_scored_is_a_note(monkeypatch) -> None:
     rows, notes = benchmark_exports(networks, images(1), deployments("onnxruntime"), None, SHORT)
     assert rows == []
     assert notes == ["no onnx in onnxruntime: onnx cannot hold this model."]
+
+
+def test_what_is_timed_is_the_exported_file(monkeypatch) -> None:
+    seen = []
+    plain = OnnxRuntime.pass_of_file
+    monkeypatch.setattr(OnnxRuntime, "prepare", None)
+    monkeypatch.setattr(
+        OnnxRuntime,
+        "pass_of_file",
+        lambda self, file, example: (
+            seen.append((file.suffix, len(example))) or plain(self, file, example)
+        ),
+    )
+    networks = {"original": TinyResNet().eval()}
+    rows, notes = benchmark_exports(networks, images(1), deployments("onnxruntime"), None, SHORT)
+    assert (len(rows), notes, seen) == (1, [], [(".onnx", 2)])

@@ -40,10 +40,10 @@ def test_a_provider_that_is_missing_is_named_with_the_next_step() -> None:
 def test_a_program_that_is_none_or_has_other_inputs_is_refused() -> None:
     runtime = OnnxRuntime(CPU, 1)
     with pytest.raises(ModelError, match="onnxruntime cannot hold this model"):
-        runtime.session(b"nothing", {})
+        runtime.pass_of(b"nothing", {})
     program, inputs = onnx_program(TinyResNet(), images())
     with pytest.raises(ModelError, match="onnxruntime cannot run this model"):
-        runtime.session(program, {"input_0": images(channels=5)})
+        runtime.pass_of(program, {"input_0": images(channels=5)})
     assert list(inputs) == ["input_0"]
     with pytest.raises(ModelError, match="inputs of the ONNX program"):
-        runtime.session(program, {"other": images()})
+        runtime.pass_of(program, {"other": images()})

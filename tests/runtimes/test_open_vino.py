@@ -16,4 +16,4 @@ def test_a_request_computes_what_the_network_computes() -> None:
 
 def test_a_program_that_is_none_is_refused() -> None:
     with pytest.raises(ModelError, match="OpenVINO cannot hold this model"):
-        OpenVino("no", 1).request(b"nothing", {})
+        OpenVino("no", 1).pass_of(b"nothing", {})
