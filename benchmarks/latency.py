@@ -7,7 +7,8 @@ predict  30 random architectures of each model are timed in turn with the origin
          compared with the prediction from the table of candidates, before and after whole networks have
          corrected it.
 budgets  latency budgets of 40 to 90 %, drawn at random for each model, with the first of --threads and --batches. As
-         in a run, whole networks around the budget correct the table, and the top-k are checked by measurement.
+         in a run, whole networks around the budget correct the table, those that are recommended correct it again
+         until three keep to the budget, and the best is measured once more.
          The strategy is random. What is emitted is timed in a new process, in turn with the original.
 
 Models are those of timm at 224 x 224, and the ResNets for CIFAR-10, with random weights: they do not matter here.
@@ -41,8 +42,10 @@ from refiner.cost.latency_table import LatencyTable
 from refiner.cost.slot_latencies import latency_table
 from refiner.cost.whole_latencies import WHOLE_PATIENCE, random_vectors
 from refiner.runs.latency_check import within_latency
+from refiner.runs.latency_limit import LatencyLimit
 from refiner.runs.timed_table import around_budgets
 from refiner.runtimes.timing import ratio, timed
+from refiner.search.measured_limit import recommended_within
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
 from refiner.search.search import SearchResult
@@ -134,24 +137,26 @@ def budgets(
             continue
         count -= 1
         strategy = RandomStrategy(within.candidates, seed=count, feasible=feasible)
-        top_k = tuple(
-            Scored(vector=v, score=-i) for i, v in enumerate(dict.fromkeys(strategy.ask(8)))
-        )
+        devices = Devices.choose("cpu")
+        limit = LatencyLimit(budget, 0, near, within, feasible, model, where, devices)
+        vectors = recommended_within(limit, strategy, strategy.recommend, 3)
+        top_k = tuple(Scored(vector=v, score=-i) for i, v in enumerate(vectors))
 
         def emit(vector: Vector, within: SearchSpace = within) -> nn.Module:
             return refiner.rewrite(model, within.architecture(vector))
 
         found, notes = within_latency(
             SearchResult(best=top_k[0], top_k=top_k), budget, model, emit, where,
-            devices=Devices.choose("cpu"), folder=None,
+            devices=devices, folder=None,
         )  # fmt: skip
         operations = within.architecture(found.best.vector).operations
-        predicted = near.predicted(within.architecture(found.best.vector)).median
+        predicted = limit.table.predicted(within.architecture(found.best.vector)).median
         used = in_new_process(name, runtime, threads, batch, operations_of(within, operations))
         yield {
             "budget": share,
             "predicted": predicted / near.model.median / share,
             "used": used / share,
+            "measured": len(limit.shares),
             "none_within": any("keeps within" in note for note in notes),
             "seconds": time.perf_counter() - began,
         }

@@ -24,6 +24,11 @@ _NANOSECONDS = 1_000_000
 """In a millisecond."""
 
 
+def nanoseconds(milliseconds: float) -> int:
+    """Return milliseconds as costs of latency are counted."""
+    return round(milliseconds * _NANOSECONDS)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """The most that a network may cost of one resource."""
@@ -102,9 +107,9 @@ def within_budgets(
     }
     if any(budget.resource == "latency" for budget in budgets):
         assert latencies is not None
-        original["latency"] = round(latencies.model.median * _NANOSECONDS)
+        original["latency"] = nanoseconds(latencies.model.median)
         costs["latency"] = [
-            [round(each.median * _NANOSECONDS) for each in row] for row in latencies.rows(space)
+            [nanoseconds(each.median) for each in row] for row in latencies.rows(space)
         ]
         stairs = len(budgets) == 1  # a width that saves no time may save of another budget
         kept = worth_offering(space, latencies, stairs=stairs)

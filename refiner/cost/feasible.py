@@ -51,6 +51,7 @@ class FeasibleSet:
         self._costs = [np.array(each, dtype=np.int64) for each in costs]
         self._base = np.array(base, dtype=np.int64)
         self.limits = np.array(limits, dtype=np.int64)
+        self._least_used = least_used
         self.least = self._base + sum(each.min(axis=0) for each in self._costs)
         """The least that the space can reach of each resource, R."""
         self.most = self._base + sum(each.max(axis=0) for each in self._costs)
@@ -113,6 +114,27 @@ class FeasibleSet:
         return FeasibleSet(
             [each.tolist() for each in self._costs], self._base.tolist(), limits, least_used=0.0
         )
+
+    def with_costs(self, resource: int, costs: Sequence[Sequence[int]], base: int) -> "FeasibleSet":
+        """Return the set of the same limits where one resource has other costs.
+
+        Args:
+            resource: its number.
+            costs: of each slot, the cost of each candidate.
+            base: cost of all that lies outside the slots.
+
+        Raises:
+            ConfigError: no architecture is within all limits.
+        """
+        changed = [each.copy() for each in self._costs]
+        for each, column in zip(changed, costs, strict=True):
+            each[:, resource] = column
+        bases = self._base.copy()
+        bases[resource] = base
+        return FeasibleSet(
+            [each.tolist() for each in changed], bases.tolist(), self.limits.tolist(),
+            least_used=self._least_used,
+        )  # fmt: skip
 
     def resources(self) -> list[tuple[list[list[int]], int, int]]:
         """Return for each resource the costs by slot and candidate, the base and the limit."""

@@ -128,6 +128,7 @@ def _random_search(search: Search) -> Search:
         shift=search.scorer.shift,  # by now the norms hold statistics of other architectures
         seed=search.seed,
         feasible=search.feasible,
+        limit=search.limit,
         config=replace(
             search.config,
             # Fewer after a timeout, and more for what the search has estimated.

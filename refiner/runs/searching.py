@@ -6,6 +6,7 @@ from refiner.distill.front_to_back import FrontToBack
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job, announce
 from refiner.runs.latency_check import within_latency
+from refiner.runs.latency_limit import LatencyLimit
 from refiner.runs.notes import too_few_scores
 from refiner.runs.search_run import run_kept
 from refiner.runs.settings import Settings
@@ -45,6 +46,24 @@ def make_search(job: Job, settings: Settings, costed: CostedSpace) -> Search:
         refit=refit,
         feasible=costed.limited,
         cost=lambda vector: float(costed.feasible.cost(vector)[0]),
+        limit=_latency_limit(job, settings, costed),
+    )
+
+
+def _latency_limit(job: Job, settings: Settings, costed: CostedSpace) -> LatencyLimit | None:
+    """Return what measures recommended architectures where latency is a budget."""
+    if costed.latency_budget is None:
+        return None
+    assert costed.latencies is not None
+    return LatencyLimit(
+        costed.latency_budget,
+        settings.budgets.index(costed.latency_budget),
+        costed.latencies,
+        costed.space,
+        costed.feasible,
+        job.model,
+        costed.deployment,
+        job.devices,
     )
 
 

@@ -35,12 +35,17 @@ class AroundBudget:
     """
 
     def __init__(self, effects: Effects, feasible: FeasibleSet | None, seed: int) -> None:
-        self.effects, self.feasible = effects, feasible
+        self.effects = effects
         self.generator = np.random.default_rng(derive_seed(seed, "around the budget"))
-        self._descent = Descent(effects, feasible)
-        self._solutions = self._program(feasible)
+        self.limit(feasible)
         self.zero: Vector = (0,) * len(effects.sizes)
         self.check = EffectsCheck(effects)
+
+    def limit(self, feasible: FeasibleSet | None) -> None:
+        """Propose architectures of this set from now on."""
+        self.feasible = feasible
+        self._descent = Descent(self.effects, feasible)
+        self._solutions = self._program(feasible)
 
     def ask(self, count: int, scores: Scores) -> list[Vector]:
         """Return ``count`` architectures to score next."""
@@ -68,7 +73,8 @@ class AroundBudget:
         """
         losses = {vector: max(-score, _TINY) for vector, score in refitted.items()}
         belief = AfterRefit(self._belief(scores).mean(), losses)
-        starts = sorted(losses, key=lambda vector: (losses[vector], vector))[:2]
+        known = [v for v in losses if self._holds(v)]
+        starts = sorted(known, key=lambda vector: (losses[vector], vector))[:2]
         found = self._lowest(belief, [*self._starts(scores), *starts], count, list(refitted))
         return [v for v in dict.fromkeys(found) if v not in refitted]
 
@@ -109,7 +115,10 @@ class AroundBudget:
 
     def _members(self, scores: Scores) -> list[Vector]:
         """Return the feasible architectures that have a score."""
-        return [v for v in scores if self.feasible is None or self.feasible.holds(v)]
+        return list(filter(self._holds, scores))
+
+    def _holds(self, vector: Vector) -> bool:
+        return self.feasible is None or self.feasible.holds(vector)
 
     def _belief(self, scores: Scores) -> Belief:
         """Return what follows from the scores of architectures with several swaps."""

@@ -135,6 +135,10 @@ class ControllerStrategy:
         """Return the loss that is descended: the policy's, and what is added to it."""
         return policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
 
+    def limit(self, feasible: FeasibleSet) -> None:
+        """Draw architectures of this set from now on."""
+        self.controller.feasible = feasible
+
     def recommend(self, count: int) -> list[Vector]:
         """Return by turns the likeliest architectures, the greedy one first, and those that scored
         best."""

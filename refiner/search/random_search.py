@@ -57,8 +57,15 @@ class RandomStrategy:
         self.scores.add(vectors, scores)
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return the architectures of the highest mean score, or new ones if none has a score."""
-        return self.scores.best(count) or list(dict.fromkeys(self.ask(count)))
+        """Return the feasible architectures of the highest mean score, or new ones if there are
+        none."""
+        best = self.scores.best(len(self.scores))
+        scored = [v for v in best if self.feasible is None or self.feasible.holds(v)]
+        return scored[:count] or list(dict.fromkeys(self.ask(count)))
+
+    def limit(self, feasible: FeasibleSet) -> None:
+        """Draw architectures of this set from now on."""
+        self.feasible = feasible
 
     def metrics(self) -> dict[str, float]:
         """Return the best mean score so far."""

@@ -26,6 +26,7 @@ from refiner.core.types import JsonDict, Loader, StateDict
 from refiner.cost.feasible import FeasibleSet
 from refiner.data.loaders import generators_of
 from refiner.search.informing import Informing, inform
+from refiner.search.measured_limit import MeasuredLimit
 from refiner.search.norm_shift import NormShift
 from refiner.search.other_costs import of_other_costs
 from refiner.search.random_search import RandomStrategy
@@ -69,6 +70,7 @@ class Search:
         feasible: the architectures that may be drawn in the warm-up; all by default. The strategy
             knows its own.
         cost: of an architecture, by which those of the front are chosen.
+        limit: a budget that the recommended architectures have to keep to, as measured.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class Search:
         seed: int = 0,
         feasible: FeasibleSet | None = None,
         cost: Callable[[Vector], float] | None = None,
+        limit: MeasuredLimit | None = None,
     ) -> None:
         self.scores = Scores()
         """What the strategy has learned from."""
-        self.supernet, self.strategy, self.feasible, self.cost = supernet, strategy, feasible, cost
+        self.supernet, self.strategy = supernet, strategy
+        self.feasible, self.cost, self.limit = feasible, cost, limit
         self.train_loader, self.val_loader = train_loader, val_loader
         self.score_loader = val_loader if score_loader is None else score_loader
         self.devices, self.config, self.seed = devices, config or SearchConfig(), seed
@@ -279,7 +283,9 @@ class Search:
         other_costs = of_other_costs(
             self.strategy, self.scores, self.feasible, self.cost, self.config.front
         )
-        return score_top_k(self.strategy, self.scorer, self.config.top_k, other_costs, progress)
+        return score_top_k(
+            self.strategy, self.scorer, self.config.top_k, other_costs, progress, self.limit
+        )
 
     def state_dict(self) -> StateDict:
         """Return the whole state: epoch, time, shared weights, optimizer and strategy."""

@@ -55,6 +55,14 @@ class Ladder(Protocol):
 
 
 @runtime_checkable
+class Limited(Protocol):
+    """A strategy that can go by other costs than those it began with."""
+
+    def limit(self, feasible: FeasibleSet) -> None:
+        """Recommend architectures of this set from now on."""
+
+
+@runtime_checkable
 class Informed(Protocol):
     """A strategy that can go by estimated effects of all swaps."""
 

@@ -1,9 +1,11 @@
 """The top-k: what a strategy recommends in the end, scored on the whole validation part."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from refiner.core.errors import ConfigError
 from refiner.core.progress import Progress
+from refiner.search.measured_limit import MeasuredLimit, recommended_within
 from refiner.search.scoring import Scored, Scorer
 from refiner.search.search_result import SearchResult
 from refiner.search.strategy import Refitting, Strategy
@@ -14,7 +16,12 @@ ROUNDS = 3
 
 
 def score_top_k(
-    strategy: Strategy, scorer: Scorer, count: int, others: Sequence[Vector], progress: Progress
+    strategy: Strategy,
+    scorer: Scorer,
+    count: int,
+    others: Sequence[Vector],
+    progress: Progress,
+    limit: MeasuredLimit | None = None,
 ) -> SearchResult:
     """Score what a strategy recommends, and other architectures.
 
@@ -24,12 +31,13 @@ def score_top_k(
         count: how many architectures are recommended at most.
         others: architectures of other costs, for the Pareto front.
         progress: listener.
+        limit: what recommended architectures have to keep to, as measured.
 
     Raises:
         ConfigError: there is nothing to score.
     """
     progress.begin("top-k", count + len(others))
-    scored = _recommended(strategy, scorer, count, progress)
+    scored = _recommended(strategy, scorer, count, progress, limit)
     known = {each.vector for each in scored}
     scored += scorer.scored([vector for vector in others if vector not in known], progress)
     if not scored:
@@ -44,16 +52,19 @@ def score_top_k(
 
 
 def _recommended(
-    strategy: Strategy, scorer: Scorer, count: int, progress: Progress
+    strategy: Strategy, scorer: Scorer, count: int, progress: Progress, limit: MeasuredLimit | None
 ) -> list[Scored]:
     """Score what a strategy recommends, in rounds if it learns from refitted networks."""
     recommended = list(dict.fromkeys(strategy.recommend(count)))
     if not scorer.refits(recommended) or not isinstance(strategy, Refitting):
+        if limit is not None:
+            recommended = recommended_within(limit, strategy, strategy.recommend, count)
         return scorer.scored(recommended, progress)
     scored: list[Scored] = []
     for i in range(min(ROUNDS, count)):
         share = count * (i + 1) // min(ROUNDS, count) - count * i // min(ROUNDS, count)
         scores = {each.vector: each.objective for each in scored}
-        vectors = dict.fromkeys(strategy.recommend_refitted(share, scores))
+        refitted = partial(strategy.recommend_refitted, scores=scores)
+        vectors = recommended_within(limit, strategy, refitted, share)
         scored += scorer.scored([vector for vector in vectors if vector not in scores], progress)
     return scored

@@ -204,3 +204,28 @@ def test_sums_that_are_merged_are_some_of_them_and_their_ways_are_added(monkeypa
     # Each bin is an eighth of the range; the first sum of each stands for it.
     assert np.abs(np.diff(np.unique(merged[:, 0]))).max() <= 14
     assert merged[0].tolist() == [100, 0]
+
+
+@settings(max_examples=50, deadline=None)
+@given(problems(), st.integers(0, 20), st.data())
+def test_other_costs_of_a_resource_make_the_set_that_they_would_have_made(
+    problem, more, data
+) -> None:
+    costs, base, limits = problem
+    r = data.draw(st.integers(0, len(limits) - 1))
+    changed = [[[c + more * (i == r) * (k > 0) for i, c in enumerate(each)] for k, each in enumerate(slot)]
+               for slot in costs]  # fmt: skip
+    bases = [b + (i == r) for i, b in enumerate(base)]
+    first = FeasibleSet(costs, base, limits, least_used=0.5)
+    column = [[each[r] for each in slot] for slot in changed]
+    try:
+        expected = FeasibleSet(changed, bases, limits, least_used=0.5)
+    except ConfigError:
+        with pytest.raises(ConfigError):
+            first.with_costs(r, column, bases[r])
+        return
+    found = first.with_costs(r, column, bases[r])
+    assert found.floors.tolist() == expected.floors.tolist()
+    for vector in everything(costs):
+        assert found.cost(vector).tolist() == expected.cost(vector).tolist()
+        assert first.cost(vector).tolist() == FeasibleSet(costs, base, limits).cost(vector).tolist()

@@ -1,0 +1,86 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from models import TinyResNet, images
+
+from refiner.cost.budget import parse_budgets, within_budgets
+from refiner.cost.deployment import Deployment
+from refiner.cost.latency import Latency
+from refiner.cost.latency_table import Anchor, LatencyTable
+from refiner.runs import latency_limit
+from refiner.runs.latency_limit import MARGIN, LatencyLimit
+from refiner.space.candidates import ORIGINAL
+from refiner.space.search_space import search_space
+from refiner.training.devices import Devices
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Each slot takes 2 of 10 ms, and half of that with any other candidate."""
+    torch.manual_seed(0)
+    model, x = TinyResNet().eval(), images()
+    space = search_space(model, x)
+    where = Deployment.choose(x, runtime="eager", device=torch.device("cpu"), threads=1)
+    slots = {
+        slot.name: {name: Latency(median=2.0 if name == ORIGINAL else 1.0, noise=0.0) for name in names}
+        for slot, names in zip(space.slots, space.candidates, strict=True)
+    }  # fmt: skip
+    table = LatencyTable(
+        conditions=where.conditions, model=Latency(median=10.0, noise=0.0), slots=slots
+    )
+    return model, x, space, where, table
+
+
+def limit_of(measured, monkeypatch, factor: float, budget: str = "latency=0.9") -> LatencyLimit:
+    """Return a limit by which networks take so many times what is predicted."""
+    model, x, space, where, table = measured
+    (parsed,) = parse_budgets(budget)
+    space, feasible = within_budgets([parsed], model, space, x, table)
+
+    def anchored(table, space, vectors, model, deployment):
+        original = table.model.median
+        times = [table.predicted(space.architecture(vector)).median for vector in vectors]
+        new = [Anchor(operations={}, share=factor * time / original) for time in times]
+        return replace(table, anchors=(*table.anchors, *new))
+
+    monkeypatch.setattr(latency_limit, "anchored", anchored)
+    return LatencyLimit(parsed, 0, table, space, feasible, model, where, Devices.choose("cpu"))
+
+
+def test_what_is_measured_over_the_budget_is_left_out_and_corrects_the_set(
+    measured, monkeypatch
+) -> None:
+    limit = limit_of(measured, monkeypatch, 1.2)
+    zero, cheap = (0,) * 4, (1,) * 4
+    assert limit.within([zero, cheap, zero]) == [cheap]
+    assert [limit.shares[zero], limit.shares[cheap]] == pytest.approx([1.2, 0.72])
+    assert limit.feasible.cost(zero)[0] == pytest.approx(11.6e6)  # a mean of 1.6 ms more
+    assert limit.feasible.cost(cheap)[0] == pytest.approx(7.6e6)
+    assert len(limit.table.anchors) == 2
+    limit.within([cheap])
+    assert len(limit.table.anchors) == 2  # each is measured once
+
+
+def test_a_little_of_the_budget_is_kept_free(measured, monkeypatch) -> None:
+    for factor, kept in ((0.9 * (1 - MARGIN) * 0.999, True), (0.9 * (1 - MARGIN) * 1.001, False)):
+        limit = limit_of(measured, monkeypatch, factor)
+        zero = (0,) * 4
+        assert limit.within([zero]) == ([zero] if kept else [])
+
+
+def test_a_set_that_would_be_empty_is_not_taken(measured, monkeypatch) -> None:
+    limit = limit_of(measured, monkeypatch, 50.0)
+    before = limit.feasible
+    assert limit.within([(0,) * 4]) == []
+    assert limit.feasible is before
+
+
+def test_whole_networks_are_timed_in_the_runtime(measured) -> None:
+    model, x, space, where, table = measured
+    (budget,) = parse_budgets("latency=50ms")
+    space, feasible = within_budgets([budget], model, space, x, table)
+    limit = LatencyLimit(budget, 0, table, space, feasible, model, where, Devices.choose("cpu"))
+    zero = (0,) * 4
+    assert limit.within([zero]) == [zero]
+    assert 0.5 < limit.shares[zero] < 2
