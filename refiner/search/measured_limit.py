@@ -33,7 +33,8 @@ def recommended_within(
 ) -> list[Vector]:
     """Return recommendations that keep to a budget as measured.
 
-    Where none does after a few tries, all that were measured are returned.
+    Where none does after a few tries, the last that were measured are returned: by then, predictions
+    have been corrected.
 
     Args:
         limit: the budget; without one all recommendations are returned.
@@ -57,4 +58,4 @@ def recommended_within(
             break
         if isinstance(strategy, Limited):
             strategy.limit(limit.feasible)
-    return kept or measured
+    return kept or measured[-count:]

@@ -65,7 +65,8 @@ def test_architectures_over_the_limit_make_room_for_the_next(monkeypatch) -> Non
     assert recommended_within(None, strategy, strategy.recommend, 2) == [over, inside]
 
 
-def test_where_none_keeps_within_it_all_are_returned() -> None:
+def test_where_none_keeps_within_it_the_last_are_returned() -> None:
     limit, strategy = Measured(), Fixed()
     strategy.vectors = [(0, 0, 0, 0, k) for k in range(4)]
-    assert recommended_within(limit, strategy, strategy.recommend, 2) == strategy.vectors
+    found = recommended_within(limit, strategy, strategy.recommend, 2)
+    assert (found, limit.seen) == (strategy.vectors[2:], strategy.vectors)
