@@ -34,6 +34,10 @@ def refined(at: Ground, share: int, strategy: Any, *, evaluated: bool = True) ->
     search = at.mode.search
     if not evaluated:
         search = replace(search, trials=1, epochs=1, samples=1, top_k=1)
+    elif (
+        at.ablated == "top_k"
+    ):  # the best by the search's scores, without a look at what a refit leaves
+        search = replace(search, top_k=1)
     name = strategy if isinstance(strategy, str) else strategy.__name__
     folder = at.out / "runs" / f"{at.name}-{at.seed}-{share}-{name}-{search.trials}"
     resume = (folder / "config.json").exists()
@@ -47,7 +51,7 @@ def refined(at: Ground, share: int, strategy: Any, *, evaluated: bool = True) ->
     return result.model, {**taken, "resumed": resume}
 
 
-ABLATIONS = ("fits", "refit", "space")
+ABLATIONS = ("fits", "refit", "space", "top_k")
 """Parts that can be left out of the methods that are this tool's."""
 
 
