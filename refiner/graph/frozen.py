@@ -9,6 +9,11 @@ from refiner.graph.conv_spec import conv_spec, is_plain_conv
 from refiner.graph.skips import Flow, SkipConnection, kernel_volume
 
 
+NO_GRADIENT = "its parameters take no gradient"
+ALIAS = "shared with another name"
+"""Reasons that other modules ask for."""
+
+
 def frozen_reasons(
     flow: Flow, skips: Iterable[SkipConnection], spatial_only: bool
 ) -> dict[str, str]:
@@ -50,7 +55,7 @@ def frozen_reasons(
         elif not flow.learns(name):
             reason = "called with gradients off"
         elif not any(p.requires_grad for p in module.parameters()):
-            reason = "its parameters take no gradient"
+            reason = NO_GRADIENT
         elif _has_hooks(module):
             reason = "has hooks, which a replacement would lose"
         elif name in projections:
@@ -88,7 +93,7 @@ def _not_called(flow: Flow, name: str, calls: dict[int, list[fx.Node]]) -> str:
             return f"inside {'.'.join(parts[:end])} ({type(parent).__name__}), a conv itself"
     if id(flow.modules[name]) in calls:
         if any(m is flow.modules[name] and n != name for n, m in flow.modules.items()):
-            return "shared with another name"
+            return ALIAS
         return "reads nothing that comes from the model's input"
     return "called in train mode alone" if flow.trains(name) else "not called on the example input"
 

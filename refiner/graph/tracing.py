@@ -19,6 +19,7 @@ from refiner.core.escapes import check_escapes
 from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
 from refiner.core.layers import holds_conv, is_conv, is_norm
 from refiner.core.surgery import copied
+from refiner.core.thawing import thaw
 from refiner.core.types import Output
 from refiner.graph.model_kinds import check_kind
 from refiner.graph.outside import Outside
@@ -75,6 +76,7 @@ def trace_model(model: nn.Module, example_input: ExampleInput) -> TracedModel:
     """
     check_kind(model)
     work = copied(model)
+    thaw(work)
     outside = Outside(model, work)
     names = {id(module) for module in work.modules()}
     recorders: dict[bool, Recorder] = {}

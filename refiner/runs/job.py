@@ -14,6 +14,7 @@ from refiner.core.contents import to_json
 from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
+from refiner.core.thawing import NOTE, is_frozen, thawed
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loader_checks import check_loader, check_single_samples
 from refiner.data.loaders import example_of, mixed, split_loader
@@ -175,6 +176,9 @@ def set_up(
     if test_loader is not None:
         parts["test"] = test_loader
     val_loader = devices.held(val_loader)
+    if is_frozen(model):
+        notes = (*output.notes, *announce((NOTE,), progress))
+        model, output = thawed(model), replace(output, notes=notes)
     return Job(
         model=model,
         task=checked,

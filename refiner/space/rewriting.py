@@ -8,6 +8,7 @@ from refiner.core.errors import ArchitectureError
 from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import derive_seed
 from refiner.core.surgery import copied, replace_modules
+from refiner.core.thawing import thaw
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.architecture import Architecture
 from refiner.space.filling import fill
@@ -19,7 +20,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
     Only the convs of slots with a non-zero index are replaced, under their own names in the module
     tree. The norms after them stay, except that channel pruning cuts them. Everything else is that
     of the original: the model's class, its ``forward`` and the remaining weights. So the zero
-    vector gives a plain copy.
+    vector gives a plain copy. If no parameter of the original takes a gradient, all of the copy do.
 
     Args:
         model: the model that the architecture was made for; it is never changed.
@@ -30,6 +31,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
         ArchitectureError: the architecture was made for another model.
     """
     rewritten = copied(model)
+    thaw(rewritten)
     modules: dict[str, nn.Module] = dict(rewritten.named_modules(remove_duplicate=False))
     replacements: dict[str, nn.Module] = {}
     for i, (slot, operation) in enumerate(

@@ -10,6 +10,7 @@ from torch import nn
 
 from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
+from refiner.graph.frozen import ALIAS, NO_GRADIENT
 from refiner.graph.probe import why_irreplaceable
 from refiner.graph.sample_shapes import for_one_sample
 from refiner.graph.skips import SkipConnection
@@ -243,12 +244,17 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
     name = type(model).__name__
     if not frozen:
         return f"{name} has no convs, so there is nothing to refine. Give a convolutional model."
-    reasons = Counter(conv.reason for conv in frozen)
-    listed = "; ".join(f"{count} x {reason}" for reason, count in list(reasons.items())[:4])
+    reasons = Counter(conv.reason for conv in frozen if conv.reason != ALIAS)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4))
+    if reasons.most_common(1)[0][0] == NO_GRADIENT:
+        return (
+            f"none of the {reasons.total()} convs of {name} can change: {listed}. Let them be "
+            "trained: call requires_grad_() on the layers that may change."
+        )
     more = (
         "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else ""
     )
     return (
-        f"none of the {len(frozen)} convs of {name} can change: {listed}. {more or 'N'}ame other "
+        f"none of the {reasons.total()} convs of {name} can change: {listed}. {more or 'N'}ame other "
         "candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )
