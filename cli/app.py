@@ -27,8 +27,10 @@ from .arguments import (
     ModelArg,
     ModelOrRun,
     NewFolder,
+    Only,
     Pretrained,
     Seed,
+    Skip,
     Slots,
     Threads,
     TimedBatch,
@@ -135,6 +137,8 @@ def slots_command(
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
     channel_multiple: ChannelMultiple = CHANNEL_BLOCK,
+    only: Only = None,
+    skip: Skip = None,
     input_size: InputSize = None,
     data: ExampleData = None,
     model_arg: ModelArg = None,
@@ -167,7 +171,8 @@ def slots_command(
             raise RefinerError(f"--{name.replace('_', '-')} goes with --latency. Give both.")
     show_slots(
         model, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        channel_multiple=channel_multiple, input_size=input_size, data=data,
+        channel_multiple=channel_multiple, only=only or (), skip=skip or (),
+        input_size=input_size, data=data,
         model_arg=model_arg or (), graph=graph, latency=latency, latency_batch=latency_batch,
         runtime=runtime, threads=threads, as_json=as_json,
     )  # fmt: skip
@@ -196,6 +201,8 @@ def apply_command(
     candidates: Candidates = None,
     allow_larger: AllowLarger = False,
     channel_multiple: ChannelMultiple = CHANNEL_BLOCK,
+    only: Only = None,
+    skip: Skip = None,
     input_size: InputSize = None,
     data: ExampleData = None,
     model_arg: ModelArg = None,
@@ -231,7 +238,8 @@ def apply_command(
         raise RefinerError("--trust and --model go with a run's folder. Leave them out.")
     apply_architecture(
         model, architecture, slots=slots, candidates=candidates, allow_larger=allow_larger,
-        channel_multiple=channel_multiple, input_size=input_size, data=data,
+        channel_multiple=channel_multiple, only=only or (), skip=skip or (),
+        input_size=input_size, data=data,
         model_arg=model_arg or (), pretrained=pretrained,
         weights=None if weights is None else str(weights), trust_weights=trust_weights, seed=seed,
         out=out, as_json=as_json,

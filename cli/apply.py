@@ -52,6 +52,8 @@ def apply_architecture(
     candidates: str | None,
     allow_larger: bool,
     channel_multiple: int,
+    only: Sequence[str],
+    skip: Sequence[str],
     input_size: str | None,
     data: str | None,
     model_arg: Sequence[str],
@@ -75,11 +77,13 @@ def apply_architecture(
         candidates=candidate_list(candidates),
         allow_larger=allow_larger,
         channel_multiple=channel_multiple,
+        only=tuple(only),
+        skip=tuple(skip),
     )
     if given is not None and (slots != "auto" or offer != Offer()):
         raise ConfigError(
-            f"{text} holds its slots and candidates. Leave --slots, --candidates, --allow-larger "
-            "and --channel-multiple out."
+            f"{text} holds its slots and candidates. Leave --slots, --candidates, --allow-larger, "
+            "--channel-multiple, --only and --skip out."
         )
     made = given.model or {} if given is not None else {}
     spec = replace(spec, classes=_classes(made))

@@ -45,7 +45,7 @@ Candidates = Annotated[
     str | None,
     typer.Option(
         help="Candidates to choose from, separated by commas. By default those that are listed "
-        "without this.",
+        "without this. convs takes those that leave plain convs.",
         metavar="NAMES",
         show_default=False,
     ),
@@ -61,6 +61,22 @@ ChannelMultiple = Annotated[
     typer.Option(
         help="Channel pruning leaves multiples of N channels, or of a part of N in a narrow layer.",
         metavar="N",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Change only the convs of this name or pattern. Can be repeated.",
+        metavar="PATTERN",
+        show_default=False,
+    ),
+]
+Skip = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Leave the convs of this name or pattern as they are. Can be repeated.",
+        metavar="PATTERN",
+        show_default=False,
     ),
 ]
 ModelArg = Annotated[

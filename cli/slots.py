@@ -41,6 +41,8 @@ def show_slots(
     candidates: str | None,
     allow_larger: bool,
     channel_multiple: int,
+    only: Sequence[str],
+    skip: Sequence[str],
     input_size: str | None,
     data: str | None,
     model_arg: Sequence[str],
@@ -65,6 +67,8 @@ def show_slots(
         candidates=candidate_list(candidates),
         allow_larger=allow_larger,
         channel_multiple=channel_multiple,
+        only=tuple(only),
+        skip=tuple(skip),
     )
     granularity = slots_option(slots)
     offer.check("group" if granularity == "auto" else granularity)

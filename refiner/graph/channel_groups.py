@@ -122,8 +122,17 @@ def is_depthwise(conv: _ConvNd | ConvSpec) -> bool:
 
 
 def _has_plain_weight(conv: nn.Module) -> TypeGuard[_ConvNd]:
-    """Return whether a conv is one of torch's own classes with a plain weight, which can be cut."""
-    return type(conv) in CONV_TYPES and "weight" in conv._parameters
+    """Return whether a conv has a plain weight, a bias at most and nothing else to cut.
+
+    Subclasses that pad in their own way are such convs.
+    """
+    own = {id(conv._parameters.get(name)) for name in ("weight", "bias")}
+    tensors = [*conv.parameters(), *conv.buffers()]
+    return (
+        isinstance(conv, CONV_TYPES)
+        and "weight" in conv._parameters
+        and all(id(tensor) in own for tensor in tensors)
+    )
 
 
 def _pieces(flow: Flow, group: list[tuple[str, ...]]) -> list[tuple[str, ...]]:

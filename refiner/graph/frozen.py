@@ -8,7 +8,6 @@ from refiner.core.layers import CONV_TYPES, is_conv
 from refiner.graph.conv_spec import conv_spec, is_plain_conv
 from refiner.graph.skips import Flow, SkipConnection, kernel_volume
 
-
 NO_GRADIENT = "its parameters take no gradient"
 ALIAS = "shared with another name"
 """Reasons that other modules ask for."""

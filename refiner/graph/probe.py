@@ -1,8 +1,9 @@
 """Find the modules that cannot be replaced: put each in a wrapper, and run the model.
 
-A forward may read a conv's attributes (``self.conv.stride``), check its class, or call it with
-more than one tensor. It may also call the conv by another reference, such as a list. Such a forward
-works with the original conv only. The graph does not show that, but a run does.
+A forward may read a conv's weight, check its class, or call it with more than one tensor. It may
+also call the conv by another reference, such as a list. Such a forward works with the original conv
+only. The graph does not show that, but a run does. Hyperparameters may be read: what replaces a
+conv answers for them.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +13,24 @@ from torch import nn
 
 from refiner.core.errors import ModelError
 from refiner.core.references import references
+from refiner.core.stand_ins import StandIn
 from refiner.core.surgery import replace_modules
 from refiner.core.types import Output
 from refiner.graph.trace_check import Run, run_original, same
 from refiner.graph.traced_model import TracedModel
 
 
-class _Shell(nn.Module):
-    """Passes one tensor to a module and hides everything else about it."""
+class _Shell(StandIn):
+    """Passes one tensor to a module and hides all about it but its hyperparameters."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.inside = module
-        self.called = False
+        self.called = self.read = False
+
+    def stands_for(self) -> nn.Module:
+        self.read = True
+        return self.inside
 
     def forward(self, x: torch.Tensor) -> Output:
         self.called = True
@@ -74,6 +80,7 @@ def _replaceable(traced: TracedModel, names: Sequence[str]) -> bool:
         replace_modules(work, modules)
     if holds:
         traced.replaceable.update(names)
+        traced.read.update(name for name, shell in shells.items() if shell.read)
         traced.confirmed = True  # the wrapped modules are the originals
     return holds
 

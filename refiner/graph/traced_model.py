@@ -32,6 +32,8 @@ class TracedModel:
     """Whether a run without recording gave the recorded outputs."""
     replaceable: set[str] = field(default_factory=set)
     """Names of modules that can be replaced together, as a run has shown; see ``probe.py``."""
+    read: set[str] = field(default_factory=set)
+    """Names of modules whose hyperparameters the model reads, of those in ``replaceable``."""
     shapes: dict[str, Shapes] | None = None
     """Of each conv, for one sample, once they are known; see ``sample_shapes.py``."""
 

@@ -72,7 +72,8 @@ class Settings:
     )
     candidates: tuple[str, ...] | None = option(
         None,
-        "Candidates to choose from, separated by commas, as `refine slots` lists them.",
+        "Candidates to choose from, separated by commas, as `refine slots` lists them. convs takes "
+        "those that leave plain convs.",
         panel="Search",
         metavar="NAMES",
         commas=True,
@@ -88,6 +89,19 @@ class Settings:
         metavar="N",
     )
     """It sets the default keep ratios; a keep ratio that is named holds."""
+    only: tuple[str, ...] = option(
+        (),
+        "Change only the convs of this name or pattern, such as layer3 or 'layer*.conv1'. Can be "
+        "repeated.",
+        panel="Search",
+        metavar="PATTERN",
+    )
+    skip: tuple[str, ...] = option(
+        (),
+        "Leave the convs of this name or pattern as they are. Can be repeated.",
+        panel="Search",
+        metavar="PATTERN",
+    )
     strategy: str | Strategy | StrategyFactory = option(
         "auto",
         "What proposes architectures. auto takes milp for a trained model with a budget, else "
@@ -194,9 +208,10 @@ class Settings:
                 advice = f"Did you mean {near[0]}?" if near else f"Settings: {', '.join(names)}."
                 raise ConfigError(f"there is no setting {name!r}. {advice}")
         given = dict(options)
-        chosen = given.get("candidates")
-        if isinstance(chosen, Sequence) and not isinstance(chosen, str):
-            given["candidates"] = tuple(chosen)
+        for name in ("candidates", "only", "skip"):
+            chosen = given.get(name)
+            if isinstance(chosen, Sequence) and not isinstance(chosen, str):
+                given[name] = tuple(chosen)
         if given.get("slots", "") is None:
             del given["slots"]
         return cls(**given)
@@ -208,6 +223,8 @@ class Settings:
             candidates=self.candidates,
             allow_larger=self.allow_larger,
             channel_multiple=self.channel_multiple,
+            only=self.only,
+            skip=self.skip,
         )
 
     @property
@@ -269,6 +286,8 @@ class Settings:
         return {
             "slots": space.granularity,
             "candidates": [list(names) for names in space.candidates],
+            "only": list(self.only),
+            "skip": list(self.skip),
             "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
             "latency_batch": self.latency_batch,

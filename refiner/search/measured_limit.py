@@ -33,8 +33,8 @@ def recommended_within(
 ) -> list[Vector]:
     """Return recommendations that keep to a budget as measured.
 
-    Where none does after a few tries, the last that were measured are returned: by then, predictions
-    have been corrected.
+    Where none does after a few tries, the last that were measured are returned: by then,
+    predictions have been corrected.
 
     Args:
         limit: the budget; without one all recommendations are returned.

@@ -3,6 +3,7 @@
 An admissible candidate keeps the output shape of the slot and is not larger than it.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,10 @@ from refiner.space.candidates import (
 from refiner.space.channel_pruning import inner_widths, widths
 from refiner.space.filling import filling, operation_shape_and_parameters
 from refiner.space.keep_ratios import CHANNEL_BLOCK, pruning_names
+
+CONVS = "convs"
+"""Name of a set of candidates; see :class:`Offer`."""
+_SMALLER_CONVS = ("conv5x5", "conv3x3")
 
 _FURTHER: dict[Granularity, tuple[str, ...]] = {
     "conv": (),
@@ -44,15 +49,27 @@ class Offer:
 
     The defaults of a channel group are the prunings that suit it (``keep_ratios.py``) and
     ``GROUP_CANDIDATES``. Other slots get ``DEFAULT_CANDIDATES``, with ``FURTHER_CANDIDATES`` where
-    pointwise convs are slots, and with ``NO_BRANCH`` where slots may hold several convs."""
+    pointwise convs are slots, and with ``NO_BRANCH`` where slots may hold several convs.
+
+    :data:`CONVS` stands for all candidates that leave torch's own convs: the prunings in a channel
+    group, and convs with smaller kernels elsewhere. Code that reads weights, such as the ``fuse``
+    of ultralytics, then works on the result."""
     allow_larger: bool = False
     """Whether a candidate may have more parameters than the original."""
     channel_multiple: int = CHANNEL_BLOCK
     """The prunings leave multiples of this number of channels."""
+    only: Sequence[str] = ()
+    """Names or patterns of the convs that may change, or of modules that hold them; all by default.
+    See :mod:`refiner.space.chosen_layers`."""
+    skip: Sequence[str] = ()
+    """Those of convs that may not."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.channel_multiple, int) or self.channel_multiple < 1:
             raise ConfigError(f"channel_multiple is {self.channel_multiple}. Give 1 or more.")
+        for name, patterns in (("only", self.only), ("skip", self.skip)):
+            if isinstance(patterns, str) or not all(isinstance(p, str) and p for p in patterns):
+                raise ConfigError(f"{name} is {patterns!r}. Give a list of names or patterns.")
 
     @property
     def prunes(self) -> bool:
@@ -61,8 +78,8 @@ class Offer:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Names that were given."""
-        return tuple(self.candidates or ())
+        """Names of single candidates that were given."""
+        return tuple(name for name in self.candidates or () if name != CONVS)
 
     def check(self, granularity: Granularity) -> None:
         """Check the names that were given.
@@ -77,16 +94,19 @@ class Offer:
                     f"{name} prunes the channels between the convs of a group, and slots is "
                     f"{granularity}. Take --slots group (granularity='group'), or leave {name} out."
                 )
-        repeated = sorted({name for name in self.named if self.named.count(name) > 1})
+        given = list(self.candidates or ())
+        repeated = sorted({name for name in given if given.count(name) > 1})
         if repeated:
             raise ConfigError(f"candidate {repeated[0]} is named twice. Name each once.")
 
     def names_for(self, slot: Slot, granularity: Granularity) -> tuple[str, ...]:
         """Return the names of the candidates that a slot is offered."""
+        prunings = pruning_names(inner_widths(slot), self.channel_multiple) if slot.is_group else ()
         if self.candidates is not None:
-            return self.named
+            plain = prunings or _SMALLER_CONVS
+            names = [plain if name == CONVS else (name,) for name in self.candidates]
+            return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
         if slot.is_group:
-            prunings = pruning_names(inner_widths(slot), self.channel_multiple)
             return (*prunings, *GROUP_CANDIDATES)
         return (*DEFAULT_CANDIDATES, *_FURTHER[granularity])
 

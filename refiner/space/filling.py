@@ -14,6 +14,7 @@ from torch import nn
 from refiner.core.errors import ArchitectureError, ConfigError, one_line
 from refiner.core.layers import weight_of
 from refiner.core.randomness import seeded
+from refiner.core.stand_ins import describe_as
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import (
@@ -129,11 +130,15 @@ def built(name: str, spec: ConvSpec) -> nn.Module:
     return get_operation(name).build(spec)
 
 
-def build_operation(name: str, conv: nn.Module, spec: ConvSpec, seed: int) -> nn.Module:
-    """Return a newly initialised operation with the device, dtype and mode of ``conv``."""
+def build_operation(name: str, conv: nn.Module, site: ConvSite, seed: int) -> nn.Module:
+    """Return a newly initialised operation with the device, dtype and mode of ``conv``.
+
+    It answers for the conv's hyperparameters (see :mod:`refiner.core.stand_ins`).
+    """
     weight = weight_of(conv)
     with seeded(seed):
-        module = built(name, spec)
+        module = built(name, site.spec)
+    describe_as(module, conv, site.in_shape[1], site.out_shape[1])
     return module.to(device=weight.device, dtype=weight.dtype).train(conv.training)
 
 
@@ -152,7 +157,7 @@ def fill(
     if filled.pruning is not None:
         return pruned(slot, kept_channels(slot, filled.pruning.keep_ratio, modules), modules)
     made = {
-        site.conv: build_operation(operation, modules[site.conv], site.spec, seed_of(i))
+        site.conv: build_operation(operation, modules[site.conv], site, seed_of(i))
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+from refiner.core.stand_ins import same_window
 from refiner.graph.probe import irreplaceable
 from refiner.graph.slots import Slot
 from refiner.graph.traced_model import TracedModel
 from refiner.space.candidates import NO_BRANCH, WholeSlot, get_candidate
+from refiner.space.filling import fill
 from refiner.space.probes import broken_groups, broken_whole
 
 SlotCandidates: TypeAlias = tuple[Slot, tuple[str, ...]]
@@ -33,8 +35,27 @@ def replaceable(
             bare = replace(slot, sites=sites, is_branch=False)
             found[i] = bare, tuple(name for name in names if _still_suits(bare, name))
         bound = sorted(still)
+    found = [_answering(slot, names, traced) for slot, names in found]
     kept = [pair for i, pair in enumerate(found) if i not in bound]
     return kept, [found[i][0] for i in bound]
+
+
+def _answering(slot: Slot, names: tuple[str, ...], traced: TracedModel) -> SlotCandidates:
+    """Return the slot, without candidates whose window differs where the model reads it.
+
+    They keep the output size for the input that the original gets. A model that pads for the window
+    it reads would give them another.
+    """
+    sites = {site.conv for site in slot.sites} & traced.read
+    if not sites:
+        return slot, names
+    modules = dict(traced.work.named_modules(remove_duplicate=False))
+
+    def answers(name: str) -> bool:
+        made = fill(slot, name, modules, lambda _: 0)
+        return all(same_window(made[conv], modules[conv]) for conv in sites & made.keys())
+
+    return slot, tuple(filter(answers, names))
 
 
 def _still_suits(slot: Slot, name: str) -> bool:

@@ -20,6 +20,7 @@ from refiner.graph.tracing import trace_model
 from refiner.space.admissible import Offer, admissible
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL
+from refiner.space.chosen_layers import check_patterns, chosen_layers
 from refiner.space.keep_ratios import CHANNEL_BLOCK
 from refiner.space.replaceable import (
     replaceable,
@@ -119,6 +120,8 @@ def search_space(
     candidates: Sequence[str] | None = None,
     allow_larger: bool = False,
     channel_multiple: int = CHANNEL_BLOCK,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
 ) -> SearchSpace:
     """Trace ``model`` and return its slots with their admissible candidates.
 
@@ -133,18 +136,24 @@ def search_space(
             residual block. ``all``: each conv, pointwise ones included. ``group``: as ``all``, with
             one slot for each channel group, which can be pruned. ``auto``: the first of ``conv``,
             ``all`` and ``group`` that reaches at least 90 % of the MACs that the best reaches.
-        candidates: names, in the order of their indices. By default those that suit each slot; see
+        candidates: names, in the order of their indices; ``convs`` stands for all that leave
+            torch's own convs. By default those that suit each slot; see
             :class:`refiner.space.admissible.Offer`.
         allow_larger: admit candidates with more parameters than the original.
         channel_multiple: by default, channel prunings leave multiples of so many channels.
+        only: names or patterns (``layer3.*``) of the convs that may change, or of modules that hold
+            them. By default all may.
+        skip: those of convs that may not change.
 
     Raises:
         ModelError: the model cannot be traced, or has no slot.
-        ConfigError: an unknown candidate or granularity, or a bad ``channel_multiple``.
+        ConfigError: an unknown candidate or granularity, a bad ``channel_multiple``, or a pattern
+            that matches no conv.
     """
     offer = Offer(
-        candidates=candidates, allow_larger=allow_larger, channel_multiple=channel_multiple
-    )
+        candidates=candidates, allow_larger=allow_larger, channel_multiple=channel_multiple,
+        only=only, skip=skip,
+    )  # fmt: skip
     if granularity == "auto":
         return preferred_space(trace_model(model, example_input), False, offer)[0]
     offer.check(granularity)
@@ -215,7 +224,10 @@ def spaces_in(traced: TracedModel, offer: Offer) -> dict[Granularity, SearchSpac
 def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> SearchSpace:
     """Return the space of one granularity; it is empty if no conv can change."""
     table = find_slots(traced.graph_module, granularity)
-    slots = without_broken_groups(for_one_sample(table.slots, traced), traced)
+    convs = [site.conv for slot in table.slots for site in slot.sites]
+    check_patterns((*offer.only, *offer.skip), [*convs, *(conv.name for conv in table.frozen)])
+    chosen, left_out = chosen_layers(table.slots, offer.only, offer.skip)
+    slots = without_broken_groups(for_one_sample(chosen, traced), traced)
     offered = [(slot, offer.names_for(slot, granularity)) for slot in slots]
     found = [(slot, admissible(slot, names, offer.allow_larger)) for slot, names in offered]
     found, bound = replaceable([pair for pair in found if pair[1]], traced)
@@ -231,10 +243,11 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
     reasons |= {
         site.conv: why_irreplaceable(traced, site.conv) for slot in bound for site in slot.sites
     }
+    frozen = (Frozen(name=name, reason=why) for name, why in reasons.items())
     return SearchSpace(
         slots=tuple(slot for slot, _ in found),
         candidates=tuple((ORIGINAL, *names) for _, names in found),
-        frozen=(*table.frozen, *(Frozen(name=name, reason=why) for name, why in reasons.items())),
+        frozen=(*table.frozen, *left_out, *frozen),
         skips=table.skips,
         granularity=granularity,
     )
@@ -255,6 +268,6 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
         "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else ""
     )
     return (
-        f"none of the {reasons.total()} convs of {name} can change: {listed}. {more or 'N'}ame other "
-        "candidates, or allow larger ones (--allow-larger, allow_larger=True)."
+        f"none of the {reasons.total()} convs of {name} can change: {listed}. {more or 'N'}ame "
+        "other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
     )

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from refiner.core.randomness import derive_seed
+from refiner.core.stand_ins import StandIn
 from refiner.core.surgery import copied, replace_modules
 from refiner.core.types import Output
 from refiner.space.architecture import Vector, check_vector
@@ -14,7 +15,7 @@ from refiner.space.filling import fill
 from refiner.space.search_space import SearchSpace
 
 
-class MixedOp(nn.Module):
+class MixedOp(StandIn):
     """Holds operations and runs the active one; the others take neither time nor activations."""
 
     def __init__(self, operations: Iterable[nn.Module]) -> None:
@@ -27,6 +28,10 @@ class MixedOp(nn.Module):
         """Make the operation of that index the active one."""
         # Not registered a second time: the parameters belong to `operations`.
         object.__setattr__(self, "active", self.operations[index])
+
+    def stands_for(self) -> nn.Module:
+        """Return the active operation."""
+        return self.active
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the active operation's output."""

@@ -104,6 +104,8 @@ def test_commands_and_options_are_frozen() -> None:
         "--candidates",
         "--allow-larger",
         "--channel-multiple",
+        "--only",
+        "--skip",
         "--model-arg",
         "--json",
     }

@@ -3,6 +3,7 @@ import torchvision
 from models import TinyResNet, images
 from torch import nn
 
+import refiner
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.skips import Flow
 from refiner.graph.tracing import trace
@@ -74,3 +75,41 @@ def test_what_train_mode_alone_reads_ends_a_group() -> None:
             return y + x.mean((2, 3)) if self.training else y
 
     assert channel_groups_of(WithHead(), images(size=8)) == []
+
+
+class PadsItself(nn.Conv2d):
+    """A subclass as that of the EfficientNets of TensorFlow."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after, 3, bias=False)
+        self.pad = nn.ZeroPad2d(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.pad(x))
+
+
+class Masked(PadsItself):
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__(before, after)
+        self.register_buffer("mask", torch.ones(3, 3))
+
+
+def test_a_subclass_with_nothing_but_a_weight_can_be_cut() -> None:
+    def model(kind: type[PadsItself]) -> nn.Sequential:
+        torch.manual_seed(0)
+        return sequence(
+            nn.Conv2d(3, 8, 1), kind(8, 16), nn.BatchNorm2d(16), nn.ReLU(), kind(16, 8)
+        ).eval()
+
+    x = images(size=8)
+    assert channel_groups_of(model(PadsItself), x) == [("0", "1", "4")]
+    assert channel_groups_of(model(Masked), x) == []
+    plain = model(PadsItself)
+    space = refiner.search_space(plain, x, granularity="group", candidates=["keep0.5"])
+    network = refiner.rewrite(plain, space.architecture([1]))
+    stays = {tuple(weight.flatten().tolist()) for weight in network[1].weight}
+    gone = [i for i, w in enumerate(plain[1].weight) if tuple(w.flatten().tolist()) not in stays]
+    assert len(gone) == 8
+    with torch.no_grad():
+        plain[4].weight[:, gone] = 0
+        torch.testing.assert_close(network(x), plain(x))

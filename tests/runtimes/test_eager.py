@@ -29,6 +29,6 @@ def test_passes_are_in_eval_mode_without_gradients_in_the_precision_and_threads_
         runtime = Eager(torch.device("cpu"), precision, 3)
         one = runtime.prepare(Watched().train(), x)
         timed([one], runtime, Patience(repeats=1, most=1, warm_up=1))
-        assert [(False, False, 3, dtype)] * 2 == SEEN
+        assert [(False, False, 3, dtype)] * 4 == SEEN
     assert torch.get_num_threads() == before
     assert torch.equal(x, images())

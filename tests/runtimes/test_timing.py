@@ -17,12 +17,14 @@ def test_each_round_times_each_pass_and_the_warm_up_is_left_out(monkeypatch) -> 
     monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: next(clock))
     passes = [lambda: calls.append(1), lambda: calls.append(2)]
     found = timed(passes, EAGER, Patience(repeats=9, most=9, warm_up=2))
-    rounds = [calls[i : i + 2] for i in range(0, len(calls), 2)]
+    assert calls[::2] == calls[1::2], "two passes in a row, of which the second counts"
+    rounds = [calls[i : i + 4 : 2] for i in range(0, len(calls), 4)]
     assert [sorted(each) for each in rounds] == [[1, 2]] * 11
     assert {tuple(each) for each in rounds} == {(1, 2), (2, 1)}, "the order is drawn"
-    # A round looks three times; the rounds after the warm-up begin with the looks 6, 9, 12, ...
+    # A round looks four times; the rounds after the warm-up begin with the looks 8, 12, 16, ...
     for number, times in enumerate(found, 1):
-        assert times == pytest.approx([3 * r + 1 + rounds[r].index(number) for r in range(2, 11)])
+        place = [rounds[r].index(number) for r in range(2, 11)]
+        assert times == pytest.approx([4 * r + 2 * p + 1 for r, p in enumerate(place, 2)])
 
 
 def passes_of(*takes: Callable[[int], float]) -> list[Callable[[], object]]:
@@ -31,7 +33,7 @@ def passes_of(*takes: Callable[[int], float]) -> list[Callable[[], object]]:
 
     def one(i: int) -> None:
         counts[i] += 1
-        now[0] += takes[i](counts[i]) / 1000
+        now[0] += takes[i]((counts[i] + 1) // 2) / 1000
 
     passes_of.clock = lambda: now[0]  # type: ignore[attr-defined]
     return [lambda i=i: one(i) for i in range(len(takes))]  # type: ignore[misc]
