@@ -33,7 +33,7 @@ def chosen_layers(
 ) -> tuple[list[Slot], list[Frozen]]:
     """Return the slots of the layers that may change, and the convs that may not.
 
-    A slot of several convs, of which some may not change, is split into single convs.
+    If some convs of a slot may not change, the others become slots by themselves.
 
     Args:
         slots: all slots of a model.
