@@ -210,12 +210,7 @@ def _fill_group(
     inner: Sequence[InnerChannels],
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Set the weights of the prunings of one group, by index of the candidate."""
-    originals = {
-        name: supernet.mixed(name).operations[0]
-        for site in slot.sites
-        for name in (site.conv, site.norm)
-        if name
-    }
+    originals = {name: supernet.mixed(name).operations[0] for name in slot.modules}
     errors: dict[str, dict[str, tuple[float, float]]] = {each.site.conv: {} for each in inner}
     for k, pruning in prunings.items():
         counts = widths(slot, pruning.keep_ratio)

@@ -82,7 +82,8 @@ def norm_refits(
         fitted: norms that are fitted with their convs.
     """
     ours, originals = dict(network.named_modules()), dict(original.named_modules())
-    convs = {site.norm: site.conv for slot in space.slots for site in slot.sites}
+    sites = [site for slot in space.slots for site in slot.sites]
+    convs = {name: site.conv for site in sites for name in (site.norm, *site.along)}
     found = []
     for name, norm in ours.items():
         theirs = originals.get(name)

@@ -1,10 +1,10 @@
 """Channel groups: runs of convs whose inner channels can be pruned.
 
 Each conv of a group is the only reader of the conv before it. Between two dense convs stand only
-norms, depthwise convs and operations without parameters. So inner channels, those between the
-convs, can be removed without any change to the rest of the network. Names do not show whether an
-operation keeps channels apart, so ``channel_pruning.py`` runs the network with pruned channels and
-drops each group that fails.
+depthwise convs, operations without parameters, and modules with numbers for each channel, such as
+norms and PReLUs. So inner channels, those between the convs, can be removed without any change to
+the rest of the network. Names do not show whether an operation keeps channels apart, so
+``probes.py`` of the space runs the network with pruned channels and drops each group that fails.
 """
 
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from typing import TypeGuard
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
-from refiner.core.layers import CONV_TYPES, is_norm
+from refiner.core.layers import CONV_TYPES
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.skips import Flow
 
@@ -86,15 +86,32 @@ def _readers_of(
             if not is_depthwise(conv):
                 return ()
         elif user.op == "call_module" and not (
-            # Of the modules with parameters only a norm right after a conv can be cut.
             _has_no_numbers(flow.module(user))
-            or (flow.calls_conv(node) and _keeps_channels_apart(flow.module(user), channels))
+            or (_is_called_once(flow, user) and _keeps_channels_apart(flow.module(user), channels))
         ):
             return ()
         shape = user.meta["shape"]
         if shape is None or len(shape) < 3 or shape[1] != channels:
             return ()
         node = user
+
+
+def modules_along(flow: Flow, name: str) -> list[fx.Node]:
+    """Return the calls of modules with numbers between a conv of a group and the next conv."""
+    (node,) = [n for n in flow.convs if n.target == name]
+    live, found = flow.live(), list[fx.Node]()
+    while True:
+        (node,) = [user for user in node.users if user in live]
+        if flow.calls_conv(node):
+            return found
+        if node.op == "call_module" and not _has_no_numbers(flow.module(node)):
+            found.append(node)
+
+
+def _is_called_once(flow: Flow, node: fx.Node) -> bool:
+    module = flow.module(node)
+    calls = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
+    return len(calls) == 1
 
 
 def _is_dense(conv: nn.Module) -> bool:
@@ -106,14 +123,18 @@ def _has_no_numbers(module: nn.Module) -> bool:
     return all(tensor.numel() <= 1 for tensor in module.state_dict().values())
 
 
-def _keeps_channels_apart(norm: nn.Module, channels: int) -> bool:
-    """Return whether a module is a norm whose tensors hold one number, or one per channel."""
-    if not is_norm(norm) or isinstance(norm, (nn.GroupNorm, nn.LayerNorm)):
+def _keeps_channels_apart(module: nn.Module, channels: int) -> bool:
+    """Return whether each tensor of a module holds one number, or one for each channel.
+
+    A norm, a PReLU, or a wrapper of such a module may be one. Whether it keeps channels apart, a
+    run shows later.
+    """
+    if any(isinstance(part, (nn.GroupNorm, nn.LayerNorm)) for part in module.modules()):
         return False
-    own = [*norm.parameters(recurse=False), *norm.buffers(recurse=False)]
-    rest = [*norm.parameters(), *norm.buffers()]
-    each = {id(tensor) for tensor in own if tensor.shape == (channels,)}
-    return all(id(tensor) in each or tensor.numel() == 1 for tensor in rest)
+    return all(
+        tensor.numel() == 1 or (tensor.shape[:1] == (channels,) and tensor.numel() == channels)
+        for tensor in (*module.parameters(), *module.buffers())
+    )
 
 
 def is_depthwise(conv: _ConvNd | ConvSpec) -> bool:

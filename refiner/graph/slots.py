@@ -12,7 +12,7 @@ from torch import fx
 
 from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
-from refiner.graph.channel_groups import find_channel_groups
+from refiner.graph.channel_groups import find_channel_groups, modules_along
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.graph.frozen import frozen_reasons
 from refiner.graph.residual_blocks import find_blocks, find_branches
@@ -39,7 +39,11 @@ class ConvSite:
     out_shape: tuple[int, ...] = ()
     """Shape of its output, likewise."""
     norm_parameters: int = 0
-    """Number of the norm's parameters that each belong to one output channel."""
+    """Number of parameters of the norm, and of what is along, that each belong to one output
+    channel."""
+    along: tuple[str, ...] = ()
+    """In a channel group: names of further modules with numbers for each channel, such as a PReLU,
+    between the norm and the next conv."""
 
     @property
     def macs(self) -> int:
@@ -62,8 +66,8 @@ class Slot:
 
     @property
     def modules(self) -> list[str]:
-        """Names of the convs and norms of all sites."""
-        return [name for s in self.sites for name in (s.conv, s.norm) if name]
+        """Names of the convs of all sites, their norms, and what is along."""
+        return [name for s in self.sites for name in (s.conv, s.norm, *s.along) if name]
 
     @property
     def output(self) -> str:
@@ -137,6 +141,7 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         together = find_blocks(flow, skips, names)
     elif granularity == "group":
         together = find_channel_groups(flow, training, names)
+        sites = _with_along(flow, sites, together)
     slots = _named_slots(_grouped(sites, together), granularity)
     return SlotTable(
         slots=tuple(replace(slot, is_branch=_is_branch(flow, slot, branches)) for slot in slots),
@@ -168,13 +173,35 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
     )
 
 
+def _with_along(
+    flow: Flow, sites: Sequence[ConvSite], groups: Iterable[Sequence[str]]
+) -> list[ConvSite]:
+    """Return the sites; those inside a group know what lies along the way to the next conv."""
+    inside = {name for group in groups for name in group[:-1]}
+    found = []
+    for site in sites:
+        if site.conv in inside:
+            modules = {str(n.target): flow.module(n) for n in modules_along(flow, site.conv)}
+            modules.pop(site.norm or "", None)
+            sizes = [p.numel() for module in modules.values() for p in module.parameters()]
+            count = site.norm_parameters + sum(size for size in sizes if size > 1)
+            site = replace(site, along=tuple(modules), norm_parameters=count)
+        found.append(site)
+    return found
+
+
 def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:
     """Return whether a slot is a whole branch whose norms have only parameters that are counted."""
     return tuple(site.conv for site in slot.sites) in branches and all(
-        sum(p.numel() for p in flow.modules[site.norm].parameters()) == site.norm_parameters
+        sum(p.numel() for name in _after(site) for p in flow.modules[name].parameters())
+        == site.norm_parameters
         for site in slot.sites
-        if site.norm is not None
     )
+
+
+def _after(site: ConvSite) -> tuple[str, ...]:
+    """Return the names of a site's norm and of what is along."""
+    return (*([] if site.norm is None else [site.norm]), *site.along)
 
 
 def _grouped(

@@ -43,10 +43,12 @@ class NormShift:
                 self._of[module] = _Statistics(module, own=_copied(module))
         self._all = list(self._of.values())
         for each in mixed:
-            if each.operations[0] in self._of:
-                # In place of a removed branch there is no norm.
-                others = filter(_keeps_statistics, list(each.operations)[1:])
-                self._of |= dict.fromkeys(others, self._of[each.operations[0]])
+            base = dict(each.operations[0].named_modules())
+            for other in list(each.operations)[1:]:
+                for name, module in other.named_modules():
+                    # In place of a removed branch there is no norm.
+                    if base.get(name) in self._of and _keeps_statistics(module):
+                        self._of[module] = self._of[base[name]]
 
     @property
     def measured(self) -> bool:

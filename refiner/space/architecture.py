@@ -133,6 +133,7 @@ def _site(document: JsonDict) -> ConvSite:
         in_shape=tuple(document["in_shape"]),
         out_shape=tuple(document["out_shape"]),
         norm_parameters=document.get("norm_parameters", 0),
+        along=tuple(map(str, document.get("along", ()))),
     )
 
 

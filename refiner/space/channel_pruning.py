@@ -113,8 +113,9 @@ def pruned(
             vars(made[site.conv]).update(in_channels=len(rows[i]), groups=len(rows[i]))
         else:
             made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
-        if site.norm is not None and i in rows:
-            made[site.norm] = cut(modules[site.norm], before, rows[i])
+        if i in rows:
+            after = (*([] if site.norm is None else [site.norm]), *site.along)
+            made |= {name: cut(modules[name], before, rows[i]) for name in after}
     return made
 
 
@@ -124,30 +125,35 @@ def cut(
     rows: torch.Tensor | None,
     columns: torch.Tensor | None = None,
 ) -> nn.Module:
-    """Return a copy of a conv or a norm with some of its channels.
+    """Return a copy of a conv, or of a module after it, with some of its channels.
 
     Args:
-        module: it is copied; each tensor of a norm that has one number per channel is cut.
+        module: it is copied; each tensor of a norm or another module that has one number per
+            channel is cut.
         channels: number of its output channels.
         rows: indices of the output channels that stay; None keeps all.
         columns: indices of the input channels that stay; None keeps all.
     """
     work = copied(module)
-    for table in (work._parameters, work._buffers):
+    parts = [work] if isinstance(work, CONV_TYPES) else list(work.modules())
+    for table in (table for part in parts for table in (part._parameters, part._buffers)):
         for name, tensor in table.items():
             if tensor is None:
                 continue
-            part = tensor.detach()
-            if rows is not None and part.shape[:1] == (channels,):
-                part = part.index_select(0, rows.to(part.device))
-            if columns is not None and part.dim() > 1:
-                part = part.index_select(1, columns.to(part.device))
+            few = tensor.detach()
+            if rows is not None and few.shape[:1] == (channels,):
+                few = few.index_select(0, rows.to(few.device))
+            if columns is not None and few.dim() > 1:
+                few = few.index_select(1, columns.to(few.device))
             if isinstance(tensor, nn.Parameter):
-                part = nn.Parameter(part.clone(), requires_grad=tensor.requires_grad)
-            table[name] = part  # type: ignore[assignment]
+                few = nn.Parameter(few.clone(), requires_grad=tensor.requires_grad)
+            table[name] = few  # type: ignore[assignment]
     if isinstance(work, CONV_TYPES):
         work.out_channels = work.out_channels if rows is None else len(rows)
         work.in_channels = work.in_channels if columns is None else len(columns)
-    elif rows is not None and hasattr(work, "num_features"):
-        vars(work).update(num_features=len(rows))
+    elif rows is not None:
+        for part in parts:
+            for count in ("num_features", "num_parameters"):
+                if vars(part).get(count) == channels:
+                    vars(part).update({count: len(rows)})
     return work

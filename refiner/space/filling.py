@@ -161,7 +161,7 @@ def fill(
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }
-    norms = [site.norm for site in slot.sites if site.norm is not None]
-    kept = {site.norm for site in filled.sites}
-    made |= {n: nn.Identity().train(modules[n].training) for n in norms if n not in kept}
+    after = [name for site in slot.sites for name in (site.norm, *site.along) if name]
+    kept = {name for site in filled.sites for name in (site.norm, *site.along)}
+    made |= {n: nn.Identity().train(modules[n].training) for n in after if n not in kept}
     return made

@@ -38,7 +38,8 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
         zip(architecture.slots, architecture.operations, strict=True)
     ):
         for site in slot.sites:
-            missing = [name for name in (site.conv, site.norm) if name and name not in modules]
+            named = filter(None, (site.conv, site.norm, *site.along))
+            missing = [name for name in named if name not in modules]
             if missing:
                 raise ArchitectureError(
                     f"the architecture was made for another model: {type(model).__name__} has no "

@@ -14,7 +14,7 @@ from refiner.graph.frozen import ALIAS, NO_GRADIENT
 from refiner.graph.probe import why_irreplaceable
 from refiner.graph.sample_shapes import for_one_sample
 from refiner.graph.skips import SkipConnection
-from refiner.graph.slots import Frozen, Granularity, Slot, find_slots
+from refiner.graph.slots import ConvSite, Frozen, Granularity, Slot, find_slots
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace_model
 from refiner.space.admissible import Offer, admissible
@@ -90,10 +90,12 @@ def space_of(
             f"the architecture was made for another model: {missing[0]} is not a slot of "
             f"{type(model).__name__}. `refine slots MODEL` lists them."
         )
-    slots = [
-        replace(slot, sites=tuple(replace(sites[s.conv], norm=s.norm) for s in slot.sites))
-        for slot in architecture.slots
-    ]
+
+    def known(site: ConvSite) -> ConvSite:
+        traced_site, count = sites[site.conv], site.norm_parameters
+        return replace(traced_site, norm=site.norm, along=site.along, norm_parameters=count)
+
+    slots = [replace(slot, sites=tuple(map(known, slot.sites))) for slot in architecture.slots]
     return SearchSpace(
         slots=tuple(slots),
         candidates=architecture.candidates,

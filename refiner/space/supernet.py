@@ -44,7 +44,7 @@ class Supernet(nn.Module):
 
     Index 0 of every slot is the original with its weights, so the zero vector equals the original
     model to the bit. Each candidate has a norm of its own, a copy of the original's, so that the
-    statistics of different operations never mix.
+    statistics of different operations never mix. So it has of what is along.
 
     Args:
         model: the original; it is copied, never changed.
@@ -69,12 +69,10 @@ class Supernet(nn.Module):
             for site in slot.sites:
                 conv = modules[site.conv]  # shared by candidates that keep it
                 mixed[site.conv] = MixedOp([new.get(site.conv, conv) for new in filled])
-                if site.norm is not None:
-                    norm = modules[site.norm]
-                    own = [
-                        new[site.norm] if site.norm in new else copied(norm) for new in filled[1:]
-                    ]
-                    mixed[site.norm] = MixedOp([norm, *own])
+                for name in filter(None, (site.norm, *site.along)):
+                    after = modules[name]
+                    own = [new[name] if name in new else copied(after) for new in filled[1:]]
+                    mixed[name] = MixedOp([after, *own])
             self._choices.append(list(mixed.values()))
             self._names.update(mixed)
         replace_modules(self.model, self._names)

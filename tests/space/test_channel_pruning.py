@@ -98,6 +98,12 @@ class RandomGroup(nn.Sequential):
                 affine = draw.random() < 0.8
                 layers.append(norm(channels, affine=affine))
             layers.append(draw.choice([nn.ReLU, nn.SiLU, nn.PReLU, nn.Identity])())
+            if draw.random() < 0.4:  # numbers for each channel that are no norm right after a conv
+                layers.append(
+                    draw.choice([nn.PReLU, norm, lambda c: nn.Sequential(norm(c), nn.PReLU(c))])(
+                        channels
+                    )
+                )
             if draw.random() < 0.3:
                 layers.append(conv(channels, channels, 3, padding=1, groups=channels))
                 layers.append(norm(channels))
@@ -183,6 +189,9 @@ class ScaleNorm(nn.Module):
         (nn.GroupNorm(2, 8), False),
         (nn.LayerNorm([8, 12, 12]), False),
         (nn.InstanceNorm2d(8, affine=True), True),
+        (nn.PReLU(8), True),
+        (nn.Sequential(nn.BatchNorm2d(8), nn.PReLU(8)), True),
+        (nn.Sequential(nn.GroupNorm(2, 8), nn.PReLU(8)), False),
         (timm.layers.BatchNormAct2d(8, act_layer=nn.PReLU), True),
         (timm.layers.LayerNorm2d(8), False),
     ],
@@ -196,6 +205,31 @@ def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, is_group: 
         assert_pruned_is_blinded(model, x, seed=2)
 
 
+class Activated(Normed):
+    """The norm comes after the activation, and a PReLU after that."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.BatchNorm2d(8))
+        self.after = nn.PReLU(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(self.stem(x)).relu()
+        return self.second(self.after(self.norm(x))).mean((2, 3))
+
+
+def test_what_lies_along_the_way_is_narrowed_and_kept_in_files(tmp_path) -> None:
+    model, x = Activated(), images(size=16)
+    (slot,) = search_space(model, x, granularity="group").slots
+    assert (slot.sites[0].norm, slot.sites[0].along) == (None, ("norm", "after"))
+    space = assert_pruned_is_blinded(model, x, seed=2)
+    found = space.architecture([len(space.candidates[0]) - 1])
+    found.save(tmp_path / "architecture.json")
+    loaded = Architecture.load(tmp_path / "architecture.json")
+    assert loaded == found
+    network = rewrite(model, loaded)
+    assert network.norm.num_features == network.after.num_parameters == network.first.out_channels
+
+
 def test_an_architecture_of_groups_survives_its_file(tmp_path) -> None:
     model, x = TinyResNet(), images()
     found = group_space(model, x).architecture((1, 2))
@@ -204,3 +238,43 @@ def test_an_architecture_of_groups_survives_its_file(tmp_path) -> None:
     assert loaded == found
     first, second = rewrite(model, found), rewrite(model, loaded)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+
+
+class Face(nn.Module):
+    """Residual blocks as in networks for faces, whose PReLUs have one number for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.second = nn.Conv2d(3, 8, 3), *(self._branch() for _ in range(2))
+
+    def _branch(self) -> nn.Module:
+        return nn.Sequential(
+            nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8),
+            nn.PReLU(8), nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = x + self.first(x)
+        return (x + self.second(x)).mean((2, 3))
+
+
+def test_all_candidates_of_a_group_with_a_prelu_have_exact_costs() -> None:
+    model, x = warmed(Face(), images(size=12)).eval(), images(size=12)
+    space = search_space(model, x, granularity="group")
+    assert [len(slot.sites) for slot in space.slots] == [2, 2]
+    assert "no_branch" in space.candidates[0]
+    before, costs, net = measure_cost(model, x), slot_costs(space), Supernet(model, space)
+    for k in range(len(space.candidates[0])):
+        vector = (k, len(space.candidates[1]) - 1 - k)
+        network = rewrite(model, space.architecture(vector)).eval()
+        after = measure_cost(network, x)
+        assert after.macs - before.macs == sum(
+            row[i].macs - row[0].macs for row, i in zip(costs, vector, strict=True)
+        )
+        assert after.params - before.params == sum(
+            row[i].params - row[0].params for row, i in zip(costs, vector, strict=True)
+        )
+        emitted = net.emit(vector).eval()
+        network.load_state_dict(emitted.state_dict())
+        assert torch.equal(run_seeded(network, x, False), run_seeded(emitted, x, False))

@@ -270,9 +270,13 @@ def test_it_is_offered_where_a_run_bears_it_out(kind: type[nn.Module], works: bo
         assert_merged(model, x, space, "merged3x3", [images(size=17), images(size=20)])
 
 
-def test_numbers_for_each_channel_split_a_group() -> None:
-    assert offered(space_of(Group(nn.PReLU(12)), images(size=16)), "merged3x3") == []
-    assert offered(space_of(Group(nn.PReLU()), images(size=16)), "merged3x3") == ["first"]
+@pytest.mark.parametrize("between", [nn.PReLU(), nn.PReLU(12), nn.Sequential(nn.BatchNorm2d(12))])
+def test_numbers_for_each_channel_go_with_the_channels(between: nn.Module) -> None:
+    torch.manual_seed(0)
+    model, x = Group(between), images(size=16)
+    space = space_of(model, x)
+    assert offered(space, "merged3x3") == ["first"]
+    assert_merged(model, x, space, "merged3x3", [images(size=17)])
 
 
 class RandomGroups(nn.Module):

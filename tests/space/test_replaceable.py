@@ -19,7 +19,7 @@ class ReadsModules(nn.Module):
         self.norm = nn.BatchNorm2d(3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.read(self.stem(x)) * self.read.stride[0]
+        x = self.read(self.stem(x)) + self.read.output_padding[0]
         return self.plain(self.norm(self.free(x)) * self.norm.num_features)
 
 
