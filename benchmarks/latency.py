@@ -44,8 +44,8 @@ from refiner.cost.whole_latencies import WHOLE_PATIENCE, random_vectors
 from refiner.runs.latency_check import within_latency
 from refiner.runs.latency_limit import LatencyLimit
 from refiner.runs.timed_table import around_budgets
-from refiner.runtimes.timing import ratio, timed
-from refiner.search.measured_limit import recommended_within
+from refiner.runtimes.timing import ratio, timed_networks
+from refiner.search.measured_limit import nearest, recommended_within
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
 from refiner.search.search import SearchResult
@@ -73,13 +73,12 @@ def shares_of(
     model: nn.Module, space: SearchSpace, vectors: list[tuple[int, ...]], where: Deployment
 ) -> list[float]:
     """Return the share of the original's time that each architecture takes, timed in turn with it."""
-    shares, whole = [], where.runtime.prepare(model, where.batch)
-    for start in range(0, len(vectors), 5):
-        networks = [
-            refiner.rewrite(model, space.architecture(v)) for v in vectors[start : start + 5]
-        ]
-        passes = [whole, *(where.runtime.prepare(each, where.batch) for each in networks)]
-        original, *times = timed(passes, where.runtime, WHOLE_PATIENCE)
+    shares: list[float] = []
+    for start in range(0, len(vectors), 2):
+        some = [refiner.rewrite(model, space.architecture(v)) for v in vectors[start : start + 2]]
+        original, *times = timed_networks(
+            [model, *some], where.batch, where.runtime, WHOLE_PATIENCE
+        )
         shares += [ratio(each, original) for each in times]
     return shares
 
@@ -139,7 +138,7 @@ def budgets(
         strategy = RandomStrategy(within.candidates, seed=count, feasible=feasible)
         devices = Devices.choose("cpu")
         limit = LatencyLimit(budget, 0, near, within, feasible, model, where, devices)
-        vectors = recommended_within(limit, strategy, strategy.recommend, 3)
+        vectors = recommended_within(limit, strategy, strategy.recommend, 3) or nearest(limit, 3)
         top_k = tuple(Scored(vector=v, score=-i) for i, v in enumerate(vectors))
 
         def emit(vector: Vector, within: SearchSpace = within) -> nn.Module:
@@ -156,7 +155,7 @@ def budgets(
             "budget": share,
             "predicted": predicted / near.model.median / share,
             "used": used / share,
-            "measured": len(limit.shares),
+            "measured": len(limit.used),
             "none_within": any("keeps within" in note for note in notes),
             "seconds": time.perf_counter() - began,
         }

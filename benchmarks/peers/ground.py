@@ -18,7 +18,7 @@ from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost
 from refiner.cost.deployment import Deployment
 from refiner.cost.whole_latencies import WHOLE_PATIENCE
-from refiner.runtimes.timing import ratio, timed
+from refiner.runtimes.timing import ratio, timed_networks
 from refiner.search.search import SearchConfig
 from refiner.training.devices import Devices
 from refiner.training.evaluation import evaluate, recalibrate
@@ -121,8 +121,7 @@ class Ground:
 def measured_share(model: nn.Module, network: nn.Module, example: torch.Tensor) -> float:
     """Return the share of a model's milliseconds in onnxruntime, timed in turn with it."""
     where = Deployment.choose(example.cpu(), runtime="onnxruntime", device=torch.device("cpu"))
-    passes = [where.runtime.prepare(each, where.batch) for each in (model, network)]
-    before, after = timed(passes, where.runtime, WHOLE_PATIENCE)
+    before, after = timed_networks([model, network], where.batch, where.runtime, WHOLE_PATIENCE)
     return ratio(after, before)
 
 

@@ -11,7 +11,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.cost.latency import Conditions, Latency, conditions_of, network_latencies
 from refiner.runtimes.choice import make_runtime
 from refiner.runtimes.runtime import Runtime
-from refiner.runtimes.timing import Patience
+from refiner.runtimes.timing import COPIES, Patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +56,19 @@ class Deployment:
         return conditions_of(self.runtime, self.batch)
 
     def latencies(
-        self, networks: Sequence[nn.Module], patience: Patience | None = None
+        self,
+        networks: Sequence[nn.Module],
+        patience: Patience | None = None,
+        copies: int = COPIES,
     ) -> list[Latency]:
-        """Return the latency of a forward pass of a copy of each network, timed in turn.
+        """Return the latency of a forward pass of each network, timed in turn.
 
         Raises:
             ModelError: the runtime cannot hold one of them.
         """
-        return network_latencies(networks, self.batch, runtime=self.runtime, patience=patience)
+        return network_latencies(
+            networks, self.batch, runtime=self.runtime, patience=patience, copies=copies
+        )
 
     def beside(self, device: torch.device, precision: str = "no") -> "list[Deployment]":
         """Return this deployment, then those that every report shows: eager PyTorch and, on a CPU,

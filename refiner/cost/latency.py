@@ -18,7 +18,7 @@ from refiner.graph.trace_check import repeatable
 from refiner.runtimes.choice import make_runtime
 from refiner.runtimes.eager import run_once
 from refiner.runtimes.runtime import Runtime
-from refiner.runtimes.timing import Patience, timed
+from refiner.runtimes.timing import COPIES, Patience, timed, timed_networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +106,12 @@ def network_latencies(
     *,
     runtime: Runtime,
     patience: Patience | None = None,
+    copies: int = COPIES,
 ) -> list[Latency]:
-    """Return the latency of one forward pass of a copy of each network.
+    """Return the latency of one forward pass of each network, the mean of some copies of it.
 
     Raises:
         ModelError: the runtime cannot hold one of them.
     """
-    passes = [runtime.prepare(network, example_input) for network in networks]
-    return [Latency.of(times) for times in timed(passes, runtime, patience)]
+    times = timed_networks(networks, example_input, runtime, patience, copies=copies)
+    return list(map(Latency.of, times))

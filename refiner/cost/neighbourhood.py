@@ -41,7 +41,7 @@ def neighbourhood(traced: fx.GraphModule, flow: Flow, slot: Slot) -> Neighbourho
     """Return a slot with its neighbours.
 
     A slot that cannot run by itself, since it reads a list for example, is returned alone: its
-    convs and norms in a row, an activation after each.
+    convs and what comes after them in a row, an activation after each.
 
     Args:
         traced: the traced model.
@@ -95,10 +95,9 @@ def _alone(flow: Flow, slot: Slot) -> Neighbourhood:
     first = flow.inputs[conv][0].meta["shape"]
     node = graph.placeholder("input_0")
     for site in slot.sites:
-        for name in (site.conv, site.norm):
-            if name is not None:
-                holds[name] = flow.modules[name]
-                node = graph.call_module(name, (node,))
+        for name in (site.conv, *site.after):
+            holds[name] = flow.modules[name]
+            node = graph.call_module(name, (node,))
         node = graph.call_function(torch.relu, (node,))
     graph.output(node)
     network = fx.GraphModule(holds, graph).eval()

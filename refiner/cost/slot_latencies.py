@@ -25,7 +25,7 @@ from refiner.graph.slots import Slot
 from refiner.graph.tracing import trace_model
 from refiner.runtimes.confidence import median_interval
 from refiner.runtimes.runtime import Runtime
-from refiner.runtimes.timing import Patience, timed
+from refiner.runtimes.timing import Patience, timed, timed_networks
 from refiner.space.candidates import ORIGINAL
 from refiner.space.filling import fill
 from refiner.space.search_space import SearchSpace
@@ -63,7 +63,7 @@ def latency_table(
         ModelError: the runtime cannot hold the model.
     """
     progress, runtime = progress or Silent(), deployment.runtime
-    whole = timed([runtime.prepare(model, deployment.batch)], runtime, whole_patience)[0]
+    whole = timed_networks([model], deployment.batch, runtime, whole_patience)[0]
     on_cpu = copied(model).cpu()
     traced = trace_model(on_cpu, to_device_of(on_cpu, deployment.batch)).graph_module
     flow = Flow(traced)

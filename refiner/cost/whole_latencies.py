@@ -14,15 +14,15 @@ from refiner.core.randomness import derive_seed
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency_scales import scales_of
 from refiner.cost.latency_table import Anchor, LatencyTable
-from refiner.runtimes.timing import Patience, ratio, timed
+from refiner.runtimes.timing import Patience, ratio, timed_networks
 from refiner.space.architecture import Vector
 from refiner.space.candidates import ORIGINAL
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace
 
-WHOLE_PATIENCE = Patience(repeats=20, most=60, noise=0.005)
-_TOGETHER = 4
-"""Networks that are held at once, beside the original."""
+WHOLE_PATIENCE = Patience(repeats=10, most=20, noise=0.005)
+_TOGETHER = 2
+"""Networks that are held at once, beside the original, each in some copies."""
 
 
 def random_vectors(space: SearchSpace, count: int) -> list[Vector]:
@@ -65,12 +65,10 @@ def anchored(
         ModelError: the runtime cannot hold a network.
     """
     progress, anchors = progress or Silent(), list(table.anchors)
-    runtime, batch = deployment.runtime, deployment.batch
-    whole = runtime.prepare(model, batch)
     for start in range(0, len(vectors), _TOGETHER):
         some = [space.architecture(vector) for vector in vectors[start : start + _TOGETHER]]
-        passes = [runtime.prepare(rewrite(model, each), batch) for each in some]
-        original, *times = timed([whole, *passes], runtime, patience)
+        networks = [model, *(rewrite(model, each) for each in some)]
+        original, *times = timed_networks(networks, deployment.batch, deployment.runtime, patience)
         for each, taken in zip(some, times, strict=True):
             names = zip((slot.name for slot in each.slots), each.operations, strict=True)
             swaps = {slot: name for slot, name in names if name != ORIGINAL}

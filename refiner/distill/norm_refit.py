@@ -83,7 +83,7 @@ def norm_refits(
     """
     ours, originals = dict(network.named_modules()), dict(original.named_modules())
     sites = [site for slot in space.slots for site in slot.sites]
-    convs = {name: site.conv for site in sites for name in (site.norm, *site.along)}
+    convs = {name: site.conv for site in sites for name in site.after}
     found = []
     for name, norm in ours.items():
         theirs = originals.get(name)

@@ -39,11 +39,17 @@ class ConvSite:
     out_shape: tuple[int, ...] = ()
     """Shape of its output, likewise."""
     norm_parameters: int = 0
-    """Number of parameters of the norm, and of what is along, that each belong to one output
-    channel."""
+    """Number of the norm's parameters that each belong to one output channel."""
     along: tuple[str, ...] = ()
     """In a channel group: names of further modules with numbers for each channel, such as a PReLU,
     between the norm and the next conv."""
+    along_parameters: int = 0
+    """Number of their parameters that each belong to one output channel."""
+
+    @property
+    def after(self) -> tuple[str, ...]:
+        """Names of the norm and of what is along."""
+        return (*([] if self.norm is None else [self.norm]), *self.along)
 
     @property
     def macs(self) -> int:
@@ -67,7 +73,7 @@ class Slot:
     @property
     def modules(self) -> list[str]:
         """Names of the convs of all sites, their norms, and what is along."""
-        return [name for s in self.sites for name in (s.conv, s.norm, *s.along) if name]
+        return [name for s in self.sites for name in (s.conv, *s.after)]
 
     @property
     def output(self) -> str:
@@ -184,24 +190,24 @@ def _with_along(
             modules = {str(n.target): flow.module(n) for n in modules_along(flow, site.conv)}
             modules.pop(site.norm or "", None)
             sizes = [p.numel() for module in modules.values() for p in module.parameters()]
-            count = site.norm_parameters + sum(size for size in sizes if size > 1)
-            site = replace(site, along=tuple(modules), norm_parameters=count)
+            count = sum(size for size in sizes if size > 1)
+            site = replace(site, along=tuple(modules), along_parameters=count)
         found.append(site)
     return found
 
 
 def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:
-    """Return whether a slot is a whole branch whose norms have only parameters that are counted."""
+    """Return whether a slot is a whole branch after whose convs all parameters are counted."""
     return tuple(site.conv for site in slot.sites) in branches and all(
-        sum(p.numel() for name in _after(site) for p in flow.modules[name].parameters())
-        == site.norm_parameters
+        sum(p.numel() for name in site.after for p in flow.modules[name].parameters())
+        == site.norm_parameters + site.along_parameters
         for site in slot.sites
     )
 
 
-def _after(site: ConvSite) -> tuple[str, ...]:
-    """Return the names of a site's norm and of what is along."""
-    return (*([] if site.norm is None else [site.norm]), *site.along)
+def single(site: ConvSite) -> Slot:
+    """Return a slot of one conv of a group; what was along the way to the next one is not its."""
+    return Slot(name=site.conv, sites=(replace(site, along=(), along_parameters=0),))
 
 
 def _grouped(

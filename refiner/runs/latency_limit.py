@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from refiner.core.errors import ConfigError
+from refiner.core.errors import ConfigError, ModelError
 from refiner.cost.budget import Budget, nanoseconds
 from refiner.cost.deployment import Deployment
 from refiner.cost.feasible import FeasibleSet
@@ -48,44 +48,55 @@ class LatencyLimit:
         deployment: Deployment,
         devices: Devices,
     ) -> None:
-        self._budget, self._resource = budget, resource
-        self._space, self._model, self._deployment = space, model, deployment
-        self._devices = devices
-        self.table, self.feasible = table, feasible
-        self.shares: dict[Vector, float] = {}
-        """Of the original's milliseconds, of each architecture that was measured."""
+        self._resource, self._space, self._model = resource, space, model
+        self._deployment, self._devices = deployment, devices
+        self._most = budget.most(table.model.median)
+        self.table = table
+        self.used: dict[Vector, float] = {}
+        """Of what the budget allows with the margin, by each architecture that was measured."""
+        self.feasible = feasible
+        self.feasible = self._corrected()
 
     def within(self, vectors: Sequence[Vector]) -> list[Vector]:
         """Measure architectures, each once; return those that keep to the budget, in order.
 
-        Raises:
-            ModelError: the runtime cannot hold one of them.
+        One that the runtime cannot hold does not keep to it.
         """
-        new = [vector for vector in dict.fromkeys(vectors) if vector not in self.shares]
+        new = [vector for vector in dict.fromkeys(vectors) if vector not in self.used]
         if new:
             self._measure(new)
-        original = self.table.model.median
-        most = (1 - MARGIN) * self._budget.most(original) / original
-        return [vector for vector in vectors if self.shares[vector] <= most]
+        return [vector for vector in vectors if self.used[vector] <= 1]
 
     def _measure(self, vectors: Sequence[Vector]) -> None:
-        document = self._devices.from_main(
-            lambda: anchored(
-                self.table, self._space, vectors, self._model, self._deployment
-            ).to_json()
-        )
-        self.table = LatencyTable.from_json(document)
-        taken = self.table.anchors[-len(vectors) :]
-        self.shares |= {v: a.share for v, a in zip(vectors, taken, strict=True)}
+        def measured() -> LatencyTable | None:
+            try:
+                return anchored(self.table, self._space, vectors, self._model, self._deployment)
+            except ModelError:
+                return None
+
+        table = self._devices.from_main(measured)
+        if table is None:
+            for vector in vectors:
+                if len(vectors) > 1:
+                    self._measure([vector])
+                else:
+                    self.used[vector] = float("inf")
+            return
+        self.table = table
+        for vector, anchor in zip(vectors, table.anchors[-len(vectors) :], strict=True):
+            allowed = (1 - MARGIN) * self._most
+            self.used[vector] = anchor.share * table.model.median / allowed
         self.feasible = self._corrected()
 
     def _corrected(self) -> FeasibleSet:
         """Return the set by all measurements; the last one if nothing would be left."""
-        original = self.table.model.median
-        offset = statistics.mean(
-            share * original - self.table.predicted(self._space.architecture(vector)).median
-            for vector, share in self.shares.items()
-        )
+        allowed, original = (1 - MARGIN) * self._most, self.table.model.median
+        missing = [
+            used * allowed - self.table.predicted(self._space.architecture(vector)).median
+            for vector, used in self.used.items()
+            if used < float("inf")
+        ]
+        offset = (statistics.mean(missing) if missing else 0.0) + MARGIN * self._most
         costs = [[nanoseconds(each.median) for each in row] for row in self.table.rows(self._space)]
         base = nanoseconds(original + offset) - sum(row[0] for row in costs)
         try:

@@ -107,7 +107,7 @@ def _has_begun(job: Job) -> bool:
 
 def _check_runtime(deployment: Deployment, network: nn.Module) -> None:
     try:
-        deployment.latencies([network], Patience(repeats=1, most=1, warm_up=1))
+        deployment.latencies([network], Patience(repeats=1, most=1, warm_up=1), copies=1)
     except ModelError as error:
         raise ModelError(
             f"{error} Milliseconds cannot be a budget there: choose another --runtime, such as "

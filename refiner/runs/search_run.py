@@ -176,9 +176,8 @@ def _unchanged_buffers(
     changed = tuple(
         f"{name}."
         for slot, index in zip(space.slots, vector, strict=True)
-        for site in slot.sites
-        for name in (site.conv, site.norm)
-        if index and name
+        for name in slot.modules
+        if index
     )
     return {name: buffer for name, buffer in model.named_buffers() if not name.startswith(changed)}
 

@@ -212,6 +212,8 @@ class Settings:
             chosen = given.get(name)
             if isinstance(chosen, Sequence) and not isinstance(chosen, str):
                 given[name] = tuple(chosen)
+            elif chosen is None and name in given:
+                del given[name]
         if given.get("slots", "") is None:
             del given["slots"]
         return cls(**given)
@@ -286,8 +288,6 @@ class Settings:
         return {
             "slots": space.granularity,
             "candidates": [list(names) for names in space.candidates],
-            "only": list(self.only),
-            "skip": list(self.skip),
             "strategy": strategy_name(self.strategy),
             "budget": ",".join(map(str, self.budgets)) or "none",
             "latency_batch": self.latency_batch,
@@ -300,4 +300,5 @@ class Settings:
             "baselines": self.baselines,
             "seed": self.seed,
             "precision": self.precision,
+            **{name: list(given) for name in ("only", "skip") if (given := getattr(self, name))},
         }

@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
+from refiner.core.inputs import ExampleInput
 from refiner.core.randomness import seeded
 from refiner.runtimes.confidence import median_interval
 from refiner.runtimes.runtime import Pass, Runtime
 
+COPIES = 3
+"""Of a network whose time is compared with another's."""
 _CHUNK = 10
 """Rounds between two looks at the noise."""
 
@@ -61,6 +65,34 @@ def timed(
             known = _is_known(times, patience.noise)
             rounds = 0 if known else min(_CHUNK, patience.most - len(times[0]))
     return times
+
+
+def timed_networks(
+    networks: Sequence[nn.Module],
+    example: ExampleInput,
+    runtime: Runtime,
+    patience: Patience | None = None,
+    *,
+    copies: int = COPIES,
+) -> list[list[float]]:
+    """Return the milliseconds of each network in each round, the mean of some copies of it.
+
+    Where a copy happens to lie in memory changes its time by some percent, in all rounds alike.
+
+    Args:
+        networks: the first is what others are compared with.
+        example: the batch.
+        runtime: where they run; it holds all copies of all networks.
+        patience: how many rounds.
+        copies: of each network.
+
+    Raises:
+        ModelError: the runtime cannot hold one of them.
+    """
+    passes = [runtime.prepare(each, example) for each in networks for _ in range(copies)]
+    times = timed(passes, runtime, patience)
+    own = [times[i : i + copies] for i in range(0, len(times), copies)]
+    return [[statistics.fmean(each) for each in zip(*some, strict=True)] for some in own]
 
 
 def _rounds(

@@ -37,11 +37,11 @@ class AroundBudget:
     def __init__(self, effects: Effects, feasible: FeasibleSet | None, seed: int) -> None:
         self.effects = effects
         self.generator = np.random.default_rng(derive_seed(seed, "around the budget"))
-        self.limit(feasible)
+        self.keep_to(feasible)
         self.zero: Vector = (0,) * len(effects.sizes)
         self.check = EffectsCheck(effects)
 
-    def limit(self, feasible: FeasibleSet | None) -> None:
+    def keep_to(self, feasible: FeasibleSet | None) -> None:
         """Propose architectures of this set from now on."""
         self.feasible = feasible
         self._descent = Descent(self.effects, feasible)

@@ -4,11 +4,11 @@ What a strategy recommends is measured. Architectures over the budget are left o
 are corrected by what was measured, and the strategy recommends others by the corrected ones.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from refiner.cost.feasible import FeasibleSet
-from refiner.search.strategy import Limited, Strategy
+from refiner.search.strategy import Limited
 from refiner.space.architecture import Vector
 
 _TRIES = 4
@@ -18,44 +18,47 @@ _TRIES = 4
 class MeasuredLimit(Protocol):
     """A budget that architectures are measured by."""
 
-    feasible: FeasibleSet
-    """What should keep to it, by all that was measured so far."""
+    @property
+    def feasible(self) -> FeasibleSet:
+        """What should keep to it, by all that was measured so far."""
+
+    @property
+    def used(self) -> Mapping[Vector, float]:
+        """The share of the budget that each measured architecture uses."""
 
     def within(self, vectors: Sequence[Vector]) -> list[Vector]:
         """Measure architectures, each once; return those that keep to the budget, in order."""
 
 
 def recommended_within(
-    limit: MeasuredLimit | None,
-    strategy: Strategy,
+    limit: MeasuredLimit,
+    strategy: object,
     recommend: Callable[[int], list[Vector]],
     count: int,
 ) -> list[Vector]:
-    """Return recommendations that keep to a budget as measured.
-
-    Where none does after a few tries, the last that were measured are returned: by then,
-    predictions have been corrected.
+    """Return recommendations that keep to a budget as measured; after a few tries maybe none.
 
     Args:
-        limit: the budget; without one all recommendations are returned.
+        limit: the budget.
         strategy: whose they are; it learns what was measured if it is
             :class:`~refiner.search.strategy.Limited`.
         recommend: returns at most so many recommendations.
         count: how many are wanted at most.
     """
-    if limit is None:
-        return list(dict.fromkeys(recommend(count)))
-    measured, kept = list[Vector](), list[Vector]()
+    kept: list[Vector] = []
     for _ in range(_TRIES):
-        missing = count - len(kept)
-        proposed = dict.fromkeys(recommend(count + len(measured)))
-        new = [vector for vector in proposed if vector not in measured][:missing]
-        if not new:
-            break
-        kept += limit.within(new)
-        measured += new
-        if len(kept) == count:
-            break
         if isinstance(strategy, Limited):
-            strategy.limit(limit.feasible)
-    return kept or measured[-count:]
+            strategy.keep_to(limit.feasible)
+        over = {vector for vector, used in limit.used.items() if used > 1}
+        proposed = dict.fromkeys(recommend(count + len(over)))
+        new = [vector for vector in proposed if vector not in over and vector not in kept]
+        new = new[: count - len(kept)]
+        kept += limit.within(new)
+        if len(kept) == count or not new:
+            break
+    return kept
+
+
+def nearest(limit: MeasuredLimit, count: int) -> list[Vector]:
+    """Return the measured architectures that use the least of a budget."""
+    return sorted(limit.used, key=lambda vector: (limit.used[vector], vector))[:count]

@@ -109,11 +109,11 @@ class MilpStrategy:
             return self.around.recommend_refitted(count, self.scores, scores)
         return [v for v in self.recommend(count + len(scores)) if v not in scores][:count]
 
-    def limit(self, feasible: FeasibleSet) -> None:
+    def keep_to(self, feasible: FeasibleSet) -> None:
         """Recommend architectures of this set from now on."""
         self.feasible, self._solved = feasible, None
         if self.around is not None:
-            self.around.limit(feasible)
+            self.around.keep_to(feasible)
 
     def ladder(self, count: int) -> list[Vector]:
         """Return the best architecture within each of ``count`` limits, from the least to the

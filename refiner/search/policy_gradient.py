@@ -135,14 +135,17 @@ class ControllerStrategy:
         """Return the loss that is descended: the policy's, and what is added to it."""
         return policy_loss - self.config.entropy_weight * samples.entropy_M.mean()
 
-    def limit(self, feasible: FeasibleSet) -> None:
+    def keep_to(self, feasible: FeasibleSet) -> None:
         """Draw architectures of this set from now on."""
         self.controller.feasible = feasible
 
     def recommend(self, count: int) -> list[Vector]:
-        """Return by turns the likeliest architectures, the greedy one first, and those that scored
-        best."""
-        pairs = itertools.zip_longest(self._likeliest(count), self.scores.best(count))
+        """Return by turns the likeliest architectures, the greedy one first, and the feasible ones
+        that scored best."""
+        feasible = self.controller.feasible
+        best = self.scores.best(len(self.scores))
+        best = [v for v in best if feasible is None or feasible.holds(v)][:count]
+        pairs = itertools.zip_longest(self._likeliest(count), best)
         return list(dict.fromkeys(v for pair in pairs for v in pair if v is not None))[:count]
 
     def _likeliest(self, count: int) -> list[Vector]:

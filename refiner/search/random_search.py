@@ -63,7 +63,7 @@ class RandomStrategy:
         scored = [v for v in best if self.feasible is None or self.feasible.holds(v)]
         return scored[:count] or list(dict.fromkeys(self.ask(count)))
 
-    def limit(self, feasible: FeasibleSet) -> None:
+    def keep_to(self, feasible: FeasibleSet) -> None:
         """Draw architectures of this set from now on."""
         self.feasible = feasible
 

@@ -58,8 +58,12 @@ class Ladder(Protocol):
 class Limited(Protocol):
     """A strategy that can go by other costs than those it began with."""
 
-    def limit(self, feasible: FeasibleSet) -> None:
-        """Recommend architectures of this set from now on."""
+    def keep_to(self, feasible: FeasibleSet) -> None:
+        """Recommend architectures of this set from now on.
+
+        With a latency budget, architectures are timed before they are scored, and the set goes by
+        these times.
+        """
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from functools import partial
 
 from refiner.core.errors import ConfigError
 from refiner.core.progress import Progress
-from refiner.search.measured_limit import MeasuredLimit, recommended_within
+from refiner.search.measured_limit import MeasuredLimit, nearest, recommended_within
 from refiner.search.scoring import Scored, Scorer
 from refiner.search.search_result import SearchResult
 from refiner.search.strategy import Refitting, Strategy
@@ -54,17 +54,35 @@ def score_top_k(
 def _recommended(
     strategy: Strategy, scorer: Scorer, count: int, progress: Progress, limit: MeasuredLimit | None
 ) -> list[Scored]:
-    """Score what a strategy recommends, in rounds if it learns from refitted networks."""
+    """Score what a strategy recommends, in rounds if it learns from refitted networks.
+
+    Where nothing keeps to the limit, what is nearest to it is scored.
+    """
     recommended = list(dict.fromkeys(strategy.recommend(count)))
-    if not scorer.refits(recommended) or not isinstance(strategy, Refitting):
-        if limit is not None:
-            recommended = recommended_within(limit, strategy, strategy.recommend, count)
-        return scorer.scored(recommended, progress)
+    if scorer.refits(recommended) and isinstance(strategy, Refitting):
+        scored = _in_rounds(strategy, scorer, count, progress, limit)
+    elif limit is None:
+        scored = scorer.scored(recommended, progress)
+    else:
+        within = recommended_within(limit, strategy, strategy.recommend, count)
+        scored = scorer.scored(within, progress)
+    if not scored and limit is not None:
+        return scorer.scored(nearest(limit, count), progress)
+    return scored
+
+
+def _in_rounds(
+    strategy: Refitting, scorer: Scorer, count: int, progress: Progress, limit: MeasuredLimit | None
+) -> list[Scored]:
+    """Score what a strategy recommends, which learns from refitted networks in between."""
     scored: list[Scored] = []
     for i in range(min(ROUNDS, count)):
         share = count * (i + 1) // min(ROUNDS, count) - count * i // min(ROUNDS, count)
         scores = {each.vector: each.objective for each in scored}
         refitted = partial(strategy.recommend_refitted, scores=scores)
-        vectors = recommended_within(limit, strategy, refitted, share)
+        if limit is None:
+            vectors = list(dict.fromkeys(refitted(share)))
+        else:
+            vectors = recommended_within(limit, strategy, refitted, share)
         scored += scorer.scored([vector for vector in vectors if vector not in scores], progress)
     return scored

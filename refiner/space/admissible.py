@@ -68,7 +68,8 @@ class Offer:
         if not isinstance(self.channel_multiple, int) or self.channel_multiple < 1:
             raise ConfigError(f"channel_multiple is {self.channel_multiple}. Give 1 or more.")
         for name, patterns in (("only", self.only), ("skip", self.skip)):
-            if isinstance(patterns, str) or not all(isinstance(p, str) and p for p in patterns):
+            listed = isinstance(patterns, list | tuple | set)
+            if not listed or not all(isinstance(p, str) and p for p in patterns):
                 raise ConfigError(f"{name} is {patterns!r}. Give a list of names or patterns.")
 
     @property

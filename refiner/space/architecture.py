@@ -119,7 +119,8 @@ def _checked(architecture: Architecture) -> Architecture:
         for site in slot.sites:
             spec = site.spec
             numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups)
-            if min(numbers) < 1:
+            dims = 2 + len(spec.kernel_size)
+            if min(numbers) < 1 or {len(site.in_shape), len(site.out_shape)} != {dims}:
                 raise ValueError(f"{site.conv} is not a conv")
     return architecture
 
@@ -134,6 +135,7 @@ def _site(document: JsonDict) -> ConvSite:
         out_shape=tuple(document["out_shape"]),
         norm_parameters=document.get("norm_parameters", 0),
         along=tuple(map(str, document.get("along", ()))),
+        along_parameters=document.get("along_parameters", 0),
     )
 
 

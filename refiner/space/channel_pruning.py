@@ -1,9 +1,9 @@
 """Channel pruning: fewer inner channels in a channel group, whose input and output stay the same.
 
-Inner channels lie between one dense conv and the next. The pruned convs and norms are cut out of
-the originals, so the next conv reads the same values of the channels that stay. The size of the
-weights decides which channels stay. Distillation of a trained network chooses better; see
-``distill/channel_elimination.py``.
+Inner channels lie between one dense conv and the next. The pruned convs, and the modules after
+them, are cut out of the originals. So the next conv reads the same values of the channels that
+stay. The size of the weights decides which channels stay. Distillation of a trained network chooses
+better; see ``distill/channel_elimination.py``.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
@@ -53,6 +53,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 spec=replace(site.spec, out_channels=few),
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
+                along_parameters=site.along_parameters * few // site.spec.out_channels,
             )
         for i in inner[1:]:  # these read them
             site = sites[i]
@@ -70,8 +71,9 @@ def kept_channels(
 ) -> tuple[torch.Tensor, ...]:
     """Return the indices of the most important inner channels of each set, in order.
 
-    A channel's importance is the length of the weights that read it, times the scale that the norm
-    before them gives it. Without a norm, that factor is the length of the weights that make it.
+    A channel's importance is the length of the weights that read it, times the scale that a norm
+    right after its conv gives it. Without one, that factor is the length of the weights that make
+    it.
     """
     kept = []
     for inner, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
@@ -92,7 +94,9 @@ def kept_channels(
 def pruned(
     slot: Slot, kept: Sequence[torch.Tensor], modules: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """Return the convs and norms of a channel group, by name, with only the kept inner channels.
+    """Return the convs of a channel group, and what comes after them, with the kept channels alone.
+
+    Keys are their names.
 
     Args:
         slot: the channel group.
@@ -114,8 +118,7 @@ def pruned(
         else:
             made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
         if i in rows:
-            after = (*([] if site.norm is None else [site.norm]), *site.along)
-            made |= {name: cut(modules[name], before, rows[i]) for name in after}
+            made |= {name: cut(modules[name], before, rows[i]) for name in site.after}
     return made
 
 

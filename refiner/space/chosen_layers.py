@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from refiner.core.errors import ConfigError
-from refiner.graph.slots import Frozen, Slot
+from refiner.graph.slots import Frozen, Slot, single
+
+NOT_NAMED, SKIPPED = "not named with only", "named with skip"
+"""Reasons for frozen convs."""
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
@@ -21,7 +24,8 @@ def check_patterns(patterns: Iterable[str], names: Sequence[str]) -> None:
     """Raise a ConfigError for a pattern that matches none of the convs."""
     for pattern in patterns:
         if not any(matches(name, [pattern]) for name in names):
-            near = difflib.get_close_matches(pattern, names, n=1)
+            known = {".".join(n.split(".")[:i]) for n in names for i in range(1, n.count(".") + 2)}
+            near = difflib.get_close_matches(pattern, sorted(known), n=1)
             advice = f" Did you mean {near[0]}?" if near else ""
             raise ConfigError(
                 f"no conv has a name like {pattern!r}.{advice} `refine slots` lists the names."
@@ -47,11 +51,11 @@ def chosen_layers(
             kept.append(slot)
             continue
         left_out += [Frozen(name=name, reason=reason) for name, reason in why.items() if reason]
-        kept += [Slot(name=site.conv, sites=(site,)) for site in slot.sites if not why[site.conv]]
+        kept += [single(site) for site in slot.sites if not why[site.conv]]
     return kept, left_out
 
 
 def _why_not(name: str, only: Sequence[str], skip: Sequence[str]) -> str:
     if only and not matches(name, only):
-        return "not named with only"
-    return "named with skip" if matches(name, skip) else ""
+        return NOT_NAMED
+    return SKIPPED if matches(name, skip) else ""

@@ -74,6 +74,7 @@ def branch_sites(slot: Slot) -> tuple[ConvSite, ...] | None:
             norm=None,
             norm_parameters=0,
             along=(),
+            along_parameters=0,
             in_shape=_with_channels(site.in_shape, 1) if i else site.in_shape,
             out_shape=_with_channels(site.out_shape, 1) if i < last else site.out_shape,
         )

@@ -44,6 +44,7 @@ class Filling:
         """Number of parameters of all operations and convs, and of the norms per channel."""
         return sum(
             site.norm_parameters
+            + site.along_parameters
             + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
             for operation, site in zip(self.operations, self.sites, strict=True)
         )
@@ -161,7 +162,7 @@ def fill(
         for i, (operation, site) in enumerate(zip(filled.operations, filled.sites, strict=True))
         if operation != ORIGINAL
     }
-    after = [name for site in slot.sites for name in (site.norm, *site.along) if name]
-    kept = {name for site in filled.sites for name in (site.norm, *site.along)}
+    after = [name for site in slot.sites for name in site.after]
+    kept = {name for site in filled.sites for name in site.after}
     made |= {n: nn.Identity().train(modules[n].training) for n in after if n not in kept}
     return made

@@ -83,7 +83,15 @@ def merged_sites(slot: Slot, *, kernel: int) -> tuple[ConvSite, ...] | None:
         size = slot.sites[min(i, start)].in_shape[2:]
         passed = (*site.in_shape[:1], channels, *size)
         found.append(
-            replace(site, norm=None, norm_parameters=0, along=(), in_shape=passed, out_shape=passed)
+            replace(
+                site,
+                norm=None,
+                norm_parameters=0,
+                along=(),
+                along_parameters=0,
+                in_shape=passed,
+                out_shape=passed,
+            )
         )
     found[-1] = replace(
         slot.sites[-1], spec=replace(spec, in_channels=channels), in_shape=found[-1].in_shape

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from refiner.core.stand_ins import same_window
 from refiner.graph.probe import irreplaceable
-from refiner.graph.slots import Slot
+from refiner.graph.slots import Slot, single
 from refiner.graph.traced_model import TracedModel
 from refiner.space.candidates import NO_BRANCH, WholeSlot, get_candidate
 from refiner.space.filling import fill
@@ -21,8 +21,8 @@ def replaceable(
 ) -> tuple[list[SlotCandidates], list[Slot]]:
     """Return the slots that can be replaced, and those that cannot.
 
-    If only the norm of a slot cannot be replaced, the slot stays without it. Its candidates then
-    share the norm, and those that take it away are left out.
+    If only what comes after a conv of a slot cannot be replaced, the slot stays without it. Its
+    candidates then share the norm, and those that take it away are left out.
     """
     found = list(slots)
     bound = irreplaceable(traced, [slot.modules for slot, _ in found])
@@ -31,7 +31,9 @@ def replaceable(
         still = {bound[i] for i in irreplaceable(traced, convs)}
         for i in set(bound) - still:
             slot, names = found[i]
-            sites = tuple(replace(site, norm=None) for site in slot.sites)
+            sites = tuple(
+                replace(site, norm=None, along=(), along_parameters=0) for site in slot.sites
+            )
             bare = replace(slot, sites=sites, is_branch=False)
             found[i] = bare, tuple(name for name in names if _still_suits(bare, name))
         bound = sorted(still)
@@ -94,7 +96,7 @@ def without_broken_groups(slots: Sequence[Slot], traced: TracedModel) -> tuple[S
     whole: list[Slot] = []
     for slot in slots:
         if slot.name in broken:
-            whole += [Slot(name=site.conv, sites=(site,)) for site in slot.sites]
+            whole += map(single, slot.sites)
         else:
             whole.append(slot)
     return tuple(whole)

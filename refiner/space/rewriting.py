@@ -18,9 +18,10 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
     """Return a copy of ``model`` in which each slot holds its chosen operation.
 
     Only the convs of slots with a non-zero index are replaced, under their own names in the module
-    tree. The norms after them stay, except that channel pruning cuts them. Everything else is that
-    of the original: the model's class, its ``forward`` and the remaining weights. So the zero
-    vector gives a plain copy. If no parameter of the original takes a gradient, all of the copy do.
+    tree. The norms after them stay, except that channel pruning cuts them, and other modules with
+    numbers for each channel. Everything else is that of the original: the model's class, its
+    ``forward`` and the remaining weights. So the zero vector gives a plain copy. If no parameter of
+    the original takes a gradient, all of the copy do.
 
     Args:
         model: the model that the architecture was made for; it is never changed.
@@ -38,8 +39,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
         zip(architecture.slots, architecture.operations, strict=True)
     ):
         for site in slot.sites:
-            named = filter(None, (site.conv, site.norm, *site.along))
-            missing = [name for name in named if name not in modules]
+            missing = [name for name in (site.conv, *site.after) if name not in modules]
             if missing:
                 raise ArchitectureError(
                     f"the architecture was made for another model: {type(model).__name__} has no "

@@ -20,7 +20,7 @@ from refiner.graph.tracing import trace_model
 from refiner.space.admissible import Offer, admissible
 from refiner.space.architecture import Architecture
 from refiner.space.candidates import ORIGINAL
-from refiner.space.chosen_layers import check_patterns, chosen_layers
+from refiner.space.chosen_layers import NOT_NAMED, SKIPPED, check_patterns, chosen_layers
 from refiner.space.keep_ratios import CHANNEL_BLOCK
 from refiner.space.replaceable import (
     replaceable,
@@ -92,8 +92,10 @@ def space_of(
         )
 
     def known(site: ConvSite) -> ConvSite:
-        traced_site, count = sites[site.conv], site.norm_parameters
-        return replace(traced_site, norm=site.norm, along=site.along, norm_parameters=count)
+        return replace(
+            sites[site.conv], norm=site.norm, along=site.along,
+            norm_parameters=site.norm_parameters, along_parameters=site.along_parameters,
+        )  # fmt: skip
 
     slots = [replace(slot, sites=tuple(map(known, slot.sites))) for slot in architecture.slots]
     return SearchSpace(
@@ -261,15 +263,15 @@ def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularit
         return f"{name} has no convs, so there is nothing to refine. Give a convolutional model."
     reasons = Counter(conv.reason for conv in frozen if conv.reason != ALIAS)
     listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(4))
+    none = f"none of the {reasons.total()} convs of {name} can change: {listed}."
+    if reasons[NOT_NAMED] or reasons[SKIPPED]:
+        return f"{none} Name more layers with only (--only), or fewer with skip (--skip)."
     if reasons.most_common(1)[0][0] == NO_GRADIENT:
-        return (
-            f"none of the {reasons.total()} convs of {name} can change: {listed}. Let them be "
-            "trained: call requires_grad_() on the layers that may change."
-        )
+        return f"{none} Call requires_grad_() on the layers that may be trained."
     more = (
-        "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else ""
+        "Take pointwise convs as well (--slots all), n" if granularity in ("conv", "block") else "N"
     )
     return (
-        f"none of the {reasons.total()} convs of {name} can change: {listed}. {more or 'N'}ame "
-        "other candidates, or allow larger ones (--allow-larger, allow_larger=True)."
+        f"{none} {more}ame other candidates, or allow larger ones (--allow-larger, "
+        "allow_larger=True)."
     )

@@ -9,6 +9,7 @@ from torch import nn
 from refiner.core.randomness import derive_seed
 from refiner.core.stand_ins import StandIn
 from refiner.core.surgery import copied, replace_modules
+from refiner.core.thawing import thaw
 from refiner.core.types import Output
 from refiner.space.architecture import Vector, check_vector
 from refiner.space.filling import fill
@@ -47,7 +48,8 @@ class Supernet(nn.Module):
     statistics of different operations never mix. So it has of what is along.
 
     Args:
-        model: the original; it is copied, never changed.
+        model: the original; it is copied, never changed. If none of its parameters takes a
+            gradient, all of the copy do.
         space: its slots and candidates.
         seed: determines the initial weights of the new operations.
     """
@@ -55,6 +57,7 @@ class Supernet(nn.Module):
     def __init__(self, model: nn.Module, space: SearchSpace, *, seed: int = 0) -> None:
         super().__init__()
         self.model = copied(model)
+        thaw(self.model)
         self.space = space
         self.candidates = space.candidates
         self._choices: list[list[MixedOp]] = []
@@ -69,7 +72,7 @@ class Supernet(nn.Module):
             for site in slot.sites:
                 conv = modules[site.conv]  # shared by candidates that keep it
                 mixed[site.conv] = MixedOp([new.get(site.conv, conv) for new in filled])
-                for name in filter(None, (site.norm, *site.along)):
+                for name in site.after:
                     after = modules[name]
                     own = [new[name] if name in new else copied(after) for new in filled[1:]]
                     mixed[name] = MixedOp([after, *own])

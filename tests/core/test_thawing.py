@@ -6,6 +6,7 @@ from torch import nn
 import refiner
 from refiner.core.errors import ModelError
 from refiner.core.thawing import NOTE, is_frozen, thawed
+from refiner.space.supernet import Supernet
 
 
 def test_a_model_of_which_nothing_takes_a_gradient_is_thawed_as_a_copy() -> None:
@@ -28,6 +29,8 @@ def test_a_checkpoint_of_a_trainer_has_the_slots_of_the_model_and_is_trained() -
     assert space.slots == refiner.search_space(TinyResNet(), x).slots
     network = refiner.rewrite(model, space.architecture([1] * len(space.slots)))
     assert all(p.requires_grad for p in network.parameters())
+    emitted = Supernet(model, space).emit((1,) * len(space.slots))
+    assert all(p.requires_grad for p in emitted.parameters())
     result = refiner.refine(
         model, batches(2), batches(1), budget="macs=80%", progress=False, baselines=False,
         distill=refiner.DistillConfig(steps=1), refit=refiner.RefitConfig(steps=0),

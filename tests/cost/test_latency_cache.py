@@ -107,4 +107,4 @@ def test_a_second_table_times_only_originals(tmp_path, monkeypatch) -> None:
         counts.append(len(prepared))
         assert set(table.slots) == {"block1", "block2"}
     candidates = sum(map(len, space.candidates))
-    assert counts == [1 + candidates + 1, 1 + 2 + 1, 1 + 2 + candidates + 1]
+    assert counts == [3 + candidates, 3 + 2, 3 + 2 + candidates]  # three of the whole model

@@ -4,6 +4,7 @@ import pytest
 import torch
 from models import TinyResNet, images
 
+from refiner.core.errors import ModelError
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
@@ -53,10 +54,14 @@ def test_what_is_measured_over_the_budget_is_left_out_and_corrects_the_set(
 ) -> None:
     limit = limit_of(measured, monkeypatch, 1.2)
     zero, cheap = (0,) * 4, (1,) * 4
+    margin = 9.0 * MARGIN
+    assert limit.feasible.cost(zero)[0] == pytest.approx((10 + margin) * 1e6)
     assert limit.within([zero, cheap, zero]) == [cheap]
-    assert [limit.shares[zero], limit.shares[cheap]] == pytest.approx([1.2, 0.72])
-    assert limit.feasible.cost(zero)[0] == pytest.approx(11.6e6)  # a mean of 1.6 ms more
-    assert limit.feasible.cost(cheap)[0] == pytest.approx(7.6e6)
+    allowed = 9.0 * (1 - MARGIN)
+    assert [limit.used[zero], limit.used[cheap]] == pytest.approx([12 / allowed, 7.2 / allowed])
+    # The predictions were 2 and 1.2 ms too low.
+    assert limit.feasible.cost(zero)[0] == pytest.approx((11.6 + margin) * 1e6)
+    assert limit.feasible.cost(cheap)[0] == pytest.approx((7.6 + margin) * 1e6)
     assert len(limit.table.anchors) == 2
     limit.within([cheap])
     assert len(limit.table.anchors) == 2  # each is measured once
@@ -76,6 +81,21 @@ def test_a_set_that_would_be_empty_is_not_taken(measured, monkeypatch) -> None:
     assert limit.feasible is before
 
 
+def test_what_the_runtime_cannot_hold_does_not_keep_to_the_budget(measured, monkeypatch) -> None:
+    limit = limit_of(measured, monkeypatch, 0.5)
+    plain, bad = latency_limit.anchored, (0, 0, 0, 1)
+
+    def anchored(table, space, vectors, model, deployment):
+        if bad in vectors:
+            raise ModelError("no")
+        return plain(table, space, vectors, model, deployment)
+
+    monkeypatch.setattr(latency_limit, "anchored", anchored)
+    assert limit.within([(0,) * 4, bad, (1,) * 4]) == [(0,) * 4, (1,) * 4]
+    assert limit.used[bad] == float("inf")
+    assert limit.within([bad]) == []
+
+
 def test_whole_networks_are_timed_in_the_runtime(measured) -> None:
     model, x, space, where, table = measured
     (budget,) = parse_budgets("latency=50ms")
@@ -83,4 +103,4 @@ def test_whole_networks_are_timed_in_the_runtime(measured) -> None:
     limit = LatencyLimit(budget, 0, table, space, feasible, model, where, Devices.choose("cpu"))
     zero = (0,) * 4
     assert limit.within([zero]) == [zero]
-    assert 0.5 < limit.shares[zero] < 2
+    assert 0.1 < limit.used[zero] < 0.4

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from refiner.runtimes.choice import make_runtime
-from refiner.runtimes.timing import Patience, ratio, timed
+from refiner.runtimes.timing import Patience, ratio, timed, timed_networks
 
 EAGER = make_runtime("eager", torch.device("cpu"))
 
@@ -55,3 +55,26 @@ def test_rounds_go_on_until_the_ratio_is_known(monkeypatch, takes, rounds) -> No
 
 def test_a_ratio_is_that_of_rounds() -> None:
     assert ratio([2.0, 20.0, 200.0], [1.0, 10.0, 10.0]) == 2.0
+
+
+def test_a_network_takes_the_mean_of_its_copies(monkeypatch) -> None:
+    class Prepared:
+        """The n-th copy of a network takes n ms more."""
+
+        device = torch.device("cpu")
+        running = EAGER.running
+
+        def __init__(self) -> None:
+            self.made: list[tuple[int, str]] = []
+
+        def prepare(self, network, example):
+            self.made.append((network, example))
+            takes = network + self.made.count((network, example)) - 1
+            return lambda: now.__setitem__(0, now[0] + takes / 1000)
+
+    now, runtime = [0.0], Prepared()
+    monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: now[0])
+    patience = Patience(repeats=6, most=6, warm_up=1)
+    found = timed_networks([10, 20], "batch", runtime, patience, copies=3)
+    assert runtime.made == [(10, "batch")] * 3 + [(20, "batch")] * 3
+    assert found == [pytest.approx([11.0] * 6), pytest.approx([21.0] * 6)]

@@ -1,21 +1,21 @@
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from refiner.cost.feasible import FeasibleSet
-from refiner.search.measured_limit import recommended_within
+from refiner.search.measured_limit import nearest, recommended_within
 from refiner.search.strategies import STRATEGIES, make_strategy
 from refiner.space.architecture import Vector
 
 NAMES = [("original", "keep0.75", "keep0.5", "keep0.25")] * 5
-COSTS = [[[8], [6], [4], [2]]] * 5
+BUDGET = 24
 
 
 def feasible_set(dearer: int) -> FeasibleSet:
-    """Return the architectures within 24, if each swapped slot takes so much more."""
-    return FeasibleSet(
-        [[[8], [6 + dearer], [4 + dearer], [2 + dearer]]] * 5, [0], [24], least_used=0.9
-    )
+    """Return the architectures within the budget, if each swapped slot takes so much more."""
+    costs = [[[8], [6 + dearer], [4 + dearer], [2 + dearer]]] * 5
+    return FeasibleSet(costs, [0], [BUDGET], least_used=0.9)
 
 
 class Measured:
@@ -23,12 +23,13 @@ class Measured:
 
     def __init__(self) -> None:
         self.feasible = feasible_set(0)
-        self.seen: list[Vector] = []
+        self.used: dict[Vector, float] = {}
 
     def within(self, vectors: Sequence[Vector]) -> list[Vector]:
-        self.seen += vectors
-        self.feasible = feasible_set(1)
-        return [vector for vector in vectors if self.feasible.holds(vector)]
+        for vector in vectors:
+            self.used[vector] = float(feasible_set(1).cost(vector)[0]) / BUDGET
+            self.feasible = feasible_set(1)
+        return [vector for vector in vectors if self.used[vector] <= 1]
 
 
 class Fixed:
@@ -50,23 +51,52 @@ def test_a_strategy_recommends_others_once_it_knows_what_was_measured(name: str)
     found = recommended_within(limit, strategy, strategy.recommend, 3)
     assert found
     assert all(feasible_set(1).holds(vector) for vector in found)
-    assert len(limit.seen) == len(set(limit.seen))
-    fresh = make_strategy(name, NAMES, 0, feasible_set(0))
-    fresh.limit(feasible_set(1))
-    assert all(feasible_set(1).holds(vector) for vector in fresh.recommend(5))
+    strategy.keep_to(feasible_set(1))
+    assert all(feasible_set(1).holds(vector) for vector in strategy.recommend(5))
 
 
-def test_architectures_over_the_limit_make_room_for_the_next(monkeypatch) -> None:
+def test_what_is_over_the_budget_is_measured_once_and_makes_room() -> None:
     limit, strategy = Measured(), Fixed()
     over, inside = (0, 2, 2, 2, 2), (3, 2, 2, 2, 2)
-    strategy.vectors = [over, inside, (3, 3, 2, 2, 2)]
-    assert not feasible_set(1).holds(over)
-    assert recommended_within(limit, strategy, strategy.recommend, 2) == strategy.vectors[1:]
-    assert recommended_within(None, strategy, strategy.recommend, 2) == [over, inside]
+    strategy.vectors = [over, inside, (3, 3, 2, 2, 2), (3, 3, 3, 2, 2)]
+    assert recommended_within(limit, strategy, strategy.recommend, 2) == strategy.vectors[1:3]
+    assert list(limit.used) == strategy.vectors[:3]
+    # Asked again, it gives what keeps to the budget, and measures nothing twice.
+    assert recommended_within(limit, strategy, strategy.recommend, 3) == strategy.vectors[1:]
+    assert list(limit.used) == strategy.vectors
 
 
-def test_where_none_keeps_within_it_the_last_are_returned() -> None:
+def test_where_none_keeps_within_it_the_nearest_are_known() -> None:
     limit, strategy = Measured(), Fixed()
     strategy.vectors = [(0, 0, 0, 0, k) for k in range(4)]
-    found = recommended_within(limit, strategy, strategy.recommend, 2)
-    assert (found, limit.seen) == (strategy.vectors[2:], strategy.vectors)
+    assert recommended_within(limit, strategy, strategy.recommend, 2) == []
+    assert nearest(limit, 2) == [(0, 0, 0, 0, 3), (0, 0, 0, 0, 2)]
+
+
+def test_a_strategy_that_means_something_else_by_the_name_is_left_alone() -> None:
+    limit, strategy = Measured(), Fixed()
+    strategy.limit = 5  # type: ignore[attr-defined]
+    strategy.vectors = [(3, 3, 3, 3, 3)]
+    assert recommended_within(limit, strategy, strategy.recommend, 1) == strategy.vectors
+
+
+def test_exact_predictions_need_one_try() -> None:
+    """Then all that a program proposes keeps to the budget."""
+
+    class Exact(Measured):
+        feasible = feasible_set(0)
+
+        def __init__(self) -> None:
+            self.used = {}
+
+        def within(self, vectors: Sequence[Vector]) -> list[Vector]:
+            self.used |= {v: float(self.feasible.cost(v)[0]) / BUDGET for v in vectors}
+            return [vector for vector in vectors if self.used[vector] <= 1]
+
+    limit = Exact()
+    strategy = make_strategy("milp", NAMES, 0, limit.feasible)
+    rng = np.random.default_rng(0)
+    asked = strategy.ask(30)
+    strategy.tell(asked, [-float(sum(v) + rng.random()) for v in asked])
+    assert len(recommended_within(limit, strategy, strategy.recommend, 5)) == 5
+    assert len(limit.used) == 5

@@ -48,14 +48,18 @@ def test_a_pattern_of_no_conv_is_refused_with_the_nearest_name() -> None:
         space_of(skip=["block1.conv3"])
     with pytest.raises(ConfigError, match="only is 'block1'. Give a list"):
         space_of(only="block1")
-    with pytest.raises(ModelError, match="x named with skip"):
+    with pytest.raises(ConfigError, match="a name like 'blok2'. Did you mean block2?"):
+        space_of(only=["blok2"])
+    with pytest.raises(ConfigError, match="skip is 5. Give a list"):
+        space_of(skip=5)
+    with pytest.raises(ModelError, match="x named with skip.*fewer with skip"):
         space_of(skip=["*"])
 
 
 def test_a_run_leaves_the_layers_alone() -> None:
     model = TinyResNet()
     result = refiner.refine(
-        model, batches(2), batches(1), budget="macs=90%", skip=["block1"], progress=False,
+        model, batches(2), batches(1), budget="macs=90%", skip=["block1"], only=None, progress=False,
         baselines=False, candidates=["avgpool3x3", "depthwise3x3"],
         search=refiner.SearchConfig(epochs=1, warmup_epochs=0, trials=2, samples=2, top_k=1, front=0),
     )  # fmt: skip

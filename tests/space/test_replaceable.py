@@ -6,6 +6,7 @@ from refiner.graph.slots import find_slots
 from refiner.graph.tracing import trace_model
 from refiner.space.replaceable import replaceable, without_broken_groups
 from refiner.space.search_space import search_space
+from refiner.space.supernet import Supernet
 
 
 class ReadsModules(nn.Module):
@@ -73,3 +74,26 @@ def test_a_group_that_cannot_be_pruned_is_split() -> None:
 
     assert names(False) == [["first", "second"]]
     assert names(True) == [["first"], ["second"]]
+
+
+class ReadsWhatIsAlong(nn.Module):
+    """Reads a PReLU between the convs of a group."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first, self.last = (nn.Conv2d(c, 8, 3, padding=1) for c in (3, 8, 8))
+        self.norm, self.act, self.second = nn.BatchNorm2d(8), nn.PReLU(8), nn.BatchNorm2d(8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.act(self.norm(self.first(self.stem(x)))))
+        return self.last(x * self.act.weight.numel())
+
+
+def test_what_is_along_and_is_read_stays_with_the_original() -> None:
+    model, x = ReadsWhatIsAlong(), images()
+    space = search_space(model, x, granularity="group")
+    assert [slot.name for slot in space.slots] == ["first", "last"]
+    assert all(site.along == () for slot in space.slots for site in slot.sites)
+    supernet = Supernet(model, space)
+    supernet.select((1, 1))
+    assert supernet(x).shape == model(x).shape
