@@ -77,7 +77,7 @@ def timed_networks(
 ) -> list[list[float]]:
     """Return the milliseconds of each network in each round, the mean of some copies of it.
 
-    Where a copy happens to lie in memory changes its time by some percent, in all rounds alike.
+    Where a copy happens to lie in memory changes its time by some percent in all rounds.
 
     Args:
         networks: the first is what others are compared with.

@@ -52,6 +52,9 @@ class ControllerConfig:
 class ControllerStrategy:
     """Samples architectures from a controller and makes the well scored ones likelier."""
 
+    feasible: FeasibleSet | None = None
+    """What may be recommended; None where everything may."""
+
     def __init__(
         self,
         choices: Choices,
@@ -70,6 +73,7 @@ class ControllerStrategy:
             generator=generator,
             feasible=feasible,
         )
+        self.feasible = feasible
         self._begin(config, controller, generator)
 
     def _begin(
@@ -137,14 +141,13 @@ class ControllerStrategy:
 
     def keep_to(self, feasible: FeasibleSet) -> None:
         """Draw architectures of this set from now on."""
-        self.controller.feasible = feasible
+        self.feasible = self.controller.feasible = feasible
 
     def recommend(self, count: int) -> list[Vector]:
         """Return by turns the likeliest architectures, the greedy one first, and the feasible ones
         that scored best."""
-        feasible = self.controller.feasible
         best = self.scores.best(len(self.scores))
-        best = [v for v in best if feasible is None or feasible.holds(v)][:count]
+        best = [v for v in best if self.feasible is None or self.feasible.holds(v)][:count]
         pairs = itertools.zip_longest(self._likeliest(count), best)
         return list(dict.fromkeys(v for pair in pairs for v in pair if v is not None))[:count]
 
