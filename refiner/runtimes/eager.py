@@ -43,6 +43,10 @@ class Eager:
                 parameter.requires_grad_()  # autocast remembers the casts of no others
         return partial(run_once, module, to_device_of(module, example))
 
+    def prepare_copies(self, network: nn.Module, example: ExampleInput, count: int) -> list[Pass]:
+        """Return passes of so many copies."""
+        return [self.prepare(network, example) for _ in range(count)]
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Set threads and autocast; gradients are off."""

@@ -35,7 +35,12 @@ class OnnxBased(ABC):
 
     def prepare(self, network: nn.Module, example: ExampleInput) -> Pass:
         """Return a pass of a network as an ONNX program."""
-        return self.pass_of(*onnx_program(network, example))
+        return self.prepare_copies(network, example, 1)[0]
+
+    def prepare_copies(self, network: nn.Module, example: ExampleInput, count: int) -> list[Pass]:
+        """Return passes of a network that is made an ONNX program once and compiled each time."""
+        program, inputs = onnx_program(network, example)
+        return [self.pass_of(program, inputs) for _ in range(count)]
 
     def pass_of(self, program: bytes, inputs: Mapping[str, torch.Tensor]) -> Pass:
         """Return a pass of a program, which may leave inputs out.

@@ -37,6 +37,14 @@ class Runtime(Protocol):
         """
         ...
 
+    def prepare_copies(self, network: nn.Module, example: ExampleInput, count: int) -> list[Pass]:
+        """Return passes as :meth:`prepare` does, of as many copies, each in memory of its own.
+
+        Raises:
+            ModelError: the runtime cannot hold the network.
+        """
+        ...
+
     def running(self) -> AbstractContextManager[None]:
         """Return the context in which passes run."""
         ...

@@ -89,8 +89,8 @@ def timed_networks(
     Raises:
         ModelError: the runtime cannot hold one of them.
     """
-    passes = [runtime.prepare(each, example) for each in networks for _ in range(copies)]
-    times = timed(passes, runtime, patience)
+    passes = [runtime.prepare_copies(each, example, copies) for each in networks]
+    times = timed([one for own in passes for one in own], runtime, patience)
     own = [times[i : i + copies] for i in range(0, len(times), copies)]
     return [[statistics.fmean(each) for each in zip(*some, strict=True)] for some in own]
 

@@ -107,4 +107,4 @@ def test_a_second_table_times_only_originals(tmp_path, monkeypatch) -> None:
         counts.append(len(prepared))
         assert set(table.slots) == {"block1", "block2"}
     candidates = sum(map(len, space.candidates))
-    assert counts == [3 + candidates, 3 + 2, 3 + 2 + candidates]  # three of the whole model
+    assert counts == [candidates, 2, 2 + candidates]

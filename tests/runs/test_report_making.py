@@ -36,7 +36,7 @@ def test_a_runtime_that_cannot_hold_the_model_is_a_note(monkeypatch) -> None:
     def fails(*_: object) -> None:
         raise ModelError("ONNX cannot hold this model: it is odd.")
 
-    monkeypatch.setattr("refiner.runtimes.onnx_runtime.OnnxRuntime.prepare", fails)
+    monkeypatch.setattr("refiner.runtimes.onnx_runtime.OnnxRuntime.prepare_copies", fails)
     model, x = TinyResNet(), images(1)
     space = refiner.search_space(model, x)
     report = cost_report(

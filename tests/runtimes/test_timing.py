@@ -64,17 +64,15 @@ def test_a_network_takes_the_mean_of_its_copies(monkeypatch) -> None:
         device = torch.device("cpu")
         running = EAGER.running
 
-        def __init__(self) -> None:
-            self.made: list[tuple[int, str]] = []
-
-        def prepare(self, network, example):
-            self.made.append((network, example))
-            takes = network + self.made.count((network, example)) - 1
-            return lambda: now.__setitem__(0, now[0] + takes / 1000)
+        def prepare_copies(self, network, example, count):
+            assert example == "batch"
+            return [
+                lambda takes=network + n: now.__setitem__(0, now[0] + takes / 1000)
+                for n in range(count)
+            ]
 
     now, runtime = [0.0], Prepared()
     monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: now[0])
     patience = Patience(repeats=6, most=6, warm_up=1)
     found = timed_networks([10, 20], "batch", runtime, patience, copies=3)
-    assert runtime.made == [(10, "batch")] * 3 + [(20, "batch")] * 3
     assert found == [pytest.approx([11.0] * 6), pytest.approx([21.0] * 6)]
