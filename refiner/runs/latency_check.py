@@ -16,6 +16,8 @@ from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
 from refiner.cost.whole_latencies import WHOLE_PATIENCE
 from refiner.runs.run_folder import RunFolder, load_or_make
+from refiner.runtimes.confidence import median_interval
+from refiner.runtimes.timing import ratio, timed_networks
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
@@ -29,6 +31,7 @@ class _Measured(TypedDict):
     vector: list[int]
     median: float
     noise: float
+    """How far the median may be off."""
     limit: float
     """What the budget allows."""
 
@@ -106,8 +109,17 @@ def _measured(
 
 
 def in_turn(deployment: Deployment, model: nn.Module, network: nn.Module) -> list[Latency]:
-    """Time a network in turn with the original, the original first."""
-    return deployment.latencies([model, network], WHOLE_PATIENCE)
+    """Time a network in turn with the original; return the latency of the original, then its own.
+
+    Its noise is how far its median may be off, with 95 % confidence.
+    """
+    networks, runtime = [model, network], deployment.runtime
+    original, taken = timed_networks(networks, deployment.batch, runtime, WHOLE_PATIENCE)
+    before, share = Latency.of(original), ratio(taken, original)
+    interval = median_interval([new / old for new, old in zip(taken, original, strict=True)])
+    assert interval is not None
+    noise = (interval[1] - share) * before.median
+    return [before, Latency(median=share * before.median, noise=noise)]
 
 
 def _notes(

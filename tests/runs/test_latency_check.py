@@ -1,7 +1,10 @@
 import pytest
+import torch
+from models import images
 
 from refiner.core.errors import RunError
 from refiner.cost.budget import parse_budgets
+from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
 from refiner.runs import latency_check
 from refiner.runs.latency_check import within_latency
@@ -10,6 +13,7 @@ from refiner.search.scoring import Scored
 from refiner.search.search import SearchResult
 from refiner.training.devices import Devices
 
+CPU = torch.device("cpu")
 VECTORS = [(1, 0, 0, 0), (0, 1, 0, 0), (1, 1, 1, 1)]
 
 
@@ -67,3 +71,13 @@ def test_measurements_are_kept_for_a_run_that_resumes(checked, tmp_path) -> None
         folder.write_json("latency_check.json", damaged)
         with pytest.raises(RunError, match=r"latency_check\.json is damaged"):
             checked("latency=80%", [1.0, 1.0, 1.0], folder=folder)
+
+
+def test_the_noise_is_that_of_the_median(monkeypatch) -> None:
+    """Passes waver by a half, both networks together, and their ratio by a tenth in a few rounds."""
+    original = [10.0 * (1 + 0.5 * (i % 2)) for i in range(20)]
+    taken = [0.8 * ms * (1.1 if i in (3, 7) else 1.0) for i, ms in enumerate(original)]
+    monkeypatch.setattr(latency_check, "timed_networks", lambda *_: [original, taken])
+    before, after = latency_check.in_turn(Deployment.choose(images(), device=CPU), None, None)
+    assert before.median == 12.5
+    assert (after.median, after.noise) == pytest.approx((10.0, 0.0))
