@@ -30,7 +30,7 @@ from refiner.space.candidates import ORIGINAL
 from refiner.space.filling import fill
 from refiner.space.search_space import SearchSpace
 
-SLOT_PATIENCE = Patience(repeats=20, most=60)
+SLOT_PATIENCE = Patience(repeats=20, most=60, warm_up=2)
 ANCHORS = 8
 """Random architectures that are timed as whole networks."""
 

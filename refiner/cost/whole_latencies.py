@@ -20,7 +20,7 @@ from refiner.space.candidates import ORIGINAL
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace
 
-WHOLE_PATIENCE = Patience(repeats=10, most=20, noise=0.005)
+WHOLE_PATIENCE = Patience(repeats=8, most=16, warm_up=2, noise=0.005)
 _TOGETHER = 2
 """Networks that are held at once, beside the original, each in some copies."""
 
