@@ -67,13 +67,6 @@ def _latency_limit(job: Job, settings: Settings, costed: CostedSpace) -> Latency
     )
 
 
-def _keep_table(job: Job, search: Search) -> None:
-    """Let the run's latency table keep what was measured of the top-k."""
-    limit = search.limit
-    if isinstance(limit, LatencyLimit) and limit.used and job.folder and job.devices.is_main:
-        job.folder.write_json("latency.json", limit.table.to_json())
-
-
 def run_search_stage(
     job: Job, settings: Settings, costed: CostedSpace, search: Search
 ) -> tuple[SearchResult, tuple[str, ...]]:
@@ -106,7 +99,6 @@ def run_search_stage(
     )
     if costed.latency_budget is None:
         return found, ()
-    _keep_table(job, search)
     found, notes = within_latency(
         found,
         costed.latency_budget,
