@@ -161,7 +161,9 @@ def test_an_export_that_fails_is_told_and_a_run_goes_on(before_the_search, tmp_p
 
 def test_latency_is_timed_only_as_a_budget(before_the_search, monkeypatch) -> None:
     timed = []
-    monkeypatch.setattr(Deployment, "latencies", lambda *given, copies: timed.append(given[2].repeats))
+    monkeypatch.setattr(
+        Deployment, "latencies", lambda *given, copies: timed.append(given[2].repeats)
+    )
     monkeypatch.setattr("refiner.api.cost_space", lambda *_: None)
     for budget in ("macs=90%", "latency=90%"):
         with pytest.raises(AssertionError, match="the search began"):
