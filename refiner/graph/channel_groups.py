@@ -87,7 +87,7 @@ def _readers_of(
                 return ()
         elif user.op == "call_module" and not (
             _has_no_numbers(flow.module(user))
-            or (_is_called_once(flow, user) and _keeps_channels_apart(flow.module(user), channels))
+            or (is_called_once(flow, user) and _keeps_channels_apart(flow.module(user), channels))
         ):
             return ()
         shape = user.meta["shape"]
@@ -108,7 +108,8 @@ def modules_along(flow: Flow, name: str) -> list[fx.Node]:
             found.append(node)
 
 
-def _is_called_once(flow: Flow, node: fx.Node) -> bool:
+def is_called_once(flow: Flow, node: fx.Node) -> bool:
+    """Return whether the module of a call has no other call."""
     module = flow.module(node)
     calls = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
     return len(calls) == 1

@@ -12,7 +12,7 @@ from torch import fx
 
 from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
-from refiner.graph.channel_groups import find_channel_groups, modules_along
+from refiner.graph.channel_groups import find_channel_groups, is_called_once, modules_along
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.graph.frozen import frozen_reasons
 from refiner.graph.residual_blocks import find_blocks, find_branches
@@ -50,6 +50,11 @@ class ConvSite:
     def after(self) -> tuple[str, ...]:
         """Names of the norm and of what is along."""
         return (*([] if self.norm is None else [self.norm]), *self.along)
+
+    @property
+    def bare(self) -> "ConvSite":
+        """The conv without what comes after it."""
+        return replace(self, norm=None, norm_parameters=0, along=(), along_parameters=0)
 
     @property
     def macs(self) -> int:
@@ -161,8 +166,7 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
     norm, norm_parameters = None, 0
     if len(users) == 1 and users[0].op == "call_module" and is_norm(flow.module(users[0])):
         module = flow.module(users[0])
-        called = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
-        if len(called) == 1 and users[0].args == (node,) and not users[0].kwargs:
+        if is_called_once(flow, users[0]) and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
             each = [
                 p for p in module.parameters(recurse=False) if p.shape == node.meta["shape"][1:2]

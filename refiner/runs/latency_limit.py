@@ -50,7 +50,8 @@ class LatencyLimit:
     ) -> None:
         self._resource, self._space, self._model = resource, space, model
         self._deployment, self._devices = deployment, devices
-        self._most = budget.most(table.model.median)
+        most = budget.most(table.model.median)
+        self._kept_free, self._allowed = MARGIN * most, (1 - MARGIN) * most
         self.table = table
         self.used: dict[Vector, float] = {}
         """Of what the budget allows with the margin, by each architecture that was measured."""
@@ -84,19 +85,18 @@ class LatencyLimit:
             return
         self.table = table
         for vector, anchor in zip(vectors, table.anchors[-len(vectors) :], strict=True):
-            allowed = (1 - MARGIN) * self._most
-            self.used[vector] = anchor.share * table.model.median / allowed
+            self.used[vector] = anchor.share * table.model.median / self._allowed
         self.feasible = self._corrected()
 
     def _corrected(self) -> FeasibleSet:
         """Return the set by all measurements; the last one if nothing would be left."""
-        allowed, original = (1 - MARGIN) * self._most, self.table.model.median
+        original = self.table.model.median
         missing = [
-            used * allowed - self.table.predicted(self._space.architecture(vector)).median
+            used * self._allowed - self.table.predicted(self._space.architecture(vector)).median
             for vector, used in self.used.items()
             if used < float("inf")
         ]
-        offset = (statistics.mean(missing) if missing else 0.0) + MARGIN * self._most
+        offset = (statistics.mean(missing) if missing else 0.0) + self._kept_free
         costs = [[nanoseconds(each.median) for each in row] for row in self.table.rows(self._space)]
         base = nanoseconds(original + offset) - sum(row[0] for row in costs)
         try:

@@ -70,11 +70,7 @@ def branch_sites(slot: Slot) -> tuple[ConvSite, ...] | None:
     last = len(slot.sites) - 1
     return tuple(
         replace(
-            site,
-            norm=None,
-            norm_parameters=0,
-            along=(),
-            along_parameters=0,
+            site.bare,
             in_shape=_with_channels(site.in_shape, 1) if i else site.in_shape,
             out_shape=_with_channels(site.out_shape, 1) if i < last else site.out_shape,
         )

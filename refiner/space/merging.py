@@ -82,17 +82,7 @@ def merged_sites(slot: Slot, *, kernel: int) -> tuple[ConvSite, ...] | None:
     for i, site in enumerate(slot.sites):
         size = slot.sites[min(i, start)].in_shape[2:]
         passed = (*site.in_shape[:1], channels, *size)
-        found.append(
-            replace(
-                site,
-                norm=None,
-                norm_parameters=0,
-                along=(),
-                along_parameters=0,
-                in_shape=passed,
-                out_shape=passed,
-            )
-        )
+        found.append(replace(site.bare, in_shape=passed, out_shape=passed))
     found[-1] = replace(
         slot.sites[-1], spec=replace(spec, in_channels=channels), in_shape=found[-1].in_shape
     )
