@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from rank_correlation import tau
 from torch import nn
 
@@ -44,18 +44,24 @@ DRAWS, SAMPLES, TOP_K = 2, 10, 10
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
+def picture(file: Path, size: int | None) -> np.ndarray:
+    image = Image.open(file).convert("RGB")
+    return np.array(image if size is None else ImageOps.fit(image, (size, size)))
+
+
 def pictures(
-    folder: Path, count: int, normalise: Callable[[torch.Tensor], torch.Tensor]
+    folder: Path,
+    count: int,
+    size: int | None,
+    normalise: Callable[[torch.Tensor], torch.Tensor],
 ) -> Batches:
-    """Return images one by one, with their labels, in a random order."""
+    """Return images one by one, with their labels, in a random order; scaled to a size, if given."""
     classes = sorted(path.name for path in folder.iterdir())
     files = [
         (file, k) for k, name in enumerate(classes) for file in sorted((folder / name).iterdir())
     ]
     random.Random(0).shuffle(files)
-    images = [
-        torch.from_numpy(np.array(Image.open(file).convert("RGB"))) for file, _ in files[:count]
-    ]
+    images = [torch.from_numpy(picture(file, size)) for file, _ in files[:count]]
     return list(zip(normalise(torch.stack(images).permute(0, 3, 1, 2)),
                     torch.tensor([k for _, k in files[:count]]), strict=True))  # fmt: skip
 
@@ -167,6 +173,8 @@ def main() -> None:
         "--measured", type=int, default=500, help="trials of milp without; 0 leaves it out"
     )
     parser.add_argument("--score-images", type=int, default=512)
+    parser.add_argument("--score-batch", type=int, default=256)
+    parser.add_argument("--size", type=int, help="pixels that images are scaled to")
     parser.add_argument("--norm-batches", type=int, default=2, help="of 64 images")
     parser.add_argument("--train", type=int, default=4096)
     parser.add_argument("--val", type=int, default=2048)
@@ -181,11 +189,14 @@ def main() -> None:
         for each in (args.mean, args.std)
     )
     images = pictures(
-        args.images, args.train + args.val + args.test, lambda x: (x.float() / 255 - mean) / std
+        args.images,
+        args.train + args.val + args.test,
+        args.size,
+        lambda x: (x.float() / 255 - mean) / std,
     )
     train = batched(images[: args.train], 64)
-    val = batched(images[args.train : args.train + args.val], 256)
-    test = batched(images[args.train + args.val :], 256)
+    val = batched(images[args.train : args.train + args.val], args.score_batch)
+    test = batched(images[args.train + args.val :], args.score_batch)
     model, devices = ModelSpec(source=args.model).build().eval(), Devices.choose("cpu")
     example = images[0][0][None]
     space = refiner.search_space(model, example, granularity="group")
@@ -207,7 +218,7 @@ def main() -> None:
         print(f"distillation: {time.process_time() - started:.0f} s of CPU")
         torch.save(net.state_dict(), kept)
     net.load_state_dict(torch.load(kept, weights_only=True))
-    norms, scored = train[: args.norm_batches], val[: args.score_images // 256]
+    norms, scored = train[: args.norm_batches], val[: args.score_images // args.score_batch]
     started = time.process_time()
     effects = estimate_effects(
         net, scored, norms, task, devices=devices, seed=args.seed, draws=DRAWS

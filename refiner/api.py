@@ -88,9 +88,9 @@ def refine(
         rehearsed = rehearse_run(job, settings, space)
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)
-        found, timing = run_search_stage(job, settings, costed, search)
-    notes = (*job.output.notes, *seen, *chosen, *rehearsed, *costed.notes, *timing)
-    selection = select(job, settings, costed, search, found, notes)
+        checked = run_search_stage(job, settings, costed, search)
+    notes = (*job.output.notes, *seen, *chosen, *rehearsed, *costed.notes, *checked.notes)
+    selection = select(job, settings, costed, search, checked.found, notes)
     del search  # only the networks that are fine-tuned stay in memory
     trained, baselines = fine_tune(job, settings.train, selection)
-    return finish(job, settings, costed, selection, trained, baselines)
+    return finish(job, settings, costed, selection, trained, baselines, checked.latency)

@@ -285,5 +285,5 @@ def searched(budget=(), train=None, distill=None, **output):
     )  # fmt: skip
     costed = cost_space(job, settings, search_space(job.model, job.example))
     search = make_search(job, settings, costed)
-    found, _ = run_search_stage(job, settings, costed, search)
+    found = run_search_stage(job, settings, costed, search).found
     return job, settings, costed, search, found

@@ -1,23 +1,24 @@
 """A latency budget, checked by measurement: a prediction is off by some percent.
 
 The top-k architectures of a search are measured, best first and each next to the original, until
-one keeps within the budget.
+one keeps within the budget. The report shows this measurement, so that the two always agree.
 """
 
 from collections.abc import Callable
-from typing import TypedDict
+from dataclasses import asdict, dataclass
 
 from torch import nn
 
 from refiner.core.errors import RunError, one_line
+from refiner.core.records import checked_record
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
-from refiner.cost.whole_latencies import WHOLE_PATIENCE
+from refiner.runs.report_data import MeasuredLatency
 from refiner.runs.run_folder import RunFolder, load_or_make
 from refiner.runtimes.confidence import median_interval
-from refiner.runtimes.timing import ratio, timed_networks
+from refiner.runtimes.timing import timed_networks
 from refiner.search.search import SearchResult
 from refiner.space.architecture import Vector
 from refiner.training.devices import Devices
@@ -25,15 +26,34 @@ from refiner.training.devices import Devices
 _FILE = "latency_check.json"
 
 
-class _Measured(TypedDict):
-    """One measured architecture; times are in milliseconds."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A search's result, after its top-k was held against a latency budget."""
 
-    vector: list[int]
-    median: float
-    noise: float
-    """How far the median may be off."""
-    limit: float
-    """What the budget allows."""
+    found: SearchResult
+    latency: MeasuredLatency | None = None
+    """Of the original and the best architecture; None without a latency budget."""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """One measured architecture."""
+
+    vector: Vector
+    pair: MeasuredLatency
+    unsure: float
+    """Milliseconds that its median may be too low by, with 95 % confidence."""
+
+    @classmethod
+    def from_json(cls, document: JsonDict) -> "_Measured":
+        """Return what :func:`dataclasses.asdict` gave."""
+        vector, pair = tuple(document["vector"]), MeasuredLatency.from_json(document["pair"])
+        return checked_record(cls(vector=vector, pair=pair, unsure=document["unsure"]), finite=True)
+
+    def used(self, budget: Budget) -> float:
+        """Return which share of the budget it takes, noise included."""
+        return (self.pair.after.median + self.unsure) / budget.most(self.pair.before.median)
 
 
 def within_latency(
@@ -45,7 +65,7 @@ def within_latency(
     *,
     devices: Devices,
     folder: RunFolder | None,
-) -> tuple[SearchResult, list[str]]:
+) -> Checked:
     """Return a search's result without architectures over a latency budget, and notes on them.
 
     Where none keeps within the budget, the nearest one is left, and a note says so. The main
@@ -65,14 +85,14 @@ def within_latency(
     """
 
     def measured() -> JsonDict:
-        return {"top_k": _measured(found, budget, model, emit, deployment)}
+        return {"top_k": [asdict(e) for e in _measured(found, budget, model, emit, deployment)]}
 
     document = load_or_make(folder, _FILE, measured, devices)
     try:
-        used = {tuple(each["vector"]): _used(each) for each in document["top_k"]}
-        nearest: _Measured = min(document["top_k"], key=_used)
-        time = Latency(median=nearest["median"], noise=nearest["noise"])
-        best = next(each for each in found.top_k if each.vector == tuple(nearest["vector"]))
+        taken = [_Measured.from_json(each) for each in document["top_k"]]
+        used = {each.vector: each.used(budget) for each in taken}
+        nearest = min(taken, key=lambda each: used[each.vector])
+        best = next(each for each in found.top_k if each.vector == nearest.vector)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, StopIteration) as error:
         raise RunError(
             f"{_FILE} is damaged, or belongs to another run: {one_line(error)}. Delete it to "
@@ -80,9 +100,11 @@ def within_latency(
         ) from error
     over = [each for each in found.top_k if used.get(each.vector, 0.0) > 1 and each is not best]
     kept = (best, *(each for each in found.top_k if each is not best and each not in over))
-    within = _used(nearest) <= 1
-    notes = _notes(time, budget, nearest["limit"], within=within, left_out=len(over))
-    return SearchResult(best=best, top_k=kept), notes
+    return Checked(
+        found=SearchResult(best=best, top_k=kept),
+        latency=nearest.pair,
+        notes=_notes(budget, within=used[nearest.vector] <= 1, left_out=len(over)),
+    )
 
 
 def _measured(
@@ -95,49 +117,31 @@ def _measured(
     """Measure the top-k in order, until one keeps within the budget."""
     taken: list[_Measured] = []
     for each in found.top_k:
-        before, after = in_turn(deployment, model, emit(each.vector))
-        times = _Measured(
-            vector=list(each.vector),
-            median=after.median,
-            noise=after.noise,
-            limit=budget.most(before.median),
-        )
-        taken.append(times)
-        if _used(times) <= 1:
+        taken.append(_in_turn(each.vector, deployment, model, emit(each.vector)))
+        if taken[-1].used(budget) <= 1:
             break
     return taken
 
 
-def in_turn(deployment: Deployment, model: nn.Module, network: nn.Module) -> list[Latency]:
-    """Time a network in turn with the original; return the latency of the original, then its own.
-
-    Its noise is how far its median may be off, with 95 % confidence.
-    """
-    networks, runtime = [model, network], deployment.runtime
-    original, taken = timed_networks(networks, deployment.batch, runtime, WHOLE_PATIENCE)
-    before, share = Latency.of(original), ratio(taken, original)
+def _in_turn(
+    vector: Vector, deployment: Deployment, model: nn.Module, network: nn.Module
+) -> _Measured:
+    """Time a network in turn with the original."""
+    original, taken = timed_networks([model, network], deployment.batch, deployment.runtime)
+    before, after = Latency.of(original), Latency.of(taken)
     interval = median_interval([new / old for new, old in zip(taken, original, strict=True)])
     assert interval is not None
-    noise = (interval[1] - share) * before.median
-    return [before, Latency(median=share * before.median, noise=noise)]
+    pair = MeasuredLatency(conditions=deployment.conditions, before=before, after=after)
+    unsure = max(interval[1] * before.median - after.median, 0.0)
+    return _Measured(vector=vector, pair=pair, unsure=unsure)
 
 
-def _notes(
-    time: Latency, budget: Budget, limit: float, *, within: bool, left_out: int
-) -> list[str]:
-    measured = f"{time} as measured; {budget} allows {limit:.2f} ms, noise included"
+def _notes(budget: Budget, *, within: bool, left_out: int) -> tuple[str, ...]:
     if not within:
-        return [
-            f"no architecture of the top-k keeps within the budget: the nearest takes {measured}"
-        ]
+        return (
+            f"no architecture of the top-k was measured to keep to {budget}, noise included; the "
+            "nearest one is taken",
+        )
     if left_out:
-        return [
-            f"the refined model takes {measured}; architectures of the top-k over the budget, "
-            f"left out: {left_out}"
-        ]
-    return []
-
-
-def _used(taken: _Measured) -> float:
-    """Return which share of its limit a network takes, noise included."""
-    return float((taken["median"] + taken["noise"]) / taken["limit"])
+        return (f"architectures of the top-k measured to exceed {budget}, left out: {left_out}",)
+    return ()

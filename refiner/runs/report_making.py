@@ -44,12 +44,15 @@ def full_report(
     settings: JsonDict,
     baselines: Sequence[Baseline] = (),
     deployment: Deployment,
+    latency: MeasuredLatency | None = None,
     latencies: LatencyTable | None = None,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report of a run: costs, latencies, scores, the top-k and settings."""
     one = first_sample(example)
-    report = cost_report(model, refined, space, architecture, one, deployment, devices=devices)
+    report = cost_report(
+        model, refined, space, architecture, one, deployment, devices=devices, latency=latency
+    )
     if latencies is not None:
         note = f"latency predicted from candidates measured {latencies.conditions}"
         report = replace(
@@ -82,18 +85,22 @@ def cost_report(
     deployment: Deployment | None = None,
     *,
     devices: Devices,
+    latency: MeasuredLatency | None = None,
 ) -> Report:
     """Return the report of a rewrite alone: costs and latencies, no scores.
 
     Latencies are those of ``deployment``, by default of one sample in the default runtime, and of
-    the runtimes that are shown beside it.
+    the runtimes that are shown beside it. Those of ``deployment`` are not measured where
+    ``latency`` already holds them.
     With several processes, only the main one measures milliseconds; the others wait.
     """
     before, after = measure_cost(model, example_input), measure_cost(refined, example_input)
     if deployment is None:
         device, precision = devices.device, devices.precision
         deployment = Deployment.choose(example_input, device=device, precision=precision)
-    latencies, failed = devices.from_main(lambda: _latencies(model, refined, deployment, devices))
+    latencies, failed = devices.from_main(
+        lambda: _latencies(model, refined, deployment, devices, latency)
+    )
     return Report(
         vector=architecture.vector,
         before=before,
@@ -106,11 +113,15 @@ def cost_report(
 
 
 def _latencies(
-    model: nn.Module, refined: nn.Module, deployment: Deployment, devices: Devices
+    model: nn.Module,
+    refined: nn.Module,
+    deployment: Deployment,
+    devices: Devices,
+    known: MeasuredLatency | None,
 ) -> tuple[tuple[MeasuredLatency, ...], list[str]]:
     """Time both networks in each runtime; return notes on runtimes that cannot hold them."""
-    measured, failed = [], []
-    for each in deployment.beside(devices.device, devices.precision):
+    measured, failed = [known] if known else [], []
+    for each in deployment.beside(devices.device, devices.precision)[len(measured) :]:
         try:
             before, after = each.latencies([model, refined])
         except ModelError as error:

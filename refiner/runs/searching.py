@@ -5,13 +5,13 @@ from refiner.distill.distillation import distill
 from refiner.distill.front_to_back import FrontToBack
 from refiner.runs.costing import CostedSpace
 from refiner.runs.job import Job, announce
-from refiner.runs.latency_check import within_latency
+from refiner.runs.latency_check import Checked, within_latency
 from refiner.runs.latency_limit import LatencyLimit
 from refiner.runs.notes import too_few_scores
 from refiner.runs.search_run import run_kept
 from refiner.runs.settings import Settings
 from refiner.search.ranked_refit import RankedRefit
-from refiner.search.search import Search, SearchResult
+from refiner.search.search import Search
 from refiner.search.strategies import STEADY, make_strategy
 from refiner.space.supernet import Supernet
 
@@ -67,16 +67,11 @@ def _latency_limit(job: Job, settings: Settings, costed: CostedSpace) -> Latency
     )
 
 
-def run_search_stage(
-    job: Job, settings: Settings, costed: CostedSpace, search: Search
-) -> tuple[SearchResult, tuple[str, ...]]:
-    """Run a search to its end, from where the run's folder left it.
+def run_search_stage(job: Job, settings: Settings, costed: CostedSpace, search: Search) -> Checked:
+    """Run a search to its end, from where the run's folder left it, and return how it ended.
 
     A new search of a trained model begins with distillation. With a latency budget the top-k
     architectures are timed, and those that exceed it are left out.
-
-    Returns:
-        How the search ended, and notes for the report.
     """
 
     def prepare(new: Search) -> None:
@@ -98,8 +93,8 @@ def run_search_stage(
         search, job.folder, resume=job.output.resume, progress=job.progress, prepare=prepare
     )
     if costed.latency_budget is None:
-        return found, ()
-    found, notes = within_latency(
+        return Checked(found=found)
+    checked = within_latency(
         found,
         costed.latency_budget,
         job.model,
@@ -108,4 +103,5 @@ def run_search_stage(
         devices=job.devices,
         folder=job.folder,
     )
-    return found, announce(notes, job.progress)
+    announce(checked.notes, job.progress)
+    return checked

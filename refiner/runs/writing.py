@@ -10,7 +10,7 @@ from refiner.runs.costing import CostedSpace
 from refiner.runs.front import points, write_front
 from refiner.runs.job import Job, announce
 from refiner.runs.network_scores import GIVEN, REFINED
-from refiner.runs.report_data import Trained
+from refiner.runs.report_data import MeasuredLatency, Trained
 from refiner.runs.report_making import full_report, origin_settings
 from refiner.runs.result import Result
 from refiner.runs.result_files import write_result
@@ -26,8 +26,12 @@ def finish(
     selection: Selection,
     trained: Trained | None,
     baselines: Sequence[Baseline],
+    latency: MeasuredLatency | None = None,
 ) -> Result:
-    """Return the result of a run, and write its files where it has a folder."""
+    """Return the result of a run, and write its files where it has a folder.
+
+    ``latency`` is what is known of it in the runtime of the run; None measures it.
+    """
     model = selection.refined.cpu().eval()
     found, space = selection.found, costed.space
     origin = origin_settings(job.model, job.output.provenance)
@@ -37,7 +41,8 @@ def finish(
         devices=job.devices, scored_on=job.scored_on,
         original_score=selection.scores.get(GIVEN), refined_score=selection.scores.get(REFINED),
         trained=trained, settings=shown, baselines=baselines,
-        deployment=costed.deployment, latencies=costed.latencies, notes=selection.notes,
+        deployment=costed.deployment, latency=latency, latencies=costed.latencies,
+        notes=selection.notes,
     )  # fmt: skip
     over = over_budget(settings.budgets, report.before, report.after, report.measured_latency)
     report = replace(report, notes=(*announce(over, job.progress), *report.notes))

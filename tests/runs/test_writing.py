@@ -11,9 +11,9 @@ import refiner
 from refiner.core.progress import Silent
 from refiner.runs.fine_tuning import fine_tune
 from refiner.runs.job import in_folder
-from refiner.runs.latency_check import in_turn
 from refiner.runs.selection import select
 from refiner.runs.writing import finish
+from refiner.runtimes.timing import timed_networks
 
 
 def test_a_result_is_what_was_written(tmp_path) -> None:
@@ -88,11 +88,11 @@ class Slow(nn.Conv2d):
 def test_the_batch_that_is_timed_is_the_one_that_was_asked_for(monkeypatch) -> None:
     timed = []
 
-    def noted(deployment, model, network):
-        timed.append(len(deployment.batch))
-        return in_turn(deployment, model, network)
+    def noted(networks, batch, runtime):
+        timed.append(len(batch))
+        return timed_networks(networks, batch, runtime)
 
-    monkeypatch.setattr("refiner.runs.latency_check.in_turn", noted)
+    monkeypatch.setattr("refiner.runs.latency_check.timed_networks", noted)
     model = TinyResNet()
     model.block1.conv1 = Slow(4, 4, 3, padding=1, bias=False)  # what replaces it is faster
     result = refiner.refine(
