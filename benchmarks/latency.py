@@ -2,6 +2,7 @@
 
     python benchmarks/latency.py predict [--models resnet18] [--runtimes onnxruntime] [--threads 1 2] [--batches 1 8]
     python benchmarks/latency.py budgets [--models resnet18] [--count 8]
+    python benchmarks/latency.py speedups [--models resnet18] [--count 8] [--made results/made/*.pt]
 
 predict  30 random architectures of each model are timed in turn with the original. Their share of its time is
          compared with the prediction from the table of candidates, before and after whole networks have
@@ -11,7 +12,11 @@ budgets  latency budgets of 40 to 90 %, drawn at random for each model, with the
          until three keep to the budget, and the best is measured once more.
          The strategy is random. What is emitted is timed in a new process, in turn with the original.
 
-Models are those of timm at 224 x 224, and the ResNets for CIFAR-10, with random weights: they do not matter here.
+speedups for each model, random architectures of 60 % of the MACs are timed in turn with the original. With --made,
+         networks of that model that peers.py made are timed instead.
+
+Models are those of timm at 224 x 224, the ResNets for CIFAR-10, and EfficientNet-Lite0 (`lite0`). All but
+the last have random weights: they do not matter here.
 One line of JSON is printed for each step, and kept in --out, from which the same command goes on.
 """
 
@@ -30,7 +35,7 @@ from typing import Any
 
 import timm
 import torch
-from peers.networks import drawn_resnet
+from peers.networks import drawn_resnet, trained_lite0
 from torch import nn
 
 import refiner
@@ -62,6 +67,8 @@ def model_of(name: str) -> tuple[nn.Module, ExampleInput]:
     torch.manual_seed(0)
     if name in ("resnet20", "resnet56"):
         return drawn_resnet(int(name[6:]), (16, 32, 64), 0), torch.randn(1, 3, 32, 32)
+    if name == "lite0":
+        return trained_lite0(), torch.randn(1, 3, 224, 224)
     return timm.create_model(name).eval(), torch.randn(1, 3, 224, 224)
 
 
@@ -73,14 +80,22 @@ def shares_of(
     model: nn.Module, space: SearchSpace, vectors: list[tuple[int, ...]], where: Deployment
 ) -> list[float]:
     """Return the share of the original's time that each architecture takes, timed in turn with it."""
-    shares: list[float] = []
-    for start in range(0, len(vectors), 2):
-        some = [refiner.rewrite(model, space.architecture(v)) for v in vectors[start : start + 2]]
-        original, *times = timed_networks(
-            [model, *some], where.batch, where.runtime, WHOLE_PATIENCE
+    return [
+        share
+        for start in range(0, len(vectors), 2)
+        for share in in_turn(
+            model,
+            [refiner.rewrite(model, space.architecture(v)) for v in vectors[start : start + 2]],
+            where,
         )
-        shares += [ratio(each, original) for each in times]
-    return shares
+    ]
+
+
+def in_turn(model: nn.Module, networks: Sequence[nn.Module], where: Deployment) -> list[float]:
+    original, *times = timed_networks(
+        [model, *networks], where.batch, where.runtime, WHOLE_PATIENCE
+    )
+    return [ratio(each, original) for each in times]
 
 
 def errors_of(
@@ -144,21 +159,37 @@ def budgets(
         def emit(vector: Vector, within: SearchSpace = within) -> nn.Module:
             return refiner.rewrite(model, within.architecture(vector))
 
-        found, notes = within_latency(
+        checked = within_latency(
             SearchResult(best=top_k[0], top_k=top_k), budget, model, emit, where,
             devices=devices, folder=None,
         )  # fmt: skip
-        operations = within.architecture(found.best.vector).operations
-        predicted = limit.table.predicted(within.architecture(found.best.vector)).median
+        operations = within.architecture(checked.found.best.vector).operations
+        predicted = limit.table.predicted(within.architecture(checked.found.best.vector)).median
         used = in_new_process(name, runtime, threads, batch, operations_of(within, operations))
         yield {
             "budget": share,
             "predicted": predicted / near.model.median / share,
             "used": used / share,
             "measured": len(limit.used),
-            "none_within": any("keeps within" in note for note in notes),
+            "none_within": any("no architecture" in note for note in checked.notes),
             "seconds": time.perf_counter() - began,
         }
+
+
+def speedups(
+    name: str, runtime: str, threads: int, batch: int, count: int, made: Sequence[Path]
+) -> dict[str, Any]:
+    model, example = model_of(name)
+    where = deployment_of(example, runtime, threads, batch)
+    if made:
+        networks = [torch.load(file, weights_only=False).eval() for file in made]
+        shares = {file.stem: in_turn(model, [n], where)[0] for file, n in zip(made, networks)}
+        return {"speedups": {stem: 1 / share for stem, share in shares.items()}}
+    space = refiner.search_space(model, example, granularity="group")
+    within, feasible = within_budgets(parse_budgets("macs=60%"), model, space, example)
+    drawn = RandomStrategy(within.candidates, seed=0, feasible=feasible).ask(count)
+    found = [1 / share for share in shares_of(model, within, drawn, where)]
+    return {"least": min(found), "median": statistics.median(found), "most": max(found)}
 
 
 def operations_of(space: SearchSpace, operations: Sequence[str]) -> dict[str, str]:
@@ -192,12 +223,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("action", choices=("predict", "budgets", "measure"))
+    add("action", choices=("predict", "budgets", "speedups", "measure"))
     add("--models", nargs="+", default=list(MODELS))
     add("--runtimes", nargs="+", default=["onnxruntime"])
     add("--threads", type=int, nargs="+", default=[1, 2])
     add("--batches", type=int, nargs="+", default=[1, 8])
-    add("--count", type=int, default=8, help="budgets of each model")
+    add("--count", type=int, default=8, help="budgets or random architectures of each model")
+    add("--made", type=Path, nargs="+", default=[], help="networks that peers.py kept")
     add("--operations", type=json.loads, help="of the network that `measure` times, by slot")
     add("--out", type=Path, default=Path("latency.jsonl"))
     args = parser.parse_args()
@@ -218,6 +250,12 @@ def main() -> None:
             for found in budgets(name, runtime, args.threads[0], args.batches[0], args.count):
                 record = {"model": name, "runtime": runtime, "threads": args.threads[0]} | found
                 keep(args.out, record | {"batch": args.batches[0]})
+            continue
+        if args.action == "speedups":
+            threads, batch = args.threads[0], args.batches[0]
+            found = speedups(name, runtime, threads, batch, args.count, args.made)
+            key = {"model": name, "runtime": runtime, "threads": threads, "batch": batch}
+            keep(args.out, key | {"macs": "60%"} | found)
             continue
         for threads, batch in itertools.product(args.threads, args.batches):
             key = {"model": name, "runtime": runtime, "threads": threads, "batch": batch}

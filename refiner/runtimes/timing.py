@@ -24,6 +24,8 @@ from refiner.runtimes.runtime import Pass, Runtime
 
 COPIES = 3
 """Of a network whose time is compared with another's."""
+_LONG = 20.0
+"""Milliseconds of a pass from which one copy is enough: memory then moves it by less than 0.5 %."""
 _CHUNK = 10
 """Rounds between two looks at the noise."""
 
@@ -77,7 +79,8 @@ def timed_networks(
 ) -> list[list[float]]:
     """Return the milliseconds of each network in each round, the mean of some copies of it.
 
-    Where a copy happens to lie in memory changes its time by some percent in all rounds.
+    Where a copy happens to lie in memory changes its time by some percent in all rounds, unless a
+    pass is long. Then one copy of each is timed.
 
     Args:
         networks: the first is what others are compared with.
@@ -89,10 +92,19 @@ def timed_networks(
     Raises:
         ModelError: the runtime cannot hold one of them.
     """
-    passes = [runtime.prepare_copies(each, example, copies) for each in networks]
-    times = timed([one for own in passes for one in own], runtime, patience)
+    first = runtime.prepare_copies(networks[0], example, copies)
+    if copies > 1 and _is_long(first[0], runtime):
+        first, copies = first[:1], 1
+    others = [runtime.prepare_copies(each, example, copies) for each in networks[1:]]
+    times = timed([one for own in (first, *others) for one in own], runtime, patience)
     own = [times[i : i + copies] for i in range(0, len(times), copies)]
     return [[statistics.fmean(each) for each in zip(*some, strict=True)] for some in own]
+
+
+def _is_long(one: Pass, runtime: Runtime) -> bool:
+    """Return whether a pass is so long that one copy of its network is enough."""
+    (times,) = timed([one], runtime, Patience(repeats=1, most=1, warm_up=1))
+    return times[0] > _LONG
 
 
 def _rounds(

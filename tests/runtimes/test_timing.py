@@ -57,7 +57,10 @@ def test_a_ratio_is_that_of_rounds() -> None:
     assert ratio([2.0, 20.0, 200.0], [1.0, 10.0, 10.0]) == 2.0
 
 
-def test_a_network_takes_the_mean_of_its_copies(monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("takes", "means"), [((10, 20), (11.0, 21.0)), ((30, 10), (30.0, 10.0))], ids=["short", "long"]
+)
+def test_a_short_network_takes_the_mean_of_its_copies(monkeypatch, takes, means) -> None:
     class Prepared:
         """The n-th copy of a network takes n ms more."""
 
@@ -74,5 +77,5 @@ def test_a_network_takes_the_mean_of_its_copies(monkeypatch) -> None:
     now, runtime = [0.0], Prepared()
     monkeypatch.setattr("refiner.runtimes.timing.time.perf_counter", lambda: now[0])
     patience = Patience(repeats=6, most=6, warm_up=1)
-    found = timed_networks([10, 20], "batch", runtime, patience, copies=3)
-    assert found == [pytest.approx([11.0] * 6), pytest.approx([21.0] * 6)]
+    found = timed_networks(takes, "batch", runtime, patience, copies=3)
+    assert found == [pytest.approx([mean] * 6) for mean in means]
