@@ -147,7 +147,7 @@ def pick_architecture(
         f"{measure} in the search is {found.score:.4f}, on the validation images"
     ]
     if found.latency is not None:
-        notes += [f"latency {found.latency:.2f} ms, predicted from the run's latency.json"]
+        notes += [f"latency {found.latency:.2f} ms, as predicted by the run's latency table"]
     _rewrite_of_run(
         run, found.vector, notes, consent=consent, budgets=parsed, out=out, as_json=as_json
     )

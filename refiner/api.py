@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -89,6 +90,7 @@ def refine(
         costed = cost_space(job, settings, space)
         search = make_search(job, settings, costed)
         checked = run_search_stage(job, settings, costed, search)
+        costed = replace(costed, latencies=checked.table)
     notes = (*job.output.notes, *seen, *chosen, *rehearsed, *costed.notes, *checked.notes)
     selection = select(job, settings, costed, search, checked.found, notes)
     del search  # only the networks that are fine-tuned stay in memory

@@ -15,7 +15,7 @@ from refiner.cost.deployment import Deployment
 from refiner.cost.latency_scales import scales_of
 from refiner.cost.latency_table import Anchor, LatencyTable
 from refiner.runtimes.timing import Patience, ratio, timed_networks
-from refiner.space.architecture import Vector
+from refiner.space.architecture import Architecture, Vector
 from refiner.space.candidates import ORIGINAL
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace
@@ -70,9 +70,19 @@ def anchored(
         networks = [model, *(rewrite(model, each) for each in some)]
         original, *times = timed_networks(networks, deployment.batch, deployment.runtime, patience)
         for each, taken in zip(some, times, strict=True):
-            names = zip((slot.name for slot in each.slots), each.operations, strict=True)
-            swaps = {slot: name for slot, name in names if name != ORIGINAL}
-            anchors.append(Anchor(operations=swaps, share=ratio(taken, original)))
+            anchors.append(anchor_of(each, ratio(taken, original)))
             progress.advance()
+    return with_anchors(table, anchors)
+
+
+def anchor_of(architecture: Architecture, share: float) -> Anchor:
+    """Return an architecture as an anchor that takes such a share of the original's time."""
+    names = zip((slot.name for slot in architecture.slots), architecture.operations, strict=True)
+    swaps = {slot: name for slot, name in names if name != ORIGINAL}
+    return Anchor(operations=swaps, share=share)
+
+
+def with_anchors(table: LatencyTable, anchors: Sequence[Anchor]) -> LatencyTable:
+    """Return a table with the scales that fit these whole networks, all that are known."""
     table = replace(table, anchors=tuple(anchors))
     return replace(table, scales=scales_of(table))

@@ -15,6 +15,7 @@ from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
+from refiner.cost.latency_table import LatencyTable
 from refiner.runs.report_data import MeasuredLatency
 from refiner.runs.run_folder import RunFolder, load_or_make
 from refiner.runtimes.confidence import median_interval
@@ -33,6 +34,8 @@ class Checked:
     found: SearchResult
     latency: MeasuredLatency | None = None
     """Of the original and the best architecture; None without a latency budget."""
+    table: LatencyTable | None = None
+    """The latency table, corrected by what the search measured."""
     notes: tuple[str, ...] = ()
 
 

@@ -1,6 +1,6 @@
 """A run's folder: configuration, metrics and checkpoints, each written in one piece.
 
-config.json  latency.json  latency_check.json  baselines.json  metrics.jsonl
+config.json  latency{,_measured,_check}.json  baselines.json  metrics.jsonl
 checkpoint/{search,random_search,original,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
 """

@@ -1,5 +1,7 @@
 """The search stage of a run: the supernet, its distillation, and the strategy that searches it."""
 
+from dataclasses import replace
+
 from refiner.core.surgery import copied
 from refiner.distill.distillation import distill
 from refiner.distill.front_to_back import FrontToBack
@@ -64,6 +66,7 @@ def _latency_limit(job: Job, settings: Settings, costed: CostedSpace) -> Latency
         job.model,
         costed.deployment,
         job.devices,
+        job.folder,
     )
 
 
@@ -104,4 +107,5 @@ def run_search_stage(job: Job, settings: Settings, costed: CostedSpace, search: 
         folder=job.folder,
     )
     announce(checked.notes, job.progress)
-    return checked
+    assert isinstance(search.limit, LatencyLimit)
+    return replace(checked, table=search.limit.table)

@@ -618,7 +618,7 @@ def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch)
     picked = json.loads(capsys.readouterr().out)
     assert 16.0 - sum(picked["vector"]) == fast
     assert [each["conditions"]["batch"] for each in picked["latencies"]] == [2, 2]
-    assert f"latency {fast:.2f} ms, predicted from the run's latency.json" in picked["notes"]
+    assert f"latency {fast:.2f} ms, as predicted by the run's latency table" in picked["notes"]
     assert main(["apply", "run", "--pick", f"latency={100 / 16 * fast + 0.01}%", "--trust"]) == 0
     assert main(["apply", "run", "--pick", "latency=1%", "--trust"]) == 2
     assert f"the least: latency {fast:.2f} ms" in capsys.readouterr().err

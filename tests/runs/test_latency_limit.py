@@ -4,13 +4,15 @@ import pytest
 import torch
 from models import TinyResNet, images
 
-from refiner.core.errors import ModelError
+from refiner.core.errors import ModelError, RunError
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
-from refiner.cost.latency_table import Anchor, LatencyTable
+from refiner.cost.latency_table import LatencyTable
+from refiner.cost.whole_latencies import anchor_of, with_anchors
 from refiner.runs import latency_limit
 from refiner.runs.latency_limit import MARGIN, LatencyLimit
+from refiner.runs.run_folder import RunFolder
 from refiner.space.candidates import ORIGINAL
 from refiner.space.search_space import search_space
 from refiner.training.devices import Devices
@@ -33,7 +35,9 @@ def measured():
     return model, x, space, where, table
 
 
-def limit_of(measured, monkeypatch, factor: float, budget: str = "latency=0.9") -> LatencyLimit:
+def limit_of(
+    measured, monkeypatch, factor: float, budget: str = "latency=0.9", folder=None
+) -> LatencyLimit:
     """Return a limit by which networks take so many times what is predicted."""
     model, x, space, where, table = measured
     (parsed,) = parse_budgets(budget)
@@ -42,11 +46,37 @@ def limit_of(measured, monkeypatch, factor: float, budget: str = "latency=0.9") 
     def anchored(table, space, vectors, model, deployment):
         original = table.model.median
         times = [table.predicted(space.architecture(vector)).median for vector in vectors]
-        new = [Anchor(operations={}, share=factor * time / original) for time in times]
+        new = [
+            anchor_of(space.architecture(vector), factor * time / original)
+            for vector, time in zip(vectors, times, strict=True)
+        ]
         return replace(table, anchors=(*table.anchors, *new))
 
     monkeypatch.setattr(latency_limit, "anchored", anchored)
-    return LatencyLimit(parsed, 0, table, space, feasible, model, where, Devices.choose("cpu"))
+    devices = Devices.choose("cpu")
+    return LatencyLimit(parsed, 0, table, space, feasible, model, where, devices, folder)
+
+
+def test_a_run_that_goes_on_knows_what_was_measured(measured, monkeypatch, tmp_path) -> None:
+    folder, vectors = RunFolder(tmp_path), [(0,) * 4, (1,) * 4]
+    first = limit_of(measured, monkeypatch, 1.2, folder=folder)
+    plain = latency_limit.anchored
+
+    def scaled(*args):
+        table = plain(*args)
+        return with_anchors(table, table.anchors)
+
+    monkeypatch.setattr(latency_limit, "anchored", scaled)
+    first.within(vectors)
+    again = limit_of(measured, monkeypatch, 5.0, folder=folder)
+    assert again.used == pytest.approx(first.used)
+    assert again.within(vectors) == first.within(vectors)  # without another measurement
+    assert again.table.scales == pytest.approx(first.table.scales)
+    assert again.feasible.cost(vectors[0]) == pytest.approx(first.feasible.cost(vectors[0]))
+    for damaged in ({}, {"used": [[[0], 1.0]]}, {"used": [[[9] * 4, 1.0]]}, {"used": 3}):
+        folder.write_json("latency_measured.json", damaged)
+        with pytest.raises(RunError, match=r"latency_measured\.json is damaged"):
+            limit_of(measured, monkeypatch, 1.2, folder=folder)
 
 
 def test_what_is_measured_over_the_budget_is_left_out_and_corrects_the_set(
