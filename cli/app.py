@@ -294,6 +294,12 @@ def export_command(
             "with float32.",
         ),
     ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data of --int8, instead of the run's.", metavar="SPEC", show_default=False
+        ),
+    ] = None,
     named: ModelAgain = None,
     trust: Trust = False,
 ) -> None:
@@ -301,13 +307,15 @@ def export_command(
     from .consent import Consent
     from .finished import export_run
 
-    consent = Consent.of(trust=trust, model=named)
+    consent = Consent.of(trust=trust, model=named, data=data)
+    if data is not None and not int8:
+        raise RefinerError("--data goes with --int8. Leave it out.")
     if int8:
         if export_format != "onnx" or fold_norms:
             raise RefinerError("--int8 goes with --format onnx, and folds norms by itself.")
         from .int8 import export_int8
 
-        export_int8(folder, {}, consent=consent, to=to)
+        export_int8(folder, {} if data is None else {"data": data}, consent=consent, to=to)
         return
     export_run(folder, consent=consent, export_format=export_format, to=to, fold_norms=fold_norms)
 

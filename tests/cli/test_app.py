@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,7 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
     assert options("export") == {
-        "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8",
+        "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8", "--data",
     }  # fmt: skip
 
 
@@ -601,12 +602,24 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
-    from refiner.runs import costing
+    from refiner.cost.whole_latencies import anchor_of
+    from refiner.runs import costing, latency_limit
 
     def measured(_job, space, _budgets, _deployment):
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
+    def as_predicted(table, space, vectors, *_):
+        each = map(space.architecture, vectors)
+        return replace(
+            table,
+            anchors=(
+                *table.anchors,
+                *(anchor_of(a, table.predicted(a).median / 16.0) for a in each),
+            ),
+        )
+
     monkeypatch.setattr(costing, "timed_table", measured)
+    monkeypatch.setattr(latency_limit, "anchored", as_predicted)
     run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     run += ["--latency-batch", "2"]
     assert main(run) == 0

@@ -24,6 +24,11 @@ def data():
     images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     loader = DataLoader(TensorDataset(images, torch.arange(40) % 3), 10)
     return loader, loader
+
+
+def few():
+    loader, _ = data()
+    return loader, loader
 """
 
 
@@ -81,5 +86,10 @@ def test_a_run_is_quantised_and_compared_with_float32(run, capsys) -> None:
     assert Path("run/refined_int8.onnx").exists()
     assert main(["export", run, "--int8", "--trust"]) == 2
     assert "--int8 goes with --format onnx" in capsys.readouterr().err
+    assert main(["export", run, "--data", "net.py:data", "--trust"]) == 2
+    assert "--data goes with --int8" in capsys.readouterr().err
+    again = ["export", run, "--format", "onnx", "--int8", "--to", "again.onnx"]
+    assert main([*again, "--data", "net.py:few", "--model", "net.py:model"]) == 0
+    assert Path("again.onnx").exists()
     assert main(["export", run, "--fold-norms", "--trust", "--to", "folded.ts"]) == 0
     assert "0 batch norms folded" in capsys.readouterr().out
