@@ -43,7 +43,7 @@ from refiner.core.layers import is_conv
 from refiner.core.models import ModelSpec
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
-from refiner.exports.exporting import FORMATS, export
+from refiner.exports.exporting import GENERAL, export
 from refiner.graph.trace_check import fresh, repeatable, same
 
 SECONDS = 300
@@ -232,7 +232,7 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
     del model, original
     record["exports"] = {}
     given = example[:1] if isinstance(example, tuple) else example
-    for form in FORMATS:
+    for form in GENERAL:
         try:
             with time_limit(SECONDS):
                 record["exports"][form] = export(final, folder / f"out.{form}", given, form)
@@ -324,7 +324,7 @@ def table(out: Path) -> None:
         "rewritten zero vector equal, names too": lambda r: r.get("rewritten_zero"),
         "random vector: finite gradients": lambda r: r.get("gradients"),
     }
-    for form in FORMATS:
+    for form in GENERAL:
         rows[f"exported: {form}"] = lambda r, form=form: (
             not r.get("exports", {}).get(form, "FAIL").startswith("FAIL")
         )

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import refiner
 from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
-from refiner.exports.exporting import FORMATS
+from refiner.exports.exporting import GENERAL
 from refiner.graph.slots import GRANULARITIES
 from refiner.search.strategies import STRATEGIES
 from refiner.training.devices import Devices
@@ -271,7 +271,7 @@ def _export(form: str) -> Path_:
     return export
 
 
-for _form in FORMATS:
+for _form in GENERAL:
     path(f"export {_form}")(_export(_form))
 
 

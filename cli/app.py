@@ -273,7 +273,10 @@ def report_command(
 def export_command(
     folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
     export_format: Annotated[
-        str, typer.Option("--format", help="torchscript, python, onnx or pt2.", metavar="NAME")
+        str,
+        typer.Option(
+            "--format", help="torchscript, python, onnx, pt2 or ultralytics.", metavar="NAME"
+        ),
     ] = "torchscript",
     to: Annotated[
         Path | None,

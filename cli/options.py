@@ -10,6 +10,8 @@ from torch import nn
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
+from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
+from refiner.core.ultralytics_models import hyperparameters
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
@@ -18,13 +20,14 @@ from refiner.data.unseen import with_test
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.task import TASKS, Task, checked_task, make_task
+from refiner.training.yolo_task import YoloDetection
 
 from .declared import Given
 from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
 from .preparing import loading, preparing_notes
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
-_ARCFACE = "arcface"
+_ARCFACE, _ULTRALYTICS = "arcface", "ultralytics"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,8 @@ class ModelAndData:
     data: str = option(
         "digits",
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
-        "torchvision:NAME, hf:NAME (Hugging Face), or FILE.py:FUNCTION, which returns two or "
-        "three loaders.",
+        "torchvision:NAME, hf:NAME (Hugging Face), FILE.yaml (ultralytics), or FILE.py:FUNCTION, "
+        "which returns two or three loaders.",
         panel="Data",
         metavar="DATA",
     )
@@ -105,7 +108,8 @@ class ModelAndData:
     batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
     task: str = option(
         "classification",
-        "classification, segmentation, regression, arcface, or FILE.py:FUNCTION.",
+        "classification, segmentation, regression, arcface, ultralytics, or FILE.py:FUNCTION. "
+        "Default: classification, and ultralytics for its models.",
         panel="Data",
         metavar="TASK",
     )
@@ -170,7 +174,8 @@ class ModelAndData:
         Args:
             first: is called once the model's file has run, before data is read.
         """
-        task = None if self.task == _ARCFACE else _task(self.task)
+        named = self._task
+        task = None if named in (_ARCFACE, _ULTRALYTICS) else _task(named)
         spec = self.spec()
         plain = replace(spec, pretrained=False, weights=None, classes=2)
         built = plain.build()
@@ -181,7 +186,7 @@ class ModelAndData:
             self.data,
             batch_size=self.batch_size,
             channels=channels,
-            image_size=self.image_size,
+            image_size=self.image_size or self._trained_size(built),
             root=self.data_root,
             limit=self.limit,
             seed=self.seed,
@@ -199,19 +204,33 @@ class ModelAndData:
                 limit=self.limit,
                 seed=self.seed,
             )
-        if task is None and not data.classes:
+        if named == _ARCFACE and not data.classes:
             raise ConfigError(
                 f"{self.data} does not name its identities, as --task arcface needs. Use --data "
                 "faces:PATH, or a task of your own."
             )
         if data.classes:
-            outputs = EMBEDDING_SIZE if task is None else len(data.classes)
+            outputs = EMBEDDING_SIZE if named == _ARCFACE else len(data.classes)
             spec = replace(spec, classes=outputs)
         model = spec.build()
+        if named == _ULTRALYTICS:
+            task = YoloDetection(model)
+            task.check_classes(data.classes, self.data)
         if task is None:
             example = example_of(data.train)
             task = arcface_for(model, example, len(data.classes), seed=self.seed)
         return spec, model, data, task, self._tests(model, data)
+
+    @property
+    def _task(self) -> str:
+        """The name of the task; a model of ultralytics brings its own."""
+        default = self.task == "classification"
+        return _ULTRALYTICS if default and self.model.startswith(ULTRALYTICS) else self.task
+
+    def _trained_size(self, built: nn.Module) -> int | None:
+        """Return the size of images that a detector was trained on, where that is known."""
+        detects = self.data.endswith((".yaml", ".yml"))
+        return int(hyperparameters(built).imgsz) if detects else None
 
     def _tests(self, model: nn.Module, data: Data) -> Tests:
         """Return what verifies trained networks on pairs."""
@@ -258,8 +277,8 @@ def _task(name: str) -> Task:
     """Return a shipped task, or the one that a function of the user's returns."""
     if ":" not in name and name not in TASKS:
         raise ConfigError(
-            f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}, {_ARCFACE}; or write "
-            "FILE.py:FUNCTION."
+            f"unknown task {name!r}. Choose one of: {', '.join(TASKS)}, {_ARCFACE}, "
+            f"{_ULTRALYTICS}; or write FILE.py:FUNCTION."
         )
     if ":" not in name:
         return make_task(name)

@@ -10,7 +10,8 @@ from refiner.faces.pairs import file_and_folder
 
 
 def absolute(source: str) -> str:
-    """Return ``FILE.py:FUNCTION``, ``folder:PATH`` or ``faces:PATH`` with an absolute path."""
+    """Return a source that names a file or a folder, such as ``FILE.py:FUNCTION``, with an absolute
+    path."""
     head, colon, tail = source.rpartition(":")
     if head.endswith(".py"):
         return f"{Path(head).resolve()}{colon}{tail}"
@@ -19,8 +20,9 @@ def absolute(source: str) -> str:
             return f"{form}{Path(source.removeprefix(form)).resolve()}"
     if source.startswith("hf:") and Path(source[3:]).is_dir():
         return f"hf:{Path(source[3:]).resolve()}"
-    if source.endswith(".py"):
-        return str(Path(source).resolve())
+    form, colon, file = source.rpartition(":")
+    if source.endswith(".py") or (file.endswith((".pt", ".yaml", ".yml")) and Path(file).is_file()):
+        return f"{form}{colon}{Path(file).resolve()}"
     return source
 
 

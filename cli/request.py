@@ -8,6 +8,7 @@ from typing import Self, TypeVar
 from refiner.core.errors import ConfigError, RefinerError, RunError, one_line
 from refiner.core.models import DRAWN
 from refiner.core.records import checked_record
+from refiner.core.ultralytics_models import is_checkpoint
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.refit import RefitConfig
 from refiner.runs.run_folder import RunFolder
@@ -93,7 +94,8 @@ class RunRequest(Request):
         given = self.given
         if given.get("distill") is not None:
             return bool(given["distill"])
-        return bool(given.get("pretrained") or given.get("weights")) and not self._warms_up
+        trained = given.get("pretrained") or given.get("weights") or is_checkpoint(given["model"])
+        return bool(trained) and not self._warms_up
 
     @property
     def _warms_up(self) -> bool:

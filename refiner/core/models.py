@@ -1,6 +1,7 @@
 """Build models by name.
 
-Names are ``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` and ``package:FUNCTION``.
+Names are ``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``FILE.py:FUNCTION`` and
+``package:FUNCTION``.
 """
 
 import difflib
@@ -20,6 +21,8 @@ from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import seeded
 from refiner.core.records import checked_record
 from refiner.core.torchvision_models import build_torchvision
+from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
+from refiner.core.ultralytics_models import build_ultralytics, is_checkpoint
 from refiner.core.user_code import check_allowed, functions_in, load_function, only_named
 from refiner.core.weights import load_weights
 
@@ -39,7 +42,8 @@ class ModelSpec:
     """How to make a model, in a form that a run's folder can keep."""
 
     source: str
-    """``timm:NAME``, ``torchvision:NAME``, ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
+    """``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``FILE.py:FUNCTION`` or
+    ``package.module:FUNCTION``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the builder."""
     pretrained: bool = False
@@ -67,9 +71,13 @@ class ModelSpec:
             arguments.setdefault("num_classes", self.classes)
         if self.pretrained:
             arguments.update(self._pretrained(takes))
+        if self.source.startswith(ULTRALYTICS):
+            arguments["trust"] = self.trust_weights
         with seeded(self.seed):
             try:
                 model = builder(**arguments)
+            except ModelError:
+                raise
             except Exception as error:
                 raise ModelError(
                     f"{self.source} cannot be built: {one_line(error)}.{self._advice(error, takes)}"
@@ -89,7 +97,9 @@ class ModelSpec:
             return self.weights
         if self.pretrained:
             return "pretrained"
-        shipped = self.source.startswith(_LIBRARIES)
+        if is_checkpoint(self.source):
+            return self.source.removeprefix(ULTRALYTICS)
+        shipped = self.source.startswith((*_LIBRARIES, ULTRALYTICS))
         given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
         return DRAWN if shipped and not given else "those that its builder gave it"
 
@@ -187,9 +197,11 @@ def _builder(source: str) -> Callable[..., Any]:
         )
     if not colon or not name:
         raise ModelError(
-            f"{source!r} names no model. Write timm:NAME, torchvision:NAME, FILE.py:FUNCTION or "
-            "package.module:FUNCTION."
+            f"{source!r} names no model. Write timm:NAME, torchvision:NAME, ultralytics:FILE, "
+            "FILE.py:FUNCTION or package.module:FUNCTION."
         )
+    if source.startswith(ULTRALYTICS):
+        return partial(build_ultralytics, source.removeprefix(ULTRALYTICS))
     if head == "timm":
         import timm
 

@@ -23,10 +23,11 @@ from refiner.data.parts import LEAST_VALIDATION, VALIDATION_SHARE, ImageSet, lim
 from refiner.data.split import stratified
 from refiner.data.tensor_loader import TensorLoader
 from refiner.data.torchvision_data import torchvision_images
+from refiner.data.yolo_data import yolo_data
 
 DATA_FORMS = (
-    "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME or "
-    "FILE.py:FUNCTION"
+    "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME, FILE.yaml of "
+    "ultralytics or FILE.py:FUNCTION"
 )
 
 
@@ -50,8 +51,10 @@ def load_data(
     Args:
         spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
             :func:`load_identities`), ``torchvision:NAME``, ``hf:NAME`` of Hugging Face's
-            ``datasets``, or ``FILE.py:FUNCTION``, a function that returns (training loader,
-            validation loader or None), a test loader as third if there is one, or a ``Data``.
+            ``datasets``, a ``FILE.yaml`` of ultralytics (see
+            :func:`refiner.data.yolo_data.yolo_data`), or ``FILE.py:FUNCTION``, a function that
+            returns (training loader, validation loader or None), a test loader as third if there
+            is one, or a ``Data``.
         batch_size: images per training batch; other batches hold 256 or more.
         channels: of the images, 1 or 3.
         image_size: height and width; by default the model's own for photographs, the size that all
@@ -83,6 +86,9 @@ def load_data(
         of_model=of_model,
         keep_size=keep_size,
     )
+    if spec.endswith((".yaml", ".yml")):
+        _check_free(spec, replace(options, limit=None, image_size=None))
+        return yolo_data(spec, batch_size=batch_size, image_size=image_size, limit=limit, seed=seed)
     form, colon, rest = spec.partition(":")
     if spec == "digits":
         return _digits(options)
@@ -161,7 +167,8 @@ def _digits(options: Options) -> Data:
     )
 
 
-def _user_data(spec: str, options: Options) -> Data:
+def _check_free(spec: str, options: Options) -> None:
+    """Raise a ConfigError for an option that the data decides itself."""
     given = {
         "--limit": options.limit,
         "--image-size": options.image_size,
@@ -170,6 +177,10 @@ def _user_data(spec: str, options: Options) -> Data:
     for option, value in given.items():
         if value is not None:
             raise ConfigError(f"{option} does not apply to {spec}, which decides. Leave it out.")
+
+
+def _user_data(spec: str, options: Options) -> Data:
+    _check_free(spec, options)
     function = load_function(spec, DataError)
     try:
         loaders = function()

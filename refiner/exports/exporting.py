@@ -25,12 +25,14 @@ from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.surgery import copied
-from refiner.exports.attempts import Made, best_of, quiet
+from refiner.exports.attempts import Attempt, Made, best_of, quiet
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
+from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.folding import fold_norms as without_norms
 from refiner.exports.programs import open_batch, program
 from refiner.exports.python_source import python_source
+from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
 from refiner.graph.tracing import reads_values
 
 _ONNX_TOLERANCE = 1e-3
@@ -55,10 +57,12 @@ def export(
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
     - ``torchscript``: by ``torch.jit.script``, which keeps control flow, or where the model's code
-      cannot be scripted by ``torch.jit.trace``.
+      cannot be scripted by ``torch.jit.trace``. Where the output is none that TorchScript knows,
+      the file takes and returns a tuple of tensors.
     - ``python``: a folder with ``model.py``, plain PyTorch to read, and ``model.safetensors``.
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
     - ``pt2``: ``torch.export``.
+    - ``ultralytics``: a checkpoint for its ``YOLO(...)``, of a model of that package.
 
     Each holds ``preprocessing``, how pictures become inputs; the module
     :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
@@ -129,9 +133,26 @@ def _write_torchscript(
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how=f"TorchScript, made by {way}", sizes=sizes)
 
-    ways = {way: partial(attempt, way, open_batch(example)) for way in ("script", "trace")}
+    def flattened(path: Path) -> Made:
+        recorded, names = open_batch(example), output_names(model, example)
+        whole = Flattened(model, recorded)
+        # torch would trace twice and compare, and some models keep what they compute at first.
+        traced = torch.jit.trace(whole, tuple(tensors_in(recorded)), check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files=extra_files(prepared))
+        loaded = torch.jit.load(str(path))
+        sizes = batch_sizes(model, lambda x: loaded(*tensors_in(x)), example)
+        return Made(
+            path=path,
+            how=f"TorchScript, made by trace, a tuple of the outputs {names}",
+            sizes=sizes,
+        )
+
+    ways: dict[str, Attempt] = {
+        way: partial(attempt, way, open_batch(example)) for way in ("script", "trace")
+    }
     if batch_size(example) == 1:
         ways["trace of one sample"] = partial(attempt, "trace", example)
+    ways["trace of its tensors"] = flattened
     return best_of("TorchScript", ways, folder)
 
 
@@ -247,10 +268,26 @@ def _write_onnx(
     return best_of("ONNX", {way: partial(attempt, way) for way in ways}, folder)
 
 
+def _write_ultralytics(
+    model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
+) -> Made:
+    def attempt(path: Path) -> Made:
+        alone = write_checkpoint(model, path)
+        loaded = read_checkpoint(path)
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        where = "" if alone else ", which loads where refiner is installed"
+        return Made(path=path, how=f"checkpoint of ultralytics{where}", sizes=sizes)
+
+    return best_of("ultralytics", {"pickle": attempt}, folder, ".pt")
+
+
 _WRITERS: dict[str, Callable[[nn.Module, Path, Any, Preprocessing | None], Made]] = {
     "torchscript": _write_torchscript,
     "python": _write_python,
     "onnx": _write_onnx,
     "pt2": _write_pt2,
+    "ultralytics": _write_ultralytics,
 }
 FORMATS = tuple(_WRITERS)
+GENERAL = tuple(name for name in FORMATS if name != "ultralytics")
+"""Formats for models of any library."""

@@ -12,13 +12,14 @@ from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.types import Output
 from refiner.exports.attempts import quiet
 from refiner.exports.exporting import python_module
+from refiner.exports.flattened import Flattened
 from refiner.graph.trace_check import repeatable
 from refiner.runtimes.onnx_based import OnnxBased
 from refiner.runtimes.runtime import Runtime
 
 
 class Loaded(nn.Module):
-    """An ONNX program as a module: it takes the model's inputs and gives outputs of its kind.
+    """A program of tensors as a module: it takes the model's inputs and gives outputs of its kind.
 
     Args:
         run: runs the program on the tensors of its inputs and returns those of its outputs.
@@ -70,6 +71,8 @@ def load_export(
     if format_name == "torchscript":
         with quiet():
             script: nn.Module = torch.jit.load(str(path)).eval()
+        if getattr(script, "original_name", "") == Flattened.__name__:
+            return Loaded(lambda tensors: list(script(*tensors)), model, example)
         return script
     if format_name == "pt2":
         return _Program(torch.export.load(path).module())

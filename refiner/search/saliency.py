@@ -37,7 +37,7 @@ from refiner.space.supernet import Supernet
 from refiner.training.agreement import LOGITS, compared_by
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, norms_in_training
-from refiner.training.task import TEMPERATURE, Task, main_output, run_network
+from refiner.training.task import TEMPERATURE, Task, compared_output, run_network
 from refiner.training.teacher_hooks import LEAST_VARIANCE, TINY
 
 _Call = tuple[int, int]
@@ -65,8 +65,9 @@ def estimate_effects(
         batches: of any part, on the device; labels are not used.
         norm_batches: training batches for the statistics.
         task: calls the model on a batch. If its outputs are logits, labels are drawn from their
-            softened softmax. Any other output is taken for the mean of a Gaussian, also where
-            the task has a divergence of its own: the loss is then that of squared errors.
+            softened softmax. A task with ``fisher_draw`` draws itself. Any other output is taken
+            for the mean of a Gaussian, also where the task has a divergence of its own: the loss
+            is then that of squared errors.
         devices: where.
         seed: fixes the draws.
         draws: of labels, for each sample.
@@ -148,7 +149,7 @@ class _Places:
             sizes.append(batch_size(args if args else kwargs))
 
         def after(_module: nn.Module, _args: object, output: object) -> None:
-            main = main_output(output)
+            main = compared_output(self.task, output)
             if not isinstance(main, torch.Tensor) or not main.is_floating_point():
                 raise ConfigError("the main output is not a tensor of real numbers")
             outputs.append(main)
@@ -286,6 +287,9 @@ def _seeds(output: torch.Tensor, task: Task, generator: torch.Generator) -> torc
         label = (share.cumsum(dim=1) < uniform).sum(dim=1, keepdim=True)
         drawn = torch.zeros_like(z).scatter_(1, label.clamp(max=z.shape[1] - 1), 1.0)
         return ((drawn - share) / math.sqrt(math.prod(z.shape[2:]))).to(output.dtype)
+    draw = getattr(task, "fisher_draw", None)
+    if draw is not None:
+        return draw(z, generator).to(output.dtype)  # type: ignore[no-any-return]
     sign = torch.randint(2, z.shape, generator=generator).to(z) * 2 - 1
     variance = max(float(z.var(correction=0)), LEAST_VARIANCE * float(z.square().mean()), TINY)
     return (sign * math.sqrt(2 * len(z) / z.numel() / variance)).to(output.dtype)

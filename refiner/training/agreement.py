@@ -19,7 +19,7 @@ from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.types import Batch
-from refiner.training.task import Classification, Segmentation, Task, main_output
+from refiner.training.task import Classification, Segmentation, Task, compared_output
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,
@@ -93,7 +93,7 @@ def compared_by(task: Task) -> str:
 class Agreement:
     """A task whose score is the agreement of a network with a teacher, 0 at best.
 
-    The main outputs are compared.
+    The main outputs are compared, or what the task's ``compared`` returns.
 
     Args:
         task: calls a network on a batch. Its ``divergence``, if it has one, compares two outputs.
@@ -155,7 +155,8 @@ class Agreement:
         parts: list[torch.Tensor] = []
 
         def compare(output: object, target: object, samples: int) -> None:
-            parts.append(self._sums(main_output(output), main_output(target), samples))
+            ours, theirs = (compared_output(self.task, each) for each in (output, target))
+            parts.append(self._sums(ours, theirs, samples))
 
         self._current = self._kept(batch)
         with compare_calls(model, self._run_teacher, compare):

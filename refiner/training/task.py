@@ -1,6 +1,13 @@
 """Tasks: how a batch gives a loss, and a validation set a score.
 
-A task of your own is a class with one attribute and three methods; it needs no base class.
+A task of your own is a class with one attribute and three methods; it needs no base class. It may
+have further methods, for a teacher and for a search that compares outputs:
+
+- ``run(model, batch)`` calls the model on a batch, and needs no labels.
+- ``compared(output)`` returns the tensor that is compared, for models with outputs of many parts.
+- ``divergence(output, target)`` returns how far that tensor is from a teacher's, a scalar.
+- ``fisher_draw(output, generator)`` returns random numbers of its shape, so that a small change
+  ``dz`` of the tensor costs ``1/2 E[(r . dz)^2]`` of a sample's divergence.
 """
 
 import math
@@ -266,6 +273,15 @@ def _run(model: nn.Module, batch: Batch) -> tuple[list[object], torch.Tensor]:
 def main_output(output: object) -> object:
     """Return the main output of a model: the first of several, or the only one."""
     return _outputs(output)[0]
+
+
+def compared_output(task: object, output: object) -> object:
+    """Return what of an output is compared with a teacher's: its main output.
+
+    A task with a method ``compared(output)`` says itself what that is.
+    """
+    compared = getattr(task, "compared", None)
+    return main_output(output) if compared is None else compared(output)
 
 
 def _outputs(output: object) -> list[object]:

@@ -17,7 +17,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
-from refiner.training.task import Task
+from refiner.training.task import Task, compared_output
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,
@@ -94,6 +94,8 @@ class WithTeacher(nn.Module):
     def _divergences(self, output: object, target: object) -> list[torch.Tensor]:
         """Return the divergence for each output that both networks have."""
         divergence: Divergence = getattr(self.task, "divergence", squared_error)
+        if hasattr(self.task, "compared"):
+            output, target = (compared_output(self.task, each) for each in (output, target))
         # In train mode a network may give further outputs, after those of eval mode.
         pairs = itertools.takewhile(
             lambda pair: pair[0].shape == pair[1].shape and pair[0].dim(),

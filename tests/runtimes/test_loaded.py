@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 import refiner
-from refiner.exports.exporting import FORMATS
+from refiner.exports.exporting import GENERAL
 from refiner.runtimes.choice import make_runtime
 from refiner.runtimes.loaded import load_export
 
@@ -12,7 +12,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.mark.parametrize(
-    ("name", "runtime"), [*((name, "onnxruntime") for name in FORMATS), ("onnx", "openvino")]
+    ("name", "runtime"), [*((name, "onnxruntime") for name in GENERAL), ("onnx", "openvino")]
 )
 def test_an_export_is_a_module_that_computes_the_same_on_any_batch(tmp_path, name, runtime) -> None:
     model, x = TinyResNet().eval(), images(5)

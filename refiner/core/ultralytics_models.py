@@ -1,0 +1,100 @@
+"""Models of ultralytics: a checkpoint of its training, or an architecture by its YAML file."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from refiner.core.errors import ModelError, one_line
+
+SOURCE = "ultralytics:"
+"""Begins the names of these models."""
+
+
+def is_checkpoint(source: str) -> bool:
+    """Return whether the name of a model is that of a checkpoint, which has trained weights."""
+    return source.startswith(SOURCE) and not source.endswith((".yaml", ".yml"))
+
+
+def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
+    """Return the network of a checkpoint in float32, or of a YAML file with new weights.
+
+    Args:
+        file: ``best.pt``, or a name such as ``yolo11n.yaml``. Nothing is downloaded.
+        trust: whether a checkpoint may hold objects that ultralytics does not know; reading those
+            can run code.
+
+    Raises:
+        ModelError: ultralytics is not installed, or the file is missing or is none of its models.
+    """
+    tasks = require_ultralytics().nn.tasks
+    if Path(file).suffix in (".yaml", ".yml"):
+        try:
+            made: nn.Module = tasks.DetectionModel(file, verbose=False)
+        except Exception as error:
+            raise ModelError(
+                f"{file} is no detector of ultralytics: {one_line(error, 200)}"
+            ) from error
+        return _with_arguments(made, {})
+    if not Path(file).is_file():
+        raise ModelError(f"{file} does not exist. Give the path of a checkpoint, such as best.pt.")
+    try:
+        checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
+        network = checkpoint.get("ema") or checkpoint["model"]
+    except Exception as error:
+        hint = "" if trust else " If you trust it, give --trust-weights."
+        raise ModelError(f"{file} cannot be read: {one_line(error, 200)}.{hint}") from error
+    if not isinstance(network, nn.Module):
+        raise ModelError(f"{file} holds no network. Give a checkpoint that ultralytics wrote.")
+    return _with_arguments(network.float(), checkpoint.get("train_args") or {})
+
+
+def _with_arguments(network: nn.Module, given: dict[str, Any]) -> nn.Module:
+    """Give a network the hyperparameters of its training, as its loss reads them."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    named: Any = network
+    named.args = {**DEFAULT_CFG_DICT, **given}
+    named.task = getattr(network, "task", "detect")
+    return network
+
+
+def require_ultralytics() -> Any:
+    """Return the package.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        import ultralytics
+        import ultralytics.nn.tasks
+    except ImportError as error:
+        raise ModelError(
+            "this needs the package ultralytics. Install it: pip install ultralytics"
+        ) from error
+    return ultralytics
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what ultralytics says of its progress from the screen."""
+    from ultralytics.utils import LOGGER
+
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+def hyperparameters(network: nn.Module) -> SimpleNamespace:
+    """Return the hyperparameters of a network's training; those missing have their defaults."""
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    own = getattr(network, "args", {})
+    return SimpleNamespace(**{**DEFAULT_CFG_DICT, **(own if isinstance(own, dict) else vars(own))})

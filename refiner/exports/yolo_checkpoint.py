@@ -1,0 +1,93 @@
+"""A refined detector as a checkpoint of ultralytics, which goes on from there.
+
+``YOLO("refined.pt")`` loads it, and predicts, validates and exports. To train it further, give its
+``train`` the trainer of :func:`trainer`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from refiner.core.errors import ModelError
+from refiner.core.surgery import copied, replace_modules
+from refiner.core.ultralytics_models import hyperparameters, require_ultralytics
+
+_PLACE = ("i", "f", "type", "np")
+"""What ultralytics notes on a layer: its number, where its input comes from, and what it is."""
+
+
+def write_checkpoint(model: nn.Module, path: Path) -> bool:
+    """Write a checkpoint, and return whether it loads where refiner is not installed.
+
+    Raises:
+        ModelError: the model is none of ultralytics.
+    """
+    tasks = require_ultralytics().nn.tasks
+    if not isinstance(model, tasks.BaseModel):
+        raise ModelError(
+            f"the model is a {type(model).__name__}, and this format holds models of ultralytics "
+            "alone. Choose another format."
+        )
+    network = fusible(model)
+    checkpoint = {
+        "model": network.float(),
+        "ema": None,
+        "epoch": -1,
+        "optimizer": None,
+        "train_args": vars(hyperparameters(model)),
+        "version": require_ultralytics().__version__,
+    }
+    torch.save(checkpoint, path)
+    return not any(type(each).__module__.startswith("refiner") for each in network.modules())
+
+
+def read_checkpoint(path: Path) -> nn.Module:
+    """Return the network of a checkpoint, as ultralytics loads it; it may run code of the file."""
+    checkpoint, _ = require_ultralytics().nn.tasks.torch_safe_load(str(path))
+    network: nn.Module = checkpoint["model"]
+    return network.eval()
+
+
+def fusible(model: nn.Module) -> Any:
+    """Return a copy that ultralytics can fuse: it takes the conv of each of its layers for plain.
+
+    A layer with another module in place of its conv becomes a sequence of its three parts.
+    """
+    from ultralytics.nn.modules.conv import Conv, DWConv
+
+    network = copied(model)
+    replaced: dict[str, nn.Module] = {}
+    for name, layer in network.named_modules():
+        if type(layer) not in (Conv, DWConv) or type(layer.conv) is nn.Conv2d:
+            continue
+        replaced[name] = nn.Sequential(layer.conv, layer.bn, layer.act)
+        for key in _PLACE:
+            if hasattr(layer, key):
+                setattr(replaced[name], key, getattr(layer, key))
+    replace_modules(network, replaced)
+    return network
+
+
+def trainer() -> Any:
+    """Return a trainer that goes on with the network as it is: ``YOLO(...).train(trainer=...)``.
+
+    The usual one builds the network again from its YAML file, with the original's layers.
+    """
+    require_ultralytics()
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class RefinedTrainer(DetectionTrainer):  # type: ignore[misc]
+        """Trains the network that it is given."""
+
+        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+            """Return a copy of ``weights``, the network of the checkpoint."""
+            if weights is None:
+                return super().get_model(cfg, weights, verbose)
+            network = copied(weights).train()
+            for parameter in network.parameters():
+                parameter.requires_grad_(parameter.is_floating_point())
+            return network
+
+    return RefinedTrainer

@@ -1,0 +1,88 @@
+"""Mean average precision of a detector (mAP50-95 of COCO), from counts that add up over batches.
+
+Average precision sorts the detections of a whole data set by their confidence. Here detections are
+counted in narrow bins of confidence instead. So the counts of batches and of processes can be
+added, and the result differs from the exact one by the order within a bin alone.
+"""
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+THRESHOLDS = torch.linspace(0.5, 0.95, 10, dtype=torch.float64)
+"""Least intersection over union of a hit."""
+BINS = 1000
+"""Bins of confidence, 0 to 1."""
+_ROWS = 1 + len(THRESHOLDS)
+"""For each bin: the number of detections, then the hits at each threshold."""
+_RECALLS = np.linspace(0, 1, 101)
+
+
+def empty_counts(classes: int) -> torch.Tensor:
+    """Return the counts of nothing: for each class the number of true boxes, then the bins, C x (1
+    + BINS * 11), in float64.
+    """
+    return torch.zeros(classes, 1 + BINS * _ROWS, dtype=torch.float64)
+
+
+def add_image(counts: torch.Tensor, found: torch.Tensor, truth: torch.Tensor) -> None:
+    """Add the detections of an image to counts.
+
+    Args:
+        counts: what :func:`empty_counts` gave, on the CPU.
+        found: detections N x 6: x1, y1, x2, y2, confidence, class.
+        truth: true boxes M x 5: x1, y1, x2, y2, class.
+    """
+    found, truth = found.detach().float().cpu(), truth.detach().float().cpu()
+    found = found[found[:, 4].argsort(descending=True, stable=True)]
+    classes = truth[:, 4].long()
+    counts[:, 0].index_add_(0, classes, torch.ones(len(truth), dtype=torch.float64))
+    if not len(found):
+        return
+    hits = _hits(found, truth)
+    bins = (found[:, 4].double() * BINS).long().clamp(0, BINS - 1)
+    table = counts[:, 1:].view(len(counts), BINS, _ROWS)
+    rows = torch.cat([torch.ones(len(found), 1, dtype=torch.float64), hits.double()], dim=1)
+    table.index_put_((found[:, 5].long(), bins), rows, accumulate=True)
+
+
+def _hits(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Return which detections hit a true box that no surer one has hit, N x thresholds."""
+    overlap = box_iou(truth[:, :4], found[:, :4]) * (truth[:, 4:5] == found[:, 5])
+    hits = torch.zeros(len(found), len(THRESHOLDS), dtype=torch.bool)
+    if not len(truth):
+        return hits
+    taken = torch.zeros(len(truth), len(THRESHOLDS), dtype=torch.bool)
+    every = torch.arange(len(THRESHOLDS))
+    for i in (overlap >= THRESHOLDS[0]).any(dim=0).nonzero().flatten().tolist():
+        best, which = overlap[:, i, None].masked_fill(taken, 0.0).max(dim=0)
+        hits[i] = best.double() >= THRESHOLDS
+        taken[which, every] |= hits[i]
+    return hits
+
+
+def mean_precision(counts: torch.Tensor) -> float:
+    """Return the mean over thresholds and over the classes that have a true box, 0 to 1."""
+    present = counts[:, 0] > 0
+    if not bool(present.any()):
+        return 0.0
+    table = counts[present, 1:].view(-1, BINS, _ROWS).flip(1).cumsum(1).numpy()
+    true = counts[present, 0].numpy()
+    found = [
+        _average(table[c, :, 1 + t] / true[c], table[c, :, 1 + t], table[c, :, 0])
+        for c in range(len(true))
+        for t in range(len(THRESHOLDS))
+    ]
+    return float(np.mean(found))
+
+
+def _average(recall: np.ndarray, hits: np.ndarray, found: np.ndarray) -> float:
+    """Return the precision over 101 recalls, as COCO interpolates it, from the surest bin on."""
+    some = found > 0
+    if not some.any():
+        return 0.0
+    recall, precision = recall[some], hits[some] / found[some]
+    recall = np.concatenate(([0.0], recall, [recall[-1]], [1.0]))
+    precision = np.concatenate(([1.0], precision, [0.0], [0.0]))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.trapezoid(np.interp(_RECALLS, recall, envelope), _RECALLS))

@@ -1,0 +1,67 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from yolo_shapes import tiny_model
+
+from refiner.core.errors import ModelError
+from refiner.core.models import DRAWN, ModelSpec
+from refiner.core.ultralytics_models import hyperparameters, is_checkpoint
+
+pytest.importorskip("ultralytics")
+
+
+def spec(source: object, **options: object) -> ModelSpec:
+    return ModelSpec(source=f"ultralytics:{source}", **options)
+
+
+def test_a_yaml_file_is_drawn_from_the_seed(tmp_path) -> None:
+    source = tiny_model(tmp_path)
+    first, again, other = (spec(source, seed=seed).build() for seed in (0, 0, 1))
+    weights = [next(model.parameters()) for model in (first, again, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert spec(source).weights_from() == DRAWN
+    assert hyperparameters(first).box > 0
+
+
+def test_a_checkpoint_brings_its_weights_and_hyperparameters(tmp_path) -> None:
+    model, file = spec(tiny_model(tmp_path), seed=5).build(), tmp_path / "best.pt"
+    checkpoint = {"model": model.half(), "ema": None, "train_args": {"imgsz": 96}}
+    torch.save(checkpoint, file)
+    loaded = spec(file).build()
+    weights = next(model.parameters()).float()
+    assert torch.equal(next(loaded.parameters()), weights)
+    assert hyperparameters(loaded).imgsz == 96
+    assert spec(file).weights_from() == str(file)
+    assert is_checkpoint(f"ultralytics:{file}")
+    assert not is_checkpoint("ultralytics:yolo11n.yaml")
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("hostile"),)
+
+
+def test_a_checkpoint_runs_no_code_unless_it_is_trusted(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Hostile()}, "bad.pt")
+    with pytest.raises(ModelError, match=r"bad\.pt cannot be read.*--trust-weights"):
+        spec("bad.pt").build()
+    assert not Path("hostile").exists()
+    with pytest.raises(ModelError, match="holds no network"):
+        spec("bad.pt", trust_weights=True).build()
+    assert Path("hostile").exists()
+
+
+def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"none\.pt does not exist"):
+        spec("none.pt").build()
+    with pytest.raises(ModelError, match="is no detector of ultralytics"):
+        spec("none.yaml").build()
+    (tmp_path / "text.pt").write_bytes(pickle.dumps("text"))
+    with pytest.raises(ModelError, match=r"text\.pt cannot be read"):
+        spec(tmp_path / "text.pt").build()

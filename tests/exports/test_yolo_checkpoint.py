@@ -1,0 +1,61 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from yolo_shapes import shapes, tiny_model
+
+import refiner
+from refiner.core.errors import ModelError
+from refiner.exports.yolo_checkpoint import fusible, trainer
+
+ultralytics = pytest.importorskip("ultralytics")
+
+
+@pytest.fixture
+def model(tmp_path):
+    return refiner.ModelSpec(source="ultralytics:" + tiny_model(tmp_path)).build().eval()
+
+
+def refined(model, name: str):
+    """Return the model with a candidate in each slot that offers it."""
+    space = refiner.search_space(model, torch.rand(1, 3, 32, 32), granularity="conv")
+    vector = [names.index(name) if name in names else 0 for names in space.candidates]
+    assert any(vector)
+    return refiner.rewrite(model, space.architecture(vector), seed=0).eval()
+
+
+def test_a_layer_without_a_plain_conv_becomes_one_that_is_not_fused(model) -> None:
+    network, x = refined(model, "depthwise3x3"), torch.rand(2, 3, 32, 32)
+    before = network(x)[0]
+    fused = fusible(network).eval().fuse(verbose=False)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.model[0].modules())
+    torch.testing.assert_close(fused(x)[0], before, rtol=1e-3, atol=1e-3)
+    assert type(network.model[1]).__name__ == "Conv", "the network itself stays as it is"
+
+
+def test_ultralytics_loads_validates_and_trains_it_further(model, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_DISABLED", "1")
+    monkeypatch.chdir(tmp_path)
+    network, file = refined(model, "depthwise3x3"), tmp_path / "refined.pt"
+    how = refiner.export(network, file, torch.rand(1, 3, 32, 32), "ultralytics")
+    assert how.startswith("checkpoint of ultralytics")
+    yolo = ultralytics.YOLO(file)
+    count = sum(p.numel() for p in network.parameters())
+    options = {
+        "data": shapes(tmp_path), "imgsz": 64, "batch": 6, "device": "cpu", "workers": 0,
+        "plots": False, "verbose": False, "project": str(tmp_path / "runs"),
+    }  # fmt: skip
+    assert 0 <= yolo.val(**options).box.map <= 1
+    assert len(yolo.predict(str(tmp_path / "images/val/0.png"), imgsz=64, verbose=False)) == 1
+    more = ultralytics.YOLO(file)
+    before = copy.deepcopy(next(more.model.parameters()))
+    more.train(trainer=trainer(), epochs=1, val=False, **options)
+    after = ultralytics.YOLO(more.trainer.last).model
+    assert sum(p.numel() for p in after.parameters()) == count
+    assert not torch.equal(next(after.parameters()), before)
+
+
+def test_other_models_are_refused(tmp_path) -> None:
+    with pytest.raises(ModelError, match="models of ultralytics alone"):
+        refiner.export(nn.Conv2d(3, 3, 1), tmp_path / "x.pt", torch.rand(1, 3, 8, 8), "ultralytics")

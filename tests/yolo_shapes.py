@@ -1,0 +1,50 @@
+"""A small detector of ultralytics, and shapes on backgrounds to detect."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+TINY = """
+nc: 2
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2f, [16, True]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, C2f, [32, True]]
+head:
+  - [[2, 4], 1, Detect, [nc]]
+"""
+
+
+def tiny_model(folder: Path) -> str:
+    """Write the YAML file of a detector with strides 4 and 8, and return its path."""
+    (folder / "tiny.yaml").write_text(TINY)
+    return str(folder / "tiny.yaml")
+
+
+def shapes(folder: Path, train: int = 12, val: int = 6, size: int = 64) -> str:
+    """Draw squares and circles, and return the path of the data set's YAML file."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("val", val)):
+        for kind in ("images", "labels"):
+            (folder / kind / part).mkdir(parents=True)
+        for i in range(count):
+            noise = rng.integers(0, 120, (8, 8, 3)).astype(np.uint8)
+            image = Image.fromarray(noise).resize((size, size))
+            rows = [_draw(ImageDraw.Draw(image), rng, size) for _ in range(rng.integers(1, 3))]
+            image.save(folder / "images" / part / f"{i}.png")
+            (folder / "labels" / part / f"{i}.txt").write_text("\n".join(rows))
+    text = f"path: {folder.resolve()}\ntrain: images/train\nval: images/val\n"
+    (folder / "shapes.yaml").write_text(text + "names: [square, circle]\n")
+    return str(folder / "shapes.yaml")
+
+
+def _draw(draw: ImageDraw.ImageDraw, rng: np.random.Generator, size: int) -> str:
+    kind, side = int(rng.integers(2)), int(rng.integers(size // 5, size // 2))
+    x, y = (int(v) for v in rng.integers(0, size - side, 2))
+    box, colour = (x, y, x + side, y + side), tuple(int(v) for v in rng.integers(130, 256, 3))
+    (draw.rectangle, draw.ellipse)[kind](box, fill=colour)
+    centre = ((x + side / 2) / size, (y + side / 2) / size)
+    return f"{kind} {centre[0]} {centre[1]} {side / size} {side / size}"
