@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from refiner.space.supernet import Supernet
     from refiner.training.loop import TrainConfig, train
     from refiner.training.task import Classification, Regression, Segmentation, Task
+    from refiner.training.yolo_task import YoloDetection
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ _HOME = {
     "Supernet": "space.supernet",
     "Task": "training.task",
     "TrainConfig": "training.loop",
+    "YoloDetection": "training.yolo_task",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
     "load_data": "data.datasets",
@@ -104,6 +106,7 @@ __all__ = [
     "Supernet",
     "Task",
     "TrainConfig",
+    "YoloDetection",
     "export",
     "find_slots",
     "load_data",

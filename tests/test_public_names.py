@@ -8,6 +8,7 @@ import refiner
 NAMES = """
 Architecture Candidate Classification ConvSpec Cost Data DistillConfig ModelSpec RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TrainConfig
+YoloDetection
 export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture
 """.split()

@@ -24,18 +24,22 @@ def onnx_program(
     Raises:
         ModelError: neither can.
     """
-    work = copied(network).cpu().eval()
-    positional, kwargs = bind(work, to_device_of(work, example))  # exporters order them so, too
+    positional, kwargs = bind(
+        network, to_device_of(nn.Identity(), example)
+    )  # exporters order them so, too
     args = tuple(positional.values())
     inputs = {f"input_{i}": tensor for i, tensor in enumerate(tensors_in((args, kwargs)))}
     errors = []
     with tempfile.TemporaryDirectory() as folder, quiet():
         file = Path(folder) / "network.onnx"
         for by_export in (False, True):
+            work = copied(network).cpu().eval()  # a trace leaves what models keep in another form
             try:
                 if by_export:
+                    work(*args, **kwargs)  # models may keep what they compute at first, as anchors
+                    recorded = torch.export.export(work, args, kwargs, strict=False)
                     torch.onnx.export(
-                        work, args, file, kwargs=kwargs, dynamo=True, input_names=list(inputs),
+                        recorded, (), file, dynamo=True, input_names=list(inputs),
                         external_data=False,
                     )  # fmt: skip
                 else:

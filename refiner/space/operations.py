@@ -148,24 +148,7 @@ def build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
     """
     groups = spec.groups * parts
     conv = _own_conv(spec, groups=groups, out_channels=spec.out_channels, bias=spec.bias)
-    return in_sequence([ChannelShuffle(groups), *conv])
-
-
-class ChannelShuffle(nn.Module):
-    """Shuffles channels as torch's own does, by operations that every export has."""
-
-    def __init__(self, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return ``x``, N x C x ..., with the channels of its groups interleaved."""
-        parts: torch.Tensor = x.unflatten(1, (self.groups, x.shape[1] // self.groups))
-        return parts.transpose(1, 2).flatten(1, 2)
-
-    def extra_repr(self) -> str:
-        """Return the number of groups."""
-        return f"groups={self.groups}"
+    return in_sequence([nn.ChannelShuffle(groups), *conv])
 
 
 def divides(spec: ConvSpec, *, parts: int) -> bool:

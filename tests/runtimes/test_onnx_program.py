@@ -20,9 +20,12 @@ class Shuffled(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.shuffle = nn.Conv2d(3, 4, 1), nn.ChannelShuffle(2)
+        self.seen: tuple[int, ...] = ()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.shuffle(self.conv(x))
+        if self.seen != tuple(x.shape):  # kept, as detectors keep their anchors
+            self.seen, self.anchors = tuple(x.shape), torch.full((1,), float(x.amax() * 0))
+        return self.shuffle(self.conv(x)) + self.anchors
 
 
 def test_what_torchscript_cannot_record_is_recorded_by_torch_export(capfd) -> None:

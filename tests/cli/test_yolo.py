@@ -1,0 +1,56 @@
+"""A detector of ultralytics from the command line: refined, evaluated and exported."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from refiner.cli.app import main
+from yolo_shapes import shapes, tiny_model
+
+import refiner
+
+ultralytics = pytest.importorskip("ultralytics")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> list[str]:
+    monkeypatch.chdir(tmp_path)
+    model = refiner.ModelSpec(source="ultralytics:" + tiny_model(tmp_path), seed=1).build()
+    for parameter in model.parameters():  # as ultralytics leaves its checkpoints
+        parameter.requires_grad = False
+    torch.save({"model": model, "ema": None, "train_args": {"imgsz": 64}}, "best.pt")
+    shapes(tmp_path)
+    return ["ultralytics:best.pt", "--data", "shapes.yaml", "--batch-size", "6"]
+
+
+def test_a_checkpoint_is_refined_and_goes_back(files, capsys) -> None:
+    run = [*files, "--budget", "macs=60%", "--trials", "4", "--epochs", "1", "--device", "cpu"]
+    assert main([*run, "--no-baselines", "--refit-steps", "2", "--out", "run"]) == 0
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["metric"] == "mAP50-95"
+    assert report["after"]["macs"] <= 0.6 * report["before"]["macs"]
+    assert report["top_k"][0][2] <= 0, "agreement: the checkpoint is the teacher"
+    assert "inputs 3x64x64" in capsys.readouterr().err, "the size of its training"
+    assert Path("run/refined.ts").exists()
+    named = ["--model", "ultralytics:best.pt", "--trust"]
+    assert main(["export", "run", "--format", "ultralytics", "--to", "refined.pt", *named]) == 0
+    boxes = ultralytics.YOLO("refined.pt").predict("images/val/0.png", imgsz=64, verbose=False)
+    assert len(boxes) == 1
+    assert main(["eval", "run", *named, "--json"]) == 0
+
+
+def test_a_folder_reads_no_checkpoint_by_itself(files, capsys) -> None:
+    run = [*files, "--budget", "macs=60%", "--trials", "2", "--epochs", "0", "--device", "cpu"]
+    assert main([*run, "--no-baselines", "--refit-steps", "0", "--out", "run"]) == 0
+    capsys.readouterr()
+    assert main(["export", "run", "--format", "ultralytics"]) == 2
+    assert "best.pt" in capsys.readouterr().err
+
+
+def test_data_with_other_classes_is_refused(files, capsys) -> None:
+    text = Path("shapes.yaml").read_text().replace("[square, circle]", "[square, circle, star]")
+    Path("shapes.yaml").write_text(text)
+    assert main([*files, "--budget", "macs=60%", "--out", "run"]) == 2
+    assert "the model has 2 classes, and" in capsys.readouterr().err
+    assert not Path("run").exists()
