@@ -171,7 +171,16 @@ Resume = Annotated[
     ),
 ]
 
-
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        help="Log to tensorboard (the run's folder), wandb or mlflow. Can be repeated.",
+        rich_help_panel="Output",
+        metavar="NAME",
+        show_default=False,
+    ),
+]
 Force = Annotated[
     bool,
     typer.Option(

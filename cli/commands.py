@@ -15,6 +15,7 @@ from .arguments import (
     Device,
     Force,
     Json,
+    Log,
     ModelAgain,
     ModelOrFolder,
     OptionalModel,
@@ -33,8 +34,9 @@ from .consent import Consent
 from .declared import Given, declares
 from .options import ModelAndData
 from .request import RunRequest, TrainRequest
+from .screen import tracker_names
 
-_RESUMED = set("context model data test_data task resume as_json trust trust_weights".split())
+_RESUMED = set("context model data test_data task resume log as_json trust trust_weights".split())
 _FIXED = "cannot change in a run that goes on"
 _RECIPES = set(
     "context recipe data data_root scale pretrain seed device precision out as_json".split()
@@ -68,6 +70,7 @@ def run_command(
     ] = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    log: Log = None,
     trust: Trust = False,
     force: Force = False,
     unlabelled: Unlabelled = False,
@@ -106,10 +109,12 @@ def run_command(
     _check_trust(trust, resume)
     if resume is not None:
         refuse(context, _RESUMED | {"recipe"}, _FIXED)
-        _resume(resume, _consent(model, given, trust, recipe), as_json)
+        _resume(resume, _consent(model, given, trust, recipe), tracker_names(log), as_json)
     elif recipe is not None:
         from .recipes import run_recipe
 
+        if log:
+            raise RefinerError("--log does not go with a recipe. Leave it out.")
         refuse(context, _RECIPES, _SET_BY_RECIPE)
         run_recipe(
             recipe, data=given.get("data"), data_root=Path(given.get("data_root", "data")),
@@ -124,12 +129,19 @@ def run_command(
         if distill is not None:
             given["distill"] = distill
         given |= _set(force=force, unlabelled=unlabelled)
+        given |= _logged(log)
         _start(RunRequest.of(model, given), seeds, out, as_json)
 
 
 def _set(**flags: bool) -> Given:
     """Return the flags that are set."""
     return {name: True for name, value in flags.items() if value}
+
+
+def _logged(log: list[str] | None) -> Given:
+    """Return the trackers that are named, where any are."""
+    names = tracker_names(log)
+    return {"log": names} if names else {}
 
 
 def _start(request: RunRequest, seeds: int | None, out: Path | None, as_json: bool) -> None:
@@ -161,12 +173,12 @@ def _consent(model: str | None, given: Given, trust: bool, recipe: str | None = 
     )
 
 
-def _resume(folder: Path, consent: Consent, as_json: bool) -> None:
+def _resume(folder: Path, consent: Consent, log: list[str], as_json: bool) -> None:
     from .run import resume_run
     from .seeds import holds_seeds, resume_seeds
 
     go_on = resume_seeds if holds_seeds(folder) else resume_run
-    go_on(folder, consent=consent, as_json=as_json)
+    go_on(folder, consent=consent, log=log, as_json=as_json)
 
 
 @declares(ModelAndData, TrainConfig)
@@ -206,6 +218,7 @@ def train_command(
     precision: Precision = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    log: Log = None,
     trust: Trust = False,
     force: Force = False,
     unlabelled: Unlabelled = False,
@@ -217,11 +230,13 @@ def train_command(
     _check_trust(trust, resume)
     if resume is not None:
         refuse(context, _RESUMED, _FIXED)
-        resume_training(resume, consent=_consent(model, given, trust), as_json=as_json)
+        consent = _consent(model, given, trust)
+        resume_training(resume, consent=consent, log=tracker_names(log), as_json=as_json)
         return
     own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
     given |= {name: value for name, value in own.items() if value is not None}
     given |= _set(force=force, unlabelled=unlabelled)
+    given |= _logged(log)
     start_training(TrainRequest.of(model, given), out=out, as_json=as_json)
 
 

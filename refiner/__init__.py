@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from refiner.api import refine
     from refiner.core.errors import RefinerError
+    from refiner.core.listeners import Listeners
     from refiner.core.models import ModelSpec
+    from refiner.core.progress import Lines
     from refiner.cost.costs import Cost, measure_cost
     from refiner.cost.latency import measure_latency
     from refiner.data.datasets import load_data
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from refiner.space.rewriting import rewrite
     from refiner.space.search_space import SearchSpace, search_space
     from refiner.space.supernet import Supernet
+    from refiner.trackers.mlflow import MLflow
+    from refiner.trackers.tensorboard import TensorBoard
+    from refiner.trackers.wandb import WandB
     from refiner.training.loop import TrainConfig, train
     from refiner.training.task import Classification, Regression, Segmentation, Task
 
@@ -45,6 +50,9 @@ _HOME = {
     "Cost": "cost.costs",
     "Data": "data.loaders",
     "DistillConfig": "distill.distillation",
+    "Lines": "core.progress",
+    "Listeners": "core.listeners",
+    "MLflow": "trackers.mlflow",
     "ModelSpec": "core.models",
     "RefinerError": "core.errors",
     "RefitConfig": "distill.refit",
@@ -62,7 +70,9 @@ _HOME = {
     "Strategy": "search.strategy",
     "Supernet": "space.supernet",
     "Task": "training.task",
+    "TensorBoard": "trackers.tensorboard",
     "TrainConfig": "training.loop",
+    "WandB": "trackers.wandb",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
     "load_data": "data.datasets",
@@ -86,6 +96,9 @@ __all__ = [
     "Cost",
     "Data",
     "DistillConfig",
+    "Lines",
+    "Listeners",
+    "MLflow",
     "ModelSpec",
     "RefinerError",
     "RefitConfig",
@@ -103,7 +116,9 @@ __all__ = [
     "Strategy",
     "Supernet",
     "Task",
+    "TensorBoard",
     "TrainConfig",
+    "WandB",
     "export",
     "find_slots",
     "load_data",

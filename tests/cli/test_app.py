@@ -118,7 +118,7 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
-        "--mean", "--std", "--norm", "--ema", "--unlabelled",
+        "--mean", "--std", "--norm", "--ema", "--unlabelled", "--log",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
@@ -848,3 +848,38 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     assert main([*run, "--out", "plain"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "All scores are of the validation images, on which choices were made, so they" in out
+
+
+def test_a_run_logs_to_trackers_and_goes_on_with_those_that_are_named(net, capsys) -> None:
+    tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = [net, *SMALL, "--epochs", "1", "--no-baselines", "--out", "run", "--log", "tensorboard"]
+    assert main(run) == 0
+    events = tensorboard.EventAccumulator("run/tensorboard")
+    events.Reload()
+    assert {"search/mean score", "train refined/loss", "refined/MACs"} <= set(
+        events.Tags()["scalars"]
+    )
+    command = json.loads(Path("run/config.json").read_text())["provenance"]["command"]
+    assert "log" not in command
+    train = ["train", net, "--epochs", "1", "--limit", "128", "--device", "cpu", "--out", "there"]
+    assert main([*train, "--log", "tensorboard,tensorboard"]) == 0
+    assert list(Path("there/tensorboard").iterdir())
+    Path("there/report.json").unlink()
+    before = len(list(Path("there/tensorboard").iterdir()))
+    assert main(["train", "--resume", "there", net, "--log", "tensorboard"]) == 0
+    assert len(list(Path("there/tensorboard").iterdir())) > before
+    assert main(["train", "--resume", "there", net]) == 0, "and without them"
+
+
+@pytest.mark.parametrize("command", [[], ["train"]])
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(
+    command, net, capsys, monkeypatch
+) -> None:
+    assert main([*command, net, "--log", "tensorbord", "--out", "run"]) == 2
+    assert capsys.readouterr().err == (
+        "error: there is no tracker 'tensorbord'. Did you mean tensorboard?\n"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main([*command, net, "--log", "wandb", "--out", "run"]) == 2
+    assert "pip install 'refiner[wandb]'" in capsys.readouterr().err
+    assert not Path("run").exists()
