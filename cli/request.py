@@ -20,6 +20,9 @@ from .declared import Given, values_of
 from .options import ModelAndData, readable_anywhere
 from .paths import absolute_pairs
 
+RUN_RECORDS = (ModelAndData, Settings, SearchConfig, RefitConfig, TrainConfig)
+"""The records that declare the options of ``refine MODEL``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
