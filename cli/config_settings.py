@@ -5,6 +5,7 @@ from dataclasses import MISSING, dataclass
 from typing import Any, get_args
 
 from refiner.core.errors import ConfigError
+from refiner.trackers.choice import TRACKERS
 
 from .declared import declared_options, full_help
 from .help import PANELS
@@ -116,5 +117,5 @@ def _own() -> Iterator[Setting]:
         option = get_args(annotated)[1]
         yield Setting(
             name=name, kind=kind, default=default, help=option.help,
-            panel=option.rich_help_panel, many=many,
+            panel=option.rich_help_panel, many=many, choices=TRACKERS if name == "log" else (),
         )  # fmt: skip

@@ -86,6 +86,7 @@ def test_values_may_be_written_as_yaml_has_them(read) -> None:
         ("budget: [[1]]", "budget is [1]. Give a text, or a list with a text in each place."),
         ("slots: con", "slots is 'con'. Choose one of: auto, conv, block, all, group."),
         ("slots: [conv]", "slots is ['conv']. Choose one of: auto,"),
+        ("log: [tensorbord]", "log is 'tensorbord'. Choose one of: tensorboard, wandb, mlflow."),
         ("batch-sise: 4", "there is no setting 'batch-sise'. Did you mean batch-size?"),
         ("1: 4", "there is no setting '1'. `refine config` lists them all."),
         ("trust-weights: true", "trust-weights belongs on the command line."),
