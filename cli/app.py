@@ -323,6 +323,21 @@ def export_command(
     export_run(folder, consent=consent, export_format=export_format, to=to, fold_norms=fold_norms)
 
 
+@app.command("config", cls=Command)
+def config_command(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of a run, whose settings are printed instead.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Print all settings as a YAML file for `refine MODEL --config FILE`."""
+    from .config_file import print_config
+
+    print_config(folder)
+
+
 @app.command("recipes", cls=Command)
 def recipes_command(
     action: Annotated[str | None, typer.Argument(help="show or copy.", show_default=False)] = None,

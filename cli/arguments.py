@@ -149,45 +149,6 @@ NewFolder = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel="Output")]
-RunFolderOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        help="Folder of the run; must be new. By default a new one in runs.",
-        rich_help_panel="Output",
-        show_default=False,
-    ),
-]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        help="Go on with the run in this folder, with its settings. Name your own code again, "
-        "as MODEL, --data or --task.",
-        rich_help_panel="Output",
-        metavar="DIR",
-        show_default=False,
-    ),
-]
-
-
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force",
-        help="Go on even if the first look at MODEL and the data finds a fault.",
-        rich_help_panel="Output",
-    ),
-]
-Unlabelled = Annotated[
-    bool,
-    typer.Option(
-        "--unlabelled",
-        help="Fine-tune by the original's outputs alone; labels of training images are not used.",
-        rich_help_panel="Fine-tuning",
-    ),
-]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -6,25 +6,18 @@ from typing import Annotated
 import typer
 
 from refiner.core.errors import RefinerError
-from refiner.distill.refit import RefitConfig
-from refiner.runs.settings import Settings
-from refiner.search.search import SearchConfig
 from refiner.training.loop import TrainConfig
 
 from .arguments import (
     Device,
-    Force,
     Json,
     ModelAgain,
     ModelOrFolder,
     OptionalModel,
     Precision,
-    Resume,
-    RunFolderOption,
     Threads,
     TimedBatch,
     Trust,
-    Unlabelled,
     given_by_user,
     refuse,
     refuse_given,
@@ -32,9 +25,26 @@ from .arguments import (
 from .consent import Consent
 from .declared import Given, declares
 from .options import ModelAndData
-from .request import RunRequest, TrainRequest
+from .request import RUN_RECORDS, RunRequest, TrainRequest
+from .run_arguments import (
+    Arch,
+    Config,
+    Distill,
+    Force,
+    Log,
+    Pretrain,
+    Recipe,
+    Resume,
+    RunFolderOption,
+    Scale,
+    Seeds,
+    Teacher,
+    TrainSeed,
+    Unlabelled,
+)
+from .screen import tracker_names
 
-_RESUMED = set("context model data test_data task resume as_json trust trust_weights".split())
+_RESUMED = set("context model data test_data task resume log as_json trust trust_weights".split())
 _FIXED = "cannot change in a run that goes on"
 _RECIPES = set(
     "context recipe data data_root scale pretrain seed device precision out as_json".split()
@@ -42,74 +52,35 @@ _RECIPES = set(
 _SET_BY_RECIPE = "is set by the recipe; `refine recipes copy` makes a copy to change"
 
 
-@declares(ModelAndData, Settings, SearchConfig, RefitConfig, TrainConfig)
+@declares(*RUN_RECORDS)
 def run_command(
     context: typer.Context,
     given: Given,
     model: OptionalModel = None,
-    distill: Annotated[
-        bool | None,
-        typer.Option(
-            "--distill/--no-distill",
-            help="Refine from the trained weights: candidates are fitted to the layers of MODEL, "
-            "which is then the teacher. Default: with --pretrained or --weights.",
-            rich_help_panel="Search",
-            show_default=False,
-        ),
-    ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            help="Run N seeds, from --seed on, and report means and deviations.",
-            rich_help_panel="Search",
-            metavar="N",
-            show_default=False,
-        ),
-    ] = None,
+    distill: Distill = None,
+    seeds: Seeds = None,
+    config: Config = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    log: Log = None,
     trust: Trust = False,
     force: Force = False,
     unlabelled: Unlabelled = False,
     as_json: Json = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="Run an experiment of the paper instead of MODEL: a name of `refine recipes`, or "
-            "FILE.py.",
-            rich_help_panel="Paper",
-            metavar="NAME",
-            show_default=False,
-        ),
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Shrink a recipe to this share of its images and epochs, with fewer channels. "
-            "Default: 1.",
-            rich_help_panel="Paper",
-            metavar="SHARE",
-            show_default=False,
-        ),
-    ] = None,
-    pretrain: Annotated[
-        bool | None,
-        typer.Option(
-            "--pretrain/--no-pretrain",
-            help="Run a recipe with a warm-up (the paper's RP) or without (its R). Default: with.",
-            rich_help_panel="Paper",
-            show_default=False,
-        ),
-    ] = None,
+    recipe: Recipe = None,
+    scale: Scale = None,
+    pretrain: Pretrain = None,
 ) -> None:
     """Refine MODEL within a budget: search, fine-tune, report and export."""
     _check_trust(trust, resume)
     if resume is not None:
         refuse(context, _RESUMED | {"recipe"}, _FIXED)
-        _resume(resume, _consent(model, given, trust, recipe), as_json)
+        _resume(resume, _consent(model, given, trust, recipe), tracker_names(log), as_json)
     elif recipe is not None:
         from .recipes import run_recipe
 
+        if log:
+            raise RefinerError("--log does not go with a recipe. Leave it out.")
         refuse(context, _RECIPES, _SET_BY_RECIPE)
         run_recipe(
             recipe, data=given.get("data"), data_root=Path(given.get("data_root", "data")),
@@ -121,15 +92,26 @@ def run_command(
         for name, typed in (("scale", "--scale"), ("pretrain", "--pretrain and --no-pretrain")):
             if given_by_user(context, name):
                 raise RefinerError(f"{typed} goes with a recipe. Name one with --recipe.")
+        if config is not None:
+            from .config_file import read_config
+
+            given = read_config(config) | given
         if distill is not None:
             given["distill"] = distill
         given |= _set(force=force, unlabelled=unlabelled)
+        given |= _logged(log or given.get("log"))
         _start(RunRequest.of(model, given), seeds, out, as_json)
 
 
 def _set(**flags: bool) -> Given:
     """Return the flags that are set."""
     return {name: True for name, value in flags.items() if value}
+
+
+def _logged(log: list[str] | None) -> Given:
+    """Return the trackers that are named, where any are."""
+    names = tracker_names(log)
+    return {"log": names} if names else {}
 
 
 def _start(request: RunRequest, seeds: int | None, out: Path | None, as_json: bool) -> None:
@@ -161,12 +143,12 @@ def _consent(model: str | None, given: Given, trust: bool, recipe: str | None = 
     )
 
 
-def _resume(folder: Path, consent: Consent, as_json: bool) -> None:
+def _resume(folder: Path, consent: Consent, log: list[str], as_json: bool) -> None:
     from .run import resume_run
     from .seeds import holds_seeds, resume_seeds
 
     go_on = resume_seeds if holds_seeds(folder) else resume_run
-    go_on(folder, consent=consent, as_json=as_json)
+    go_on(folder, consent=consent, log=log, as_json=as_json)
 
 
 @declares(ModelAndData, TrainConfig)
@@ -174,38 +156,14 @@ def train_command(
     context: typer.Context,
     given: Given,
     model: OptionalModel = None,
-    arch: Annotated[
-        str | None,
-        typer.Option(
-            help="Train this architecture of MODEL: an architecture.json, or a run's folder.",
-            rich_help_panel="Model",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            help="Weights of MODEL, which is then the teacher: a .safetensors or .pt file, the "
-            "folder of a training of MODEL, or pretrained.",
-            rich_help_panel="Fine-tuning",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            help="Seed; it fixes a run on a CPU to the bit. Default: 0.",
-            rich_help_panel="Fine-tuning",
-            metavar="N",
-            show_default=False,
-        ),
-    ] = None,
+    arch: Arch = None,
+    teacher: Teacher = None,
+    seed: TrainSeed = None,
     device: Device = None,
     precision: Precision = None,
     out: RunFolderOption = None,
     resume: Resume = None,
+    log: Log = None,
     trust: Trust = False,
     force: Force = False,
     unlabelled: Unlabelled = False,
@@ -217,11 +175,13 @@ def train_command(
     _check_trust(trust, resume)
     if resume is not None:
         refuse(context, _RESUMED, _FIXED)
-        resume_training(resume, consent=_consent(model, given, trust), as_json=as_json)
+        consent = _consent(model, given, trust)
+        resume_training(resume, consent=consent, log=tracker_names(log), as_json=as_json)
         return
     own = {"arch": arch, "teacher": teacher, "seed": seed, "device": device, "precision": precision}
     given |= {name: value for name, value in own.items() if value is not None}
     given |= _set(force=force, unlabelled=unlabelled)
+    given |= _logged(log)
     start_training(TrainRequest.of(model, given), out=out, as_json=as_json)
 
 

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -25,9 +25,8 @@ def declares(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None
     An option that was not given is left out, so that the dataclass's own default holds.
     """
     found = {
-        _parameter(name, shown): _annotation(get_type_hints(kind)[name], declared, shown)
-        for kind in kinds
-        for name, (declared, shown) in options_of(kind).items()
+        name: _annotation(plain, declared, shown)
+        for name, plain, declared, shown in declared_options(*kinds)
     }
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -48,6 +47,14 @@ def declares(*kinds: type) -> Callable[[Callable[..., None]], Callable[..., None
         return run
 
     return decorate
+
+
+def declared_options(*kinds: type) -> Iterator[tuple[str, Any, Field[Any], Option]]:
+    """Return (parameter, type without None, field, option) of each option of dataclasses."""
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for name, (declared, shown) in options_of(kind).items():
+            yield _parameter(name, shown), _plain(hints[name]), declared, shown
 
 
 def values_of(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,10 +83,9 @@ def _flag(name: str, shown: Option) -> str:
     return f"--{_parameter(name, shown).replace('_', '-')}"
 
 
-def _annotation(kind: Any, declared: Field[Any], shown: Option) -> Any:
+def _annotation(plain: Any, declared: Field[Any], shown: Option) -> Any:
     """Return the type of a parameter with its typer.Option."""
     flag = _flag(declared.name, shown)
-    plain = _plain(kind)
     if plain is bool and declared.default is True:
         flag = f"{flag}/--no-{flag[2:]}"
     if shown.choices:
@@ -88,7 +94,7 @@ def _annotation(kind: Any, declared: Field[Any], shown: Option) -> Any:
         plain = str
     option = typer.Option(
         flag,
-        help=" ".join([shown.help, *_choices(shown), *_default(declared, shown)]),
+        help=full_help(declared, shown),
         rich_help_panel=shown.panel,
         metavar=shown.metavar or _METAVARS.get(plain, "NAME"),
         show_default=False,
@@ -103,6 +109,11 @@ def _plain(kind: Any) -> Any:
     if get_origin(kind) in (tuple, Sequence):
         return list[str]
     return kind
+
+
+def full_help(declared: Field[Any], shown: Option) -> str:
+    """Return the help of an option with its choices and its default."""
+    return " ".join([shown.help, *_choices(shown), *_default(declared, shown)])
 
 
 def _choices(shown: Option) -> list[str]:

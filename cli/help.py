@@ -6,7 +6,7 @@ from typer.core import TyperCommand, TyperGroup
 
 WIDTH = 100
 """Help never grows wider, whatever the terminal."""
-_PANELS = ("Model", "Data", "Budget", "Search", "Fine-tuning", "Output", "Paper", "Options")
+PANELS = ("Model", "Data", "Budget", "Search", "Fine-tuning", "Output", "Paper", "Options")
 _FIRST_COLUMN = 26
 
 
@@ -41,7 +41,7 @@ def write_options(command: Any, ctx: Any, formatter: Any) -> None:
         panels.setdefault(panel, []).append((left, _text(param)))
     widest = max(len(left) for rows in panels.values() for left, _ in rows)
     width = min(widest, _FIRST_COLUMN)
-    for panel in ("Arguments", *_PANELS):
+    for panel in ("Arguments", *PANELS):
         if panel in panels:
             with formatter.section(panel):
                 rows = [(left.ljust(width), text) for left, text in panels[panel]]

@@ -1,6 +1,6 @@
 """What ``refine MODEL`` was given, and the settings that follow from it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, TypeVar
@@ -20,6 +20,9 @@ from refiner.training.loop import TrainConfig
 from .declared import Given, values_of
 from .options import ModelAndData, readable_anywhere
 from .paths import absolute_pairs
+
+RUN_RECORDS = (ModelAndData, Settings, SearchConfig, RefitConfig, TrainConfig)
+"""The records that declare the options of ``refine MODEL``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,15 @@ class Request:
     def trusting(self, trust_weights: bool) -> Self:
         """Return the request with what the command line trusts now."""
         return replace(self, given={**self.given, "trust_weights": trust_weights})
+
+    def logging_to(self, log: Sequence[str]) -> Self:
+        """Return the request with the trackers that the command line names now."""
+        return replace(self, given={**self.given, "log": list(log)})
+
+    @property
+    def log(self) -> Sequence[str]:
+        """Names of the trackers."""
+        return [str(name) for name in self.given.get("log", ())]
 
     @property
     def force(self) -> bool:
@@ -242,8 +254,8 @@ def request_from(kind: type[R], kept: object, folder: Path) -> R:
     return request
 
 
-_NEVER_KEPT = ("trust", "trust_weights")
-"""Options that only the command line can give: a folder never asks to be trusted."""
+_NEVER_KEPT = ("trust", "trust_weights", "log")
+"""Options that a folder never holds: it asks neither to be trusted nor to be logged."""
 
 
 def kept_form(request: Request) -> Given:

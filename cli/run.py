@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import refiner
+from refiner.core.errors import ConfigError
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder, check_free
 
@@ -25,10 +27,12 @@ def start_run(request: RunRequest, *, out: Path | None, as_json: bool) -> None:
         print_run(report, folder, as_json)
 
 
-def resume_run(folder: Path, *, consent: Consent, as_json: bool) -> None:
+def resume_run(folder: Path, *, consent: Consent, log: Sequence[str], as_json: bool) -> None:
     """Go on with a run, with the settings that its folder keeps."""
     recipe = kept_recipe(folder)
     if recipe is not None:
+        if log:
+            raise ConfigError("--log does not go with a recipe. Leave it out.")
         resume_recipe(recipe, folder, consent=consent, as_json=as_json)
         return
     run = RunFolder.open(folder)
@@ -36,7 +40,7 @@ def resume_run(folder: Path, *, consent: Consent, as_json: bool) -> None:
         print(f"This run is finished. `refine report {folder}` shows it again.", file=sys.stderr)
         print_run(Report.from_json(run.read_json("report.json")), folder, as_json)
         return
-    request = kept_request(RunRequest, folder).trusting(consent.trust_weights)
+    request = kept_request(RunRequest, folder).trusting(consent.trust_weights).logging_to(log)
     with consent.given(folder, request.sources, f"refine --resume {folder}"):
         report = carry_out(request, folder, resume=True)
     if report is not None:
@@ -57,7 +61,7 @@ def carry_out(
     settings, source = request.settings(), request.source
     devices = request.devices()
     resume_line = f"refine --resume {shown or folder}{again(request.sources)}"
-    with listening(folder, resume_line, shown or folder) as progress:
+    with listening(folder, resume_line, shown or folder, request.log) as progress:
         # Before data is read, and after the model's file could register its own candidates.
         spec, model, data, task, tests = source.load(first=lambda: settings.offer.check("group"))
         for note in source.notes(data) if devices.is_main else ():

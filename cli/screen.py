@@ -1,14 +1,17 @@
 """What a person sees: the progress of a run and its report."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from refiner.core.progress import Lines
+from refiner.core.listeners import Listeners
+from refiner.core.progress import Lines, Progress
 from refiner.runs.report import Report
+from refiner.trackers.choice import make_trackers
 
 from .bars import Bars
+from .paths import name_list
 from .tables import print_table as print_table
 from .tables import say as say
 
@@ -25,25 +28,42 @@ def listener() -> Bars | PlainLines:
     return Bars() if sys.stderr.isatty() else PlainLines()
 
 
+def tracker_names(given: Sequence[str] | None) -> list[str]:
+    """Return the names in the values of ``--log``, once each of them can log.
+
+    Raises:
+        ConfigError: an unknown name, or its package is missing.
+    """
+    names = [name for each in given or () for name in name_list(each, "--log")]
+    make_trackers(names, Path())
+    return names
+
+
 @contextmanager
-def listening(folder: Path, resume: str, shown: Path | None = None) -> Iterator[Bars | PlainLines]:
+def listening(
+    folder: Path, resume: str, shown: Path | None = None, log: Sequence[str] = ()
+) -> Iterator[Progress]:
     """Yield a listener for a run; if the user stops the run, print the command that resumes it.
 
     Args:
         folder: of the run.
         resume: that command.
         shown: folder that it goes on with, if that is not ``folder``.
+        log: names of the trackers that listen, too.
     """
-    progress = listener()
+    progress, trackers = listener(), make_trackers(log, folder)
     try:
-        yield progress
+        yield Listeners(progress, *trackers)
     except KeyboardInterrupt:
         progress.close()
         if next((shown or folder).glob("**/config.json"), None) is not None:
-            print(f"stopped; to go on: {resume}", file=sys.stderr)
+            again = "".join(f" --log {name}" for name in log)
+            print(f"stopped; to go on: {resume}{again}", file=sys.stderr)
         raise
     finally:
         progress.close()
+        for each in trackers:
+            each.close()
 
 
 def print_report(report: Report) -> None:

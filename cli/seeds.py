@@ -49,14 +49,14 @@ def holds_seeds(folder: Path) -> bool:
     return (folder / _FILE).is_file()
 
 
-def resume_seeds(folder: Path, *, consent: Consent, as_json: bool) -> None:
+def resume_seeds(folder: Path, *, consent: Consent, log: Sequence[str], as_json: bool) -> None:
     """Go on with the runs of several seeds; finished ones stay."""
     kept = RunFolder(folder).read_json(_FILE)
     request = request_from(RunRequest, kept.get("command"), folder)
     if type(kept.get("seeds")) is not int or not 2 <= kept["seeds"] <= _MOST_SEEDS:
         raise RunError(f"{folder}/{_FILE} is damaged. Begin a new run.")
     with consent.given(folder, request.sources, f"refine --resume {folder}"):
-        request = request.trusting(consent.trust_weights)
+        request = request.trusting(consent.trust_weights).logging_to(log)
         _carry_out(request, kept["seeds"], folder, as_json=as_json)
 
 

@@ -1,5 +1,6 @@
 """``refine train``: train a model, or an architecture of it, on any data."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def start_training(request: TrainRequest, *, out: Path | None, as_json: bool) ->
     _train(request.readable_anywhere(), folder, resume=False, as_json=as_json)
 
 
-def resume_training(folder: Path, *, consent: Consent, as_json: bool) -> None:
+def resume_training(folder: Path, *, consent: Consent, log: Sequence[str], as_json: bool) -> None:
     """Go on with a training, with the settings that its folder keeps."""
-    request = kept_request(TrainRequest, folder).trusting(consent.trust_weights)
+    request = kept_request(TrainRequest, folder).trusting(consent.trust_weights).logging_to(log)
     with consent.given(folder, request.sources, f"refine train --resume {folder}"):
         _train(request, folder, resume=True, as_json=as_json)
 
@@ -46,7 +47,7 @@ def _train(request: TrainRequest, folder: Path, *, resume: bool, as_json: bool) 
     config, devices, given = request.config(), request.devices(), request.given
     architecture = Architecture.load(given["arch"]) if "arch" in given else None
     resume_line = f"refine train --resume {folder}{again(request.sources)}"
-    with listening(folder, resume_line) as progress:
+    with listening(folder, resume_line, log=request.log) as progress:
         spec, model, data, task, tests = request.original.load()
         for note in request.original.notes(data) if devices.is_main else ():
             progress.note(note)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from refiner.api import refine
     from refiner.core.errors import RefinerError
+    from refiner.core.listeners import Listeners
     from refiner.core.models import ModelSpec
+    from refiner.core.progress import Lines
     from refiner.cost.costs import Cost, measure_cost
     from refiner.cost.latency import measure_latency
     from refiner.data.datasets import load_data
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from refiner.space.rewriting import rewrite
     from refiner.space.search_space import SearchSpace, search_space
     from refiner.space.supernet import Supernet
+    from refiner.trackers.mlflow import MLflow
+    from refiner.trackers.tensorboard import TensorBoard
+    from refiner.trackers.wandb import WandB
     from refiner.training.loop import TrainConfig, train
     from refiner.training.task import Classification, Regression, Segmentation, Task
     from refiner.training.yolo_task import YoloDetection
@@ -46,6 +51,9 @@ _HOME = {
     "Cost": "cost.costs",
     "Data": "data.loaders",
     "DistillConfig": "distill.distillation",
+    "Lines": "core.progress",
+    "Listeners": "core.listeners",
+    "MLflow": "trackers.mlflow",
     "ModelSpec": "core.models",
     "RefinerError": "core.errors",
     "RefitConfig": "distill.refit",
@@ -63,7 +71,9 @@ _HOME = {
     "Strategy": "search.strategy",
     "Supernet": "space.supernet",
     "Task": "training.task",
+    "TensorBoard": "trackers.tensorboard",
     "TrainConfig": "training.loop",
+    "WandB": "trackers.wandb",
     "YoloDetection": "training.yolo_task",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
@@ -88,6 +98,9 @@ __all__ = [
     "Cost",
     "Data",
     "DistillConfig",
+    "Lines",
+    "Listeners",
+    "MLflow",
     "ModelSpec",
     "RefinerError",
     "RefitConfig",
@@ -105,7 +118,9 @@ __all__ = [
     "Strategy",
     "Supernet",
     "Task",
+    "TensorBoard",
     "TrainConfig",
+    "WandB",
     "YoloDetection",
     "export",
     "find_slots",

@@ -54,7 +54,8 @@ def refine(
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         out: folder for the run's files; must be new.
         resume: go on with the run in ``out``, which must have been made with the same settings.
-        progress: True writes plain lines to stderr, False nothing; or a listener.
+        progress: True writes plain lines to stderr, or draws bars in a notebook; False nothing. Or
+            a listener, such as ``refiner.Listeners(refiner.Lines(), refiner.TensorBoard("logs"))``.
         provenance: how the model was made, for config.json and architecture.json.
         tests: further measures of the fine-tuned networks by name, such as accuracy on other
             images. Each takes a network on the device in eval mode, gradients off.

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = """
-core graph data space training exports faces runtimes cost distill search runs enas
+core trackers graph data space training exports faces runtimes cost distill search runs enas
 """.split()
 """From the top down, as docs/architecture.md lists them."""
 CONTRACT = {f"search/{name}" for name in ("policy_gradient random_search strategy").split()}

@@ -9,6 +9,7 @@ from torch import nn
 from refiner.core.batches import first_sample
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
+from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.core.weights import load_weights
@@ -22,6 +23,7 @@ from refiner.runs.report_data import Trained
 from refiner.runs.report_making import cost_report, origin_settings
 from refiner.runs.result import Result
 from refiner.runs.result_files import write_result
+from refiner.runs.tracking import report_figures
 from refiner.space.architecture import Architecture, with_model
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import SearchSpace, offered_space, space_of
@@ -179,6 +181,7 @@ def _finish(
             job.folder, model=network, architecture=architecture, report=report,
             example_input=job.example,
         )  # fmt: skip
+    tracker(job.progress).result(report_figures(report))
     return Result(
         model=network, architecture=architecture, report=report, search=None,
         example_input=job.example,

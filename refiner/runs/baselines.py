@@ -14,14 +14,17 @@ from dataclasses import asdict, replace
 from torch import nn
 
 from refiner.core.inputs import ExampleInput
+from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
 from refiner.core.randomness import derive_seed
+from refiner.core.types import JsonDict
 from refiner.cost.costs import measure_cost
 from refiner.cost.feasible import FeasibleSet
 from refiner.runs.comparison import RANDOM, UNIFORM, Baseline, baselines_from_json
 from refiner.runs.front import points
 from refiner.runs.run_folder import RunFolder
 from refiner.runs.search_run import load_kept
+from refiner.runs.tracking import epoch_figures
 from refiner.search.random_search import RandomStrategy
 from refiner.search.scoring import Scored
 from refiner.search.search import Search, SearchResult
@@ -31,6 +34,8 @@ from refiner.space.search_space import SearchSpace
 
 _CHECKPOINT = "random_search"
 """Name of the checkpoint of the random search; ``random`` is that of its fine-tuning."""
+_RANDOM_SEARCH = "random baseline"
+"""Name of its phase."""
 
 
 def find_baselines(
@@ -102,9 +107,11 @@ def _run_kept(random: Search, folder: RunFolder | None, progress: Progress) -> S
         if folder is not None and random.devices.is_main:
             folder.save_checkpoint(_CHECKPOINT, random.state_dict())
 
-    return random.run(
-        progress=progress, name="random baseline", on_epoch=lambda _: save(), on_finish=save
-    )
+    def keep(record: JsonDict) -> None:
+        tracker(progress).epoch(_RANDOM_SEARCH, record["epoch"], epoch_figures(record))
+        save()
+
+    return random.run(progress=progress, name=_RANDOM_SEARCH, on_epoch=keep, on_finish=save)
 
 
 def _random_search(search: Search) -> Search:

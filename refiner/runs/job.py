@@ -13,6 +13,7 @@ from refiner.core.batches import first_sample
 from refiner.core.contents import to_json
 from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput
+from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
 from refiner.core.thawing import NOTE, is_frozen, thawed
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
@@ -22,7 +23,9 @@ from refiner.graph.model_kinds import check_kind
 from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
+from refiner.runs.report_making import origin_settings
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.tracking import setting_texts
 from refiner.training.devices import Devices, make_listener
 from refiner.training.passes import length
 from refiner.training.precision import check_weights
@@ -209,6 +212,8 @@ def in_folder(job: Job, settings: JsonDict) -> Iterator[Job]:
         output.out, output.resume, settings, output.provenance, job.begun_with, main=main
     )
     with dropped_on_error(folder if main else None):
+        origin = origin_settings(job.model, output.provenance)
+        tracker(job.progress).settings(setting_texts(origin, settings))
         yield replace(job, folder=folder)
 
 

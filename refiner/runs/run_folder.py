@@ -3,11 +3,13 @@
 config.json  latency{,_measured,_check}.json  baselines.json  metrics.jsonl
 checkpoint/{search,random_search,original,refined,random,uniform}.pt
 architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
+tensorboard/ (with --log tensorboard)
 """
 
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,6 +155,7 @@ class RunFolder:
         if not self.records:
             for name in ("config.json", "latency.json", "checkpoint/search.pt"):
                 (self.path / name).unlink(missing_ok=True)
+            shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
             with contextlib.suppress(OSError):  # it holds other files
                 (self.path / "checkpoint").rmdir()
             with contextlib.suppress(OSError):

@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from refiner.core.errors import RunError
+from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
 from refiner.core.types import JsonDict, Loader, Provenance, StateDict
 from refiner.data.loaders import mixed
 from refiner.runs.beginning import dropped_on_error, open_or_create
 from refiner.runs.fingerprint import fingerprint
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.tracking import epoch_figures
 from refiner.search.scoring import WeightSharing
 from refiner.search.search import Search, SearchConfig, SearchResult
 from refiner.search.strategy import Strategy
@@ -125,6 +127,7 @@ def run_kept(
             folder.save_checkpoint("search", searching.state_dict())
 
     def keep(record: JsonDict) -> None:
+        tracker(progress).epoch(record["phase"], record["epoch"], epoch_figures(record))
         if folder is not None and main:
             folder.record(record)
         save()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from refiner.core.listeners import tracker
 from refiner.core.types import JsonDict
 from refiner.cost.budget_check import over_budget
 from refiner.runs.comparison import Baseline
@@ -16,6 +17,7 @@ from refiner.runs.result import Result
 from refiner.runs.result_files import write_result
 from refiner.runs.selection import Selection
 from refiner.runs.settings import Settings
+from refiner.runs.tracking import report_figures
 from refiner.search.scoring import Scored
 
 
@@ -60,6 +62,7 @@ def finish(
             job.folder, model=model, architecture=selection.architecture, report=report,
             example_input=job.example,
         )  # fmt: skip
+    tracker(job.progress).result(report_figures(report))
     return Result(
         model=model, architecture=selection.architecture, report=report, search=found,
         example_input=job.example, points=every_point,

@@ -37,6 +37,7 @@ class SearchConfig:
         panel="Paper",
         flag="--search-epochs",
         metavar="N",
+        shown_default="15; for a trained model 4 with milp or informed_controller, else 10",
     )
     """In each, the shared weights are trained first and the strategy's updates follow."""
     warmup_epochs: int = option(
@@ -44,6 +45,7 @@ class SearchConfig:
         "Epochs on random paths before the search; 0 is the paper's R, more its RP.",
         panel="Paper",
         metavar="N",
+        shown_default="5, or none for a trained model",
     )
     """Epochs of training the shared weights on uniformly drawn paths (the paper's PreTrain)."""
     samples: int = option(

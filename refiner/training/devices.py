@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from refiner.core.batches import is_empty
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.inputs import ExampleInput
+from refiner.core.notebook import NotebookBars, in_notebook
 from refiner.core.progress import Lines, Progress, Silent
 from refiner.core.types import Batch, Loader
 from refiner.data.loaders import rebuilt, without_lasting_workers
@@ -268,4 +269,6 @@ def make_listener(progress: bool | Progress, devices: Devices) -> Progress:
     """Return the listener to a run's progress; only the main process shows any."""
     if not devices.is_main or progress is False:
         return Silent()
-    return Lines() if progress is True else progress
+    if progress is True:
+        return NotebookBars() if in_notebook() else Lines()
+    return progress

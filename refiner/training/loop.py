@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from refiner.core.errors import ConfigError, DataError, TrainingError, one_line
+from refiner.core.listeners import tracker
 from refiner.core.progress import Progress, Silent
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.surgery import copied
@@ -137,6 +138,11 @@ class WeightTrainer:
         return value
 
     @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    @property
     def modules(self) -> list[nn.Module]:
         """What is trained: the module, and the task's head if it has one."""
         return [self.module] if self.head is None else [self.module, self.head]
@@ -240,6 +246,7 @@ def train(
     for epoch in range(first, config.epochs):
         with seeded(derive_seed(seed, "train", epoch), generators):
             losses.append(trainer.epoch(train_loader, epoch, progress, after_step=after_step))
+        tracker(progress).epoch(name, epoch + 1, {"loss": losses[-1], "lr": trainer.rate})
         kept = {"epoch": epoch + 1, "losses": losses, "trainer": trainer.state_dict()}
         if average is not None:
             average.agree()
@@ -256,4 +263,5 @@ def train(
         shown[f"test {task.metric}"] = test
     progress.advance(0, **shown)
     progress.end()
+    tracker(progress).epoch(name, config.epochs, shown)
     return TrainResult(score=score, test=test, losses=tuple(losses))

@@ -112,13 +112,13 @@ def test_commands_and_options_are_frozen() -> None:
     }
     assert set(typer.main.get_command(app).commands) == {
         "run", "train", "compare", "slots", "apply", "report", "export", "recipes",
-        "eval", "benchmark",
+        "eval", "benchmark", "config",
     }  # fmt: skip
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
         "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
-        "--mean", "--std", "--norm", "--ema", "--unlabelled",
+        "--mean", "--std", "--norm", "--ema", "--unlabelled", "--log",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
@@ -135,7 +135,7 @@ def test_commands_and_options_are_frozen() -> None:
         "--strategy", "--refit-steps", "--warmup-epochs", "--search-epochs", "--trials", "--timeout", "--samples",
         "--recipe", "--scale", "--teacher-weight",
         "--pretrain", "--no-pretrain", "--budget", "--distill", "--no-distill", "--baselines",
-        "--no-baselines", "--seeds", "--latency-batch", "--runtime", "--threads",
+        "--no-baselines", "--seeds", "--latency-batch", "--runtime", "--threads", "--config",
     }  # fmt: skip
     assert options("slots") == common | {
         "model", "--input-size", "--graph", "--data", "--latency", "--latency-batch", "--runtime", "--threads",
@@ -145,6 +145,7 @@ def test_commands_and_options_are_frozen() -> None:
         "--model", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("report") == {"folder", "--json"}
+    assert options("config") == {"folder"}
     assert options("export") == {
         "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8", "--data",
     }  # fmt: skip
@@ -848,3 +849,77 @@ def test_test_images_give_the_figures_and_the_report_says_so(net, capsys) -> Non
     assert main([*run, "--out", "plain"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "All scores are of the validation images, on which choices were made, so they" in out
+
+
+def test_a_run_logs_to_trackers_and_goes_on_with_those_that_are_named(net, capsys) -> None:
+    tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = [net, *SMALL, "--epochs", "1", "--no-baselines", "--out", "run", "--log", "tensorboard"]
+    assert main(run) == 0
+    events = tensorboard.EventAccumulator("run/tensorboard")
+    events.Reload()
+    assert {"search/mean score", "train refined/loss", "refined/MACs"} <= set(
+        events.Tags()["scalars"]
+    )
+    command = json.loads(Path("run/config.json").read_text())["provenance"]["command"]
+    assert "log" not in command
+    train = ["train", net, "--epochs", "1", "--limit", "128", "--device", "cpu", "--out", "there"]
+    assert main([*train, "--log", "tensorboard,tensorboard"]) == 0
+    assert list(Path("there/tensorboard").iterdir())
+    Path("there/report.json").unlink()
+    before = len(list(Path("there/tensorboard").iterdir()))
+    assert main(["train", "--resume", "there", net, "--log", "tensorboard"]) == 0
+    assert len(list(Path("there/tensorboard").iterdir())) > before
+    assert main(["train", "--resume", "there", net]) == 0, "and without them"
+
+
+@pytest.mark.parametrize("command", [[], ["train"]])
+def test_a_tracker_that_is_not_there_is_refused_before_any_work(
+    command, net, capsys, monkeypatch
+) -> None:
+    assert main([*command, net, "--log", "tensorbord", "--out", "run"]) == 2
+    assert capsys.readouterr().err == (
+        "error: there is no tracker 'tensorbord'. Did you mean tensorboard?\n"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main([*command, net, "--log", "wandb", "--out", "run"]) == 2
+    assert "pip install 'refiner[wandb]'" in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_a_config_file_sets_what_the_command_line_leaves_open(net, capsys) -> None:
+    small = [
+        "--search-epochs",
+        "1",
+        "--samples",
+        "2",
+        "--limit",
+        "128",
+        "--device",
+        "cpu",
+        "--epochs",
+        "0",
+    ]
+    Path("run.yaml").write_text("warmup-epochs: 0\ntrials: 4\nbaselines: no\nschedule: step\n")
+    assert main([net, *small, "--trials", "2", "--config", "run.yaml", "--out", "run"]) == 0
+    settings = json.loads(Path("run/config.json").read_text())["settings"]
+    assert settings["search"]["trials"] == 2
+    assert settings["search"]["warmup_epochs"] == 0
+    assert (settings["train"]["schedule"], settings["baselines"]) == ("step", False)
+    capsys.readouterr()
+    assert main(["config", "run"]) == 0
+    printed = capsys.readouterr().out
+    assert "\ntrials: 2\n" in printed
+    assert "\nschedule: step\n" in printed
+    assert main(["--resume", "run", "--config", "run.yaml"]) == 2
+    assert "--config cannot change in a run that goes on" in capsys.readouterr().err
+
+
+def test_a_wrong_config_file_is_refused_before_any_work(net, capsys) -> None:
+    Path("run.yaml").write_text("trails: 4\n")
+    assert main([net, "--config", "run.yaml", "--out", "run"]) == 2
+    error = "error: run.yaml: there is no setting 'trails'. Did you mean trials?\n"
+    assert capsys.readouterr().err == error
+    Path("run.yaml").write_text("model: evil.py:build\n")
+    assert main(["--config", "run.yaml", "--out", "run"]) == 2
+    assert "model belongs on the command line" in capsys.readouterr().err
+    assert not Path("run").exists()

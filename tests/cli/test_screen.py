@@ -3,8 +3,9 @@
 import io
 from dataclasses import replace
 
+import pytest
 from refiner.cli.bars import Bars
-from refiner.cli.screen import PlainLines, listener, listening, print_report
+from refiner.cli.screen import PlainLines, listener, listening, print_report, tracker_names
 
 from refiner.cost.costs import Cost
 from refiner.runs.comparison import Baseline
@@ -53,9 +54,18 @@ def test_the_table_of_scores_has_a_column_for_each_moment(capsys) -> None:
 
 
 def test_a_stopped_run_prints_the_command_that_resumes_it(tmp_path, capsys) -> None:
+    pytest.importorskip("mlflow")
     (tmp_path / "config.json").touch()
     try:
-        with listening(tmp_path, "refine --resume DIR net.py:build"):
+        with listening(tmp_path, "refine --resume DIR net.py:build", log=["mlflow"]):
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        assert "to go on: refine --resume DIR net.py:build\n" in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert "to go on: refine --resume DIR net.py:build --log mlflow\n" in shown
+
+
+def test_trackers_are_named_one_by_one_or_with_commas() -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("mlflow")
+    assert tracker_names(["tensorboard, mlflow", "mlflow"]) == ["tensorboard", "mlflow", "mlflow"]
+    assert tracker_names(None) == []

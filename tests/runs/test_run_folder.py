@@ -40,6 +40,8 @@ def test_what_is_kept_is_made_once(tmp_path) -> None:
     assert load_or_make(folder, "latency.json", lambda: made, devices) == made
     assert load_or_make(RunFolder.open(tmp_path / "run"), "latency.json", dict, devices) == made
     assert load_or_make(None, "latency.json", dict, devices) == {}
+    (folder.path / "tensorboard").mkdir()
+    (folder.path / "tensorboard" / "events").touch()
     folder.drop_if_nothing_is_done()
     assert not folder.path.exists()
 
