@@ -259,14 +259,21 @@ def compare_command(
 
 @app.command("report", cls=Command)
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a run.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    in_browser: Annotated[
+        bool, typer.Option("--open", help="Open report.html in the browser.")
+    ] = False,
+    as_json: Json = False,
 ) -> None:
-    """Show the report of a run again."""
-    from .finished import show_report
+    """Show the report of a run again, and write it as a page: report.html."""
+    from .finished import check_not_opened, show_report
     from .seeds import holds_seeds, show_seeds
 
-    show = show_seeds if holds_seeds(folder) else show_report
-    show(folder, as_json=as_json)
+    if holds_seeds(folder):
+        check_not_opened(folder, in_browser)
+        show_seeds(folder, as_json=as_json)
+    else:
+        show_report(folder, as_json=as_json, in_browser=in_browser)
 
 
 @app.command("export", cls=Command)

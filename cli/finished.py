@@ -1,5 +1,6 @@
 """``refine report`` and ``refine export``: what a finished run left."""
 
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from refiner.core.models import ModelSpec
 from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
 from refiner.exports.exporting import check_format
+from refiner.runs.html_page import FILE, write_page
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
 from refiner.space.architecture import Architecture
@@ -32,15 +34,32 @@ _EXPORTS = {
 }
 
 
-def show_report(folder: Path, *, as_json: bool) -> None:
-    """Print a run's report, and write report.md again; of a folder of several what these left."""
+def show_report(folder: Path, *, as_json: bool, in_browser: bool = False) -> None:
+    """Print a run's report, and write report.md and report.html; of several runs what these left.
+
+    Raises:
+        RunError: the run has not ended, a file is damaged, or no browser can show the page.
+    """
     if runs_in(folder) != [folder]:
+        check_not_opened(folder, in_browser)
         show_recipe(folder, as_json=as_json)
         return
     run = RunFolder.open(folder)
     report = Report.from_json(run.read_json("report.json"))
     run.write_text("report.md", report.to_markdown())
+    write_page(run, report)
     print_run(report, folder, as_json)
+    page = folder / FILE
+    if not as_json:
+        say(f"page: {page}")
+    if in_browser and not webbrowser.open(page.resolve().as_uri()):
+        raise RunError(f"no browser can be opened here. Open {page} yourself.")
+
+
+def check_not_opened(folder: Path, in_browser: bool) -> None:
+    """Raise a RunError where ``--open`` is given for a folder of several runs."""
+    if in_browser:
+        raise RunError(f"{folder} holds several runs, and --open shows one. Name its folder.")
 
 
 def run_architecture(run: RunFolder, instead: str) -> tuple[Architecture, JsonDict]:

@@ -21,11 +21,11 @@ from refiner.core.contents import from_json
 from refiner.core.errors import RefinerError
 from refiner.core.models import ModelSpec
 from refiner.core.user_code import load_function, only_named
-from refiner.cost.latency_table import LatencyTable
 from refiner.enas.assigned_reward import read_trials
 from refiner.runs.comparison import baselines_from_json
+from refiner.runs.html_files import Extras
+from refiner.runs.html_page import html_page, write_page
 from refiner.runs.run_folder import RunFolder
-from refiner.search.pareto import front_from_json
 
 SMALL = ["--warmup-epochs", "0", "--search-epochs", "1", "--trials", "2", "--samples", "2", "--limit",
          "64", "--image-size", "16", "--device", "cpu", "--epochs", "1", "--slots", "conv"]  # fmt: skip
@@ -277,10 +277,11 @@ def test_names_reach_neither_the_terminal_nor_a_page_as_commands(run, capsys) ->
             shown[i : i + n] for i in range(len(shown)) for n in (1, 2, 4)
         }
     page = (run / "report.md").read_text()
-    assert "<script>" not in page
     assert not re.search(r"(?<!\\)\]\(", page)
-    assert "\x1b" not in page
-    assert escapes not in page
+    for text in (page, (run / "report.html").read_text()):
+        assert "<script>" not in text
+        assert "\x1b" not in text
+        assert escapes not in page
 
 
 LINKS = {
@@ -288,6 +289,7 @@ LINKS = {
     "architecture": ("architecture.json", "/dev/zero", ["export", "RUN"]),
     "report": ("report.json", "/dev/zero", ["report", "RUN"]),
     "metrics": ("metrics.jsonl", "/dev/zero", ["report", "RUN"]),
+    "front": ("pareto.json", "/dev/zero", ["report", "RUN"]),
 }
 
 
@@ -305,7 +307,7 @@ def test_links_to_devices_and_pipes_are_refused(name: str, run, capsys) -> None:
 def test_nothing_is_written_through_a_link(run, tmp_path) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
-    for name in ("report.md", "report.md.partial"):
+    for name in ("report.md", "report.md.partial", "report.html", "report.html.partial"):
         (run / name).unlink(missing_ok=True)
         (run / name).symlink_to(mine)
     assert main(["report", str(run)]) == 0
@@ -456,19 +458,26 @@ def read_report(run: Path) -> None:
     report = refiner.Report.from_json(RunFolder.open(run).read_json("report.json"))
     report.to_markdown()
     report.summary()
+    html_page(report, Extras())
+
+
+def read_extras(run: Path) -> None:
+    """Read a file that report.html shows, and draw the page with it."""
+    (run / "report.json").write_bytes((run.parent / "run" / "report.json").read_bytes())
+    folder = RunFolder.open(run)
+    write_page(folder, refiner.Report.from_json(folder.read_json("report.json")))
 
 
 READERS: dict[str, Callable[[Path], object]] = {
     "config.json": read_config,
     "architecture.json": read_architecture,
     "report.json": read_report,
-    "pareto.json": lambda run: front_from_json(RunFolder.open(run).read_json("pareto.json")),
+    "pareto.json": read_extras,
+    "metrics.jsonl": read_extras,
     "baselines.json": lambda run: baselines_from_json(
         RunFolder.open(run).read_json("baselines.json")
     ),
-    "latency.json": lambda run: LatencyTable.from_json(
-        RunFolder.open(run).read_json("latency.json")
-    ),
+    "latency.json": read_extras,
 }
 LATENCY = {
     "conditions": {"runtime": "eager 2", "device": "a CPU", "precision": "no", "batch": 1},
@@ -488,7 +497,8 @@ LATENCY = {
 )
 def test_readers_work_or_say_why_not(file: str, finished, data) -> None:
     own = finished / file
-    document = json.loads(own.read_text()) if own.exists() else LATENCY
+    line = own.read_text().splitlines()[0] if file == "metrics.jsonl" else None
+    document = json.loads(line or own.read_text()) if own.exists() else LATENCY
     folder = finished.parent / f"fuzzed-{file}"
     folder.mkdir(exist_ok=True)
     shutil.copy(finished / "config.json", folder)

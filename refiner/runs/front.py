@@ -77,5 +77,7 @@ def write_front(
     original: dict[str, float] = {"macs": before.macs, "params": before.params}
     if latencies is not None:
         original["latency"] = latencies.model.median
-    folder.write_json("pareto.json", front_to_json(front(points), original, measure))
+    best = front(points)
+    beaten = [point for point in points if point not in best]
+    folder.write_json("pareto.json", front_to_json(best, original, measure, beaten))
     front_plot(*macs_shares(points, before), folder.path / "pareto.svg", metric=measure)

@@ -11,6 +11,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.preprocessing import preprocessing_of
 from refiner.exports.embedded import metadata
 from refiner.exports.exporting import export
+from refiner.runs.html_page import write_page
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
 from refiner.space.architecture import Architecture
@@ -40,4 +41,5 @@ def write_result(
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
     folder.write_text("report.md", report.to_markdown())
+    write_page(folder, report)
     folder.write_json("report.json", report.to_json())  # the last: with it, a run is finished

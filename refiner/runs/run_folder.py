@@ -2,7 +2,7 @@
 
 config.json  latency{,_measured,_check}.json  baselines.json  metrics.jsonl
 checkpoint/{search,random_search,original,refined,random,uniform}.pt
-architecture.json  report.json  report.md  pareto.json  pareto.svg  refined.ts  refined.safetensors
+architecture.json  report.{json,md,html}  pareto.json  pareto.svg  refined.ts  refined.safetensors
 tensorboard/ (with --log tensorboard)
 """
 

@@ -73,7 +73,10 @@ def spread(
 
 
 def front_to_json(
-    points: Sequence[Point], original: Mapping[str, float], measure: str
+    points: Sequence[Point],
+    original: Mapping[str, float],
+    measure: str,
+    beaten: Sequence[Point] = (),
 ) -> dict[str, Any]:
     """Return a front as JSON types, beside what the original costs, by name.
 
@@ -81,12 +84,14 @@ def front_to_json(
         points: of the front.
         original: costs.
         measure: name of the points' scores.
+        beaten: points that are not on the front, to be shown with it.
     """
     return {
         "format_version": FORMAT_VERSION,
         "measure": measure,
         "original": dict(original),
         "front": [asdict(point) for point in points],
+        "beaten": [asdict(point) for point in beaten],
     }
 
 
@@ -103,11 +108,27 @@ def front_from_json(document: Any) -> tuple[tuple[Point, ...], dict[str, float],
             f"{FORMAT_VERSION}. Name a vector instead of --pick, or search again."
         )
     try:
-        points = tuple(checked_record(Point.from_json(point)) for point in document["front"])
+        points = _points(document["front"])
         original = {name: float(cost) for name, cost in document["original"].items()}
         return points, original, str(document["measure"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"pareto.json is damaged: {one_line(error)}") from error
+
+
+def beaten_from_json(document: Mapping[str, Any]) -> tuple[Point, ...]:
+    """Return the points behind the front that :func:`front_to_json` gave; none in older files.
+
+    Raises:
+        RunError: the document is damaged.
+    """
+    try:
+        return _points(document.get("beaten", ()))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"pareto.json is damaged: {one_line(error)}") from error
+
+
+def _points(documents: Sequence[Any]) -> tuple[Point, ...]:
+    return tuple(checked_record(Point.from_json(document)) for document in documents)
 
 
 def pick(points: Sequence[Point], limits: Mapping[str, float]) -> Point:

@@ -148,7 +148,25 @@ def build_shuffle(spec: ConvSpec, *, parts: int) -> nn.Module:
     """
     groups = spec.groups * parts
     conv = _own_conv(spec, groups=groups, out_channels=spec.out_channels, bias=spec.bias)
-    return in_sequence([nn.ChannelShuffle(groups), *conv])
+    return in_sequence([ChannelShuffle(groups), *conv])
+
+
+class ChannelShuffle(nn.ChannelShuffle):
+    """torch's channel shuffle, which both of its ONNX exporters know."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return ``x``, N x C x ..., with the channels of its groups interleaved."""
+        if torch.jit.is_scripting():  # type: ignore[attr-defined]
+            return F.channel_shuffle(x, self.groups)
+        else:  # noqa: RET505 - TorchScript then leaves this branch out
+            return self._recorded(x)
+
+    def _recorded(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the same, for the older exporter by operations that it has."""
+        if not torch.onnx.is_in_onnx_export():
+            return F.channel_shuffle(x, self.groups)
+        parts: torch.Tensor = x.unflatten(1, (self.groups, x.shape[1] // self.groups))
+        return parts.transpose(1, 2).flatten(1, 2)
 
 
 def divides(spec: ConvSpec, *, parts: int) -> bool:

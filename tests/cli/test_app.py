@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,7 +145,7 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
         "--model", "--trust", "--trust-weights",
     }  # fmt: skip
-    assert options("report") == {"folder", "--json"}
+    assert options("report") == {"folder", "--open", "--json"}
     assert options("config") == {"folder"}
     assert options("export") == {
         "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8", "--data",
@@ -171,8 +172,12 @@ def test_a_run_and_what_follows_it(net, capsys, monkeypatch) -> None:
     assert "scikit-learn" in captured.err
     assert "warm-up  2/2" in captured.err
 
+    Path("run/report.html").unlink()  # as in a run of old
     assert main(["report", str(out)]) == 0
-    assert "accuracy after 1 epoch" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "accuracy after 1 epoch" in shown
+    assert "page: run/report.html" in shown
+    assert "validation accuracy after 1 epoch" in Path("run/report.html").read_text()
     assert main(["export", str(out), "--to", "copy.ts", "--trust"]) == 0
     x = torch.randn(3, 3, 32, 32)
     one, two = (torch.jit.load(f)(x) for f in ("run/refined.ts", "copy.ts"))
@@ -230,6 +235,24 @@ def test_a_folder_of_several_runs_is_reported_and_compared_by_its_name(net, caps
     assert "both: report.json report.md" in out
     assert main(["report", "both/a"]) == 0
     assert "architecture" in capsys.readouterr().out
+    assert main(["report", "both", "--open"]) == 2
+    assert "both holds several runs, and --open shows one" in capsys.readouterr().err
+
+
+def test_a_page_opens_in_the_browser_where_there_is_one(net, capsys, monkeypatch) -> None:
+    assert main(["apply", net, "1,2", "--out", "applied", "--input-size", "3,16,16"]) == 0
+    opened = []
+    monkeypatch.setattr(
+        webbrowser, "open", lambda address: opened.append(address) or len(opened) < 2
+    )
+    assert main(["report", "applied"]) == 0
+    assert not opened
+    assert main(["report", "applied", "--open"]) == 0
+    assert opened == [Path("applied/report.html").resolve().as_uri()]
+    capsys.readouterr()
+    assert main(["report", "applied", "--open"]) == 2
+    error = "error: no browser can be opened here. Open applied/report.html yourself.\n"
+    assert capsys.readouterr().err == error
 
 
 def test_the_default_folder_is_new_each_time(net) -> None:
@@ -265,7 +288,7 @@ def test_slots_and_apply(net, capsys) -> None:
     assert main(["apply", net, "[1, 2]", "--out", "applied", "--input-size", "3,16,16"]) == 0
     assert "architecture 1,2" in capsys.readouterr().out
     assert {p.name for p in Path("applied").iterdir()} == {
-        "config.json", "architecture.json", "report.json", "report.md", "refined.ts",
+        "config.json", "architecture.json", "report.json", "report.md", "report.html", "refined.ts",
         "refined.safetensors",
     }  # fmt: skip
     assert main(["export", "applied", "--to", "again.ts", "--trust"]) == 0

@@ -28,6 +28,7 @@ def test_points_cost_what_the_rewritten_models_do(tmp_path) -> None:
     write_front(folder, found, before, "agreement")
     document = json.loads((folder.path / "pareto.json").read_text())
     assert [point["vector"] for point in document["front"]] == [[1, 1, 1, 1], [1, 0, 0, 2]]
+    assert [point["vector"] for point in document["beaten"]] == [[0, 0, 0, 0]]
     assert (document["format_version"], document["measure"]) == (2, "agreement")
     assert document["original"] == {"macs": before.macs, "params": before.params}
     assert ET.parse(folder.path / "pareto.svg").getroot().tag.endswith("svg")

@@ -10,7 +10,7 @@ from refiner.runs.report import Report
 from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder
 
-FILES = {"config.json", "architecture.json", "report.json", "report.md", "refined.ts",
+FILES = {"config.json", "architecture.json", "report.json", "report.md", "report.html", "refined.ts",
          "refined.safetensors"}  # fmt: skip
 
 

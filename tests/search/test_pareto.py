@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refiner.core.errors import RunError
-from refiner.search.pareto import Point, front, front_from_json, front_to_json, pick, spread
+from refiner.search.pareto import (
+    Point,
+    beaten_from_json,
+    front,
+    front_from_json,
+    front_to_json,
+    pick,
+    spread,
+)
 
 
 def point(score: float, macs: int, params: int = 1, latency: float | None = None) -> Point:
@@ -43,6 +51,12 @@ def test_a_front_comes_back_from_json() -> None:
     points = (point(0.5, 10), point(0.9, 100, latency=1.5))
     text = json.dumps(front_to_json(points, {"macs": 200}, "agreement"))
     assert front_from_json(json.loads(text)) == (points, {"macs": 200.0}, "agreement")
+    assert beaten_from_json(json.loads(text)) == ()
+    behind = json.loads(json.dumps(front_to_json(points[:1], {}, "agreement", points[1:])))
+    assert beaten_from_json(behind) == points[1:]
+    assert beaten_from_json({"front": []}) == ()  # as older files are
+    with pytest.raises(RunError, match=r"pareto\.json is damaged"):
+        beaten_from_json({"beaten": [{}]})
     version = {"format_version": 2, "measure": "score"}
     for damaged in (
         version, {**version, "front": [{}], "original": {}}, [],

@@ -1,10 +1,12 @@
 """What operations compute; test_candidates.py tests their shapes and sizes."""
 
+import onnxruntime
 import torch
 from torch import nn
 
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.operations import (
+    ChannelShuffle,
     Pad,
     build_conv,
     build_factorised,
@@ -46,3 +48,17 @@ def test_a_factorised_conv_is_the_outer_product_of_a_column_and_a_row() -> None:
         conv.weight.copy_(column.weight * row.weight)
         x = torch.randint(0, 9, (2, 1, 6, 5)).float()
         assert torch.equal(built(x), conv(x))
+
+
+def test_a_channel_shuffle_is_scripted_and_goes_through_the_older_onnx_exporter(tmp_path) -> None:
+    network, x = (
+        nn.Sequential(nn.Conv2d(3, 4, 1), ChannelShuffle(2)).eval(),
+        torch.randn(2, 3, 4, 4),
+    )
+    expected = nn.ChannelShuffle(2)(network[0](x))
+    assert torch.equal(network(x), expected)
+    assert torch.equal(torch.jit.script(network)(x), expected)
+    torch.onnx.export(network, (x,), tmp_path / "x.onnx", dynamo=False, input_names=["x"])
+    session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"))
+    (found,) = session.run(None, {"x": x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), expected)
