@@ -72,7 +72,8 @@ app = typer.Typer(
         "Make a trained convolutional network cheaper and faster, and leave its skip connections "
         "alone.\n\n"
         "`refine MODEL` is short for `refine run MODEL`; `refine MODEL --help` lists its options. "
-        "MODEL is timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
+        "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or "
+        "package.module:FUNCTION.\n\n"
         "Example: `refine timm:resnet18 --pretrained --data folder:images --budget macs=60%`"
     ),
 )

@@ -8,7 +8,9 @@ import typer
 
 from refiner.core.errors import RefinerError
 
-MODEL_FORMS = "timm:NAME, torchvision:NAME, FILE.py:FUNCTION or package.module:FUNCTION."
+MODEL_FORMS = (
+    "timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or package.module:FUNCTION."
+)
 
 AnyArguments: dict[str, Any] = {
     "add_help_option": False,
