@@ -116,7 +116,8 @@ class YoloDetection:
         else:
             ours_log, theirs_log = sides.log_softmax(dim=2), target_sides.log_softmax(dim=2)
             apart = (theirs_log.exp() * (theirs_log - ours_log)).sum(dim=2)
-        return (classes.sum() + (seen * apart.mean(dim=1)).sum()) / number
+        whole = classes.sum() + (seen * apart.mean(dim=1)).sum()
+        return whole.clamp(min=0.0) / number  # it is never negative, but for rounding
 
     def fisher_draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return ``r`` of the shape of raw maps, so that a small change ``dz`` of these costs
