@@ -165,7 +165,7 @@ def inner_channels_to_fit(supernet: Supernet, table: SumTable) -> list[InnerChan
     """
     found: list[InnerChannels] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        counts = [widths(slot, pruning.keep_ratio) for pruning in _prunings(names).values()]
+        counts = [widths(slot, pruning.keep_ratio) for pruning in prunings_of(names).values()]
         if not counts:
             continue
         for sites, at in zip(inner_channels_of(slot), zip(*counts, strict=True), strict=True):
@@ -196,7 +196,7 @@ def fill_prunings(
     waiting = iter(inner)
     errors: dict[str, dict[str, tuple[float, float]]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        prunings = _prunings(names)
+        prunings = prunings_of(names)
         if prunings:
             of_slot = [next(waiting) for _ in inner_channels_of(slot)]
             errors |= _fill_group(supernet, slot, prunings, of_slot)
@@ -227,7 +227,7 @@ def _fill_group(
     return errors
 
 
-def _prunings(names: Sequence[str]) -> dict[int, ChannelPruning]:
+def prunings_of(names: Sequence[str]) -> dict[int, ChannelPruning]:
     """Return the channel prunings among the candidates of a slot, by index."""
     found = {k: get_candidate(name) for k, name in enumerate(names) if k}
     return {k: each for k, each in found.items() if isinstance(each, ChannelPruning)}

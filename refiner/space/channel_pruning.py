@@ -17,7 +17,7 @@ from torch import nn
 
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.surgery import copied
-from refiner.graph.channel_groups import is_depthwise
+from refiner.graph.narrowing import is_depthwise
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.keep_ratios import width_at
 
@@ -54,6 +54,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
                 along_parameters=site.along_parameters * few // site.spec.out_channels,
+                gates=tuple(g.with_channels(few, site.spec.out_channels) for g in site.gates),
             )
         for i in inner[1:]:  # these read them
             site = sites[i]
@@ -118,7 +119,10 @@ def pruned(
         else:
             made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
         if i in rows:
-            made |= {name: cut(modules[name], before, rows[i]) for name in site.after}
+            inputs = {gate.reduce for gate in site.gates}
+            for name in site.after:
+                where = (None, rows[i]) if name in inputs else (rows[i], None)
+                made[name] = cut(modules[name], before, *where)
     return made
 
 

@@ -41,10 +41,9 @@ class Filling:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of all operations and convs, and of the norms per channel."""
+        """Number of parameters of all operations and convs, and of what comes after them."""
         return sum(
-            site.norm_parameters
-            + site.along_parameters
+            site.parameters_after
             + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
             for operation, site in zip(self.operations, self.sites, strict=True)
         )

@@ -12,7 +12,8 @@ from refiner.graph.tracing import trace
 def channel_groups_of(model: nn.Module, x: torch.Tensor) -> list[tuple[str, ...]]:
     traced = trace(model, x)
     flow, training = Flow(traced), Flow(traced, traced.meta["train_graph"])
-    return find_channel_groups(flow, training, {str(node.target) for node in flow.convs})
+    found = find_channel_groups(flow, training, {str(node.target) for node in flow.convs})
+    return [group.convs for group in found]
 
 
 def sequence(*layers: nn.Module) -> nn.Sequential:
