@@ -1,9 +1,10 @@
 """Channel groups: runs of convs whose inner channels can be pruned.
 
 Each conv of a group is the only reader of the conv before it, but for gates. Between two dense
-convs stand only depthwise convs, operations without parameters, gates (``gates.py``), and modules
-with numbers for each channel, such as norms and PReLUs. So inner channels, those between the convs,
-can be removed without any change to the rest of the network. Names do not show whether an operation
+convs stand only depthwise and other grouped convs, operations without parameters, gates
+(``gates.py``), and modules with numbers for each channel, such as norms and PReLUs. So inner
+channels, those between the convs, can be removed without any change to the rest of the network;
+where a grouped conv is among them, by whole groups. Names do not show whether an operation
 keeps channels apart, so ``probes.py`` of the space runs the network with pruned channels and drops
 each group that fails.
 """
@@ -19,8 +20,8 @@ from refiner.graph.narrowing import (
     has_plain_weight,
     is_called_once,
     is_dense,
-    is_depthwise,
     keeps_channels_apart,
+    keeps_groups_apart,
 )
 from refiner.graph.skips import Flow
 
@@ -89,7 +90,7 @@ def _stretches(flow: Flow, names: Collection[str]) -> dict[str, Stretch]:
     for node in flow.convs:
         conv = flow.module(node)
         if str(node.target) in names and (
-            is_dense(conv) or (has_plain_weight(conv) and is_depthwise(conv))
+            is_dense(conv) or (has_plain_weight(conv) and keeps_groups_apart(conv))
         ):
             stretch = _stretch_after(flow, node, names, live)
             if stretch is not None:
@@ -98,14 +99,16 @@ def _stretches(flow: Flow, names: Collection[str]) -> dict[str, Stretch]:
 
 
 def _readers(flow: Flow, stretches: Mapping[str, Stretch]) -> dict[str, tuple[str, ...]]:
-    """Return the convs that read each dense conv's channels: depthwise ones, then a dense one.
+    """Return the convs that read each dense conv's channels: grouped ones, then a dense one.
 
     A dense conv whose channels cannot be pruned is left out.
     """
     readers = {}
     for start in (name for name in stretches if is_dense(flow.modules[name])):
         convs = [start]
-        while convs[-1] in stretches and (len(convs) == 1 or is_depthwise(flow.modules[convs[-1]])):
+        while convs[-1] in stretches and (
+            len(convs) == 1 or keeps_groups_apart(flow.modules[convs[-1]])
+        ):
             convs.append(stretches[convs[-1]].reader)
         if is_dense(flow.modules[convs[-1]]):
             readers[start] = tuple(convs[1:])
@@ -157,5 +160,5 @@ def _pieces(flow: Flow, group: Sequence[tuple[str, ...]]) -> list[tuple[str, ...
         return [tuple(name for convs in group for name in convs)]
     middle = (len(widths) - 1) / 2
     cut = 1 + min(range(len(widths)), key=lambda i: (widths[i], abs(i - middle)))
-    rest = [group[cut][-1:], *group[cut + 1 :]]  # depthwise convs at the cut belong to no group
+    rest = [group[cut][-1:], *group[cut + 1 :]]  # grouped convs at the cut belong to no group
     return [*_pieces(flow, group[:cut]), *_pieces(flow, rest)]

@@ -15,9 +15,12 @@ def is_dense(conv: nn.Module) -> bool:
     return has_plain_weight(conv) and conv.groups == 1
 
 
-def is_depthwise(conv: _ConvNd | ConvSpec) -> bool:
-    """Return whether a conv computes each output channel from one input channel of its own."""
-    return 1 < conv.groups == conv.in_channels == conv.out_channels
+def keeps_groups_apart(conv: _ConvNd | ConvSpec) -> bool:
+    """Return whether a conv computes each of several groups of channels from as many of its own.
+
+    A depthwise conv does so for single channels.
+    """
+    return conv.groups > 1 and conv.in_channels == conv.out_channels
 
 
 def has_plain_weight(conv: nn.Module) -> TypeGuard[_ConvNd]:

@@ -2,12 +2,14 @@
 
 Inner channels lie between one dense conv and the next. The pruned convs, and the modules after
 them, are cut out of the originals. So the next conv reads the same values of the channels that
-stay. The size of the weights decides which channels stay. Distillation of a trained network chooses
-better; see ``distill/channel_elimination.py``.
+stay. Where a grouped conv is among them, channels stay or go by whole groups. The size of the
+weights decides which channels stay. Distillation of a trained network chooses better; see
+``distill/channel_elimination.py``.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +19,8 @@ from torch import nn
 
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.surgery import copied
-from refiner.graph.narrowing import is_depthwise
+from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.narrowing import keeps_groups_apart
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.keep_ratios import width_at
 
@@ -25,10 +28,10 @@ from refiner.space.keep_ratios import width_at
 def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
     """Return the sites that share each set of inner channels of a group.
 
-    Each tuple holds the indices of a dense conv, the depthwise convs after it, and the next dense
+    Each tuple holds the indices of a dense conv, the grouped convs after it, and the next dense
     conv, which reads the channels. A slot that is not a channel group has none.
     """
-    dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
+    dense = [i for i, site in enumerate(slot.sites) if not keeps_groups_apart(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
@@ -37,9 +40,24 @@ def inner_widths(slot: Slot) -> tuple[int, ...]:
     return tuple(slot.sites[inner[0]].spec.out_channels for inner in inner_channels_of(slot))
 
 
+def inner_units(slot: Slot) -> tuple[int, ...]:
+    """Return how many channels of each set of a group stay or go together: 1, or whole groups."""
+    return tuple(
+        math.lcm(*(_of_one_group(slot.sites[i].spec) for i in inner[1:-1]))
+        for inner in inner_channels_of(slot)
+    )
+
+
+def _of_one_group(spec: ConvSpec) -> int:
+    return spec.in_channels // spec.groups
+
+
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
     """Return how many of each set of inner channels stay at a keep ratio, rounded down."""
-    return tuple(width_at(channels, keep_ratio) for channels in inner_widths(slot))
+    return tuple(
+        unit * width_at(channels // unit, keep_ratio)
+        for channels, unit in zip(inner_widths(slot), inner_units(slot), strict=True)
+    )
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
@@ -58,7 +76,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
             )
         for i in inner[1:]:  # these read them
             site = sites[i]
-            groups = few if is_depthwise(slot.sites[i].spec) else 1
+            groups = few // _of_one_group(site.spec) if i != inner[-1] else 1
             sites[i] = replace(
                 site,
                 spec=replace(site.spec, in_channels=few, groups=groups),
@@ -77,7 +95,8 @@ def kept_channels(
     it.
     """
     kept = []
-    for inner, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
+    sets = zip(inner_channels_of(slot), widths(slot, keep_ratio), inner_units(slot), strict=True)
+    for inner, few, unit in sets:
         reader = modules[slot.sites[inner[-1]].conv]
         reads = weight_of(reader).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[inner[-2]]
@@ -88,8 +107,15 @@ def kept_channels(
         if counts.is_meta:
             kept.append(torch.arange(few))
         else:
-            kept.append(counts.argsort(descending=True, stable=True)[:few].sort().values.cpu())
+            of_units = counts.unflatten(0, (-1, unit)).norm(dim=1)
+            best = of_units.argsort(descending=True, stable=True)[: few // unit]
+            kept.append(channels_of(best.sort().values.cpu(), unit))
     return tuple(kept)
+
+
+def channels_of(units: torch.Tensor, unit: int) -> torch.Tensor:
+    """Return the numbers of the channels in some units of so many channels each."""
+    return (unit * units[:, None] + torch.arange(unit)).flatten()
 
 
 def pruned(
@@ -113,9 +139,10 @@ def pruned(
     for i, site in enumerate(slot.sites):
         before = site.spec.out_channels
         conv = modules[site.conv]
-        if is_depthwise(site.spec):  # its weight has one row for each channel, and no columns
+        if keeps_groups_apart(site.spec):  # its weight has a row for each channel
             made[site.conv] = cut(conv, before, rows[i])
-            vars(made[site.conv]).update(in_channels=len(rows[i]), groups=len(rows[i]))
+            groups = len(rows[i]) // _of_one_group(site.spec)
+            vars(made[site.conv]).update(in_channels=len(rows[i]), groups=groups)
         else:
             made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
         if i in rows:

@@ -4,8 +4,8 @@ from torch import nn
 from refiner.graph.narrowing import (
     has_plain_weight,
     is_dense,
-    is_depthwise,
     keeps_channels_apart,
+    keeps_groups_apart,
 )
 
 
@@ -16,18 +16,22 @@ class Scaled(nn.Conv2d):
 
 
 @pytest.mark.parametrize(
-    ("conv", "plain", "dense", "depthwise"),
+    ("conv", "plain", "dense", "apart"),
     [
         (nn.Conv2d(4, 4, 1), True, True, False),
         (nn.Conv2d(1, 1, 3), True, True, False),
         (nn.Conv2d(4, 4, 3, groups=4), True, False, True),
-        (nn.Conv2d(4, 4, 3, groups=2), True, False, False),
+        (nn.Conv2d(4, 4, 3, groups=2), True, False, True),
         (nn.Conv2d(4, 8, 3, groups=4), True, False, False),
         (Scaled(), False, False, False),
     ],
 )
-def test_kinds_of_convs(conv: nn.Conv2d, plain: bool, dense: bool, depthwise: bool) -> None:
-    assert (has_plain_weight(conv), is_dense(conv), is_depthwise(conv)) == (plain, dense, depthwise)
+def test_kinds_of_convs(conv: nn.Conv2d, plain: bool, dense: bool, apart: bool) -> None:
+    assert (has_plain_weight(conv), is_dense(conv), keeps_groups_apart(conv)) == (
+        plain,
+        dense,
+        apart,
+    )
 
 
 def test_modules_with_a_number_for_each_channel() -> None:

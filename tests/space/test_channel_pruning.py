@@ -18,7 +18,8 @@ from refiner.space.supernet import Supernet
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "mobilenetv2_100", "densenet121", "semnasnet_050"]
+    "name",
+    ["resnet18", "resnet50", "mobilenetv2_100", "densenet121", "semnasnet_050", "regnety_002"],
 )
 def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> None:
     x = images(size=64)
@@ -27,7 +28,7 @@ def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> N
 
 
 class RandomGroup(nn.Sequential):
-    """Random convs in a row, with norms, activations, pools and depthwise convs."""
+    """Random convs in a row, with norms, activations, pools and grouped convs."""
 
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
@@ -56,7 +57,8 @@ class RandomGroup(nn.Sequential):
                     )
                 )
             if draw.random() < 0.3:
-                layers.append(conv(channels, channels, 3, padding=1, groups=channels))
+                groups = draw.choice([n for n in (2, 3, channels) if channels % n == 0])
+                layers.append(conv(channels, channels, 3, padding=1, groups=groups))
                 layers.append(norm(channels))
         layers += [pool(2), conv(channels, 4, 1), nn.Flatten(2)]
         super().__init__(*layers)
@@ -229,3 +231,31 @@ def test_all_candidates_of_a_group_with_a_prelu_have_exact_costs() -> None:
         emitted = net.emit(vector).eval()
         network.load_state_dict(emitted.state_dict())
         assert torch.equal(run_seeded(network, x, False), run_seeded(emitted, x, False))
+
+
+class Grouped(nn.Module):
+    """Two grouped convs of different groups: 6 of 12 channels are whole groups of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 24, 1)
+        self.twos = nn.Conv2d(24, 24, 3, padding=1, groups=12)
+        self.threes, self.last = nn.Conv2d(24, 24, 3, groups=8), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.threes(self.twos(self.first(self.stem(x)).relu()).relu())).mean(
+            (2, 3)
+        )
+
+
+def test_whole_groups_of_grouped_convs_stay() -> None:
+    model, x = Grouped(), images(size=8)
+    space = search_space(model, x, granularity="group", candidates=["convs"])
+    assert space.candidates == (("original", "keep0.75", "keep0.5", "keep0.25"),)
+    with torch.no_grad():
+        model.last.weight[:, 6:18] *= 0.01
+    network = rewrite(model, space.architecture([2]))
+    assert (network.twos.groups, network.threes.groups, network.last.in_channels) == (6, 4, 12)
+    kept = [0, 1, 2, 3, 4, 5, 18, 19, 20, 21, 22, 23]
+    assert torch.equal(network.twos.weight, model.twos.weight[kept])
+    assert_pruned_is_blinded(model, x, seed=4)
