@@ -16,6 +16,7 @@ from torch import nn
 
 from refiner.core.layers import weight_of
 from refiner.core.surgery import copied
+from refiner.core.weight_norm import with_plain_weight
 from refiner.distill.channel_elimination import Reduced, eliminate
 from refiner.distill.patches import PatchSums
 from refiner.distill.sum_table import SumTable
@@ -185,7 +186,7 @@ def inner_channels_to_fit(supernet: Supernet, table: SumTable) -> list[InnerChan
             if has_batch_norm(supernet, site):
                 assert site.norm is not None
                 norm = supernet.mixed(site.norm).operations[0]
-            conv = supernet.mixed(site.conv).operations[0]
+            conv = with_plain_weight(supernet.mixed(site.conv).operations[0])
             sums = table.sums(site.conv, site.spec, weight_of(conv)[0].numel())
             found.append(InnerChannels(site, conv, norm, sums, set(at), unit))
     return found

@@ -16,8 +16,8 @@ from torch import fx
 
 from refiner.graph.gates import Gate, gated
 from refiner.graph.narrowing import (
+    can_be_cut,
     has_no_numbers,
-    has_plain_weight,
     is_called_once,
     is_dense,
     keeps_channels_apart,
@@ -90,7 +90,7 @@ def _stretches(flow: Flow, names: Collection[str]) -> dict[str, Stretch]:
     for node in flow.convs:
         conv = flow.module(node)
         if str(node.target) in names and (
-            is_dense(conv) or (has_plain_weight(conv) and keeps_groups_apart(conv))
+            is_dense(conv) or (can_be_cut(conv) and keeps_groups_apart(conv))
         ):
             stretch = _stretch_after(flow, node, names, live)
             if stretch is not None:

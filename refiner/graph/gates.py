@@ -16,9 +16,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
-from torch import fx
+from torch import fx, nn
 
-from refiner.graph.narrowing import has_no_numbers, is_dense
+from refiner.graph.narrowing import has_no_numbers, has_plain_weight
 from refiner.graph.skips import Flow
 
 _PRODUCTS = (torch.ops.aten.mul, torch.ops.aten.mul_)
@@ -110,16 +110,24 @@ def _is_gate(
 ) -> bool:
     """Return whether the convs of a line read one number a channel, and give one."""
     reduce, expand = convs
-    ends = flow.inputs[reduce][0], expand
-    samples, channels = node.meta["shape"][:2]
+    one_each = (*node.meta["shape"][:2], 1)
+
+    def shape(n: fx.Node) -> tuple[int, ...]:
+        """Return samples, channels and positions."""
+        samples, channels, *sizes = n.meta["shape"]
+        return samples, channels, math.prod(sizes)
+
     between = {*line[line.index(reduce) : line.index(expand)], expand}
     return (
-        all(str(conv.target) in names and is_dense(flow.module(conv)) for conv in convs)
+        all(str(conv.target) in names and _is_plain(flow.module(conv)) for conv in convs)
         and all(_fits(flow, n, node) for n in line if n not in between)
-        and all(math.prod(end.meta["shape"] or ()) == samples * channels for end in ends)
-        and (ends[0].meta["shape"][:2] == expand.meta["shape"][:2] == (samples, channels))
-        and math.prod(reduce.meta["shape"][2:]) == 1
+        and shape(flow.inputs[reduce][0]) == shape(expand) == one_each
+        and shape(reduce)[2] == 1
     )
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    return has_plain_weight(conv) and conv.groups == 1
 
 
 def _gate(flow: Flow, reduce: fx.Node, expand: fx.Node) -> Gate:

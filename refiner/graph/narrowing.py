@@ -6,13 +6,14 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd
 
 from refiner.core.layers import CONV_TYPES
+from refiner.core.weight_norm import has_weight_norm
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.skips import Flow
 
 
 def is_dense(conv: nn.Module) -> bool:
     """Return whether a conv can be cut, and computes each output from all of its inputs."""
-    return has_plain_weight(conv) and conv.groups == 1
+    return can_be_cut(conv) and conv.groups == 1
 
 
 def keeps_groups_apart(conv: _ConvNd | ConvSpec) -> bool:
@@ -35,6 +36,17 @@ def has_plain_weight(conv: nn.Module) -> TypeGuard[_ConvNd]:
         and "weight" in conv._parameters
         and all(id(tensor) in own for tensor in tensors)
     )
+
+
+def can_be_cut(conv: nn.Module) -> TypeGuard[_ConvNd]:
+    """Return whether a conv has a plain weight, or has one once its weight norm is multiplied out.
+
+    It has no further tensors but a bias.
+    """
+    if not has_weight_norm(conv):
+        return has_plain_weight(conv)
+    names = [name for name, _ in (*conv.named_parameters(), *conv.named_buffers())]
+    return isinstance(conv, CONV_TYPES) and len({*names, "bias"}) == 3
 
 
 def is_called_once(flow: Flow, node: fx.Node) -> bool:

@@ -40,6 +40,8 @@ class ConvSite:
     the batch is what one sample takes: its frames, patches or regions."""
     out_shape: tuple[int, ...] = ()
     """Shape of its output, likewise."""
+    further_parameters: int = 0
+    """Number of the conv's parameters beyond those of torch's own conv, as of weight norm."""
     norm_parameters: int = 0
     """Number of the norm's parameters that each belong to one output channel."""
     along: tuple[str, ...] = ()
@@ -201,17 +203,17 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         module = flow.module(users[0])
         if is_called_once(flow, users[0]) and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
-            each = [
-                p for p in module.parameters(recurse=False) if p.shape == node.meta["shape"][1:2]
-            ]
-            norm_parameters = sum(p.numel() for p in each)
+            sizes = [p.shape for p in module.parameters(recurse=False)]
+            norm_parameters = sum(s.numel() for s in sizes if s == node.meta["shape"][1:2])
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
+    spec = conv_spec(flow.module(node), in_shape, out_shape)
     return ConvSite(
         conv=str(node.target),
         norm=norm,
-        spec=conv_spec(flow.module(node), in_shape, out_shape),
+        spec=spec,
         in_shape=in_shape,
         out_shape=out_shape,
+        further_parameters=sum(p.numel() for p in flow.module(node).parameters()) - spec.parameters,
         norm_parameters=norm_parameters,
     )
 

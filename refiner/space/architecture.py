@@ -136,6 +136,7 @@ def _site(document: JsonDict) -> ConvSite:
         spec=ConvSpec(**spec),
         in_shape=tuple(document["in_shape"]),
         out_shape=tuple(document["out_shape"]),
+        further_parameters=document.get("further_parameters", 0),
         norm_parameters=document.get("norm_parameters", 0),
         along=tuple(map(str, document.get("along", ()))),
         along_parameters=document.get("along_parameters", 0),

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from refiner.core.layers import CONV_TYPES, weight_of
-from refiner.core.surgery import copied
+from refiner.core.weight_norm import plain_copy, with_plain_weight
 from refiner.graph.conv_spec import ConvSpec
 from refiner.graph.narrowing import keeps_groups_apart
 from refiner.graph.slots import ConvSite, Slot
@@ -70,6 +70,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 site,
                 spec=replace(site.spec, out_channels=few),
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
+                further_parameters=0,
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
                 along_parameters=site.along_parameters * few // site.spec.out_channels,
                 gates=tuple(g.with_channels(few, site.spec.out_channels) for g in site.gates),
@@ -81,6 +82,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 site,
                 spec=replace(site.spec, in_channels=few, groups=groups),
                 in_shape=(*site.in_shape[:1], few, *site.in_shape[2:]),
+                further_parameters=0,
             )
     return tuple(sites)
 
@@ -97,12 +99,12 @@ def kept_channels(
     kept = []
     sets = zip(inner_channels_of(slot), widths(slot, keep_ratio), inner_units(slot), strict=True)
     for inner, few, unit in sets:
-        reader = modules[slot.sites[inner[-1]].conv]
+        reader = with_plain_weight(modules[slot.sites[inner[-1]].conv])
         reads = weight_of(reader).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[inner[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
         if scale is None:
-            scale = weight_of(modules[before.conv]).flatten(1).norm(dim=1)
+            scale = weight_of(with_plain_weight(modules[before.conv])).flatten(1).norm(dim=1)
         counts = reads.detach() * scale.detach().abs().to(reads)
         if counts.is_meta:
             kept.append(torch.arange(few))
@@ -162,13 +164,13 @@ def cut(
     """Return a copy of a conv, or of a module after it, with some of its channels.
 
     Args:
-        module: it is copied; each tensor of a norm or another module that has one number per
-            channel is cut.
+        module: it is copied. Weight norm of a conv is multiplied out. Of a norm or another module,
+            each tensor is cut that has one number per channel.
         channels: number of its output channels.
         rows: indices of the output channels that stay; None keeps all.
         columns: indices of the input channels that stay; None keeps all.
     """
-    work = copied(module)
+    work = plain_copy(module)
     parts = [work] if isinstance(work, CONV_TYPES) else list(work.modules())
     for table in (table for part in parts for table in (part._parameters, part._buffers)):
         for name, tensor in table.items():

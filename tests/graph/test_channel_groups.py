@@ -64,7 +64,8 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(nn.Conv2d(4, 8, 3, groups=2), after=nn.Conv2d(8, 4, 1)) == []
     assert pair(nn.PixelShuffle(2), after=nn.Conv2d(1, 4, 1)) == []
     assert pair(after=nn.Conv2d(4, 4, 1, groups=2)) == []
-    assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == []
+    assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == [("0", "1", "2")]
+    assert pair(nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))) == []
 
 
 def test_what_train_mode_alone_reads_ends_a_group() -> None:
