@@ -76,7 +76,7 @@ def peak_mib() -> int:
 
 
 def unaccounted(model: nn.Module, slots: Any, frozen: Any) -> list[str]:
-    held = {site.conv for slot in slots for site in slot.sites} | {f.name for f in frozen}
+    held = {name for slot in slots for name in slot.modules} | {f.name for f in frozen}
     return [name for name, module in model.named_modules() if is_conv(module) and name not in held]
 
 

@@ -163,9 +163,9 @@ def _with_candidates(space: SearchSpace, kept: Sequence[Sequence[int]]) -> Searc
         Frozen(name=site.conv, reason="no candidate is faster on this device")
         for slot, _, ks in slots
         if len(ks) == 1
-        for site in slot.sites
+        for site in slot.all_convs
     ]
-    if len(slow) == sum(len(slot.sites) for slot in space.slots):
+    if len(slow) == sum(len(slot.all_convs) for slot in space.slots):
         raise ConfigError(
             "no candidate is faster than the original in any slot on this device, so nothing can "
             "be won. Name other candidates, or give a budget of MACs."

@@ -9,10 +9,45 @@ from collections.abc import Sequence
 import torch
 
 from refiner.core.errors import TrainingError
+from refiner.distill.original import Listener
 from refiner.space.candidates import NO_BRANCH
 from refiner.space.constants import Constant
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
+
+
+class ChannelMean:
+    """The mean of each channel over batches.
+
+    Args:
+        what: is averaged, for messages.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._sum: torch.Tensor | None = None
+
+    def add(self, x: torch.Tensor) -> None:
+        """Add numbers, N x C x spatial."""
+        sum_C = x.sum([d for d in range(x.dim()) if d != 1], dtype=torch.float64)
+        both = torch.cat([sum_C, sum_C.new_tensor([x.numel() / len(sum_C)])])
+        self._sum = both if self._sum is None else self._sum + both
+
+    def take(self, devices: Devices) -> torch.Tensor:
+        """Return the means over all processes, float64, and start new sums.
+
+        Raises:
+            TrainingError: they are not finite.
+        """
+        assert self._sum is not None
+        total = devices.summed(self._sum)
+        self._sum = None
+        if not bool(total.isfinite().all()):
+            raise TrainingError(
+                f"{self.what} is not finite, so no candidate can be fitted to it. Check the "
+                "weights of the model and the data."
+            )
+        return total[:-1] / total[-1]
 
 
 class BranchMean:
@@ -26,13 +61,12 @@ class BranchMean:
 
     def __init__(self, name: str, conv: str, constant: Constant) -> None:
         self.name, self.conv, self.constant = name, conv, constant
-        self._sum: torch.Tensor | None = None
+        self._mean = ChannelMean(f"the output of {name}")
 
-    def accumulate(self, _x: torch.Tensor, y: torch.Tensor) -> None:
-        """Add one output of the branch, N x C x spatial."""
-        sum_C = y.sum([d for d in range(y.dim()) if d != 1], dtype=torch.float64)
-        both = torch.cat([sum_C, sum_C.new_tensor([y.numel() / len(sum_C)])])
-        self._sum = both if self._sum is None else self._sum + both
+    @property
+    def listener(self) -> Listener:
+        """What takes the mean in a run of the original."""
+        return self.name, lambda _x, y: self._mean.add(y)
 
     def solve(self, devices: Devices) -> None:
         """Set the constant to the mean over all processes, and start a new sum.
@@ -40,17 +74,9 @@ class BranchMean:
         Raises:
             TrainingError: the output of the branch is not finite.
         """
-        assert self._sum is not None
-        total = devices.summed(self._sum)
-        self._sum = None
-        if not bool(total.isfinite().all()):
-            raise TrainingError(
-                f"the output of {self.name} is not finite, so no candidate can be fitted to it. "
-                "Check the weights of the model and the data."
-            )
-        value = self.constant.value
+        mean_C, value = self._mean.take(devices), self.constant.value
         with torch.no_grad():
-            value.copy_((total[:-1] / total[-1]).reshape(value.shape))
+            value.copy_(mean_C.reshape(value.shape))
 
 
 def branch_means_to_fit(supernet: Supernet) -> list[BranchMean]:

@@ -236,7 +236,7 @@ def conv_refits(
     """
     ours, originals = dict(network.named_modules()), dict(original.named_modules())
     fits = []
-    for site in (site for slot in space.slots for site in slot.sites):
+    for site in (site for slot in space.slots for site in slot.all_convs):
         operation, theirs = ours.get(site.conv), originals[site.conv]
         modules = list(operation) if isinstance(operation, nn.Sequential) else [operation]
         last = modules[-1] if modules else None
@@ -259,7 +259,7 @@ def dense_ends(original: nn.Module, space: SearchSpace) -> list[nn.Module]:
     """Return what ends each dense conv of the original that is in a slot: its norm, or itself."""
     modules = dict(original.named_modules())
     found = []
-    for site in (site for slot in space.slots for site in slot.sites):
+    for site in (site for slot in space.slots for site in slot.all_convs):
         conv, norm = modules[site.conv], modules.get(site.norm or "")
         if getattr(conv, "groups", 1) == 1:
             found.append(norm if norm is not None and has_statistics(norm) else conv)

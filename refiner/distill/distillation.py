@@ -3,9 +3,9 @@
 The original model, the supernet's zero vector, runs in eval mode on training batches. At each conv
 of a slot, all candidates get the input of the conv and are fitted to its output (``fitting.py``).
 A merged conv gets what it reads in its place: the input of its group, passed on through what lies
-between the convs. Channel prunings are fitted per channel group (``group_fitting.py``), constants
-in place of branches in ``constant_fit.py``. One pass serves all slots and candidates, unless their
-sums would take more memory than ``sum_table.MOST_BYTES``.
+between the convs. Channel prunings are fitted per channel group (``group_fitting.py``), with their
+gates (``gate_fit.py``), constants in place of branches in ``constant_fit.py``. One pass serves all
+slots and candidates, unless their sums would take more memory than ``sum_table.MOST_BYTES``.
 
 Batches of many or large images are read in pieces, and each piece counts as a batch here. Every
 fifth is held out from the closed forms: it chooses their ridges and gives their errors.
@@ -26,6 +26,7 @@ from refiner.core.types import Loader
 from refiner.distill.candidate_fit import CandidateFit
 from refiner.distill.constant_fit import branch_means_to_fit, fit_branch_means
 from refiner.distill.fitting import ConvFit
+from refiner.distill.gate_fit import gates_to_fit
 from refiner.distill.group_fitting import (
     InnerChannels,
     fill_prunings,
@@ -155,9 +156,12 @@ def fit_candidates(
         for part in table.parts():
             _solve(original, part, closed, config, progress)
         pruning_errors = fill_prunings(supernet, inner)
-        if means:
-            listeners: list[Listener] = [(each.name, each.accumulate) for each in means]
+        gates = gates_to_fit(supernet, inner)
+        if means or gates:
+            listeners = [*(each.listener for each in means), *(each.listener for each in gates)]
             original.run(listeners, config.solve_batches, after_batch=lambda: None)
+        for gate in gates:
+            gate.solve(devices)
         if learned and config.steps:
             before = usage.forward
             _learn(original, fits, config, progress)

@@ -2,7 +2,8 @@
 
 The inner channels of a group lie between one dense conv and the next. Which of them can go, and the
 weights of the conv that reads them, follow from one sum over what that conv reads. The same sum
-serves all keep ratios; see ``channel_elimination.py``.
+serves all keep ratios; see ``channel_elimination.py``. Channels that only go together, as those of
+one group of a grouped conv, are one channel there.
 
 Suffixes: F features, R those that are read, O outputs.
 """
@@ -15,12 +16,19 @@ from torch import nn
 
 from refiner.core.layers import weight_of
 from refiner.core.surgery import copied
+from refiner.core.weight_norm import with_plain_weight
 from refiner.distill.channel_elimination import Reduced, eliminate
 from refiner.distill.patches import PatchSums
 from refiner.distill.sum_table import SumTable
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.candidates import ChannelPruning, get_candidate
-from refiner.space.channel_pruning import inner_channels_of, pruned, widths
+from refiner.space.channel_pruning import (
+    channels_of,
+    inner_channels_of,
+    inner_units,
+    pruned,
+    widths,
+)
 from refiner.space.supernet import Supernet
 from refiner.training.devices import Devices
 
@@ -52,6 +60,7 @@ class InnerChannels:
         norm: the batch norm after it, if there is one.
         sums: over what the conv reads.
         at: numbers of channels to keep.
+        unit: how many channels stay or go together; all numbers are multiples of it.
     """
 
     def __init__(
@@ -61,8 +70,10 @@ class InnerChannels:
         norm: nn.Module | None,
         sums: PatchSums,
         at: Collection[int],
+        unit: int = 1,
     ) -> None:
-        self.site, self.conv, self.norm, self.sums, self.at = site, conv, norm, sums, at
+        self.site, self.conv, self.norm, self.sums = site, conv, norm, sums
+        self.at, self.unit = at, unit
         self.found: dict[int, Reconstruction] = {}
         """For each number of channels, the refitted conv; empty before :meth:`solve`."""
 
@@ -77,13 +88,13 @@ class InnerChannels:
         weight_OF = weight_of(self.conv).detach().flatten(1).to(every.gram_FF)
         # The mean of the output is free where a norm subtracts it or a bias can restore it.
         free = self.norm is not None or self.conv.bias is not None
-        reduced = eliminate(
-            weight_OF, fit, held_out, self.site.spec.in_channels, self.at, centred=free
-        )
+        units = self.site.spec.in_channels // self.unit
+        counts = {width // self.unit for width in self.at}
+        reduced = eliminate(weight_OF, fit, held_out, units, counts, centred=free)
         centred_FF = every.centred().gram_FF
         self.found = {
-            width: self._reconstruction(each, weight_OF, every.mean_F, centred_FF)
-            for width, each in reduced.items()
+            self.unit * count: self._reconstruction(each, weight_OF, every.mean_F, centred_FF)
+            for count, each in reduced.items()
         }
 
     def _reconstruction(
@@ -112,7 +123,7 @@ class InnerChannels:
                 conv.bias += ((weight_OF - new_OF) @ mean_F).to(conv.bias)
         norm = self._with_statistics(conv, new_OF, mean_F, centred_FF)
         return Reconstruction(
-            kept=reduced.kept,
+            kept=channels_of(reduced.kept, self.unit),
             conv=conv,
             norm=norm,
             error=reduced.error,
@@ -165,18 +176,19 @@ def inner_channels_to_fit(supernet: Supernet, table: SumTable) -> list[InnerChan
     """
     found: list[InnerChannels] = []
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        counts = [widths(slot, pruning.keep_ratio) for pruning in _prunings(names).values()]
+        counts = [widths(slot, pruning.keep_ratio) for pruning in prunings_of(names).values()]
         if not counts:
             continue
-        for sites, at in zip(inner_channels_of(slot), zip(*counts, strict=True), strict=True):
+        every = zip(*counts, strict=True)
+        for sites, at, unit in zip(inner_channels_of(slot), every, inner_units(slot), strict=True):
             site = slot.sites[sites[-1]]
             norm = None
             if has_batch_norm(supernet, site):
                 assert site.norm is not None
                 norm = supernet.mixed(site.norm).operations[0]
-            conv = supernet.mixed(site.conv).operations[0]
+            conv = with_plain_weight(supernet.mixed(site.conv).operations[0])
             sums = table.sums(site.conv, site.spec, weight_of(conv)[0].numel())
-            found.append(InnerChannels(site, conv, norm, sums, set(at)))
+            found.append(InnerChannels(site, conv, norm, sums, set(at), unit))
     return found
 
 
@@ -196,7 +208,7 @@ def fill_prunings(
     waiting = iter(inner)
     errors: dict[str, dict[str, tuple[float, float]]] = {}
     for slot, names in zip(supernet.space.slots, supernet.candidates, strict=True):
-        prunings = _prunings(names)
+        prunings = prunings_of(names)
         if prunings:
             of_slot = [next(waiting) for _ in inner_channels_of(slot)]
             errors |= _fill_group(supernet, slot, prunings, of_slot)
@@ -227,7 +239,7 @@ def _fill_group(
     return errors
 
 
-def _prunings(names: Sequence[str]) -> dict[int, ChannelPruning]:
+def prunings_of(names: Sequence[str]) -> dict[int, ChannelPruning]:
     """Return the channel prunings among the candidates of a slot, by index."""
     found = {k: get_candidate(name) for k, name in enumerate(names) if k}
     return {k: each for k, each in found.items() if isinstance(each, ChannelPruning)}

@@ -1,5 +1,6 @@
 """The hyperparameters of a conv: all that a candidate needs to know about the conv it replaces."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,12 @@ class ConvSpec:
         if any(d != 1 for d in self.dilation):
             text += f" dilation {max(self.dilation)}"
         return text + (f" groups {self.groups}" if self.groups != 1 else "")
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of torch's own conv."""
+        weight = self.out_channels * self.in_channels // self.groups * math.prod(self.kernel_size)
+        return weight + (self.out_channels if self.bias else 0)
 
     def output_size(self, size: Sequence[int]) -> tuple[int, ...]:
         """Return the spatial output size for a spatial input size."""

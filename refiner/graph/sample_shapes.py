@@ -40,7 +40,14 @@ def for_one_sample(slots: Sequence[Slot], traced: TracedModel) -> tuple[Slot, ..
         given, taken = seen.get(site.conv, estimated)
         return replace(site, in_shape=given, out_shape=taken)
 
-    return tuple(replace(slot, sites=tuple(map(of_one, slot.sites))) for slot in slots)
+    return tuple(
+        replace(
+            slot,
+            sites=tuple(map(of_one, slot.sites)),
+            gate_convs=tuple(map(of_one, slot.gate_convs)),
+        )
+        for slot in slots
+    )
 
 
 def _shapes_of(work: nn.Module, example: ExampleInput) -> dict[str, Shapes]:

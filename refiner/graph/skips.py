@@ -10,6 +10,7 @@ written out. The walk then continues from the split, unless a spatial conv lies 
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -106,6 +107,10 @@ class Flow:
     def calls_conv(self, node: fx.Node) -> bool:
         """Return whether a node calls a conv."""
         return node.op == "call_module" and is_conv(self.module(node))
+
+    def reads_only(self, node: fx.Node, sources: Sequence[fx.Node]) -> bool:
+        """Return whether a node reads these nodes and nothing else, parameters included."""
+        return set(self.inputs.get(node, ())) == set(node.all_input_nodes) == set(sources)
 
     def reaches(self, source: fx.Node, node: fx.Node) -> bool:
         """Return whether data flows from ``source`` to ``node``; a node reaches itself."""

@@ -4,7 +4,7 @@ The other convs are frozen, each with a reason: see ``frozen.py``.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -12,9 +12,11 @@ from torch import fx
 
 from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
-from refiner.graph.channel_groups import find_channel_groups, is_called_once, modules_along
+from refiner.graph.channel_groups import ChannelGroup, find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
 from refiner.graph.frozen import frozen_reasons
+from refiner.graph.gates import Gate
+from refiner.graph.narrowing import is_called_once
 from refiner.graph.residual_blocks import find_blocks, find_branches
 from refiner.graph.skips import Flow, SkipConnection
 
@@ -38,6 +40,8 @@ class ConvSite:
     the batch is what one sample takes: its frames, patches or regions."""
     out_shape: tuple[int, ...] = ()
     """Shape of its output, likewise."""
+    further_parameters: int = 0
+    """Number of the conv's parameters beyond those of torch's own conv, as of weight norm."""
     norm_parameters: int = 0
     """Number of the norm's parameters that each belong to one output channel."""
     along: tuple[str, ...] = ()
@@ -45,22 +49,41 @@ class ConvSite:
     between the norm and the next conv."""
     along_parameters: int = 0
     """Number of their parameters that each belong to one output channel."""
+    gates: tuple[Gate, ...] = ()
+    """In a channel group: gates on the way to the next conv."""
 
     @property
     def after(self) -> tuple[str, ...]:
-        """Names of the norm and of what is along."""
-        return (*([] if self.norm is None else [self.norm]), *self.along)
+        """Names of the norm, of what is along, and of the convs of gates."""
+        gates = [name for gate in self.gates for name in gate.convs]
+        return (*([] if self.norm is None else [self.norm]), *self.along, *gates)
+
+    @property
+    def alone(self) -> "ConvSite":
+        """The conv and its norm, without the way to the next conv."""
+        return replace(self, along=(), along_parameters=0, gates=())
 
     @property
     def bare(self) -> "ConvSite":
         """The conv without what comes after it."""
-        return replace(self, norm=None, norm_parameters=0, along=(), along_parameters=0)
+        return replace(self.alone, norm=None, norm_parameters=0)
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the conv for an input of its shape."""
         each = self.spec.in_channels // self.spec.groups * math.prod(self.spec.kernel_size)
         return math.prod(self.out_shape) * each
+
+    @property
+    def gate_macs(self) -> int:
+        """Multiply-accumulates of the gates."""
+        return self.out_shape[0] * sum(gate.macs for gate in self.gates)
+
+    @property
+    def parameters_after(self) -> int:
+        """Number of parameters of the norm, of what is along, and of the gates."""
+        gates = sum(gate.parameters + gate.other_parameters for gate in self.gates)
+        return self.norm_parameters + self.along_parameters + gates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +97,22 @@ class Slot:
     """Whether it is a channel group, whose inner channels can be pruned."""
     is_branch: bool = False
     """Whether it is a whole residual branch: all convs beside a skip connection to an add."""
+    gate_convs: tuple[ConvSite, ...] = ()
+    """The convs of its gates as they would be slots of their own."""
+
+    @property
+    def all_convs(self) -> tuple[ConvSite, ...]:
+        """Return the convs of all sites and of the gates."""
+        return (*self.sites, *self.gate_convs)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of all convs and gates."""
+        return sum(site.macs + site.gate_macs for site in self.sites)
 
     @property
     def modules(self) -> list[str]:
-        """Names of the convs of all sites, their norms, and what is along."""
+        """Names of the convs of all sites, and of what comes after each of them."""
         return [name for s in self.sites for name in (s.conv, *s.after)]
 
     @property
@@ -147,13 +182,13 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
         if name in reasons
     ]
-    names, together = {site.conv for site in sites}, list[tuple[str, ...]]()
-    if granularity == "block":
-        together = find_blocks(flow, skips, names)
-    elif granularity == "group":
-        together = find_channel_groups(flow, training, names)
-        sites = _with_along(flow, sites, together)
-    slots = _named_slots(_grouped(sites, together), granularity)
+    names = {site.conv for site in sites}
+    if granularity == "group":
+        groups = find_channel_groups(flow, training, names)
+        slots = _group_slots(flow, sites, groups)
+    else:
+        together = find_blocks(flow, skips, names) if granularity == "block" else []
+        slots = _named_slots(_grouped(sites, together), granularity)
     return SlotTable(
         slots=tuple(replace(slot, is_branch=_is_branch(flow, slot, branches)) for slot in slots),
         frozen=tuple(frozen),
@@ -168,50 +203,61 @@ def _site(flow: Flow, node: fx.Node) -> ConvSite:
         module = flow.module(users[0])
         if is_called_once(flow, users[0]) and users[0].args == (node,) and not users[0].kwargs:
             norm = str(users[0].target)
-            each = [
-                p for p in module.parameters(recurse=False) if p.shape == node.meta["shape"][1:2]
-            ]
-            norm_parameters = sum(p.numel() for p in each)
+            sizes = [p.shape for p in module.parameters(recurse=False)]
+            norm_parameters = sum(s.numel() for s in sizes if s == node.meta["shape"][1:2])
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]
+    spec = conv_spec(flow.module(node), in_shape, out_shape)
     return ConvSite(
         conv=str(node.target),
         norm=norm,
-        spec=conv_spec(flow.module(node), in_shape, out_shape),
+        spec=spec,
         in_shape=in_shape,
         out_shape=out_shape,
+        further_parameters=sum(p.numel() for p in flow.module(node).parameters()) - spec.parameters,
         norm_parameters=norm_parameters,
     )
 
 
-def _with_along(
-    flow: Flow, sites: Sequence[ConvSite], groups: Iterable[Sequence[str]]
-) -> list[ConvSite]:
-    """Return the sites; those inside a group know what lies along the way to the next conv."""
-    inside = {name for group in groups for name in group[:-1]}
-    found = []
-    for site in sites:
-        if site.conv in inside:
-            modules = {str(n.target): flow.module(n) for n in modules_along(flow, site.conv)}
-            modules.pop(site.norm or "", None)
-            sizes = [p.numel() for module in modules.values() for p in module.parameters()]
+def _group_slots(
+    flow: Flow, sites: Sequence[ConvSite], groups: Sequence[ChannelGroup]
+) -> tuple[Slot, ...]:
+    """Return a slot for each channel group, with its gates, and for each other conv."""
+    by_name = {site.conv: site for site in sites}
+    in_gates = set[str]()
+    for group in groups:
+        for name, stretch in zip(group.convs[:-1], group.stretches, strict=True):
+            site = by_name[name]
+            along = tuple(each for each in stretch.along if each != site.norm)
+            sizes = [p.numel() for each in along for p in flow.modules[each].parameters()]
             count = sum(size for size in sizes if size > 1)
-            site = replace(site, along=tuple(modules), along_parameters=count)
-        found.append(site)
-    return found
+            by_name[name] = replace(site, along=along, along_parameters=count, gates=stretch.gates)
+            in_gates |= {conv for gate in stretch.gates for conv in gate.convs}
+    free = [site for name, site in by_name.items() if name not in in_gates]
+    slots = _named_slots(_grouped(free, [group.convs for group in groups]), "group")
+
+    def gate_convs(slot: Slot) -> tuple[ConvSite, ...]:
+        gates = [gate for site in slot.sites for gate in site.gates]
+        return tuple(by_name[name] for gate in gates for name in gate.convs)
+
+    return tuple(replace(slot, gate_convs=gate_convs(slot)) for slot in slots)
 
 
 def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:
     """Return whether a slot is a whole branch after whose convs all parameters are counted."""
-    return tuple(site.conv for site in slot.sites) in branches and all(
+    convs = {site.conv for site in slot.all_convs}
+    return any(convs == set(branch) for branch in branches) and all(
         sum(p.numel() for name in site.after for p in flow.modules[name].parameters())
-        == site.norm_parameters + site.along_parameters
+        == site.parameters_after
         for site in slot.sites
     )
 
 
-def single(site: ConvSite) -> Slot:
-    """Return a slot of one conv of a group; what was along the way to the next one is not its."""
-    return Slot(name=site.conv, sites=(replace(site, along=(), along_parameters=0),))
+def singles(slot: Slot) -> Iterator[Slot]:
+    """Yield a slot for each conv of a group; the way from one to the next is not theirs."""
+    spare = iter(slot.gate_convs)
+    for site in slot.sites:
+        of_gates = [next(spare) for gate in site.gates for _ in gate.convs]
+        yield from (Slot(name=each.conv, sites=(each.alone,)) for each in (site, *of_gates))
 
 
 def _grouped(

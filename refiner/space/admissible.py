@@ -20,7 +20,7 @@ from refiner.space.candidates import (
     WholeSlot,
     get_candidate,
 )
-from refiner.space.channel_pruning import inner_widths, widths
+from refiner.space.channel_pruning import inner_units, inner_widths, widths
 from refiner.space.filling import filling, operation_shape_and_parameters
 from refiner.space.keep_ratios import CHANNEL_BLOCK, pruning_names
 
@@ -102,7 +102,9 @@ class Offer:
 
     def names_for(self, slot: Slot, granularity: Granularity) -> tuple[str, ...]:
         """Return the names of the candidates that a slot is offered."""
-        prunings = pruning_names(inner_widths(slot), self.channel_multiple) if slot.is_group else ()
+        prunings: tuple[str, ...] = ()
+        if slot.is_group:
+            prunings = pruning_names(inner_widths(slot), self.channel_multiple, inner_units(slot))
         if self.candidates is not None:
             plain = prunings or _SMALLER_CONVS
             names = [plain if name == CONVS else (name,) for name in self.candidates]

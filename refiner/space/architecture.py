@@ -12,6 +12,7 @@ from refiner.core.files import read_json, write_text
 from refiner.core.records import checked_record
 from refiner.core.types import Json, JsonDict
 from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.gates import Gate
 from refiner.graph.slots import ConvSite, Slot
 
 Vector: TypeAlias = tuple[int, ...]
@@ -56,6 +57,7 @@ class Architecture:
                     "is_branch": slot.is_branch,
                     "candidates": list(names),
                     "sites": [asdict(s) for s in slot.sites],
+                    "gate_convs": [asdict(s) for s in slot.gate_convs],
                 }
                 for slot, names in zip(self.slots, self.candidates, strict=True)
             ],
@@ -93,6 +95,7 @@ class Architecture:
                         sites=tuple(_site(site) for site in slot["sites"]),
                         is_group=slot.get("is_group", False),
                         is_branch=slot.get("is_branch", False),
+                        gate_convs=tuple(_site(site) for site in slot.get("gate_convs", ())),
                     )
                     for slot in document["slots"]
                 ),
@@ -110,13 +113,13 @@ class Architecture:
 def _checked(architecture: Architecture) -> Architecture:
     """Raise a TypeError or a ValueError for an architecture that no search space holds."""
     checked_record(architecture)
-    convs = [site.conv for slot in architecture.slots for site in slot.sites]
+    convs = [site.conv for slot in architecture.slots for site in slot.all_convs]
     if len(set(convs)) < len(convs):
         raise ValueError("a conv is in two slots")
     for slot, names in zip(architecture.slots, architecture.candidates, strict=True):
         if not slot.sites or names[:1] != ("original",):
             raise ValueError(f"slot {slot.name} has no conv, or does not begin with the original")
-        for site in slot.sites:
+        for site in slot.all_convs:
             spec = site.spec
             numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups)
             dims = 2 + len(spec.kernel_size)
@@ -133,9 +136,11 @@ def _site(document: JsonDict) -> ConvSite:
         spec=ConvSpec(**spec),
         in_shape=tuple(document["in_shape"]),
         out_shape=tuple(document["out_shape"]),
+        further_parameters=document.get("further_parameters", 0),
         norm_parameters=document.get("norm_parameters", 0),
         along=tuple(map(str, document.get("along", ()))),
         along_parameters=document.get("along_parameters", 0),
+        gates=tuple(Gate(**gate) for gate in document.get("gates", ())),
     )
 
 

@@ -2,12 +2,14 @@
 
 Inner channels lie between one dense conv and the next. The pruned convs, and the modules after
 them, are cut out of the originals. So the next conv reads the same values of the channels that
-stay. The size of the weights decides which channels stay. Distillation of a trained network chooses
-better; see ``distill/channel_elimination.py``.
+stay. Where a grouped conv is among them, channels stay or go by whole groups. The size of the
+weights decides which channels stay. Distillation of a trained network chooses better; see
+``distill/channel_elimination.py``.
 
 Source: Li et al., Pruning Filters for Efficient ConvNets, 2017.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -16,8 +18,9 @@ import torch
 from torch import nn
 
 from refiner.core.layers import CONV_TYPES, weight_of
-from refiner.core.surgery import copied
-from refiner.graph.channel_groups import is_depthwise
+from refiner.core.weight_norm import plain_copy, with_plain_weight
+from refiner.graph.conv_spec import ConvSpec
+from refiner.graph.narrowing import keeps_groups_apart
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.keep_ratios import width_at
 
@@ -25,10 +28,10 @@ from refiner.space.keep_ratios import width_at
 def inner_channels_of(slot: Slot) -> list[tuple[int, ...]]:
     """Return the sites that share each set of inner channels of a group.
 
-    Each tuple holds the indices of a dense conv, the depthwise convs after it, and the next dense
+    Each tuple holds the indices of a dense conv, the grouped convs after it, and the next dense
     conv, which reads the channels. A slot that is not a channel group has none.
     """
-    dense = [i for i, site in enumerate(slot.sites) if not is_depthwise(site.spec)]
+    dense = [i for i, site in enumerate(slot.sites) if not keeps_groups_apart(site.spec)]
     return [tuple(range(start, end + 1)) for start, end in pairwise(dense)] if slot.is_group else []
 
 
@@ -37,9 +40,24 @@ def inner_widths(slot: Slot) -> tuple[int, ...]:
     return tuple(slot.sites[inner[0]].spec.out_channels for inner in inner_channels_of(slot))
 
 
+def inner_units(slot: Slot) -> tuple[int, ...]:
+    """Return how many channels of each set of a group stay or go together: 1, or whole groups."""
+    return tuple(
+        math.lcm(*(_of_one_group(slot.sites[i].spec) for i in inner[1:-1]))
+        for inner in inner_channels_of(slot)
+    )
+
+
+def _of_one_group(spec: ConvSpec) -> int:
+    return spec.in_channels // spec.groups
+
+
 def widths(slot: Slot, keep_ratio: float) -> tuple[int, ...]:
     """Return how many of each set of inner channels stay at a keep ratio, rounded down."""
-    return tuple(width_at(channels, keep_ratio) for channels in inner_widths(slot))
+    return tuple(
+        unit * width_at(channels // unit, keep_ratio)
+        for channels, unit in zip(inner_widths(slot), inner_units(slot), strict=True)
+    )
 
 
 def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
@@ -52,16 +70,19 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 site,
                 spec=replace(site.spec, out_channels=few),
                 out_shape=(*site.out_shape[:1], few, *site.out_shape[2:]),
+                further_parameters=0,
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
                 along_parameters=site.along_parameters * few // site.spec.out_channels,
+                gates=tuple(g.with_channels(few, site.spec.out_channels) for g in site.gates),
             )
         for i in inner[1:]:  # these read them
             site = sites[i]
-            groups = few if is_depthwise(slot.sites[i].spec) else 1
+            groups = few // _of_one_group(site.spec) if i != inner[-1] else 1
             sites[i] = replace(
                 site,
                 spec=replace(site.spec, in_channels=few, groups=groups),
                 in_shape=(*site.in_shape[:1], few, *site.in_shape[2:]),
+                further_parameters=0,
             )
     return tuple(sites)
 
@@ -76,19 +97,27 @@ def kept_channels(
     it.
     """
     kept = []
-    for inner, few in zip(inner_channels_of(slot), widths(slot, keep_ratio), strict=True):
-        reader = modules[slot.sites[inner[-1]].conv]
+    sets = zip(inner_channels_of(slot), widths(slot, keep_ratio), inner_units(slot), strict=True)
+    for inner, few, unit in sets:
+        reader = with_plain_weight(modules[slot.sites[inner[-1]].conv])
         reads = weight_of(reader).transpose(0, 1).flatten(1).norm(dim=1)
         before = slot.sites[inner[-2]]
         scale = getattr(modules[before.norm], "weight", None) if before.norm else None
         if scale is None:
-            scale = weight_of(modules[before.conv]).flatten(1).norm(dim=1)
+            scale = weight_of(with_plain_weight(modules[before.conv])).flatten(1).norm(dim=1)
         counts = reads.detach() * scale.detach().abs().to(reads)
         if counts.is_meta:
             kept.append(torch.arange(few))
         else:
-            kept.append(counts.argsort(descending=True, stable=True)[:few].sort().values.cpu())
+            of_units = counts.unflatten(0, (-1, unit)).norm(dim=1)
+            best = of_units.argsort(descending=True, stable=True)[: few // unit]
+            kept.append(channels_of(best.sort().values.cpu(), unit))
     return tuple(kept)
+
+
+def channels_of(units: torch.Tensor, unit: int) -> torch.Tensor:
+    """Return the numbers of the channels in some units of so many channels each."""
+    return (unit * units[:, None] + torch.arange(unit)).flatten()
 
 
 def pruned(
@@ -112,13 +141,17 @@ def pruned(
     for i, site in enumerate(slot.sites):
         before = site.spec.out_channels
         conv = modules[site.conv]
-        if is_depthwise(site.spec):  # its weight has one row for each channel, and no columns
+        if keeps_groups_apart(site.spec):  # its weight has a row for each channel
             made[site.conv] = cut(conv, before, rows[i])
-            vars(made[site.conv]).update(in_channels=len(rows[i]), groups=len(rows[i]))
+            groups = len(rows[i]) // _of_one_group(site.spec)
+            vars(made[site.conv]).update(in_channels=len(rows[i]), groups=groups)
         else:
             made[site.conv] = cut(conv, before, rows.get(i), columns.get(i))
         if i in rows:
-            made |= {name: cut(modules[name], before, rows[i]) for name in site.after}
+            inputs = {gate.reduce for gate in site.gates}
+            for name in site.after:
+                where = (None, rows[i]) if name in inputs else (rows[i], None)
+                made[name] = cut(modules[name], before, *where)
     return made
 
 
@@ -131,13 +164,13 @@ def cut(
     """Return a copy of a conv, or of a module after it, with some of its channels.
 
     Args:
-        module: it is copied; each tensor of a norm or another module that has one number per
-            channel is cut.
+        module: it is copied. Weight norm of a conv is multiplied out. Of a norm or another module,
+            each tensor is cut that has one number per channel.
         channels: number of its output channels.
         rows: indices of the output channels that stay; None keeps all.
         columns: indices of the input channels that stay; None keeps all.
     """
-    work = copied(module)
+    work = plain_copy(module)
     parts = [work] if isinstance(work, CONV_TYPES) else list(work.modules())
     for table in (table for part in parts for table in (part._parameters, part._buffers)):
         for name, tensor in table.items():

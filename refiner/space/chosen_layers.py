@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from refiner.core.errors import ConfigError
-from refiner.graph.slots import Frozen, Slot, single
+from refiner.graph.slots import Frozen, Slot, singles
 
 NOT_NAMED, SKIPPED = "not named with only", "named with skip"
 """Reasons for frozen convs."""
@@ -46,12 +46,12 @@ def chosen_layers(
     """
     kept, left_out = list[Slot](), list[Frozen]()
     for slot in slots:
-        why = {site.conv: _why_not(site.conv, only, skip) for site in slot.sites}
+        why = {site.conv: _why_not(site.conv, only, skip) for site in slot.all_convs}
         if not any(why.values()):
             kept.append(slot)
             continue
         left_out += [Frozen(name=name, reason=reason) for name, reason in why.items() if reason]
-        kept += [single(site) for site in slot.sites if not why[site.conv]]
+        kept += [each for each in singles(slot) if not why[each.name]]
     return kept, left_out
 
 

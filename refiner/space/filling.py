@@ -3,7 +3,6 @@
 Everything that builds, counts or times candidates uses this.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,11 +40,11 @@ class Filling:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of all operations and convs, and of the norms per channel."""
+        """Number of parameters of all operations and convs, and of what comes after them."""
         return sum(
-            site.norm_parameters
-            + site.along_parameters
+            site.parameters_after
             + operation_shape_and_parameters(operation, site.spec, site.in_shape)[1]
+            + (site.further_parameters if operation == ORIGINAL else 0)
             for operation, site in zip(self.operations, self.sites, strict=True)
         )
 
@@ -94,13 +93,7 @@ def filling(slot: Slot, name: str) -> Filling:
 
 def _is_no_larger(name: str, site: ConvSite) -> bool:
     ours = operation_shape_and_parameters(name, site.spec, site.in_shape)[1]
-    return ours <= original_parameters(site.spec)
-
-
-def original_parameters(spec: ConvSpec) -> int:
-    """Return the number of parameters of the conv that ``spec`` describes."""
-    weight = spec.out_channels * spec.in_channels // spec.groups * math.prod(spec.kernel_size)
-    return weight + (spec.out_channels if spec.bias else 0)
+    return ours <= site.spec.parameters
 
 
 @cache
@@ -116,7 +109,7 @@ def operation_shape_and_parameters(
         ConfigError: the operation fails to build or run.
     """
     if name == ORIGINAL:
-        return (), original_parameters(spec)
+        return (), spec.parameters
     try:
         with torch.device("meta"), seeded(0):
             module = built(name, spec)

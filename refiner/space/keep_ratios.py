@@ -6,6 +6,7 @@ follows from the name alone.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -34,22 +35,25 @@ def keep_ratio_of(name: str) -> float | None:
     return ratio if 0 < ratio < 1 and name == f"keep{ratio}" else None
 
 
-def pruning_names(channels: Sequence[int], multiple: int = CHANNEL_BLOCK) -> tuple[str, ...]:
+def pruning_names(
+    channels: Sequence[int], multiple: int = CHANNEL_BLOCK, units: Sequence[int] = ()
+) -> tuple[str, ...]:
     """Return the names of the channel prunings that suit a group, the widest first.
 
-    Each leaves a multiple of the block in every set of inner channels. If fewer than
-    ``FEWEST_WIDTHS`` do, the block is halved; of more than ``MOST_WIDTHS`` multiples, only every
-    second is taken, or every third, and so on.
+    Each leaves a multiple of the block and of all units in every set of inner channels. If fewer
+    than ``FEWEST_WIDTHS`` do, the block is halved; of more than ``MOST_WIDTHS`` multiples, only
+    every second is taken, or every third, and so on.
 
     Args:
         channels: how many there are in each set of inner channels.
         multiple: channels of a block.
+        units: how many channels stay or go together.
     """
     block = multiple
-    names = _multiples(channels, block)
+    names = _multiples(channels, math.lcm(block, *units))
     while len(names) < FEWEST_WIDTHS and block > 1:
         block //= 2
-        names = _multiples(channels, block)
+        names = _multiples(channels, math.lcm(block, *units))
     step = max(1, -(-len(names) // MOST_WIDTHS))
     return tuple(names[step - 1 :: step][::-1])
 

@@ -38,6 +38,8 @@ class _Inner:
     """Their number in the original."""
     kept: torch.Tensor
     """Indices of those that stay."""
+    gates: tuple[str, ...]
+    """Names of the convs of gates that read them."""
 
 
 def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
@@ -45,8 +47,8 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
 
     Either their channels mix between the convs, or the model depends on their number. To find out,
     the model runs with half of the inner channels, and the original with all. In both, the first
-    conv of each set gives the same noise, so that channels differ for any example input. The last
-    conv has to read the same values of the channels that stay.
+    conv of each set gives the same noise, so that channels differ for any example input. Gates read
+    zeros of the channels that go. The last conv has to read the same values of those that stay.
     """
     model = traced.source
     modules = dict(traced.work.named_modules())
@@ -63,6 +65,7 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
                     last=sites[inner[-1]].conv,
                     channels=sites[inner[0]].spec.out_channels,
                     kept=channels,
+                    gates=tuple(gate.reduce for i in inner[:-1] for gate in sites[i].gates),
                 )
                 for inner, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
             ]
@@ -110,7 +113,16 @@ def _read(work: nn.Module, sets: Sequence[_Inner], run: Run) -> dict[str, torch.
         ) -> None:
             read[inner.last] = inputs[0] if few else stay(inputs[0], inner)
 
+        def blind(
+            _m: nn.Module, inputs: tuple[torch.Tensor], inner: _Inner = inner
+        ) -> tuple[torch.Tensor]:
+            seen = torch.zeros_like(inputs[0])
+            at = inner.kept.to(seen.device)
+            return (seen.index_copy(1, at, stay(inputs[0], inner)),)
+
         hooks.append(work.get_submodule(inner.first).register_forward_hook(noise))
+        if not few:
+            hooks += [work.get_submodule(n).register_forward_pre_hook(blind) for n in inner.gates]
         hooks.append(work.get_submodule(inner.last).register_forward_pre_hook(keep))
     try:
         run_original(work, run.example, run.training)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from refiner.core.stand_ins import same_window
 from refiner.graph.probe import irreplaceable
-from refiner.graph.slots import Slot, single
+from refiner.graph.slots import Slot, singles
 from refiner.graph.traced_model import TracedModel
 from refiner.space.candidates import NO_BRANCH, WholeSlot, get_candidate
 from refiner.space.filling import fill
@@ -31,10 +31,7 @@ def replaceable(
         still = {bound[i] for i in irreplaceable(traced, convs)}
         for i in set(bound) - still:
             slot, names = found[i]
-            sites = tuple(
-                replace(site, norm=None, along=(), along_parameters=0) for site in slot.sites
-            )
-            bare = replace(slot, sites=sites, is_branch=False)
+            bare = replace(slot, sites=tuple(site.bare for site in slot.sites), is_branch=False)
             found[i] = bare, tuple(name for name in names if _still_suits(bare, name))
         bound = sorted(still)
     found = [_answering(slot, names, traced) for slot, names in found]
@@ -96,7 +93,7 @@ def without_broken_groups(slots: Sequence[Slot], traced: TracedModel) -> tuple[S
     whole: list[Slot] = []
     for slot in slots:
         if slot.name in broken:
-            whole += map(single, slot.sites)
+            whole += singles(slot)
         else:
             whole.append(slot)
     return tuple(whole)

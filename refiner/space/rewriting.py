@@ -38,7 +38,7 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
     for i, (slot, operation) in enumerate(
         zip(architecture.slots, architecture.operations, strict=True)
     ):
-        for site in slot.sites:
+        for site in slot.all_convs:
             missing = [name for name in (site.conv, *site.after) if name not in modules]
             if missing:
                 raise ArchitectureError(

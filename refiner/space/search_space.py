@@ -55,8 +55,8 @@ class SearchSpace:
 
     @property
     def slot_macs(self) -> int:
-        """MACs of the original convs of all slots for one sample."""
-        return sum(site.macs for slot in self.slots for site in slot.sites)
+        """MACs of the original convs and gates of all slots for one sample."""
+        return sum(slot.macs for slot in self.slots)
 
     def architecture(self, vector: Sequence[int]) -> Architecture:
         """Return the architecture of ``vector``.
@@ -83,8 +83,9 @@ def space_of(
     traced.confirm()
     table = find_slots(traced.graph_module, granularity)
     found = for_one_sample(table.slots, traced)
-    sites = {site.conv: site for slot in found for site in slot.sites}
-    missing = [s.conv for slot in architecture.slots for s in slot.sites if s.conv not in sites]
+    sites = {site.conv: site for slot in found for site in slot.all_convs}
+    convs = [site.conv for slot in architecture.slots for site in slot.all_convs]
+    missing = [name for name in convs if name not in sites]
     if missing:
         raise ArchitectureError(
             f"the architecture was made for another model: {missing[0]} is not a slot of "
@@ -93,11 +94,18 @@ def space_of(
 
     def known(site: ConvSite) -> ConvSite:
         return replace(
-            sites[site.conv], norm=site.norm, along=site.along,
+            sites[site.conv], norm=site.norm, along=site.along, gates=site.gates,
             norm_parameters=site.norm_parameters, along_parameters=site.along_parameters,
         )  # fmt: skip
 
-    slots = [replace(slot, sites=tuple(map(known, slot.sites))) for slot in architecture.slots]
+    slots = [
+        replace(
+            slot,
+            sites=tuple(map(known, slot.sites)),
+            gate_convs=tuple(map(known, slot.gate_convs)),
+        )
+        for slot in architecture.slots
+    ]
     return SearchSpace(
         slots=tuple(slots),
         candidates=architecture.candidates,
@@ -228,7 +236,7 @@ def spaces_in(traced: TracedModel, offer: Offer) -> dict[Granularity, SearchSpac
 def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> SearchSpace:
     """Return the space of one granularity; it is empty if no conv can change."""
     table = find_slots(traced.graph_module, granularity)
-    convs = [site.conv for slot in table.slots for site in slot.sites]
+    convs = [site.conv for slot in table.slots for site in slot.all_convs]
     check_patterns((*offer.only, *offer.skip), [*convs, *(conv.name for conv in table.frozen)])
     chosen, left_out = chosen_layers(table.slots, offer.only, offer.skip)
     slots = without_broken_groups(for_one_sample(chosen, traced), traced)
@@ -237,15 +245,15 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
     found, bound = replaceable([pair for pair in found if pair[1]], traced)
     traced.confirm()
     found = [pair for pair in without_broken_slots(found, traced) if pair[1]]
-    kept = {site.conv for slot, _ in found for site in slot.sites}
+    kept = {site.conv for slot, _ in found for site in slot.all_convs}
     reasons = {
         site.conv: f"no admissible candidate among {', '.join(names)}"
         for slot, names in offered
-        for site in slot.sites
+        for site in slot.all_convs
         if site.conv not in kept
     }
     reasons |= {
-        site.conv: why_irreplaceable(traced, site.conv) for slot in bound for site in slot.sites
+        site.conv: why_irreplaceable(traced, site.conv) for slot in bound for site in slot.all_convs
     }
     frozen = (Frozen(name=name, reason=why) for name, why in reasons.items())
     return SearchSpace(

@@ -61,7 +61,7 @@ def test_a_constant_is_the_mean_of_what_the_branch_gives(kind: type[nn.Module]) 
 def test_an_output_that_is_not_finite_is_named() -> None:
     (first, _) = means = branch_means_to_fit(supernet(TinyResNet()))
     for each in means:
-        each.accumulate(torch.zeros(1), torch.full((2, len(each.constant.value), 3, 3), 1.0))
-    first.accumulate(torch.zeros(1), torch.full((2, 4, 3, 3), float("inf")))
+        each.listener[1](torch.zeros(1), torch.full((2, len(each.constant.value), 3, 3), 1.0))
+    first.listener[1](torch.zeros(1), torch.full((2, 4, 3, 3), float("inf")))
     with pytest.raises(TrainingError, match="the output of block1.bn2 is not finite"):
         fit_branch_means(means, DEVICES)

@@ -217,3 +217,38 @@ def test_the_conv_that_reads_the_channels_is_refitted_also_behind_a_depthwise_co
         "project": {"keep0.5"}
     }
     assert [slot.name for slot in space.slots][0] == "alone"
+
+
+class Cardinal(nn.Module):
+    """A grouped conv between two dense ones, two of whose four groups are not read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 8, 1)
+        self.grouped, self.last = nn.Conv2d(8, 8, 3, padding=1, groups=4), nn.Conv2d(8, 4, 1)
+        with torch.no_grad():
+            self.last.weight[:, [2, 3, 7]] = 0
+            self.last.weight[:, 6] *= 0.01
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return (x + self.last(self.grouped(self.first(x).relu()).relu())).mean((2, 3))
+
+
+def test_whole_groups_go_where_a_grouped_conv_is_in_between() -> None:
+    torch.manual_seed(0)
+    model = Cardinal().eval()
+    space = search_space(
+        model, BATCHES[0][0], granularity="group", candidates=["keep0.75", "keep0.5"]
+    )
+    net = Supernet(model, space)
+    task = make_task("classification")
+    errors = distill(net, BATCHES, task, devices=DEVICES, config=DistillConfig(steps=0))
+    assert errors["last"]["keep0.75"] < 1e-5
+    assert errors["last"]["keep0.5"] < 1e-2
+    net.select((2,))
+    assert torch.equal(net.mixed("grouped").active.weight, model.grouped.weight[[0, 1, 4, 5]])
+    assert net.mixed("grouped").active.groups == 2
+    x = BATCHES[0][0]
+    with torch.no_grad():
+        assert float((net(x) - model(x)).square().mean()) < 1e-3 * float(model(x).var())

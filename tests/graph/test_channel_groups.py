@@ -12,7 +12,8 @@ from refiner.graph.tracing import trace
 def channel_groups_of(model: nn.Module, x: torch.Tensor) -> list[tuple[str, ...]]:
     traced = trace(model, x)
     flow, training = Flow(traced), Flow(traced, traced.meta["train_graph"])
-    return find_channel_groups(flow, training, {str(node.target) for node in flow.convs})
+    found = find_channel_groups(flow, training, {str(node.target) for node in flow.convs})
+    return [group.convs for group in found]
 
 
 def sequence(*layers: nn.Module) -> nn.Sequential:
@@ -59,10 +60,12 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(nn.PReLU(4)) == [("0", "2")]
     assert pair(nn.PReLU(4), nn.GroupNorm(2, 4)) == []
     assert pair(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm2d(4))) == []
-    assert pair(nn.Conv2d(4, 4, 3, groups=2)) == []
+    assert pair(nn.Conv2d(4, 4, 3, groups=2)) == [("0", "1", "2")]  # by whole groups
+    assert pair(nn.Conv2d(4, 8, 3, groups=2), after=nn.Conv2d(8, 4, 1)) == []
     assert pair(nn.PixelShuffle(2), after=nn.Conv2d(1, 4, 1)) == []
     assert pair(after=nn.Conv2d(4, 4, 1, groups=2)) == []
-    assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == []
+    assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == [("0", "1", "2")]
+    assert pair(nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))) == []
 
 
 def test_what_train_mode_alone_reads_ends_a_group() -> None:

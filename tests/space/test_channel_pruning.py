@@ -5,70 +5,22 @@ import timm
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import PRUNING_CANDIDATES, TinyResNet, images, run_seeded
+from models import TinyResNet, images, run_seeded
+from pruning import assert_pruned_is_blinded, group_space, warmed
 from torch import nn
 
-from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
 from refiner.space.architecture import Architecture
-from refiner.space.candidates import get_candidate
-from refiner.space.channel_pruning import inner_channels_of, kept_channels, pruned_sites
+from refiner.space.channel_pruning import kept_channels, pruned_sites
 from refiner.space.rewriting import rewrite
-from refiner.space.search_space import SearchSpace, search_space
+from refiner.space.search_space import search_space
 from refiner.space.supernet import Supernet
 
 
-def group_space(model: nn.Module, x: torch.Tensor) -> SearchSpace:
-    return search_space(model, x, granularity="group", candidates=PRUNING_CANDIDATES)
-
-
-def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Module:
-    """Return the model with all its channels, those that the pruned one does not have unread."""
-    work = copied(model)
-    modules = dict(model.named_modules())
-    for slot, names, k in zip(space.slots, space.candidates, vector, strict=True):
-        if k == 0:
-            continue
-        for inner, kept in zip(
-            inner_channels_of(slot),
-            kept_channels(slot, get_candidate(names[k]).keep_ratio, modules),
-            strict=True,
-        ):
-            weight = work.get_submodule(slot.sites[inner[-1]].conv).weight
-            unread = torch.ones(weight.shape[1], dtype=torch.bool)
-            unread[kept] = False
-            with torch.no_grad():
-                weight[:, unread] = 0
-    return work
-
-
-def warmed(model: nn.Module, x: torch.Tensor) -> nn.Module:
-    """Give all norms scales and statistics of their own."""
-    generator = torch.Generator().manual_seed(0)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.affine:
-            module.weight.data = torch.rand(module.num_features, generator=generator) + 0.5
-            module.bias.data = torch.randn(module.num_features, generator=generator)
-    run_seeded(model, x, training=True)
-    return model
-
-
-def assert_pruned_is_blinded(model: nn.Module, x: torch.Tensor, seed: int) -> SearchSpace:
-    space = group_space(model, x)
-    generator = torch.Generator().manual_seed(seed)
-    vector = [int(torch.randint(len(n), (), generator=generator)) for n in space.candidates]
-    pruned_model = rewrite(model, space.architecture(vector))
-    for training in (False, True):
-        expected = run_seeded(blinded(model, space, vector), x, training)
-        assert torch.allclose(run_seeded(pruned_model, x, training), expected, atol=1e-4, rtol=1e-3)
-    before, after = measure_cost(model, x), measure_cost(pruned_model, x)
-    swapped = [(row[k], row[0]) for row, k in zip(slot_costs(space), vector, strict=True)]
-    assert after.macs == before.macs + sum(new.macs - old.macs for new, old in swapped)
-    assert after.params == before.params + sum(new.params - old.params for new, old in swapped)
-    return space
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2_100", "densenet121"])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet50", "mobilenetv2_100", "densenet121", "semnasnet_050", "regnety_002"],
+)
 def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> None:
     x = images(size=64)
     torch.manual_seed(0)
@@ -76,7 +28,7 @@ def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> N
 
 
 class RandomGroup(nn.Sequential):
-    """Random convs in a row, with norms, activations, pools and depthwise convs."""
+    """Random convs in a row, with norms, activations, pools and grouped convs."""
 
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
@@ -105,7 +57,8 @@ class RandomGroup(nn.Sequential):
                     )
                 )
             if draw.random() < 0.3:
-                layers.append(conv(channels, channels, 3, padding=1, groups=channels))
+                groups = draw.choice([n for n in (2, 3, channels) if channels % n == 0])
+                layers.append(conv(channels, channels, 3, padding=1, groups=groups))
                 layers.append(norm(channels))
         layers += [pool(2), conv(channels, 4, 1), nn.Flatten(2)]
         super().__init__(*layers)
@@ -278,3 +231,31 @@ def test_all_candidates_of_a_group_with_a_prelu_have_exact_costs() -> None:
         emitted = net.emit(vector).eval()
         network.load_state_dict(emitted.state_dict())
         assert torch.equal(run_seeded(network, x, False), run_seeded(emitted, x, False))
+
+
+class Grouped(nn.Module):
+    """Two grouped convs of different groups: 6 of 12 channels are whole groups of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 24, 1)
+        self.twos = nn.Conv2d(24, 24, 3, padding=1, groups=12)
+        self.threes, self.last = nn.Conv2d(24, 24, 3, groups=8), nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.threes(self.twos(self.first(self.stem(x)).relu()).relu())).mean(
+            (2, 3)
+        )
+
+
+def test_whole_groups_of_grouped_convs_stay() -> None:
+    model, x = Grouped(), images(size=8)
+    space = search_space(model, x, granularity="group", candidates=["convs"])
+    assert space.candidates == (("original", "keep0.75", "keep0.5", "keep0.25"),)
+    with torch.no_grad():
+        model.last.weight[:, 6:18] *= 0.01
+    network = rewrite(model, space.architecture([2]))
+    assert (network.twos.groups, network.threes.groups, network.last.in_channels) == (6, 4, 12)
+    kept = [0, 1, 2, 3, 4, 5, 18, 19, 20, 21, 22, 23]
+    assert torch.equal(network.twos.weight, model.twos.weight[kept])
+    assert_pruned_is_blinded(model, x, seed=4)

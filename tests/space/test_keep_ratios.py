@@ -34,6 +34,17 @@ def test_widths_by_hand() -> None:
     assert left(36, 54) == [32, 24, 16, 8], "of blocks of 4: 8 of 36 are 12 of 54"
 
 
+def test_units_stay_whole() -> None:
+    def kept(channels: int, *units: int) -> list[int]:
+        names = pruning_names((channels,), units=units)
+        return [width_at(channels, get_candidate(name).keep_ratio) for name in names]
+
+    assert kept(64, 16) == [48, 32, 16]
+    assert kept(48, 6) == [36, 24, 12], "blocks of 4 and of 6 are blocks of 12"
+    assert kept(24, 2, 3) == [18, 12, 6]
+    assert kept(32, 16) == [16]
+
+
 def test_names_by_hand() -> None:
     assert pruning_names((32,)) == ("keep0.75", "keep0.5", "keep0.25")
     assert pruning_names((96,))[6:9] == ("keep0.4167", "keep0.3334", "keep0.25")

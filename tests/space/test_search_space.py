@@ -6,7 +6,6 @@ from torch import nn
 from refiner.core.errors import ArchitectureError, ConfigError, ModelError
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.architecture import Architecture
-from refiner.space.filling import original_parameters
 from refiner.space.rewriting import rewrite
 from refiner.space.search_space import search_space, space_of
 
@@ -72,7 +71,7 @@ def test_unknown_or_repeated_candidates() -> None:
 
 
 def test_parameters_of_an_original_by_hand() -> None:
-    assert original_parameters(conv_spec(nn.Conv2d(8, 16, 3, groups=2))) == 16 * 4 * 9 + 16
+    assert conv_spec(nn.Conv2d(8, 16, 3, groups=2)).parameters == 16 * 4 * 9 + 16
 
 
 def test_the_space_of_an_architecture_has_the_shapes_of_the_new_input(tmp_path) -> None:

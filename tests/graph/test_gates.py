@@ -1,0 +1,176 @@
+import timm
+import torch
+from models import images
+from torch import nn
+
+from refiner.graph.channel_groups import find_channel_groups
+from refiner.graph.gates import Gate
+from refiner.graph.skips import Flow
+from refiner.graph.tracing import trace
+
+
+class Gated(nn.Module):
+    """Two convs; subclasses say what lies between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3)
+        self.reduce, self.expand = nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.between(self.first(x))).mean((2, 3))
+
+
+def gates_of(model: nn.Module, frozen: str = "") -> tuple[Gate, ...] | None:
+    """Return the gates between the two convs, None where they are no group."""
+    traced = trace(model, images(size=8))
+    flow, training = Flow(traced), Flow(traced, traced.meta["train_graph"])
+    names = {str(node.target) for node in flow.convs} - {frozen}
+    for group in find_channel_groups(flow, training, names):
+        if group.convs == ("first", "second"):
+            return group.stretches[0].gates
+    return None
+
+
+class Expanded(Gated):
+    """As the gates of the first SE networks, but of convs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool, self.reduce = nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 2, 1, bias=False)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.pool(x).view(len(x), 8).view(len(x), 8, 1, 1)
+        return self.expand(self.reduce(y).relu()).sigmoid().expand_as(x)
+
+
+class InPlace(Gated):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mul_(self.gate(x))
+
+
+class Normed(Gated):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.norm(self.reduce(x.mean((2, 3), keepdim=True))))
+
+
+class Twice(Gated):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * (x + 3).clamp(0, 6) / 6
+        return super().between(x) * 2
+
+
+def test_gates_and_their_numbers() -> None:
+    convs = Gate(reduce="reduce", expand="expand", parameters=40, other_parameters=2, macs=32)
+    assert gates_of(Gated()) == (convs,)
+    assert gates_of(InPlace()) == (convs,)
+    assert gates_of(Normed()) == (convs,)
+    assert gates_of(Twice()) == (convs,)  # a swish that is written out has no convs
+    no_bias = Gate(reduce="reduce", expand="expand", parameters=40, other_parameters=0, macs=32)
+    assert gates_of(Expanded()) == (no_bias,)
+    assert convs.with_channels(3, 8) == Gate(
+        reduce="reduce", expand="expand", parameters=15, other_parameters=2, macs=12
+    )
+
+
+class Adds(Gated):
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.gate(x)
+
+
+class Elsewhere(Gated):
+    """What the gate makes is read in another place, too."""
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        gate = self.gate(x)
+        return x * gate + gate.mean()
+
+
+class ReadsTwice(Gated):
+    """The channels are read in a third place."""
+
+    def between(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(x) + x.mean()
+
+
+class More(Gated):
+    """The gate has more channels than it weighs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(2, 16, 1)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return super().gate(x)[:, :8]
+
+
+class One(Gated):
+    """One factor for all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(2, 1, 1)
+
+
+class Everywhere(Gated):
+    """The gate has a factor for each position."""
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x).relu()).sigmoid()
+
+
+class Linears(Gated):
+    """Only convs are narrowed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Linear(8, 2), nn.Linear(2, 8)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x.mean((2, 3)))).sigmoid()[:, :, None, None]
+
+
+class Deep(Gated):
+    """Three convs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Conv2d(2, 2, 1)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.middle(self.reduce(x.mean((2, 3), keepdim=True))))
+
+
+class Grouped(Gated):
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(8, 2, 1, groups=2)
+
+
+def test_what_is_no_gate_ends_a_group() -> None:
+    kinds = [Adds, Elsewhere, ReadsTwice, More, One, Everywhere, Linears, Deep, Grouped]
+    assert [kind.__name__ for kind in kinds if gates_of(kind()) is not None] == []
+    assert gates_of(Gated(), frozen="expand") is None
+
+
+def test_an_inverted_residual_block_with_a_gate_is_one_group() -> None:
+    traced = trace(timm.create_model("semnasnet_050"), torch.zeros(1, 3, 32, 32))
+    flow = Flow(traced)
+    found = find_channel_groups(flow, None, {str(node.target) for node in flow.convs})
+    groups = {group.convs: group for group in found}
+    block = "blocks.2.1"
+    group = groups[f"{block}.conv_pw", f"{block}.conv_dw", f"{block}.conv_pwl"]
+    assert [gate.convs for gate in group.stretches[1].gates] == [
+        (f"{block}.se.conv_reduce", f"{block}.se.conv_expand")
+    ]
+    assert not any("se.conv" in conv for convs in groups for conv in convs)
