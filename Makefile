@@ -6,11 +6,13 @@ STAMP := $(VENV)/.refiner-installed
 
 .PHONY: demo test lint docs bench mutants install clean
 
+# Without its dependencies: its fork of thop would take the place of thop. The others are in `dev`.
 install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps 'ultralytics>=8.3'
 	touch $@
 
 # The main job on the built-in data: search, final training of both networks, report, export.

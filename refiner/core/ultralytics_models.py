@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import nn
 
 from refiner.core.errors import ModelError, one_line
@@ -43,7 +44,8 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
     if not Path(file).is_file():
         raise ModelError(f"{file} does not exist. Give the path of a checkpoint, such as best.pt.")
     try:
-        checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
+        with _kept_safe_globals():
+            checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
         network = checkpoint.get("ema") or checkpoint["model"]
     except Exception as error:
         hint = "" if trust else " If you trust it, give --trust-weights."
@@ -77,6 +79,17 @@ def require_ultralytics() -> Any:
             "this needs the package ultralytics. Install it: pip install ultralytics"
         ) from error
     return ultralytics
+
+
+@contextmanager
+def _kept_safe_globals() -> Iterator[None]:
+    """Undo what ultralytics allows all later reads of pickles in this process to build."""
+    allowed = torch.serialization.get_safe_globals()
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
 
 
 @contextmanager
