@@ -186,7 +186,7 @@ class ModelAndData:
             self.data,
             batch_size=self.batch_size,
             channels=channels,
-            image_size=self.image_size or self._trained_size(built),
+            image_size=self._trained_size(built) if self.image_size is None else self.image_size,
             root=self.data_root,
             limit=self.limit,
             seed=self.seed,
