@@ -122,6 +122,32 @@ class One(Gated):
         self.expand = nn.Conv2d(2, 1, 1)
 
 
+class OneAtTheEnd(One):
+    """The same, with nothing after the second conv."""
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x.mean((2, 3), keepdim=True)))
+
+
+class Whole(Gated):
+    """The first conv reads the whole image, not means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(8, 2, 8)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x))
+
+
+class Padded(Gated):
+    """The first conv gives several positions, so its MACs are not as many as its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(8, 2, 1, padding=1), nn.Conv2d(2, 8, 3)
+
+
 class Everywhere(Gated):
     """The gate has a factor for each position."""
 
@@ -158,7 +184,10 @@ class Grouped(Gated):
 
 
 def test_what_is_no_gate_ends_a_group() -> None:
-    kinds = [Adds, Elsewhere, ReadsTwice, More, One, Everywhere, Linears, Deep, Grouped]
+    kinds = [
+        Adds, Elsewhere, ReadsTwice, More, One, OneAtTheEnd, Whole, Padded, Everywhere, Linears,
+        Deep, Grouped,
+    ]  # fmt: skip
     assert [kind.__name__ for kind in kinds if gates_of(kind()) is not None] == []
     assert gates_of(Gated(), frozen="expand") is None
 
