@@ -46,10 +46,12 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
     try:
         with _kept_safe_globals():
             checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
-        network = checkpoint.get("ema") or checkpoint["model"]
     except Exception as error:
         hint = "" if trust else " If you trust it, give --trust-weights."
         raise ModelError(f"{file} cannot be read: {one_line(error, 200)}.{hint}") from error
+    network = None
+    if isinstance(checkpoint, dict):
+        network = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(network, nn.Module):
         raise ModelError(f"{file} holds no network. Give a checkpoint that ultralytics wrote.")
     return _with_arguments(network.float(), checkpoint.get("train_args") or {})

@@ -1,5 +1,6 @@
 """Data for detection as ultralytics describes it: a YAML file with folders of images and labels."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from refiner.core.randomness import derive_seed
 from refiner.core.ultralytics_models import quiet, require_ultralytics
 from refiner.data.loaders import Data
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SIZE = 640
 """Pixels of an image's longer side where nothing else is said, as in ultralytics."""
 
@@ -48,7 +50,11 @@ def yolo_data(
                 if described.get(part)
             }
     except (Exception, SystemExit) as error:
-        raise DataError(f"{file} cannot be read: {one_line(error, 300)}") from error
+        said = _COLOURS.sub("", one_line(error, 300))
+        raise DataError(f"{file} cannot be read: {said}") from error
+    for part, each in parts.items():
+        if not any(len(label["cls"]) for label in each.labels):
+            raise DataError(f"{file}: no image of {part} has a box. Name the folder of its labels.")
     if limit is not None and limit < len(parts["train"]):
         generator = torch.Generator().manual_seed(derive_seed(seed, "limit"))
         order = torch.randperm(len(parts["train"]), generator=generator)

@@ -21,6 +21,8 @@ from refiner.training.mean_precision import add_image, empty_counts, mean_precis
 _Batch: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]
 _LEAST_CONFIDENCE, _OVERLAP, _MOST = 0.001, 0.7, 300
 """Of detections that are scored, as in ultralytics' validator."""
+_HEADS = ("Detect", "v10Detect")
+"""Of networks that detect; others of their kind also segment, turn boxes, and so on."""
 _NO_LIMIT = 1e9
 """Seconds: with a limit, detections would depend on how fast the machine is."""
 
@@ -41,7 +43,7 @@ class YoloDetection:
         require_ultralytics()
         layers: Any = getattr(model, "model", None)
         head: Any = layers[-1] if isinstance(layers, nn.Sequential) else None
-        if getattr(model, "task", None) != "detect" or not hasattr(head, "reg_max"):
+        if type(head).__name__ not in _HEADS:
             raise ConfigError(
                 "this task is for detectors of ultralytics, and the model is a "
                 f"{type(model).__name__}. Choose another task."

@@ -64,6 +64,9 @@ def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
         spec("none.pt").build()
     with pytest.raises(ModelError, match="is no detector of ultralytics"):
         spec("none.yaml").build()
+    torch.save({"weight": torch.ones(2)}, tmp_path / "state.pt")
+    with pytest.raises(ModelError, match=r"state\.pt holds no network"):
+        spec(tmp_path / "state.pt").build()
     (tmp_path / "text.pt").write_bytes(pickle.dumps("text"))
     with pytest.raises(ModelError, match=r"text\.pt cannot be read"):
         spec(tmp_path / "text.pt").build()

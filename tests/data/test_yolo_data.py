@@ -45,6 +45,11 @@ def test_what_is_wrong_is_named(tmp_path) -> None:
     file.write_text(file.read_text().replace("images/val", "images/nowhere"))
     with pytest.raises(DataError, match="images not found"):
         load_data(str(file))
+    file.write_text(file.read_text().replace("images/nowhere", "images/val"))
+    for label in (tmp_path / "labels" / "val").glob("*.txt"):
+        label.write_text("")
+    with pytest.raises(DataError, match="no image of val has a box"):
+        load_data(str(file))
     file.write_text("train: [")
     with pytest.raises(DataError, match="shapes"):
         load_data(str(file))

@@ -115,5 +115,8 @@ def test_a_network_in_training_follows_its_teacher(model) -> None:
 def test_other_models_and_other_classes_are_refused(model) -> None:
     with pytest.raises(ConfigError, match="detectors of ultralytics, and the model is a Linear"):
         YoloDetection(nn.Linear(2, 2))
+    other = ModelSpec(source="ultralytics:yolov8n-seg.yaml").build()
+    with pytest.raises(ConfigError, match="detectors of ultralytics, and the model is"):
+        YoloDetection(other)
     with pytest.raises(ConfigError, match="has 2 classes, and coco.yaml has 3"):
         YoloDetection(model).check_classes(("a", "b", "c"), "coco.yaml")
