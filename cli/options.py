@@ -229,8 +229,10 @@ class ModelAndData:
 
     def _trained_size(self, built: nn.Module) -> int | None:
         """Return the size of images that a detector was trained on, where that is known."""
-        detects = self.data.endswith((".yaml", ".yml"))
-        return int(hyperparameters(built).imgsz) if detects else None
+        if not self.data.endswith((".yaml", ".yml")):
+            return None
+        size = hyperparameters(built).imgsz
+        return size if type(size) is int and size > 0 else None
 
     def _tests(self, model: nn.Module, data: Data) -> Tests:
         """Return what verifies trained networks on pairs."""

@@ -42,7 +42,7 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
             ) from error
         return _with_arguments(made, {})
     if not Path(file).is_file():
-        raise ModelError(f"{file} does not exist. Give the path of a checkpoint, such as best.pt.")
+        raise ModelError(f"{file} is no file. Give the path of a checkpoint, such as best.pt.")
     try:
         with _kept_safe_globals():
             checkpoint, _ = tasks.torch_safe_load(file, safe_only=not trust)
@@ -109,6 +109,7 @@ def quiet() -> Iterator[None]:
 
 def hyperparameters(network: nn.Module) -> SimpleNamespace:
     """Return the hyperparameters of a network's training; those missing have their defaults."""
+    require_ultralytics()
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     own = getattr(network, "args", {})

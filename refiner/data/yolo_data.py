@@ -1,6 +1,8 @@
 """Data for detection as ultralytics describes it: a YAML file with folders of images and labels."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from refiner.core.randomness import derive_seed
 from refiner.core.ultralytics_models import quiet, require_ultralytics
 from refiner.data.loaders import Data
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLOURS = re.compile(r"(\x1b|\\x1b)\[[0-9;]*m")
 SIZE = 640
 """Pixels of an image's longer side where nothing else is said, as in ultralytics."""
 
@@ -23,8 +25,8 @@ def yolo_data(
     """Return the data sets that a YAML file of ultralytics names.
 
     Training images are augmented by ultralytics with its defaults, without mosaics, as in the last
-    epochs of its training. Labels that were read are kept beside them, in a file that ends in
-    ``.cache``.
+    epochs of its training. ultralytics writes the labels that it read into a file beside them that
+    ends in ``.cache``; such a file is never read here.
 
     Args:
         file: path of the YAML file. Nothing is downloaded.
@@ -42,7 +44,7 @@ def yolo_data(
     from ultralytics.data.utils import check_det_dataset
 
     try:
-        with quiet():
+        with quiet(), _without_caches():
             described = check_det_dataset(file, autodownload=False)
             parts = {
                 part: _dataset(described, part, batch_size, image_size or SIZE)
@@ -71,6 +73,22 @@ def yolo_data(
         name=file,
         classes=names,
     )
+
+
+@contextmanager
+def _without_caches() -> Iterator[None]:
+    """Read labels themselves, since a cache of them is a pickle, and fetch no font."""
+    from ultralytics.data import dataset, utils
+
+    def missing(path: Path) -> None:
+        raise FileNotFoundError(path)
+
+    kept = dataset.load_dataset_cache_file, utils.check_font
+    dataset.load_dataset_cache_file, utils.check_font = missing, lambda *_: None
+    try:
+        yield
+    finally:
+        dataset.load_dataset_cache_file, utils.check_font = kept
 
 
 def _dataset(described: dict[str, Any], part: str, batch_size: int, size: int) -> Any:

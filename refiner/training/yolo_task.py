@@ -21,7 +21,7 @@ from refiner.training.mean_precision import add_image, empty_counts, mean_precis
 _Batch: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]
 _LEAST_CONFIDENCE, _OVERLAP, _MOST = 0.001, 0.7, 300
 """Of detections that are scored, as in ultralytics' validator."""
-_HEADS = ("Detect", "v10Detect")
+_HEADS = ("Detect",)
 """Of networks that detect; others of their kind also segment, turn boxes, and so on."""
 _NO_LIMIT = 1e9
 """Seconds: with a limit, detections would depend on how fast the machine is."""
@@ -48,8 +48,12 @@ class YoloDetection:
                 "this task is for detectors of ultralytics, and the model is a "
                 f"{type(model).__name__}. Choose another task."
             )
+        if getattr(head, "one2one_cv2", None) is not None:
+            raise ConfigError(
+                "the network has two heads, as YOLO26 and YOLOv10 have, and one of them predicts. "
+                "This task cannot compare these yet. Give one with a single head, such as YOLO11."
+            )
         self.classes, self.bins = int(head.nc), int(head.reg_max)
-        self._end_to_end = bool(getattr(head, "end2end", False))
         original: Any = copied(model).cpu()
         original.args = hyperparameters(model)
         self._original = original
@@ -73,12 +77,12 @@ class YoloDetection:
 
     def run(self, model: nn.Module, batch: _Batch) -> None:
         """Call the model on a batch, which needs no labels."""
-        model(batch[0])
+        _call(model, batch[0])
 
     def measure(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return the counts of :mod:`refiner.training.mean_precision`, flat."""
         images, truth = batch
-        found = self._detections(model(images))
+        found = self._detections(_call(model, images))
         boxes = box_convert(truth["bboxes"], "cxcywh", "xyxy")
         height, width = images.shape[2:]
         boxes = boxes * boxes.new_tensor([width, height, width, height])
@@ -98,7 +102,6 @@ class YoloDetection:
         These are the logits of the classes, then those of the distances to the four sides.
         """
         raw = output[1] if isinstance(output, tuple | list) else output
-        raw = raw.get("one2one", raw)
         return torch.cat([raw["scores"], raw["boxes"]], dim=1)
 
     def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -160,9 +163,18 @@ class YoloDetection:
 
         found: list[torch.Tensor] = non_max_suppression(
             output[0].detach().float(), _LEAST_CONFIDENCE, _OVERLAP, multi_label=True,
-            max_det=_MOST, max_time_img=_NO_LIMIT, end2end=self._end_to_end, nc=self.classes,
+            max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes,
         )  # fmt: skip
         return found
+
+
+def _call(model: nn.Module, images: torch.Tensor) -> Any:
+    """Call a network in its own precision: in bfloat16, boxes would lie on a grid of 4 pixels.
+
+    The head would also keep its anchors in that precision.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        return model(images)
 
 
 def _seen(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -60,7 +60,7 @@ def test_a_checkpoint_runs_no_code_unless_it_is_trusted(tmp_path, monkeypatch) -
 
 
 def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
-    with pytest.raises(ModelError, match=r"none\.pt does not exist"):
+    with pytest.raises(ModelError, match=r"none\.pt is no file"):
         spec("none.pt").build()
     with pytest.raises(ModelError, match="is no detector of ultralytics"):
         spec("none.yaml").build()

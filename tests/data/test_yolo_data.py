@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from yolo_shapes import shapes
@@ -29,6 +30,23 @@ def test_a_limit_takes_fewer_training_images_alone(tmp_path) -> None:
     data = load_data(shapes(tmp_path), batch_size=4, image_size=64, limit=5)
     assert [len(images) for images, _ in data.train] == [4, 1]
     assert sum(len(images) for images, _ in data.val) == 6
+
+
+class Hostile:
+    """Writes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("hostile"),)
+
+
+def test_a_cache_beside_the_labels_runs_no_code(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = shapes(tmp_path)
+    for part in ("train", "val"):
+        with open(tmp_path / "labels" / f"{part}.cache", "wb") as cache:
+            np.save(cache, np.array(Hostile(), dtype=object), allow_pickle=True)
+    assert len(load_data(file, batch_size=4, image_size=64).train) == 3
+    assert not Path("hostile").exists()
 
 
 def test_the_screen_stays_quiet(tmp_path, capfd) -> None:

@@ -62,6 +62,16 @@ def test_true_boxes_that_are_found_score_most(model, monkeypatch) -> None:
     assert 0 <= task.score(task.measure(model, (images, truth))) < 0.5
 
 
+def test_boxes_are_computed_in_float32_under_autocast(model) -> None:
+    task, dtypes = YoloDetection(model), set()
+    hook = model.register_forward_hook(lambda _m, _a, output: dtypes.add(output[0].dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        task.measure(model, batch())
+        task.run(model, batch())
+    hook.remove()
+    assert dtypes == {torch.float32}
+
+
 @pytest.mark.parametrize("what", ["classes", "boxes"])
 def test_another_network_agrees_less(model, what) -> None:
     """Shifted biases of the classes, and shaken boxes."""
@@ -118,5 +128,7 @@ def test_other_models_and_other_classes_are_refused(model) -> None:
     other = ModelSpec(source="ultralytics:yolov8n-seg.yaml").build()
     with pytest.raises(ConfigError, match="detectors of ultralytics, and the model is"):
         YoloDetection(other)
+    with pytest.raises(ConfigError, match="has two heads"):
+        YoloDetection(ModelSpec(source="ultralytics:yolo26n.yaml").build())
     with pytest.raises(ConfigError, match="has 2 classes, and coco.yaml has 3"):
         YoloDetection(model).check_classes(("a", "b", "c"), "coco.yaml")
