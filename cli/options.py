@@ -11,7 +11,7 @@ from refiner.core.errors import ConfigError, one_line
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
-from refiner.core.ultralytics_models import hyperparameters
+from refiner.core.ultralytics_models import hyperparameters, is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
@@ -229,7 +229,7 @@ class ModelAndData:
 
     def _trained_size(self, built: nn.Module) -> int | None:
         """Return the size of images that a detector was trained on, where that is known."""
-        if not self.data.endswith((".yaml", ".yml")):
+        if not is_yaml(self.data):
             return None
         size = hyperparameters(built).imgsz
         return size if type(size) is int and size > 0 else None

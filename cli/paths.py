@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refiner.core.errors import ConfigError
+from refiner.core.ultralytics_models import is_yaml
 from refiner.faces.pairs import file_and_folder
 
 
@@ -21,7 +22,8 @@ def absolute(source: str) -> str:
     if source.startswith("hf:") and Path(source[3:]).is_dir():
         return f"hf:{Path(source[3:]).resolve()}"
     form, colon, file = source.rpartition(":")
-    if source.endswith(".py") or (file.endswith((".pt", ".yaml", ".yml")) and Path(file).is_file()):
+    named = is_yaml(file) or file.endswith(".pt")
+    if source.endswith(".py") or (named and Path(file).is_file()):
         return f"{form}{colon}{Path(file).resolve()}"
     return source
 

@@ -16,9 +16,14 @@ SOURCE = "ultralytics:"
 """Begins the names of these models."""
 
 
+def is_yaml(file: str) -> bool:
+    """Return whether a name is that of a YAML file, of a model or of a data set."""
+    return file.endswith((".yaml", ".yml"))
+
+
 def is_checkpoint(source: str) -> bool:
     """Return whether the name of a model is that of a checkpoint, which has trained weights."""
-    return source.startswith(SOURCE) and not source.endswith((".yaml", ".yml"))
+    return source.startswith(SOURCE) and not is_yaml(source)
 
 
 def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
@@ -33,7 +38,7 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
         ModelError: ultralytics is not installed, or the file is missing or is none of its models.
     """
     tasks = require_ultralytics().nn.tasks
-    if Path(file).suffix in (".yaml", ".yml"):
+    if is_yaml(file):
         try:
             made: nn.Module = tasks.DetectionModel(file, verbose=False)
         except Exception as error:
@@ -59,11 +64,9 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
 
 def _with_arguments(network: nn.Module, given: dict[str, Any]) -> nn.Module:
     """Give a network the hyperparameters of its training, as its loss reads them."""
-    from ultralytics.utils import DEFAULT_CFG_DICT
-
     named: Any = network
-    named.args = {**DEFAULT_CFG_DICT, **given}
-    named.task = getattr(network, "task", "detect")
+    named.args = given
+    named.args = vars(hyperparameters(network))
     return network
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from refiner.core.errors import ConfigError, DataError, one_line
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed
+from refiner.core.ultralytics_models import is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.folder_parts import folder_images
 from refiner.data.hugging_face import hugging_face_images
@@ -86,7 +87,7 @@ def load_data(
         of_model=of_model,
         keep_size=keep_size,
     )
-    if spec.endswith((".yaml", ".yml")):
+    if is_yaml(spec):
         _check_free(spec, replace(options, limit=None, image_size=None))
         return yolo_data(spec, batch_size=batch_size, image_size=image_size, limit=limit, seed=seed)
     form, colon, rest = spec.partition(":")

@@ -120,6 +120,12 @@ def _remove(path: Path) -> None:
 def _write_torchscript(
     model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
 ) -> Made:
+    def made(scripted: Any, path: Path, how: str, run: Callable[[Any, Any], Any] = call) -> Made:
+        torch.jit.save(scripted, str(path), _extra_files=extra_files(prepared))
+        loaded = torch.jit.load(str(path))
+        sizes = batch_sizes(model, partial(run, loaded), example)
+        return Made(path=path, how=f"TorchScript, made by {how}", sizes=sizes)
+
     def attempt(way: str, recorded: ExampleInput, path: Path) -> Made:
         args, kwargs = call_arguments(recorded)
         if way == "script":
@@ -128,24 +134,15 @@ def _write_torchscript(
             scripted = torch.jit.trace(model, example_kwarg_inputs=kwargs)
         else:
             scripted = torch.jit.trace(model, args)
-        torch.jit.save(scripted, str(path), _extra_files=extra_files(prepared))
-        loaded = torch.jit.load(str(path))
-        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
-        return Made(path=path, how=f"TorchScript, made by {way}", sizes=sizes)
+        return made(scripted, path, way)
 
     def flattened(path: Path) -> Made:
         recorded, names = open_batch(example), output_names(model, example)
         whole = Flattened(model, recorded)
         # torch would trace twice and compare, and some models keep what they compute at first.
         traced = torch.jit.trace(whole, tuple(tensors_in(recorded)), check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files=extra_files(prepared))
-        loaded = torch.jit.load(str(path))
-        sizes = batch_sizes(model, lambda x: loaded(*tensors_in(x)), example)
-        return Made(
-            path=path,
-            how=f"TorchScript, made by trace, a tuple of the outputs {names}",
-            sizes=sizes,
-        )
+        how = f"trace, a tuple of the outputs {names}"
+        return made(traced, path, how, lambda loaded, x: loaded(*tensors_in(x)))
 
     ways: dict[str, Attempt] = {
         way: partial(attempt, way, open_batch(example)) for way in ("script", "trace")

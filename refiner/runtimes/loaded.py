@@ -62,7 +62,7 @@ def load_export(
     """Return an export as a module.
 
     Args:
-        format_name: one of :data:`refiner.exports.exporting.FORMATS`.
+        format_name: one of :data:`refiner.exports.exporting.GENERAL`.
         path: its file or folder. A folder of plain PyTorch runs the code in it.
         model: that it was made from.
         example: an input of the model.
