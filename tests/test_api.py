@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import TinyResNet, UNet, batches, images, latencies
+from models import TinyResNet, UNet, anchored_as_predicted, batches, images, latencies
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
 import refiner
 from refiner.core.errors import ConfigError, DataError, RunError
 from refiner.core.surgery import copied
-from refiner.runs import costing, latency_check
+from refiner.runs import costing, latency_check, latency_limit
 from refiner.runs.settings import DISTILLED_SEARCH
 from refiner.search.pareto import front, pick
 
@@ -131,6 +131,7 @@ def test_latencies_are_measured_once_for_a_run(tmp_path, monkeypatch) -> None:
         return latencies(space, 10.0, lambda name, _: times[name])
 
     monkeypatch.setattr(costing, "timed_table", measure)
+    monkeypatch.setattr(latency_limit, "anchored", anchored_as_predicted)
     monkeypatch.setattr(latency_check, "timed_networks", lambda *_: [[10.0] * 9, [7.0] * 9])
     options = {"budget": "latency=80%"}
     whole = small(out=tmp_path / "whole", **options)
@@ -163,6 +164,7 @@ def test_a_finalist_that_goes_over_its_milliseconds_stays_left_out(tmp_path, mon
 
     takes = iter([8.5, 7.0])
     monkeypatch.setattr(costing, "timed_table", table)
+    monkeypatch.setattr(latency_limit, "anchored", anchored_as_predicted)
     monkeypatch.setattr(latency_check, "timed_networks", lambda *_: [[10.0] * 9, [next(takes)] * 9])
     options = {"budget": "latency=80%", "train": refiner.TrainConfig(epochs=1, lr_max=0.05)}
     options |= {

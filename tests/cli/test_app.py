@@ -10,14 +10,13 @@ import subprocess
 import sys
 import time
 import webbrowser
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import typer
 from image_folders import fill
-from models import latencies
+from models import anchored_as_predicted, latencies
 from refiner.cli.app import app, main
 from refiner.cli.commands import benchmark_command, eval_command, run_command, train_command
 from safetensors.torch import load_file
@@ -626,24 +625,13 @@ def test_ctrl_c_ends_cleanly_with_the_line_that_resumes(net) -> None:
 
 
 def test_a_front_with_latencies_is_picked_from_by_them(net, capsys, monkeypatch) -> None:
-    from refiner.cost.whole_latencies import anchor_of
     from refiner.runs import costing, latency_limit
 
     def measured(_job, space, _budgets, _deployment):
         return latencies(space, 16.0, lambda _, k: 7.0 - k)
 
-    def as_predicted(table, space, vectors, *_):
-        each = map(space.architecture, vectors)
-        return replace(
-            table,
-            anchors=(
-                *table.anchors,
-                *(anchor_of(a, table.predicted(a).median / 16.0) for a in each),
-            ),
-        )
-
     monkeypatch.setattr(costing, "timed_table", measured)
-    monkeypatch.setattr(latency_limit, "anchored", as_predicted)
+    monkeypatch.setattr(latency_limit, "anchored", anchored_as_predicted)
     run = [net, *SMALL, "--epochs", "0", "--budget", "latency=90%", "--out", "run"]
     run += ["--latency-batch", "2"]
     assert main(run) == 0

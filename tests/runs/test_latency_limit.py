@@ -1,15 +1,15 @@
-from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from models import TinyResNet, images
+from models import TinyResNet, anchored_as_predicted, images
 
 from refiner.core.errors import ModelError, RunError
 from refiner.cost.budget import parse_budgets, within_budgets
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency import Latency
 from refiner.cost.latency_table import LatencyTable
-from refiner.cost.whole_latencies import anchor_of, with_anchors
+from refiner.cost.whole_latencies import with_anchors
 from refiner.runs import latency_limit
 from refiner.runs.latency_limit import MARGIN, LatencyLimit
 from refiner.runs.run_folder import RunFolder
@@ -43,15 +43,7 @@ def limit_of(
     (parsed,) = parse_budgets(budget)
     space, feasible = within_budgets([parsed], model, space, x, table)
 
-    def anchored(table, space, vectors, model, deployment):
-        original = table.model.median
-        times = [table.predicted(space.architecture(vector)).median for vector in vectors]
-        new = [
-            anchor_of(space.architecture(vector), factor * time / original)
-            for vector, time in zip(vectors, times, strict=True)
-        ]
-        return replace(table, anchors=(*table.anchors, *new))
-
+    anchored = partial(anchored_as_predicted, factor=factor)
     monkeypatch.setattr(latency_limit, "anchored", anchored)
     devices = Devices.choose("cpu")
     return LatencyLimit(parsed, 0, table, space, feasible, model, where, devices, folder)
