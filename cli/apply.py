@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import refiner
@@ -26,7 +25,6 @@ from refiner.runs.report_making import cost_report
 from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder, check_free
 from refiner.runs.search_run import kept_network
-from refiner.runtimes.choice import RUNTIMES
 from refiner.search.pareto import front_from_json, pick
 from refiner.space.admissible import Offer
 from refiner.space.architecture import Architecture, Vector, with_model
@@ -40,6 +38,7 @@ from .finished import run_architecture, run_model
 from .paths import absolute, candidate_list, model_arguments, weights_file
 from .refitting import kept_config, refitted
 from .request import RunRequest, request_from
+from .run_deployment import deployment_of
 from .screen import print_report
 from .slots import slots_option
 
@@ -193,7 +192,7 @@ def _rewrite_of_run(
     )
     example = from_json(made["example_input"])
     spec, model = run_model(made, run.path, consent, f"refine apply {run.path}")
-    deployment, moved = _deployment(run, settings, example)
+    deployment, moved = deployment_of(run, settings, example)
     space = space_of(given, model, example)
     space.architecture(vector)  # it is checked before the weights are read
     network = None
@@ -215,34 +214,6 @@ def _rewrite_of_run(
     )  # fmt: skip
 
 
-def _deployment(
-    run: RunFolder, settings: JsonDict, example: ExampleInput
-) -> tuple[Deployment, list[str]]:
-    """Return the deployment of a run, on this CPU, and notes; a run of ``train`` timed one sample.
-
-    Runs of before there were runtimes were timed in eager PyTorch.
-
-    Raises:
-        RunError: its folder names none.
-    """
-    batch, threads = settings.get("latency_batch", 1), settings.get("threads")
-    runtime = settings.get("runtime", "eager" if "budget" in settings else "auto")
-    counts = {"latency_batch": batch} | ({} if threads is None else {"threads": threads})
-    for name, count in counts.items():
-        if type(count) is not int or not 1 <= count <= _MOST[name]:
-            raise RunError(f"{run.path} holds a damaged config.json: {name} is {count!r:.40}.")
-    if runtime not in RUNTIMES:
-        raise RunError(f"{run.path} holds a damaged config.json: runtime is {runtime!r:.40}.")
-    options: dict[str, Any] = {"device": torch.device("cpu"), "threads": threads, "batch": batch}
-    try:
-        return Deployment.choose(example, runtime=runtime, **options), []
-    except ConfigError as error:
-        note = f"the run was timed in {runtime}, and here it cannot be: {error}"
-        return Deployment.choose(example, **options), [note]
-
-
-_MOST = {"latency_batch": 65536, "threads": 1024}
-"""Samples that are timed at once, and threads; a folder that says more is damaged."""
 _REPEATED = "data test_data task limit image_size norm mean std batch_size precision device".split()
 """Options of a run that its fine-tuning repeats."""
 

@@ -24,6 +24,7 @@ from .consent import Consent
 from .paths import check_new_file
 from .recipes import show_recipe
 from .run import print_run
+from .run_deployment import check_onnx
 from .tables import say
 
 _EXPORTS = {
@@ -31,7 +32,9 @@ _EXPORTS = {
     "python": "refined_python",
     "onnx": "refined.onnx",
     "pt2": "refined.pt2",
+    "ultralytics": "refined_ultralytics.pt",
 }
+"""Where an export of each format is written in the run's folder."""
 
 
 def show_report(folder: Path, *, as_json: bool, in_browser: bool = False) -> None:
@@ -111,9 +114,8 @@ def export_run(
     check_format(export_format)
     if to is not None:
         check_new_file(to)
-    architecture, made = run_architecture(
-        RunFolder.open(folder), "Use refiner.rewrite and refiner.export there."
-    )
+    run = RunFolder.open(folder)
+    architecture, made = run_architecture(run, "Use refiner.rewrite and refiner.export there.")
     example = from_json(made["example_input"])
     plain = {**made, "spec": _without_weights(made["spec"])}
     _, original = run_model(plain, folder, consent, f"refine export {folder}")
@@ -122,7 +124,8 @@ def export_run(
     check_target(target)
     prepared = preprocessing_of(made)
     how = refiner.export(model, target, example, export_format, prepared, fold_norms=fold_norms)
-    say(f"{target}: {how}")
+    deployed = check_onnx(run, target, model, example) if export_format == "onnx" else ""
+    say("; ".join(filter(None, (f"{target}: {how}", deployed))))
     return target
 
 

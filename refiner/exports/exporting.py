@@ -35,7 +35,7 @@ from refiner.exports.python_source import python_source
 from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
 from refiner.graph.tracing import reads_values
 
-_ONNX_TOLERANCE = 1e-3
+ONNX_TOLERANCE = 1e-3
 """onnxruntime fuses operations and sums in another order."""
 
 
@@ -257,7 +257,7 @@ def _write_onnx(
                 for a in session.run(None, dict(zip(names, arrays, strict=True)))
             ]
 
-        sizes = batch_sizes(model, run, example, _ONNX_TOLERANCE)
+        sizes = batch_sizes(model, run, example, ONNX_TOLERANCE)
         opset = max(o.version for o in onnx.load(str(path)).opset_import if o.domain == "")
         return Made(path=path, how=f"ONNX opset {opset}, made by {way}", sizes=sizes)
 

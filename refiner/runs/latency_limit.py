@@ -24,6 +24,8 @@ from refiner.training.devices import Devices
 MARGIN = 0.01
 """Share of the budget that is kept free: the refined model is measured once more, by itself."""
 _FILE = "latency_measured.json"
+_NEVER = float("inf")
+"""The share of the budget that an architecture uses which the runtime cannot hold."""
 
 
 class LatencyLimit:
@@ -92,7 +94,7 @@ class LatencyLimit:
                 if len(vectors) > 1:
                     self._measure([vector])
                 else:
-                    self.used[vector] = float("inf")
+                    self.used[vector] = _NEVER
             return
         self.table = table
         for vector, anchor in zip(vectors, table.anchors[-len(vectors) :], strict=True):
@@ -100,8 +102,8 @@ class LatencyLimit:
 
     def _save(self) -> None:
         if self._folder is not None and self._devices.is_main:
-            # Infinity is no JSON: what the runtime cannot hold is measured once more.
-            used = [[list(v), each] for v, each in self.used.items() if each < float("inf")]
+            # Infinity is no JSON.
+            used = [[list(v), each if each < _NEVER else None] for v, each in self.used.items()]
             self._folder.write_json(_FILE, {"used": used})
 
     def _load(self) -> None:
@@ -110,12 +112,16 @@ class LatencyLimit:
             return
         document = self._folder.read_json(_FILE)
         try:
-            self.used = {tuple(vector): float(used) for vector, used in document["used"]}
+            self.used = {
+                tuple(vector): _NEVER if used is None else float(used)
+                for vector, used in document["used"]
+            }
             known = [
                 anchor_of(
                     self._space.architecture(vector), used * self._allowed / self.table.model.median
                 )
                 for vector, used in self.used.items()
+                if used < _NEVER
             ]
         except (KeyError, TypeError, ValueError, ArchitectureError) as error:
             raise RunError(
@@ -130,7 +136,7 @@ class LatencyLimit:
         missing = [
             used * self._allowed - self.table.predicted(self._space.architecture(vector)).median
             for vector, used in self.used.items()
-            if used < float("inf")
+            if used < _NEVER
         ]
         offset = (statistics.mean(missing) if missing else 0.0) + self._kept_free
         costs = [[nanoseconds(each.median) for each in row] for row in self.table.rows(self._space)]

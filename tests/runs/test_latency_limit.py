@@ -103,8 +103,11 @@ def test_a_set_that_would_be_empty_is_not_taken(measured, monkeypatch) -> None:
     assert limit.feasible is before
 
 
-def test_what_the_runtime_cannot_hold_does_not_keep_to_the_budget(measured, monkeypatch) -> None:
-    limit = limit_of(measured, monkeypatch, 0.5)
+def test_what_the_runtime_cannot_hold_does_not_keep_to_the_budget(
+    measured, monkeypatch, tmp_path
+) -> None:
+    folder = RunFolder(tmp_path)
+    limit = limit_of(measured, monkeypatch, 0.5, folder=folder)
     plain, bad = latency_limit.anchored, (0, 0, 0, 1)
 
     def anchored(table, space, vectors, model, deployment):
@@ -116,6 +119,9 @@ def test_what_the_runtime_cannot_hold_does_not_keep_to_the_budget(measured, monk
     assert limit.within([(0,) * 4, bad, (1,) * 4]) == [(0,) * 4, (1,) * 4]
     assert limit.used[bad] == float("inf")
     assert limit.within([bad]) == []
+    again = limit_of(measured, monkeypatch, 0.5, folder=folder)
+    assert again.within([bad]) == []  # it is not measured once more
+    assert again.used == pytest.approx(limit.used)
 
 
 def test_whole_networks_are_timed_in_the_runtime(measured) -> None:
