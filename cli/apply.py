@@ -268,6 +268,8 @@ def _rewrite(
         folder = RunFolder.create(out, {"provenance": origin, "settings": {}})
         write_result(
             folder,
+            original=model,
+            space=space,
             model=rewritten,
             architecture=with_model(architecture, {**origin, "example_input": to_json(example)}),
             report=report,

@@ -21,7 +21,8 @@ from refiner.cost.reach import choose_in, shares_in_reach
 from refiner.cost.slot_latencies import latency_table
 from refiner.graph.slots import GRANULARITIES, Granularity
 from refiner.graph.tracing import trace_model
-from refiner.runs.drawing import network_svg
+from refiner.runs.drawing import network_drawing
+from refiner.runs.drawing_svg import drawing_svg
 from refiner.runs.text import change
 from refiner.space.admissible import Offer
 from refiner.space.candidates import ORIGINAL, get_candidate
@@ -75,7 +76,7 @@ def show_slots(
     traced = trace_model(model, example)
     space, why = choose_in(traced, example, slots=granularity, trained=False, offer=offer)
     if graph is not None:
-        write_text(graph, network_svg(traced.graph_module, space))
+        write_text(graph, drawing_svg(network_drawing(traced.graph_module, space)))
     one = first_sample(example)
     whole = refiner.measure_cost(model, one)
     table = None

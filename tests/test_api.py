@@ -22,7 +22,7 @@ SMALL = refiner.SearchConfig(
     weights=refiner.TrainConfig(lr_max=0.05),
 )  # fmt: skip
 FILES = {
-    "config.json", "architecture.json", "report.json", "report.md", "report.html", "refined.ts",
+    "config.json", "architecture.json", "network.json", "report.json", "report.md", "report.html", "refined.ts",
     "refined.safetensors", "checkpoint", "metrics.jsonl", "pareto.json", "pareto.svg", "baselines.json",
 }  # fmt: skip
 

@@ -178,8 +178,8 @@ def _finish(
     )
     if job.folder is not None and job.devices.is_main:
         write_result(
-            job.folder, model=network, architecture=architecture, report=report,
-            example_input=job.example,
+            job.folder, original=job.model, space=space, model=network, architecture=architecture,
+            report=report, example_input=job.example,
         )  # fmt: skip
     tracker(job.progress).result(report_figures(report))
     return Result(

@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 
 from refiner.core.types import JsonDict
 from refiner.cost.latency_table import LatencyTable
+from refiner.runs.drawing import Drawing
 from refiner.runs.run_folder import RunFolder
 from refiner.search.pareto import FORMAT_VERSION, Point, beaten_from_json, front_from_json
+
+DRAWING = "network.json"
+"""The file that holds the drawing of the original network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class Extras:
     original: dict[str, float] = field(default_factory=dict)
     """Costs of the original by resource, as the front has them."""
     latencies: LatencyTable | None = None
+    drawing: Drawing | None = None
+    """Of the original network."""
     records: tuple[JsonDict, ...] = ()
     """Lines of metrics.jsonl."""
 
@@ -46,6 +52,7 @@ def folder_extras(folder: RunFolder) -> Extras:
         beaten=beaten,
         original=original,
         latencies=table,
+        drawing=Drawing.from_json(folder.read_json(DRAWING)) if folder.holds(DRAWING) else None,
         records=tuple(folder.records),
     )
 

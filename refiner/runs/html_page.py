@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from refiner.core.printable import printable
+from refiner.runs.drawing_svg import drawing_element
 from refiner.runs.html_curves import loss_plot, trials_plot
 from refiner.runs.html_figures import figures, heading
 from refiner.runs.html_files import Extras, folder_extras
@@ -64,6 +65,7 @@ def _content(report: ReportData, extras: Extras) -> dict[str, Any]:
         "front_rows": front_rows(report, extras) if front else [],
         "slots": slot_rows(report, extras.latencies),
         "slot_conditions": None if extras.latencies is None else extras.latencies.conditions,
+        "network": _network_svg(report, extras),
         "frozen": [("conv", "reason"), *((conv.name, conv.reason) for conv in report.frozen)],
         "curves": [curve for curve in curves if curve],
         "conditions": conditions,
@@ -71,3 +73,11 @@ def _content(report: ReportData, extras: Extras) -> dict[str, Any]:
         "notes": [note for note in report.notes if note not in known],
         "settings": [("setting", "value"), *report.settings],
     }
+
+
+def _network_svg(report: ReportData, extras: Extras) -> str | None:
+    """Return the drawing of the refined network; its texts are escaped there."""
+    if extras.drawing is None:
+        return None
+    operations = {slot.name: slot.operation for slot in report.slots}
+    return drawing_element(extras.drawing, operations)

@@ -11,15 +11,21 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.preprocessing import preprocessing_of
 from refiner.exports.embedded import metadata
 from refiner.exports.exporting import export
+from refiner.graph.tracing import trace_model
+from refiner.runs.drawing import network_drawing
+from refiner.runs.html_files import DRAWING
 from refiner.runs.html_page import write_page
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
 from refiner.space.architecture import Architecture
+from refiner.space.search_space import SearchSpace
 
 
 def write_result(
     folder: RunFolder,
     *,
+    original: nn.Module,
+    space: SearchSpace,
     model: nn.Module,
     architecture: Architecture,
     report: Report,
@@ -27,7 +33,8 @@ def write_result(
 ) -> None:
     """Write a refined model, its architecture and its report into a run's folder.
 
-    A model that TorchScript cannot hold is written without ``refined.ts``, and a note says why.
+    The page shows a drawing of the original with its slots. A model that TorchScript cannot hold is
+    written without ``refined.ts``, and a note says why.
     """
     folder.write_text("architecture.json", architecture.to_json())
     partial = new_partial(folder.path / "refined.safetensors")
@@ -40,6 +47,8 @@ def write_result(
     except (ModelError, OSError) as error:  # the other files of a long run are worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
+    graph = trace_model(original, example_input).graph_module
+    folder.write_json(DRAWING, network_drawing(graph, space).to_json())
     folder.write_text("report.md", report.to_markdown())
     write_page(folder, report)
     folder.write_json("report.json", report.to_json())  # the last: with it, a run is finished

@@ -2,7 +2,8 @@
 
 config.json  latency{,_measured,_check}.json  baselines.json  metrics.jsonl
 checkpoint/{search,random_search,original,refined,random,uniform}.pt
-architecture.json  report.{json,md,html}  pareto.json  pareto.svg  refined.ts  refined.safetensors
+architecture.json  network.json  report.{json,md,html}  pareto.json  pareto.svg
+refined.ts  refined.safetensors
 tensorboard/ (with --log tensorboard)
 """
 

@@ -59,8 +59,8 @@ def finish(
     if job.folder is not None and job.devices.is_main:
         write_front(job.folder, every_point, report.before, report.measure, costed.latencies)
         write_result(
-            job.folder, model=model, architecture=selection.architecture, report=report,
-            example_input=job.example,
+            job.folder, original=job.model, space=space, model=model,
+            architecture=selection.architecture, report=report, example_input=job.example,
         )  # fmt: skip
     tracker(job.progress).result(report_figures(report))
     return Result(

@@ -5,6 +5,7 @@ import pytest
 from refiner.core.errors import RunError
 from refiner.cost.latency import Conditions, Latency
 from refiner.cost.latency_table import LatencyTable
+from refiner.runs.drawing import Box, Drawing, Edge
 from refiner.runs.html_files import Extras, folder_extras
 from refiner.runs.run_folder import RunFolder
 from refiner.search.pareto import Point, front_to_json
@@ -27,9 +28,11 @@ def test_the_files_of_a_run_are_read(tmp_path) -> None:
         slots={},
     )
     folder.write_json("latency.json", table.to_json())
+    drawing = Drawing((Box("end", ("x",), "x"), Box("end", ("y",), "y")), (Edge(0, 1, False),))
+    folder.write_json("network.json", drawing.to_json())
     assert folder_extras(RunFolder.open(folder.path)) == Extras(
         source="timm:resnet18", front=(ONE,), beaten=(TWO,), original={"macs": 9.0},
-        latencies=table, records=({"epoch": 1, "loss": 0.5},),
+        latencies=table, drawing=drawing, records=({"epoch": 1, "loss": 0.5},),
     )  # fmt: skip
 
 

@@ -10,15 +10,16 @@ from refiner.runs.report import Report
 from refiner.runs.result_files import write_result
 from refiner.runs.run_folder import RunFolder
 
-FILES = {"config.json", "architecture.json", "report.json", "report.md", "report.html", "refined.ts",
+FILES = {"config.json", "architecture.json", "network.json", "report.json", "report.md", "report.html", "refined.ts",
          "refined.safetensors"}  # fmt: skip
 
 
 def written(folder, report: Report) -> list[str]:
     model, x = TinyResNet(), images()
-    architecture = refiner.search_space(model, x).architecture((1, 2, 3, 0))
+    space = refiner.search_space(model, x)
+    architecture = space.architecture((1, 2, 3, 0))
     write_result(
-        RunFolder.create(folder, {}), model=refiner.rewrite(model, architecture),
+        RunFolder.create(folder, {}), original=model, space=space, model=refiner.rewrite(model, architecture),
         architecture=architecture, report=report, example_input=x,
     )  # fmt: skip
     notes: list[str] = json.loads((folder / "report.json").read_text())["notes"]
