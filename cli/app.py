@@ -297,6 +297,13 @@ def export_command(
     fold_norms: Annotated[
         bool, typer.Option("--fold-norms", help="Fold batch norms into the convs before them.")
     ] = False,
+    any_size: Annotated[
+        bool,
+        typer.Option(
+            "--any-size",
+            help="With --format onnx or pt2: inputs of any height, width or length.",
+        ),
+    ] = False,
     int8: Annotated[
         bool,
         typer.Option(
@@ -322,13 +329,19 @@ def export_command(
     if data is not None and not int8:
         raise RefinerError("--data goes with --int8. Leave it out.")
     if int8:
-        if export_format != "onnx" or fold_norms:
-            raise RefinerError("--int8 goes with --format onnx, and folds norms by itself.")
+        if export_format != "onnx" or fold_norms or any_size:
+            raise RefinerError(
+                "--int8 goes with --format onnx alone. It folds norms by itself, and its inputs "
+                "have the size of the run's."
+            )
         from .int8 import export_int8
 
         export_int8(folder, {} if data is None else {"data": data}, consent=consent, to=to)
         return
-    export_run(folder, consent=consent, export_format=export_format, to=to, fold_norms=fold_norms)
+    export_run(
+        folder, consent=consent, export_format=export_format, to=to, fold_norms=fold_norms,
+        any_size=any_size,
+    )  # fmt: skip
 
 
 @app.command("config", cls=Command)

@@ -13,7 +13,7 @@ from refiner.core.errors import RunError, one_line
 from refiner.core.models import ModelSpec
 from refiner.core.preprocessing import preprocessing_of
 from refiner.core.types import JsonDict
-from refiner.exports.exporting import check_format
+from refiner.exports.exporting import check_any_size, check_format
 from refiner.runs.html_page import FILE, write_page
 from refiner.runs.report import Report
 from refiner.runs.run_folder import RunFolder
@@ -108,10 +108,17 @@ def run_model(
 
 
 def export_run(
-    folder: Path, *, consent: Consent, export_format: str, to: Path | None, fold_norms: bool = False
+    folder: Path,
+    *,
+    consent: Consent,
+    export_format: str,
+    to: Path | None,
+    fold_norms: bool = False,
+    any_size: bool = False,
 ) -> Path:
     """Build the refined model of a run again, export it, and return the file."""
     check_format(export_format)
+    check_any_size(export_format, any_size=any_size)
     if to is not None:
         check_new_file(to)
     run = RunFolder.open(folder)
@@ -123,7 +130,9 @@ def export_run(
     target = to or folder / _EXPORTS[export_format]
     check_target(target)
     prepared = preprocessing_of(made)
-    how = refiner.export(model, target, example, export_format, prepared, fold_norms=fold_norms)
+    how = refiner.export(
+        model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size
+    )
     deployed = check_onnx(run, target, model, example) if export_format == "onnx" else ""
     say("; ".join(filter(None, (f"{target}: {how}", deployed))))
     return target

@@ -23,7 +23,7 @@ class Made:
     how: str
     """Its form, and how it was made."""
     sizes: BatchSizes
-    """The batch sizes at which it equals the model."""
+    """The sizes at which it equals the model."""
 
     def __str__(self) -> str:
         return f"{self.how}, {self.sizes}"
@@ -33,7 +33,14 @@ Attempt = Callable[[Path], Made]
 """Makes an export in a file or folder of that name, and raises where it is not the model."""
 
 
-def best_of(format_name: str, ways: Mapping[str, Attempt], folder: Path, suffix: str = "") -> Made:
+def best_of(
+    format_name: str,
+    ways: Mapping[str, Attempt],
+    folder: Path,
+    suffix: str = "",
+    *,
+    any_size: bool = False,
+) -> Made:
     """Return the first attempt that holds at every batch size, else that with the most of them.
 
     Args:
@@ -41,6 +48,7 @@ def best_of(format_name: str, ways: Mapping[str, Attempt], folder: Path, suffix:
         ways: attempts by name, the best first.
         folder: where they write.
         suffix: of the files' names.
+        any_size: the first attempt has to take inputs of any size, too, if there is one.
 
     Raises:
         ModelError: no attempt gives the model's outputs on the example.
@@ -57,10 +65,10 @@ def best_of(format_name: str, ways: Mapping[str, Attempt], folder: Path, suffix:
                 raise  # the disk's trouble; torch raises OSError for want of a source file, too
             errors.append(f"{name}: {one_line(error, 150)}")
             continue
-        if made[-1].sizes.complete:
+        if made[-1].sizes.complete and not (any_size and made[-1].sizes.fixed):
             return made[-1]
-    if made:
-        return max(made, key=lambda each: len(each.sizes.held))  # the first of equals
+    if made:  # the first of equals
+        return max(made, key=lambda e: (any_size and not e.sizes.fixed, len(e.sizes.held)))
     raise ModelError(
         f"{format_name} cannot hold this model: {'; '.join(dict.fromkeys(errors))}. Try another "
         "format; torchscript, where it is scripted, keeps what depends on the data."

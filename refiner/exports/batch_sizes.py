@@ -1,4 +1,4 @@
-"""The batch sizes at which an export gives the outputs of its model."""
+"""The sizes of batches and inputs at which an export gives the outputs of its model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from refiner.core.contents import Nested
 from refiner.core.inputs import ExampleInput
 from refiner.core.types import Output
 from refiner.exports.check import TOLERANCE, check_output, compare, expected_output
+from refiner.exports.input_sizes import fixed_size
 
 _OTHERS = (1, 2, 3, 5, 9)
 """Batch sizes that are tried besides the example's own and its double."""
@@ -29,6 +30,8 @@ class BatchSizes:
     """Those at which the model runs, and the export fails or gives other outputs."""
     refused: tuple[int, ...] = ()
     """Those at which the model itself fails."""
+    fixed: str = ""
+    """The size of inputs that the export is limited to, while the model takes others, too."""
 
     @property
     def complete(self) -> bool:
@@ -36,6 +39,9 @@ class BatchSizes:
         return not self.differed and len(self.held) > 1
 
     def __str__(self) -> str:
+        return f"{self._batches()}, inputs of {self.fixed} alone" if self.fixed else self._batches()
+
+    def _batches(self) -> str:
         if self.complete and not self.refused:
             return "any batch size"
         if len(self.held) == 1:
@@ -64,6 +70,8 @@ def batch_sizes(
 ) -> BatchSizes:
     """Compare ``run`` with the model at the example's batch size, at 1, and at others.
 
+    Larger inputs of the example's batch size are tried as well.
+
     Raises:
         AssertionError: they differ on the example itself.
         Exception: ``run`` fails on the example itself.
@@ -85,7 +93,8 @@ def batch_sizes(
             found["held"].append(size)
         except Exception:
             found["differed"].append(size)
-    return BatchSizes(**{name: tuple(sorted(sizes)) for name, sizes in found.items()})
+    fixed = fixed_size(model, run, example, tolerance)
+    return BatchSizes(**{name: tuple(sorted(sizes)) for name, sizes in found.items()}, fixed=fixed)
 
 
 def only(example: ExampleInput) -> BatchSizes:

@@ -30,7 +30,7 @@ from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.folding import fold_norms as without_norms
-from refiner.exports.programs import open_batch, program
+from refiner.exports.programs import open_batch, open_dimensions, program
 from refiner.exports.python_source import python_source
 from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
 from refiner.graph.tracing import reads_values
@@ -45,6 +45,15 @@ def check_format(name: str) -> None:
         raise ConfigError(f"unknown export format {name!r}. Choose one of: {', '.join(FORMATS)}.")
 
 
+def check_any_size(name: str, *, any_size: bool) -> None:
+    """Raise a ConfigError unless the size of inputs may stay open in a format, where it should."""
+    if any_size and name not in _SIZED:
+        raise ConfigError(
+            f"any size goes with the formats {' and '.join(_SIZED)}. In {name}, the size of inputs "
+            "is as open as the model's code leaves it."
+        )
+
+
 def export(
     model: nn.Module,
     path: str | PathLike[str],
@@ -53,6 +62,7 @@ def export(
     preprocessing: Preprocessing | None = None,
     *,
     fold_norms: bool = False,
+    any_size: bool = False,
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
@@ -67,6 +77,8 @@ def export(
     Each holds ``preprocessing``, how pictures become inputs; the module
     :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
     convs before them (:mod:`refiner.exports.folding`), and the export is compared with that model.
+    With ``any_size``, the height, width and length of inputs stay open in ``onnx`` and ``pt2``,
+    where the model allows it. Other formats have that from the model's code.
 
     Raises:
         ConfigError: an unknown format, or a package that it needs is not installed.
@@ -74,6 +86,7 @@ def export(
         OSError: ``path`` cannot be written.
     """
     check_format(format)
+    check_any_size(format, any_size=any_size)
     if format == "pt2" and not str(path).endswith(".pt2"):
         raise ConfigError(f"torch.export.load wants a name that ends in .pt2, {path} does not.")
     ending = Path(path).suffix.removeprefix(".")
@@ -93,7 +106,8 @@ def export(
     try:
         beside.mkdir()
         with quiet():
-            made = _WRITERS[format](work, beside, example, preprocessing)
+            write = partial(_SIZED[format], any_size=True) if any_size else _WRITERS[format]
+            made = write(work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
                 if " by script" not in how and reads_values(work, example):
@@ -200,21 +214,36 @@ def python_module(folder: Path) -> Any:
 
 
 def _write_pt2(
-    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+    model: nn.Module,
+    folder: Path,
+    example: ExampleInput,
+    prepared: Preprocessing | None,
+    *,
+    any_size: bool = False,
 ) -> Made:
-    def attempt(dynamic: bool, path: Path) -> Made:
-        recorded = program(model, example, dynamic=dynamic)
+    def attempt(dynamic: bool, sized: bool, path: Path) -> Made:
+        recorded = program(model, example, dynamic=dynamic, any_size=sized)
         torch.export.save(recorded, path, extra_files=extra_files(prepared))
         loaded = torch.export.load(path).module()
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how="torch.export", sizes=sizes)
 
-    ways = {"any batch size": partial(attempt, True), "fixed batch size": partial(attempt, False)}
-    return best_of("torch.export", ways, folder, ".pt2")  # torch insists on the suffix
+    ways = {"any input size": partial(attempt, True, True)} if any_size else {}
+    ways |= {
+        "any batch size": partial(attempt, True, False),
+        "fixed batch size": partial(attempt, False, False),
+    }
+    # torch insists on the suffix
+    return best_of("torch.export", ways, folder, ".pt2", any_size=any_size)
 
 
 def _write_onnx(
-    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
+    model: nn.Module,
+    folder: Path,
+    example: ExampleInput,
+    prepared: Preprocessing | None,
+    *,
+    any_size: bool = False,
 ) -> Made:
     try:
         import onnx
@@ -227,17 +256,24 @@ def _write_onnx(
 
     def write(way: str, path: Path) -> None:
         if way == "torch.export":
-            recorded = program(model, example, dynamic=True)
+            recorded = program(model, example, dynamic=True, any_size=any_size)
             torch.onnx.export(recorded, (), path, dynamo=True, external_data=False)
         elif way == "fixed batch size":
             args, kwargs = call_arguments(example)
             torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, external_data=False)
         else:
             args, kwargs = call_arguments(open_batch(example))
-            names = [f"input_{i}" for i in range(len(tensors_in(example)))]
+            tensors = {f"input_{i}": tensor for i, tensor in enumerate(tensors_in(example))}
+            axes = {
+                name: {
+                    d: f"{name}_{d}" if d else "batch"
+                    for d in {0, *open_dimensions(tensor, len(tensor), any_size=any_size)}
+                }
+                for name, tensor in tensors.items()
+            }
             torch.onnx.export(
                 model, (*args, kwargs) if kwargs else args, path, dynamo=False,
-                input_names=names, dynamic_axes={name: {0: "batch"} for name in names},
+                input_names=list(tensors), dynamic_axes=axes,
             )  # fmt: skip
 
     def attempt(way: str, path: Path) -> Made:
@@ -262,7 +298,8 @@ def _write_onnx(
         return Made(path=path, how=f"ONNX opset {opset}, made by {way}", sizes=sizes)
 
     ways = ("torch.export", "TorchScript", "fixed batch size")
-    return best_of("ONNX", {way: partial(attempt, way) for way in ways}, folder)
+    attempts = {way: partial(attempt, way) for way in ways}
+    return best_of("ONNX", attempts, folder, any_size=any_size)
 
 
 def _write_ultralytics(
@@ -285,6 +322,8 @@ _WRITERS: dict[str, Callable[[nn.Module, Path, Any, Preprocessing | None], Made]
     "pt2": _write_pt2,
     "ultralytics": _write_ultralytics,
 }
+_SIZED = {"onnx": _write_onnx, "pt2": _write_pt2}
+"""Formats in which the size of inputs may stay open."""
 FORMATS = tuple(_WRITERS)
 GENERAL = tuple(name for name in FORMATS if name != "ultralytics")
 """Formats for models of any library."""

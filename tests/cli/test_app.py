@@ -147,7 +147,7 @@ def test_commands_and_options_are_frozen() -> None:
     assert options("report") == {"folder", "--open", "--json"}
     assert options("config") == {"folder"}
     assert options("export") == {
-        "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--int8", "--data",
+        "folder", "--format", "--to", "--model", "--trust", "--fold-norms", "--any-size", "--int8", "--data",
     }  # fmt: skip
 
 
