@@ -11,6 +11,7 @@ from torch import nn
 
 from refiner.core.batches import first_sample
 from refiner.core.contents import to_json
+from refiner.core.deploy_forms import deploy_note
 from refiner.core.errors import ModelError
 from refiner.core.inputs import ExampleInput
 from refiner.core.listeners import tracker
@@ -179,9 +180,10 @@ def set_up(
     if test_loader is not None:
         parts["test"] = test_loader
     val_loader = devices.held(val_loader)
-    if is_frozen(model):
-        notes = (*output.notes, *announce((NOTE,), progress))
-        model, output = thawed(model), replace(output, notes=notes)
+    notes = [NOTE] if is_frozen(model) else []
+    notes += [note for note in [deploy_note(model)] if note is not None]
+    output = replace(output, notes=(*output.notes, *announce(notes, progress)))
+    model = thawed(model)
     return Job(
         model=model,
         task=checked,
