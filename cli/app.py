@@ -72,8 +72,8 @@ app = typer.Typer(
         "Make a trained convolutional network cheaper and faster, and leave its skip connections "
         "alone.\n\n"
         "`refine MODEL` is short for `refine run MODEL`; `refine MODEL --help` lists its options. "
-        "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or "
-        "package.module:FUNCTION.\n\n"
+        "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, "
+        "FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
         "Example: `refine timm:resnet18 --pretrained --data folder:images --budget macs=60%`"
     ),
 )
@@ -283,13 +283,16 @@ def export_command(
     export_format: Annotated[
         str,
         typer.Option(
-            "--format", help="torchscript, python, onnx, pt2 or ultralytics.", metavar="NAME"
+            "--format",
+            help="torchscript, python, onnx, pt2, ultralytics or transformers.",
+            metavar="NAME",
         ),
     ] = "torchscript",
     to: Annotated[
         Path | None,
         typer.Option(
-            help="File to write, or folder for python. By default in the run's folder.",
+            help="File to write, or folder for python and transformers. By default in the run's "
+            "folder.",
             metavar="FILE",
             show_default=False,
         ),

@@ -9,7 +9,8 @@ import typer
 from refiner.core.errors import RefinerError
 
 MODEL_FORMS = (
-    "timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or package.module:FUNCTION."
+    "timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, FILE.py:FUNCTION or "
+    "package.module:FUNCTION."
 )
 
 AnyArguments: dict[str, Any] = {

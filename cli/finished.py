@@ -33,6 +33,7 @@ _EXPORTS = {
     "onnx": "refined.onnx",
     "pt2": "refined.pt2",
     "ultralytics": "refined_ultralytics.pt",
+    "transformers": "refined_transformers",
 }
 """Where an export of each format is written in the run's folder."""
 
@@ -131,8 +132,9 @@ def export_run(
     check_target(target)
     prepared = preprocessing_of(made)
     how = refiner.export(
-        model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size
-    )
+        model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size,
+        architecture=architecture,
+    )  # fmt: skip
     deployed = check_onnx(run, target, model, example) if export_format == "onnx" else ""
     say("; ".join(filter(None, (f"{target}: {how}", deployed))))
     return target

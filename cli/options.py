@@ -10,6 +10,8 @@ from torch import nn
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
+from refiner.core.transformers_models import SOURCE as TRANSFORMERS
+from refiner.core.transformers_models import check_classes, task_of
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import hyperparameters, is_yaml
 from refiner.core.user_code import load_function
@@ -108,8 +110,9 @@ class ModelAndData:
     batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
     task: str = option(
         "classification",
-        "classification, segmentation, regression, arcface, ultralytics, or FILE.py:FUNCTION. "
-        "Default: classification, and ultralytics for its models.",
+        "classification, segmentation, regression, own_loss, arcface, ultralytics, or "
+        "FILE.py:FUNCTION. Default: classification; models of ultralytics and transformers bring "
+        "their own.",
         panel="Data",
         metavar="TASK",
     )
@@ -213,6 +216,8 @@ class ModelAndData:
             outputs = EMBEDDING_SIZE if named == _ARCFACE else len(data.classes)
             spec = replace(spec, classes=outputs)
         model = spec.build()
+        if data.classes and self.model.startswith(TRANSFORMERS):
+            check_classes(model, data.classes, self.data)
         if named == _ULTRALYTICS:
             task = YoloDetection(model)
             task.check_classes(data.classes, self.data)
@@ -223,8 +228,10 @@ class ModelAndData:
 
     @property
     def _task(self) -> str:
-        """The name of the task; a model of ultralytics brings its own."""
+        """The name of the task; models of ultralytics and transformers bring their own."""
         default = self.task == "classification"
+        if default and self.model.startswith(TRANSFORMERS):
+            return task_of(self.model)
         return _ULTRALYTICS if default and self.model.startswith(ULTRALYTICS) else self.task
 
     def _trained_size(self, built: nn.Module) -> int | None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from refiner.core.errors import ConfigError, RefinerError, RunError, one_line
-from refiner.core.models import DRAWN
+from refiner.core.models import DRAWN, is_trained
 from refiner.core.records import checked_record
-from refiner.core.ultralytics_models import is_checkpoint
 from refiner.distill.distillation import DistillConfig
 from refiner.distill.refit import RefitConfig
 from refiner.runs.run_folder import RunFolder
@@ -106,7 +105,7 @@ class RunRequest(Request):
         given = self.given
         if given.get("distill") is not None:
             return bool(given["distill"])
-        trained = given.get("pretrained") or given.get("weights") or is_checkpoint(given["model"])
+        trained = given.get("pretrained") or given.get("weights") or is_trained(given["model"])
         return bool(trained) and not self._warms_up
 
     @property

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refiner.distill.distillation import DistillConfig
     from refiner.distill.refit import RefitConfig
     from refiner.exports.exporting import export
+    from refiner.exports.pretrained import from_pretrained
     from refiner.graph.conv_spec import ConvSpec
     from refiner.graph.slots import Slot, find_slots
     from refiner.graph.tracing import trace
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from refiner.trackers.tensorboard import TensorBoard
     from refiner.trackers.wandb import WandB
     from refiner.training.loop import TrainConfig, train
+    from refiner.training.own_loss import OwnLoss
     from refiner.training.task import Classification, Regression, Segmentation, Task
     from refiner.training.yolo_task import YoloDetection
 
@@ -55,6 +57,7 @@ _HOME = {
     "Listeners": "core.listeners",
     "MLflow": "trackers.mlflow",
     "ModelSpec": "core.models",
+    "OwnLoss": "training.own_loss",
     "RefinerError": "core.errors",
     "RefitConfig": "distill.refit",
     "Regression": "training.task",
@@ -77,6 +80,7 @@ _HOME = {
     "YoloDetection": "training.yolo_task",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
+    "from_pretrained": "exports.pretrained",
     "load_data": "data.datasets",
     "measure_cost": "cost.costs",
     "measure_latency": "cost.latency",
@@ -102,6 +106,7 @@ __all__ = [
     "Listeners",
     "MLflow",
     "ModelSpec",
+    "OwnLoss",
     "RefinerError",
     "RefitConfig",
     "Regression",
@@ -124,6 +129,7 @@ __all__ = [
     "YoloDetection",
     "export",
     "find_slots",
+    "from_pretrained",
     "load_data",
     "measure_cost",
     "measure_latency",

@@ -6,10 +6,10 @@ import sys
 import refiner
 
 NAMES = """
-Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec RefinerError RefitConfig Regression Report
+Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec OwnLoss RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TensorBoard TrainConfig WandB
 YoloDetection
-export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
+export find_slots from_pretrained load_data measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture
 """.split()
 

@@ -1,7 +1,7 @@
 """Build models by name.
 
-Names are ``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``FILE.py:FUNCTION`` and
-``package:FUNCTION``.
+Names are ``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
+``FILE.py:FUNCTION`` and ``package:FUNCTION``.
 """
 
 import difflib
@@ -21,6 +21,8 @@ from refiner.core.layers import CONV_TYPES
 from refiner.core.randomness import seeded
 from refiner.core.records import checked_record
 from refiner.core.torchvision_models import build_torchvision
+from refiner.core.transformers_models import SOURCE as TRANSFORMERS
+from refiner.core.transformers_models import build_transformers, has_weights
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import build_ultralytics, is_checkpoint
 from refiner.core.user_code import check_allowed, functions_in, load_function, only_named
@@ -42,8 +44,8 @@ class ModelSpec:
     """How to make a model, in a form that a run's folder can keep."""
 
     source: str
-    """``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``FILE.py:FUNCTION`` or
-    ``package.module:FUNCTION``."""
+    """``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
+    ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the builder."""
     pretrained: bool = False
@@ -97,9 +99,9 @@ class ModelSpec:
             return self.weights
         if self.pretrained:
             return "pretrained"
-        if is_checkpoint(self.source):
-            return self.source.removeprefix(ULTRALYTICS)
-        shipped = self.source.startswith((*_LIBRARIES, ULTRALYTICS))
+        if is_trained(self.source):
+            return self.source.partition(":")[2]
+        shipped = self.source.startswith((*_LIBRARIES, ULTRALYTICS, TRANSFORMERS))
         given = {"pretrained", "weights", "checkpoint_path"} & set(self.arguments)
         return DRAWN if shipped and not given else "those that its builder gave it"
 
@@ -178,6 +180,11 @@ class ModelSpec:
                 check_allowed(f"{self.source} with {key}={value!r:.80}")
 
 
+def is_trained(source: str) -> bool:
+    """Return whether the name of a model is that of trained weights, too."""
+    return is_checkpoint(source) or has_weights(source)
+
+
 def _is_short(value: Any) -> bool:
     """Return whether an argument is a number or a short name, which can name no file."""
     if isinstance(value, list | tuple):
@@ -198,10 +205,12 @@ def _builder(source: str) -> Callable[..., Any]:
     if not colon or not name:
         raise ModelError(
             f"{source!r} names no model. Write timm:NAME, torchvision:NAME, ultralytics:FILE, "
-            "FILE.py:FUNCTION or package.module:FUNCTION."
+            "transformers:FOLDER, FILE.py:FUNCTION or package.module:FUNCTION."
         )
     if source.startswith(ULTRALYTICS):
         return partial(build_ultralytics, source.removeprefix(ULTRALYTICS))
+    if source.startswith(TRANSFORMERS):
+        return partial(build_transformers, source.removeprefix(TRANSFORMERS))
     if head == "timm":
         import timm
 

@@ -8,6 +8,8 @@ from torch import nn
 
 from refiner.core.models import ModelSpec
 from refiner.core.preprocessing import INTERPOLATIONS, Preprocessing, per_channel
+from refiner.core.transformers_models import SOURCE as TRANSFORMERS
+from refiner.core.transformers_models import has_weights
 
 
 def published_preprocessing(
@@ -28,7 +30,9 @@ def published_preprocessing(
 
 
 def uses_published_weights(spec: ModelSpec) -> bool:
-    """Return whether a model starts from published weights."""
+    """Return whether a model starts from weights that a library published or saved."""
+    if spec.source.startswith(TRANSFORMERS):
+        return spec.weights is None and has_weights(spec.source)
     given = (spec.arguments.get("pretrained"), spec.arguments.get("weights"))
     return spec.weights is None and (spec.pretrained or any(given))
 
@@ -38,10 +42,11 @@ def noted_preprocessing(spec: ModelSpec, model: nn.Module, channels: int) -> Pre
     if spec.source.startswith("torchvision:"):
         return _of_torchvision(spec, channels)
     noted = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    return _of_timm(noted, channels) if isinstance(noted, Mapping) else None
+    library = "transformers" if spec.source.startswith(TRANSFORMERS) else "timm"
+    return _of_timm(noted, channels, library) if isinstance(noted, Mapping) else None
 
 
-def _of_timm(noted: Mapping[str, Any], channels: int) -> Preprocessing | None:
+def _of_timm(noted: Mapping[str, Any], channels: int, library: str) -> Preprocessing | None:
     with contextlib.suppress(KeyError, TypeError, ValueError):
         height, width = (int(side) for side in noted["input_size"][-2:])
         share = float(noted.get("crop_pct") or 0.875)
@@ -51,7 +56,7 @@ def _of_timm(noted: Mapping[str, Any], channels: int) -> Preprocessing | None:
             size=(height, width),
             resize=(max(height, int(height / share)), max(width, int(width / share))),
             interpolation=_known(noted.get("interpolation")),
-            source="the pretrained weights (timm)",
+            source=f"the pretrained weights ({library})",
         )
     return None
 

@@ -30,10 +30,12 @@ from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.folding import fold_norms as without_norms
+from refiner.exports.pretrained import from_pretrained, write_pretrained
 from refiner.exports.programs import open_batch, open_dimensions, program
 from refiner.exports.python_source import python_source
 from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
 from refiner.graph.tracing import reads_values
+from refiner.space.architecture import Architecture
 
 ONNX_TOLERANCE = 1e-3
 """onnxruntime fuses operations and sums in another order."""
@@ -63,6 +65,7 @@ def export(
     *,
     fold_norms: bool = False,
     any_size: bool = False,
+    architecture: Architecture | None = None,
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
@@ -73,6 +76,8 @@ def export(
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
     - ``pt2``: ``torch.export``.
     - ``ultralytics``: a checkpoint for its ``YOLO(...)``, of a model of that package.
+    - ``transformers``: a folder for :func:`refiner.from_pretrained`, of a model of that package. It
+      also keeps ``architecture``, the model's.
 
     Each holds ``preprocessing``, how pictures become inputs; the module
     :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
@@ -107,6 +112,8 @@ def export(
         beside.mkdir()
         with quiet():
             write = partial(_SIZED[format], any_size=True) if any_size else _WRITERS[format]
+            if format in REBUILT:
+                write = partial(write, architecture=architecture)
             made = write(work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
@@ -315,15 +322,41 @@ def _write_ultralytics(
     return best_of("ultralytics", {"pickle": attempt}, folder, ".pt")
 
 
-_WRITERS: dict[str, Callable[[nn.Module, Path, Any, Preprocessing | None], Made]] = {
+def _write_transformers(
+    model: nn.Module,
+    folder: Path,
+    example: ExampleInput,
+    _prepared: Preprocessing | None,
+    *,
+    architecture: Architecture | None,
+) -> Made:
+    if architecture is None:
+        raise ConfigError(
+            "the format transformers keeps the architecture, which is not known here. Give "
+            "architecture=, or export the result of a run."
+        )
+
+    def attempt(path: Path) -> Made:
+        write_pretrained(model, architecture, path)
+        loaded = from_pretrained(path)
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        return Made(path=path, how="folder of transformers", sizes=sizes)
+
+    return best_of("transformers", {"save_pretrained": attempt}, folder)
+
+
+_WRITERS: dict[str, Callable[..., Made]] = {
     "torchscript": _write_torchscript,
     "python": _write_python,
     "onnx": _write_onnx,
     "pt2": _write_pt2,
     "ultralytics": _write_ultralytics,
+    "transformers": _write_transformers,
 }
 _SIZED = {"onnx": _write_onnx, "pt2": _write_pt2}
 """Formats in which the size of inputs may stay open."""
 FORMATS = tuple(_WRITERS)
-GENERAL = tuple(name for name in FORMATS if name != "ultralytics")
+REBUILT = ("transformers",)
+"""Formats that build the model again by its architecture."""
+GENERAL = tuple(name for name in FORMATS if name not in ("ultralytics", *REBUILT))
 """Formats for models of any library."""

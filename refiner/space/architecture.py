@@ -79,8 +79,21 @@ class Architecture:
             ) from None
         except (OSError, ValueError) as error:
             raise ArchitectureError(f"{path} cannot be read as JSON: {one_line(error)}") from error
+        return cls.from_json(document, path)
+
+    @classmethod
+    def from_json(cls, document: object, path: str | PathLike[str]) -> "Architecture":
+        """Return the architecture of a document that :meth:`to_json` wrote.
+
+        Args:
+            document: what its text holds.
+            path: where it was, for messages.
+
+        Raises:
+            ArchitectureError: it is no architecture, or has another version.
+        """
         version = document.get("format_version") if isinstance(document, dict) else None
-        if version != FORMAT_VERSION:
+        if not isinstance(document, dict) or version != FORMAT_VERSION:
             raise ArchitectureError(
                 f"{path} is not an architecture of format version {FORMAT_VERSION} "
                 f"(found {version!r}). Name an architecture.json that this version of refiner "

@@ -29,6 +29,7 @@ from refiner.training.labels import (
     pixel_targets,
     unfit,
 )
+from refiner.training.own_loss import OwnLoss
 
 
 class Task(Protocol):
@@ -227,6 +228,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "segmentation": Segmentation,
     "regression": Regression,
+    "own_loss": OwnLoss,
 }
 
 

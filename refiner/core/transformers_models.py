@@ -1,0 +1,232 @@
+"""Models of Hugging Face's transformers, from a folder that ``save_pretrained`` wrote.
+
+Nothing is downloaded, and no code of the folder runs: its config names a class of the package.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from refiner.core.errors import ConfigError, ModelError, RefinerError, one_line
+
+SOURCE = "transformers:"
+"""Begins the names of these models."""
+REFINED = "refined_architecture"
+"""The key of a config under which a refined model keeps its architecture."""
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
+_PREPROCESSOR = "preprocessor_config.json"
+_INTERPOLATIONS = {"0": "nearest", "3": "bicubic"}
+"""By the numbers of Pillow; any other is bilinear here."""
+
+
+def has_weights(source: str) -> bool:
+    """Return whether the name of a model is that of a folder with trained weights."""
+    return source.startswith(SOURCE) and _holds_weights(Path(source.removeprefix(SOURCE)))
+
+
+def _holds_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in _WEIGHTS)
+
+
+def build_transformers(folder: str) -> nn.Module:
+    """Return the model of a folder in float32; without weights in it, with new ones.
+
+    Its images are prepared as the folder's preprocessor_config.json says, if there is one. That is
+    noted on the model as ``pretrained_cfg``, where timm has it.
+
+    Args:
+        folder: with config.json. Nothing is downloaded.
+
+    Raises:
+        ModelError: transformers is not installed, or the folder holds none of its models, weights
+            that do not fit, or a refined model.
+    """
+    require_transformers()
+    path = Path(folder)
+    document = read_config(path)
+    if REFINED in document:
+        raise ModelError(
+            f"{folder} holds a refined model. Refine the original again, or load this one with "
+            "refiner.from_pretrained."
+        )
+    made = model_class(document, folder)
+    network = loaded(made, path) if _holds_weights(path) else from_config(made, path)
+    noted = _noted_preprocessing(path)
+    if noted is not None:
+        network.pretrained_cfg = noted
+    whole: nn.Module = network.float()
+    return whole
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the config.json of a folder.
+
+    Raises:
+        ModelError: there is none, or it is damaged.
+    """
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            f"{folder} holds no config.json. Give a folder that save_pretrained wrote; nothing is "
+            "downloaded."
+        )
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read: {one_line(error, 150)}") from error
+    if not isinstance(document, dict):
+        raise ModelError(f"{file} holds no config of transformers.")
+    return document
+
+
+def model_class(document: Mapping[str, Any], folder: str) -> Any:
+    """Return the class that a config names; it is one of the package.
+
+    Raises:
+        ModelError: it names none.
+    """
+    transformers = require_transformers()
+    names = document.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    found = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not (isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)):
+        named = "no class" if name is None else f"the class {name!r:.80}"
+        raise ModelError(
+            f"{folder} names {named} under `architectures`, and transformers "
+            f"{transformers.__version__} has none of that name. Load it yourself: FILE.py:FUNCTION."
+        )
+    return found
+
+
+def from_config(made: Any, folder: Path) -> Any:
+    """Return a model of a class with new weights, by the config of a folder.
+
+    Raises:
+        ModelError: the config does not fit.
+    """
+    with quiet():
+        try:
+            return made(made.config_class.from_pretrained(folder, local_files_only=True))
+        except Exception as error:
+            raise ModelError(f"{folder} cannot be built: {one_line(error, 200)}") from error
+
+
+def loaded(made: Any, folder: Path) -> Any:
+    """Return a model of a class with the weights of a folder.
+
+    Raises:
+        ModelError: they do not fit.
+    """
+    with quiet():
+        try:
+            network, about = made.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+        except RefinerError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{folder} cannot be loaded: {one_line(error, 200)}") from error
+    missing = [*about["missing_keys"], *about.get("mismatched_keys", ())]
+    if missing:
+        raise ModelError(
+            f"the weights in {folder} lack {len(missing)} tensors of {made.__name__}, such as "
+            f"{sorted(map(str, missing))[0]}. Save the whole model with save_pretrained."
+        )
+    return network
+
+
+def _noted_preprocessing(folder: Path) -> dict[str, Any] | None:
+    """Return what a folder notes of its images, as timm notes it; None if it notes nothing."""
+    file = folder / _PREPROCESSOR
+    try:
+        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    except (OSError, ValueError):
+        return None
+    if not isinstance(noted, dict):
+        return None
+    cut = _sides(noted["crop_size"] if noted.get("do_center_crop") else noted.get("size"))
+    if cut is None:
+        return None
+    scaled = _sides(noted.get("size")) or cut
+    share = noted.get("crop_pct") or max(cut) / max(*scaled, *cut)
+    plain = not noted.get("do_normalize", True)
+    return {
+        "input_size": (3, *cut),
+        "mean": [0.0] * 3 if plain else noted.get("image_mean"),
+        "std": [1.0] * 3 if plain else noted.get("image_std"),
+        "crop_pct": share,
+        "interpolation": _INTERPOLATIONS.get(str(noted.get("resample")), "bilinear"),
+    }
+
+
+def _sides(size: Any) -> tuple[int, int] | None:
+    """Return height and width as a preprocessor writes them; None for anything else."""
+    if isinstance(size, Mapping):
+        edge = size.get("shortest_edge")
+        size = [size.get("height", edge), size.get("width", edge)]
+    sides = [size, size] if isinstance(size, int) else size
+    if not isinstance(sides, list) or len(sides) != 2:
+        return None
+    return (sides[0], sides[1]) if all(type(s) is int and s > 0 for s in sides) else None
+
+
+def task_of(source: str) -> str:
+    """Return the name of the task that a folder's model was made for; for most, its own loss."""
+    names = read_config(Path(source.removeprefix(SOURCE))).get("architectures") or [""]
+    for ending, task in (
+        ("ForImageClassification", "classification"),
+        ("ForSemanticSegmentation", "segmentation"),
+    ):
+        if str(names[0]).endswith(ending):
+            return task
+    return "own_loss"
+
+
+def check_classes(model: Any, names: Sequence[str], data: str) -> None:
+    """Raise a ConfigError unless the classes of a model are those of the data, in their order."""
+    own = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    if len(own) != len(names):
+        raise ConfigError(
+            f"the model has {len(own)} classes, and {data} has {len(names)}. Name the data that "
+            "the model was trained on."
+        )
+    if set(own) == set(names) and own != list(names):
+        first = next(i for i, (a, b) in enumerate(zip(own, names, strict=True)) if a != b)
+        raise ConfigError(
+            f"class {first} is {own[first]!r} in the model, and {names[first]!r} in {data}. Write "
+            "a function that gives the data the model's order: --data FILE.py:FUNCTION."
+        )
+
+
+def require_transformers() -> Any:
+    """Return the package.
+
+    Raises:
+        ModelError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ModelError(
+            "this needs the package transformers. Install it: pip install transformers"
+        ) from error
+    return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what transformers says of its progress from the screen."""
+    logs = require_transformers().utils.logging
+    level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
+    logs.set_verbosity_error()
+    logs.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logs.set_verbosity(level)
+        if bars:
+            logs.enable_progress_bar()

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+import torch
+
+from refiner.core.errors import ConfigError, ModelError
+from refiner.core.models import ModelSpec, is_trained
+from refiner.core.published import published_preprocessing
+from refiner.core.transformers_models import build_transformers, check_classes, task_of
+
+transformers = pytest.importorskip("transformers")
+
+
+def small_resnet(classes=("cat", "dog", "fox")):
+    names = dict(enumerate(classes))
+    return transformers.ResNetForImageClassification(
+        transformers.ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic",
+            id2label=names, label2id={name: i for i, name in names.items()},
+        )
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    torch.manual_seed(0)
+    small_resnet().save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def test_a_folder_gives_its_weights_and_a_config_alone_new_ones(folder) -> None:
+    source = f"transformers:{folder}"
+    spec = ModelSpec(source=source)
+    x = torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert torch.equal(spec.build().eval()(x).logits, small_resnet()(x).logits)
+    assert is_trained(source)
+    assert spec.weights_from() == str(folder)
+    assert task_of(source) == "classification"
+    (folder / "model.safetensors").unlink()
+    assert not is_trained(source)
+    first, same = (ModelSpec(source=source, seed=3).build().eval() for _ in range(2))
+    with torch.no_grad():
+        assert torch.equal(first(x).logits, same(x).logits)
+
+
+def test_images_are_prepared_as_the_folder_says(folder) -> None:
+    spec = ModelSpec(source=f"transformers:{folder}")
+    assert published_preprocessing(spec, spec.build(), 3) is None
+    noted = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32},
+             "do_center_crop": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.1, 0.2, 0.3],
+             "resample": 3}  # fmt: skip
+    for changed, size, mean in (
+        ({}, (32, 32), (0.5, 0.4, 0.3)),
+        ({"do_center_crop": False, "size": {"height": 24, "width": 28}}, (24, 28), (0.5, 0.4, 0.3)),
+        ({"do_normalize": False}, (32, 32), (0.0, 0.0, 0.0)),
+    ):
+        (folder / "preprocessor_config.json").write_text(json.dumps(noted | changed))
+        found = published_preprocessing(spec, spec.build(), 3)
+        assert (found.size, found.mean) == (size, mean)
+        assert found.source == "the pretrained weights (transformers)"
+        assert found.interpolation == "bicubic"
+    for damaged in ("[]", "{", json.dumps({"size": {"longest_edge": 3}})):
+        (folder / "preprocessor_config.json").write_text(damaged)
+        assert published_preprocessing(spec, spec.build(), 3) is None
+
+
+def test_what_is_no_folder_of_transformers_is_named(folder, tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        build_transformers(str(tmp_path))
+    config = json.loads((folder / "config.json").read_text())
+    for wrong, said in (
+        ("{", "cannot be read"),
+        ("[]", "holds no config"),
+        (json.dumps(config | {"architectures": ["os"]}), "the class 'os'"),
+        (json.dumps(config | {"architectures": None}), "names no class"),
+        (json.dumps(config | {"architectures": ["Trainer"]}), "'Trainer'"),
+        (json.dumps(config | {"hidden_sizes": [8, 24]}), "cannot be loaded|lack"),
+        (json.dumps(config | {"depths": [1, 2]}), "lack"),
+    ):
+        (folder / "config.json").write_text(wrong)
+        with pytest.raises(ModelError, match=said):
+            build_transformers(str(folder))
+
+
+def test_classes_of_the_data_have_to_be_the_model_s() -> None:
+    model = small_resnet()
+    check_classes(model, ["cat", "dog", "fox"], "here")
+    check_classes(model, ["a", "b", "c"], "here")  # other names say nothing of their order
+    with pytest.raises(ConfigError, match="3 classes, and here has 2"):
+        check_classes(model, ["cat", "dog"], "here")
+    with pytest.raises(ConfigError, match="class 0 is 'cat' in the model, and 'dog' in here"):
+        check_classes(model, ["dog", "cat", "fox"], "here")

@@ -1,0 +1,74 @@
+import json
+
+import pytest
+import torch
+from models import TinyResNet, images
+
+import refiner
+from refiner.core.errors import ArchitectureError, ConfigError, ModelError
+from refiner.exports.exporting import export
+from refiner.exports.pretrained import from_pretrained
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def refined():
+    torch.manual_seed(0)
+    config = transformers.ResNetConfig(
+        embedding_size=16, hidden_sizes=[16, 32], depths=[2, 2], layer_type="basic", num_labels=3
+    )
+    model, x = transformers.ResNetForImageClassification(config).eval(), images(2, size=32)
+    space = refiner.search_space(model, x, granularity="group")
+    architecture = space.architecture(tuple(min(2, len(c) - 1) for c in space.candidates))
+    return refiner.rewrite(model, architecture).eval(), architecture, x
+
+
+def test_a_refined_model_comes_back_trains_and_is_saved_again(refined, tmp_path) -> None:
+    model, architecture, x = refined
+    plain = model.config.to_dict()
+    said = export(model, tmp_path / "net", x, "transformers", architecture=architecture)
+    assert said == "folder of transformers, any batch size"
+    assert model.config.to_dict() == plain, "the caller's model is left as it was"
+    again = refiner.from_pretrained(tmp_path / "net")
+    assert type(again) is type(model)
+    with torch.no_grad():
+        assert torch.equal(again(x).logits, model(x).logits)
+    optimizer = torch.optim.SGD(again.train().parameters(), lr=0.1)
+    again(pixel_values=x, labels=torch.tensor([0, 1])).loss.backward()
+    optimizer.step()
+    again.save_pretrained(tmp_path / "trained")
+    third = from_pretrained(tmp_path / "trained")
+    with torch.no_grad():
+        assert torch.equal(third(x).logits, again.eval()(x).logits)
+
+
+def test_what_cannot_come_back_is_named(refined, tmp_path) -> None:
+    model, architecture, x = refined
+    with pytest.raises(ConfigError, match="Give\\s+architecture="):
+        export(model, tmp_path / "net", x, "transformers")
+    with pytest.raises(ModelError, match="holds models of transformers alone"):
+        export(TinyResNet(), tmp_path / "net", images(), "transformers", architecture=architecture)
+    assert not (tmp_path / "net").exists()
+    model.save_pretrained(tmp_path / "plain")
+    with pytest.raises(ModelError, match="holds no refined model"):
+        from_pretrained(tmp_path / "plain")
+    export(model, tmp_path / "net", x, "transformers", architecture=architecture)
+    with pytest.raises(ModelError, match="Refine the original again"):
+        refiner.ModelSpec(source=f"transformers:{tmp_path / 'net'}").build()
+    file = tmp_path / "net" / "config.json"
+    config = json.loads(file.read_text())
+    for damaged in (3, {"format_version": 1}, {**config["refined_architecture"], "vector": [0]}):
+        file.write_text(json.dumps(config | {"refined_architecture": damaged}))
+        with pytest.raises(ArchitectureError):
+            from_pretrained(tmp_path / "net")
+    zeros = {**config["refined_architecture"], "vector": [0] * len(architecture.vector)}
+    file.write_text(json.dumps(config | {"refined_architecture": zeros}))
+    with pytest.raises(ModelError, match="cannot be loaded|lack"):
+        from_pretrained(tmp_path / "net")
+
+
+@pytest.mark.parametrize("form", ["torchscript", "onnx"])
+def test_models_with_outputs_of_their_own_kind_are_exported(refined, tmp_path, form) -> None:
+    model, _, x = refined
+    assert "any batch size" in export(model, tmp_path / f"net.{form}", x, form)
