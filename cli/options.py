@@ -7,13 +7,15 @@ from typing import TypeAlias
 
 from torch import nn
 
+from refiner.core import transformers_models, ultralytics_models
+from refiner.core.class_names import check_class_names
 from refiner.core.errors import ConfigError, one_line
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
 from refiner.core.transformers_models import SOURCE as TRANSFORMERS
-from refiner.core.transformers_models import check_classes, task_of
+from refiner.core.transformers_models import task_of
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
-from refiner.core.ultralytics_models import hyperparameters, is_yaml
+from refiner.core.ultralytics_models import classifies, hyperparameters, is_checkpoint, is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
 from refiner.data.loaders import Data, example_of
@@ -21,8 +23,8 @@ from refiner.data.normalisation import Normalisation
 from refiner.data.unseen import with_test
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
-from refiner.training.task import TASKS, Task, checked_task, make_task
-from refiner.training.yolo_task import YoloDetection
+from refiner.training.task import TASKS, Classification, Task, checked_task, make_task
+from refiner.training.yolo_task import YoloClassification, YoloDetection
 
 from .declared import Given
 from .paths import absolute, absolute_pairs, free_folder, model_arguments, weights_file
@@ -177,11 +179,13 @@ class ModelAndData:
         Args:
             first: is called once the model's file has run, before data is read.
         """
-        named = self._task
-        task = None if named in (_ARCFACE, _ULTRALYTICS) else _task(named)
         spec = self.spec()
         plain = replace(spec, pretrained=False, weights=None, classes=2)
         built = plain.build()
+        named = self._task_for(built)
+        task = None if named in (_ARCFACE, _ULTRALYTICS) else _task(named)
+        if type(task) is Classification and self.model.startswith(ULTRALYTICS):
+            task = YoloClassification()
         channels = input_channels(built)
         channels = 1 if channels == 1 else 3
         first()
@@ -216,8 +220,10 @@ class ModelAndData:
             outputs = EMBEDDING_SIZE if named == _ARCFACE else len(data.classes)
             spec = replace(spec, classes=outputs)
         model = spec.build()
-        if data.classes and self.model.startswith(TRANSFORMERS):
-            check_classes(model, data.classes, self.data)
+        if data.classes and named == "classification":
+            own = self._own_classes(model)
+            if own is not None:
+                check_class_names(own, data.classes, self.data)
         if named == _ULTRALYTICS:
             task = YoloDetection(model)
             task.check_classes(data.classes, self.data)
@@ -226,13 +232,22 @@ class ModelAndData:
             task = arcface_for(model, example, len(data.classes), seed=self.seed)
         return spec, model, data, task, self._tests(model, data)
 
-    @property
-    def _task(self) -> str:
-        """The name of the task; models of ultralytics and transformers bring their own."""
+    def _task_for(self, built: nn.Module) -> str:
+        """Return the name of the task; models of ultralytics and transformers bring their own."""
         default = self.task == "classification"
         if default and self.model.startswith(TRANSFORMERS):
             return task_of(self.model)
-        return _ULTRALYTICS if default and self.model.startswith(ULTRALYTICS) else self.task
+        if default and self.model.startswith(ULTRALYTICS) and not classifies(built):
+            return _ULTRALYTICS
+        return self.task
+
+    def _own_classes(self, model: nn.Module) -> list[str] | None:
+        """Return the classes that a trained classifier of a library names; None for others."""
+        if self.model.startswith(TRANSFORMERS):
+            return transformers_models.class_names(model)
+        if is_checkpoint(self.model):
+            return ultralytics_models.class_names(model)
+        return None
 
     def _trained_size(self, built: nn.Module) -> int | None:
         """Return the size of images that a detector was trained on, where that is known."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from refiner.training.loop import TrainConfig, train
     from refiner.training.own_loss import OwnLoss
     from refiner.training.task import Classification, Regression, Segmentation, Task
-    from refiner.training.yolo_task import YoloDetection
+    from refiner.training.yolo_task import YoloClassification, YoloDetection
 
 __version__ = "0.1.0"
 
@@ -77,6 +77,7 @@ _HOME = {
     "TensorBoard": "trackers.tensorboard",
     "TrainConfig": "training.loop",
     "WandB": "trackers.wandb",
+    "YoloClassification": "training.yolo_task",
     "YoloDetection": "training.yolo_task",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
@@ -126,6 +127,7 @@ __all__ = [
     "TensorBoard",
     "TrainConfig",
     "WandB",
+    "YoloClassification",
     "YoloDetection",
     "export",
     "find_slots",

@@ -8,7 +8,7 @@ import refiner
 NAMES = """
 Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec OwnLoss RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TensorBoard TrainConfig WandB
-YoloDetection
+YoloClassification YoloDetection
 export find_slots from_pretrained load_data measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture
 """.split()

@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from refiner.core.models import ModelSpec
+from refiner.core.models import ModelSpec, is_trained
 from refiner.core.preprocessing import INTERPOLATIONS, Preprocessing, per_channel
-from refiner.core.transformers_models import SOURCE as TRANSFORMERS
-from refiner.core.transformers_models import has_weights
 
 
 def published_preprocessing(
@@ -31,8 +29,8 @@ def published_preprocessing(
 
 def uses_published_weights(spec: ModelSpec) -> bool:
     """Return whether a model starts from weights that a library published or saved."""
-    if spec.source.startswith(TRANSFORMERS):
-        return spec.weights is None and has_weights(spec.source)
+    if is_trained(spec.source):
+        return spec.weights is None
     given = (spec.arguments.get("pretrained"), spec.arguments.get("weights"))
     return spec.weights is None and (spec.pretrained or any(given))
 
@@ -42,7 +40,7 @@ def noted_preprocessing(spec: ModelSpec, model: nn.Module, channels: int) -> Pre
     if spec.source.startswith("torchvision:"):
         return _of_torchvision(spec, channels)
     noted = getattr(model, "pretrained_cfg", None) or getattr(model, "default_cfg", None)
-    library = "transformers" if spec.source.startswith(TRANSFORMERS) else "timm"
+    library = spec.source.partition(":")[0]
     return _of_timm(noted, channels, library) if isinstance(noted, Mapping) else None
 
 

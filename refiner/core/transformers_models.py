@@ -4,14 +4,14 @@ Nothing is downloaded, and no code of the folder runs: its config names a class 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from refiner.core.errors import ConfigError, ModelError, RefinerError, one_line
+from refiner.core.errors import ModelError, RefinerError, one_line
 
 SOURCE = "transformers:"
 """Begins the names of these models."""
@@ -186,20 +186,9 @@ def task_of(source: str) -> str:
     return "own_loss"
 
 
-def check_classes(model: Any, names: Sequence[str], data: str) -> None:
-    """Raise a ConfigError unless the classes of a model are those of the data, in their order."""
-    own = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
-    if len(own) != len(names):
-        raise ConfigError(
-            f"the model has {len(own)} classes, and {data} has {len(names)}. Name the data that "
-            "the model was trained on."
-        )
-    if set(own) == set(names) and own != list(names):
-        first = next(i for i, (a, b) in enumerate(zip(own, names, strict=True)) if a != b)
-        raise ConfigError(
-            f"class {first} is {own[first]!r} in the model, and {names[first]!r} in {data}. Write "
-            "a function that gives the data the model's order: --data FILE.py:FUNCTION."
-        )
+def class_names(model: Any) -> list[str]:
+    """Return the names of a model's classes, in their order."""
+    return [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
 
 
 def require_transformers() -> Any:

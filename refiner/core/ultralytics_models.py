@@ -1,6 +1,7 @@
 """Models of ultralytics: a checkpoint of its training, or an architecture by its YAML file."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from refiner.core.errors import ModelError, one_line
 
+_ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]+\([A-Za-z0-9_=., -]*\)")
 SOURCE = "ultralytics:"
 """Begins the names of these models."""
 
@@ -39,13 +41,7 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
     """
     tasks = require_ultralytics().nn.tasks
     if is_yaml(file):
-        try:
-            made: nn.Module = tasks.DetectionModel(file, verbose=False)
-        except Exception as error:
-            raise ModelError(
-                f"{file} is no detector of ultralytics: {one_line(error, 200)}"
-            ) from error
-        return _with_arguments(made, {})
+        return _with_arguments(_from_yaml(file, tasks), {})
     if not Path(file).is_file():
         raise ModelError(f"{file} is no file. Give the path of a checkpoint, such as best.pt.")
     try:
@@ -59,7 +55,50 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
         network = checkpoint.get("ema") or checkpoint.get("model")
     if not isinstance(network, nn.Module):
         raise ModelError(f"{file} holds no network. Give a checkpoint that ultralytics wrote.")
-    return _with_arguments(network.float(), checkpoint.get("train_args") or {})
+    network = _with_arguments(network.float(), checkpoint.get("train_args") or {})
+    if classifies(network):
+        side = hyperparameters(network).imgsz
+        noted: Any = network  # as timm notes how images are prepared; here they are from 0 to 1
+        noted.pretrained_cfg = {
+            "input_size": (3, side, side), "mean": [0.0] * 3, "std": [1.0] * 3, "crop_pct": 1.0,
+        }  # fmt: skip
+    return network
+
+
+def _from_yaml(file: str, tasks: Any) -> nn.Module:
+    """Return a network with new weights: of a detector or a classifier."""
+    try:
+        document = tasks.yaml_model_load(file)
+        kind = tasks.guess_model_task(document)
+        activation = str(document.get("activation") or "")
+    except Exception as error:
+        raise ModelError(f"{file} is no model of ultralytics: {one_line(error, 200)}") from error
+    if kind not in ("detect", "classify"):
+        raise ModelError(
+            f"{file} is a model of the kind {kind!r}. Detectors and classifiers can be refined."
+        )
+    if activation and not _ACTIVATION.fullmatch(activation):  # ultralytics evaluates it
+        raise ModelError(
+            f"{file} has the activation {activation!r:.80}. Write a class of torch.nn, such as "
+            "nn.ReLU()."
+        )
+    made = tasks.DetectionModel if kind == "detect" else tasks.ClassificationModel
+    try:
+        with quiet():
+            network: nn.Module = made(file, verbose=False)
+    except Exception as error:
+        raise ModelError(f"{file} cannot be built: {one_line(error, 200)}") from error
+    return network
+
+
+def class_names(model: Any) -> list[str]:
+    """Return the names of a network's classes, in their order."""
+    return [str(name) for _, name in sorted(model.names.items())]
+
+
+def classifies(model: nn.Module) -> bool:
+    """Return whether a network of ultralytics is a classifier."""
+    return isinstance(model, require_ultralytics().nn.tasks.ClassificationModel)
 
 
 def _with_arguments(network: nn.Module, given: dict[str, Any]) -> nn.Module:

@@ -8,6 +8,7 @@ import numpy as np
 
 from refiner.core.errors import DataError, one_line
 from refiner.core.types import Loader
+from refiner.core.ultralytics_models import is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.class_folders import listed
 from refiner.data.datasets import image_set
@@ -43,6 +44,11 @@ def with_test(
     notes = [data.note] if data.note else []
     if data.test is not None:
         notes.append(f"The test part of {data.name} is not used: {spec} is tested on.")
+    if is_yaml(spec):
+        raise DataError(
+            f"{spec} is for training. Name the folder of test images as `test:` in the YAML file "
+            "of --data."
+        )
     images = image_set(spec, root)
     if images is None:
         test = _user_loader(spec)

@@ -17,6 +17,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.surgery import copied
 from refiner.core.ultralytics_models import hyperparameters, require_ultralytics
 from refiner.training.mean_precision import add_image, empty_counts, mean_precision
+from refiner.training.task import Classification
 
 _Batch: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]
 _LEAST_CONFIDENCE, _OVERLAP, _MOST = 0.001, 0.7, 300
@@ -166,6 +167,18 @@ class YoloDetection:
             max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes,
         )  # fmt: skip
         return found
+
+
+class YoloClassification(Classification):
+    """Classification with a network of ultralytics, for images from 0 to 1 and labels N.
+
+    In eval mode such a network gives probabilities and logits; logits are compared.
+    """
+
+    def compared(self, output: Any) -> torch.Tensor:
+        """Return the logits of an output in either mode, N x C."""
+        logits: torch.Tensor = output[1] if isinstance(output, tuple | list) else output
+        return logits
 
 
 def _call(model: nn.Module, images: torch.Tensor) -> Any:

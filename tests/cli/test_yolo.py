@@ -5,12 +5,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from image_folders import fill
 from refiner.cli.app import main
 from yolo_shapes import shapes, tiny_model
 
 import refiner
 
 ultralytics = pytest.importorskip("ultralytics")
+CLASSIFIER = """
+nc: 2
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, C2f, [32, True]]
+head:
+  - [-1, 1, Classify, [nc]]
+"""
 
 
 @pytest.fixture
@@ -54,3 +64,30 @@ def test_data_with_other_classes_is_refused(files, capsys) -> None:
     assert main([*files, "--budget", "macs=60%", "--out", "run"]) == 2
     assert "the model has 2 classes, and" in capsys.readouterr().err
     assert not Path("run").exists()
+
+
+def test_a_classifier_is_refined_with_folders_of_images(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tiny-cls.yaml").write_text(CLASSIFIER)
+    model = refiner.ModelSpec(source="ultralytics:tiny-cls.yaml", seed=1).build()
+    model.names = {0: "cat", 1: "dog"}
+    torch.save({"model": model, "ema": None, "train_args": {"imgsz": 32}}, "best-cls.pt")
+    fill(Path("pets"), ("cat", "dog"), count=20, size=(32, 32))
+    run = [
+        "ultralytics:best-cls.pt",
+        "--data",
+        "folder:pets",
+        "--budget",
+        "macs=70%",
+        "--out",
+        "run",
+    ]
+    run += ["--trials", "4", "--epochs", "1", "--device", "cpu", "--no-baselines"]
+    assert main([*run, "--refit-steps", "2", "--batch-size", "8"]) == 0
+    assert "inputs 3x32x32 from 0" in capsys.readouterr().err, "as it was trained"
+    report = json.loads(Path("run/report.json").read_text())
+    assert report["metric"] == "accuracy"
+    assert report["top_k"][0][2] < 1e-5, "agreement: the checkpoint is the teacher"
+    fill(Path("pets"), ("fox",), count=20, size=(32, 32))
+    assert main(["other" if word == "run" else word for word in run]) == 2
+    assert "the model has 2 classes" in capsys.readouterr().err

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from yolo_shapes import tiny_model
 
 from refiner.core.errors import ModelError
 from refiner.core.models import DRAWN, ModelSpec
-from refiner.core.ultralytics_models import hyperparameters, is_checkpoint
+from refiner.core.published import published_preprocessing
+from refiner.core.ultralytics_models import class_names, classifies, hyperparameters, is_checkpoint
 
 pytest.importorskip("ultralytics")
 
@@ -62,7 +64,7 @@ def test_a_checkpoint_runs_no_code_unless_it_is_trusted(tmp_path, monkeypatch) -
 def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
     with pytest.raises(ModelError, match=r"none\.pt is no file"):
         spec("none.pt").build()
-    with pytest.raises(ModelError, match="is no detector of ultralytics"):
+    with pytest.raises(ModelError, match="is no model of ultralytics"):
         spec("none.yaml").build()
     torch.save({"weight": torch.ones(2)}, tmp_path / "state.pt")
     with pytest.raises(ModelError, match=r"state\.pt holds no network"):
@@ -70,3 +72,28 @@ def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
     (tmp_path / "text.pt").write_bytes(pickle.dumps("text"))
     with pytest.raises(ModelError, match=r"text\.pt cannot be read"):
         spec(tmp_path / "text.pt").build()
+
+
+def test_classifiers_are_built_and_other_kinds_are_named(tmp_path) -> None:
+    network = spec("yolov8n-cls.yaml").build()
+    assert classifies(network)
+    checkpoint = {"model": network, "train_args": {"imgsz": 48}}
+    torch.save(checkpoint, tmp_path / "cls.pt")
+    found = spec(tmp_path / "cls.pt")
+    prepared = published_preprocessing(found, found.build(), 3)
+    assert (prepared.size, prepared.mean, prepared.std) == ((48, 48), (0.0,) * 3, (1.0,) * 3)
+    assert class_names(network)[:2] == ["0", "1"]
+    with pytest.raises(ModelError, match=r"of the kind 'segment'\. Detectors and classifiers"):
+        spec("yolo11n-seg.yaml").build()
+
+
+def test_an_activation_is_a_class_and_no_code(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = Path(tiny_model(tmp_path)).read_text()
+    Path("tiny.yaml").write_text("activation: torch.nn.LeakyReLU(0.1)\n" + text)
+    kinds = {type(module) for module in spec("tiny.yaml").build().modules()}
+    assert nn.LeakyReLU in kinds
+    Path("tiny.yaml").write_text("activation: open('made', 'w')\n" + text)
+    with pytest.raises(ModelError, match="Write a class of torch.nn"):
+        spec("tiny.yaml").build()
+    assert not Path("made").exists()

@@ -3,10 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from yolo_shapes import shapes
 
 from refiner.core.errors import ConfigError, DataError
 from refiner.data.datasets import load_data
+from refiner.data.unseen import with_test
 
 pytest.importorskip("ultralytics")
 
@@ -71,3 +73,47 @@ def test_what_is_wrong_is_named(tmp_path) -> None:
     file.write_text("train: [")
     with pytest.raises(DataError, match="shapes"):
         load_data(str(file))
+
+
+def test_images_that_are_left_out_are_named(tmp_path) -> None:
+    file = shapes(tmp_path)
+    assert load_data(file, batch_size=4, image_size=64).note == ""
+    (tmp_path / "labels" / "train" / "3.txt").write_text("7 0.5 0.5 0.1 0.1")  # there is no class 7
+    (tmp_path / "images" / "val" / "0.png").write_bytes(b"no picture")
+    first, second = load_data(file, batch_size=4, image_size=64).note.splitlines()
+    assert first.startswith("ultralytics leaves out 1 of the images of train")
+    assert first.endswith("3.png.")
+    assert second.endswith("0.png.")
+
+
+def test_a_relative_path_is_found_from_anywhere(tmp_path, monkeypatch) -> None:
+    file = Path(shapes(tmp_path / "data"))
+    file.write_text(file.read_text().replace(f"path: {file.parent}", "path: ."))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    file.write_text(file.read_text().replace("path: .", "path: ../data"))
+    assert len(load_data(str(file), batch_size=4, image_size=64).train) == 3  # from here
+    (tmp_path / "data" / "sets").symlink_to(tmp_path / "data")
+    file.write_text(file.read_text().replace("path: ../data", "path: sets"))
+    assert len(load_data(str(file), batch_size=4, image_size=64).train) == 3  # from the file
+    file.write_text(file.read_text().replace("path: sets", "path: nowhere"))
+    with pytest.raises(DataError):
+        load_data(str(file))
+
+
+def test_pictures_are_not_repaired(tmp_path) -> None:
+    file = shapes(tmp_path)
+    picture = tmp_path / "images" / "train" / "0.png"
+    with Image.open(picture) as image:
+        image.save(picture.with_suffix(".jpg"))
+    picture.unlink()
+    cut = picture.with_suffix(".jpg").read_bytes()[:-2]
+    picture.with_suffix(".jpg").write_bytes(cut)
+    load_data(file, batch_size=4, image_size=64)
+    assert picture.with_suffix(".jpg").read_bytes() == cut
+
+
+def test_test_images_belong_into_the_same_file(tmp_path) -> None:
+    data = load_data(shapes(tmp_path), batch_size=4, image_size=64)
+    with pytest.raises(DataError, match="as `test:` in the YAML file"):
+        with_test(data, str(tmp_path / "shapes.yaml"))

@@ -9,7 +9,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.models import ModelSpec
 from refiner.training.agreement import Agreement
 from refiner.training.teacher import WithTeacher
-from refiner.training.yolo_task import YoloDetection
+from refiner.training.yolo_task import YoloClassification, YoloDetection
 
 pytest.importorskip("ultralytics")
 
@@ -123,12 +123,28 @@ def test_a_network_in_training_follows_its_teacher(model) -> None:
 
 
 def test_other_models_and_other_classes_are_refused(model) -> None:
+    from ultralytics.nn import tasks
+
     with pytest.raises(ConfigError, match="detectors of ultralytics, and the model is a Linear"):
         YoloDetection(nn.Linear(2, 2))
-    other = ModelSpec(source="ultralytics:yolov8n-seg.yaml").build()
+    other = tasks.SegmentationModel("yolov8n-seg.yaml", verbose=False)
     with pytest.raises(ConfigError, match="detectors of ultralytics, and the model is"):
         YoloDetection(other)
     with pytest.raises(ConfigError, match="has two heads"):
         YoloDetection(ModelSpec(source="ultralytics:yolo26n.yaml").build())
     with pytest.raises(ConfigError, match="has 2 classes, and coco.yaml has 3"):
         YoloDetection(model).check_classes(("a", "b", "c"), "coco.yaml")
+
+
+def test_a_classifier_is_compared_by_logits_in_either_mode() -> None:
+    torch.manual_seed(0)
+    network = ModelSpec(source="ultralytics:yolov8n-cls.yaml").build()
+    x, task = torch.rand(2, 3, 32, 32), YoloClassification()
+    with torch.no_grad():
+        in_eval = task.compared(network.eval()(x))
+        probabilities = network(x)[0]
+        assert torch.allclose(in_eval.softmax(1), probabilities)
+        network.model[-1].training = True  # its head alone is in train mode
+        assert torch.equal(task.compared(network(x)), in_eval)
+    sums = task.measure(network.eval(), (x, torch.zeros(2).long()))
+    assert sums.tolist()[1] == 2
