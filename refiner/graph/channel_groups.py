@@ -9,6 +9,7 @@ keeps channels apart, so ``probes.py`` of the space runs the network with pruned
 each group that fails.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ from refiner.graph.narrowing import (
     has_no_numbers,
     is_called_once,
     is_dense,
-    keeps_channels_apart,
     keeps_groups_apart,
+    unit_of,
 )
 from refiner.graph.skips import Flow
 
@@ -40,7 +41,9 @@ class Stretch:
     along: tuple[str, ...]
     """Names of modules with numbers for each channel."""
     gates: tuple[Gate, ...]
-    """Gates with convs, in their order."""
+    """Gates with layers, in their order."""
+    unit: int
+    """How many channels stay or go together: 1, or whole groups of group norms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ def find_channel_groups(
                 for convs in _pieces(flow, run)
             ]
     # What lies between the convs of a gate is no group of its own.
-    taken = {n for group in groups for s in group.stretches for g in s.gates for n in g.convs}
+    taken = {n for group in groups for s in group.stretches for g in s.gates for n in g.layers}
     return [group for group in groups if taken.isdisjoint(group.convs)]
 
 
@@ -120,12 +123,12 @@ def _stretch_after(
 ) -> Stretch | None:
     """Return what lies after a conv, None if its channels cannot be pruned."""
     channels = node.meta["shape"][1]
-    along, gates = list[str](), list[Gate]()
+    along, gates, unit = list[str](), list[Gate](), 1
     while True:
         passed = gated(flow, node, names, live)
         if passed is not None:
             gates += [] if passed.gate is None else [passed.gate]
-            node = passed.product
+            node = passed.join
             continue
         users = [user for user in node.users if user in live]
         if len(users) != 1 or not flow.reads_only(users[0], [node]):
@@ -134,15 +137,17 @@ def _stretch_after(
         if flow.calls_conv(node):
             if str(node.target) not in names:
                 return None
-            return Stretch(reader=str(node.target), along=tuple(along), gates=tuple(gates))
+            return Stretch(
+                reader=str(node.target), along=tuple(along), gates=tuple(gates), unit=unit
+            )
         shape = node.meta["shape"]
         if shape is None or len(shape) < 3 or shape[1] != channels:
             return None
         if not has_no_numbers(flow, node):
-            if not is_called_once(flow, node):
+            together = unit_of(flow.module(node), channels)
+            if not together or not is_called_once(flow, node):
                 return None
-            if not keeps_channels_apart(flow.module(node), channels):
-                return None
+            unit = math.lcm(unit, together)
             along.append(str(node.target))
 
 

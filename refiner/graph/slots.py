@@ -51,17 +51,19 @@ class ConvSite:
     """Number of their parameters that each belong to one output channel."""
     gates: tuple[Gate, ...] = ()
     """In a channel group: gates on the way to the next conv."""
+    unit: int = 1
+    """In a channel group: how many output channels stay or go together for norms of groups."""
 
     @property
     def after(self) -> tuple[str, ...]:
-        """Names of the norm, of what is along, and of the convs of gates."""
-        gates = [name for gate in self.gates for name in gate.convs]
+        """Names of the norm, of what is along, and of the layers of gates."""
+        gates = [name for gate in self.gates for name in gate.layers]
         return (*([] if self.norm is None else [self.norm]), *self.along, *gates)
 
     @property
     def alone(self) -> "ConvSite":
         """The conv and its norm, without the way to the next conv."""
-        return replace(self, along=(), along_parameters=0, gates=())
+        return replace(self, along=(), along_parameters=0, gates=(), unit=1)
 
     @property
     def bare(self) -> "ConvSite":
@@ -230,14 +232,16 @@ def _group_slots(
             along = tuple(each for each in stretch.along if each != site.norm)
             sizes = [p.numel() for each in along for p in flow.modules[each].parameters()]
             count = sum(size for size in sizes if size > 1)
-            by_name[name] = replace(site, along=along, along_parameters=count, gates=stretch.gates)
-            in_gates |= {conv for gate in stretch.gates for conv in gate.convs}
+            by_name[name] = replace(
+                site, along=along, along_parameters=count, gates=stretch.gates, unit=stretch.unit
+            )
+            in_gates |= {name for gate in stretch.gates for name in gate.layers}
     free = [site for name, site in by_name.items() if name not in in_gates]
     slots = _named_slots(_grouped(free, [group.convs for group in groups]), "group")
 
     def gate_convs(slot: Slot) -> tuple[ConvSite, ...]:
-        gates = [gate for site in slot.sites for gate in site.gates]
-        return tuple(by_name[name] for gate in gates for name in gate.convs)
+        layers = [name for site in slot.sites for g in site.gates for name in g.layers]
+        return tuple(by_name[name] for name in layers if name in by_name)
 
     return tuple(replace(slot, gate_convs=gate_convs(slot)) for slot in slots)
 
@@ -254,9 +258,10 @@ def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) ->
 
 def singles(slot: Slot) -> Iterator[Slot]:
     """Yield a slot for each conv of a group; the way from one to the next is not theirs."""
-    spare = iter(slot.gate_convs)
+    spare = {site.conv: site for site in slot.gate_convs}
     for site in slot.sites:
-        of_gates = [next(spare) for gate in site.gates for _ in gate.convs]
+        layers = [name for gate in site.gates for name in gate.layers]
+        of_gates = [spare[name] for name in layers if name in spare]
         yield from (Slot(name=each.conv, sites=(each.alone,)) for each in (site, *of_gates))
 
 

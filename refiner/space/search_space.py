@@ -96,6 +96,7 @@ def space_of(
         return replace(
             sites[site.conv], norm=site.norm, along=site.along, gates=site.gates,
             norm_parameters=site.norm_parameters, along_parameters=site.along_parameters,
+            unit=site.unit,
         )  # fmt: skip
 
     slots = [

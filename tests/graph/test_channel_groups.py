@@ -58,7 +58,8 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2)) == [("0", "4")]
     assert pair(nn.PReLU()) == [("0", "2")]  # one number for all channels
     assert pair(nn.PReLU(4)) == [("0", "2")]
-    assert pair(nn.PReLU(4), nn.GroupNorm(2, 4)) == []
+    assert pair(nn.PReLU(4), nn.GroupNorm(2, 4)) == [("0", "3")]  # by whole groups
+    assert pair(nn.GroupNorm(1, 4)) == []
     assert pair(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm2d(4))) == []
     assert pair(nn.Conv2d(4, 4, 3, groups=2)) == [("0", "1", "2")]  # by whole groups
     assert pair(nn.Conv2d(4, 8, 3, groups=2), after=nn.Conv2d(8, 4, 1)) == []
