@@ -111,7 +111,7 @@ def _line(
             return None
         line.append(here)
         before, here = here, users[0]
-    return line if _meets(flow, [node, before], product, _PRODUCTS) else None
+    return line if _meets([node, before], product, _PRODUCTS) else None
 
 
 def _from_elsewhere(
@@ -119,10 +119,11 @@ def _from_elsewhere(
 ) -> Gated | None:
     """Return the gate of numbers from elsewhere that the channels of a node meet, if there is one.
 
-    The line of such a gate begins at a layer that gives one number a channel.
+    The line of such a gate begins at a layer that gives one number a channel. What the layer reads
+    need not come from the model's input: a time may be a plain number.
     """
-    others = [source for source in flow.inputs.get(join, ()) if source is not node]
-    if len(others) != 1 or not _meets(flow, [node, *others], join, (*_PRODUCTS, *_SUMS)):
+    others = [source for source in _read_by(join) if source is not node]
+    if len(others) != 1 or not _meets([node, *others], join, (*_PRODUCTS, *_SUMS)):
         return None
     (here,) = others
     while len(_users(here, live)) == 1:
@@ -131,23 +132,29 @@ def _from_elsewhere(
             if not one_each or not _may_be_cut(flow, here, names):
                 return None
             return Gated(join=join, gate=_gate(flow, None, here))
-        sources = flow.inputs[here]
-        if len(sources) != 1 or not flow.reads_only(here, sources) or not _fits(flow, here, node):
+        sources = _read_by(here)
+        if len(sources) != 1 or not _fits(flow, here, node):
             return None
         (here,) = sources
     return None
 
 
-def _meets(flow: Flow, pair: Sequence[fx.Node], join: fx.Node, kinds: Sequence[object]) -> bool:
+def _read_by(node: fx.Node) -> list[fx.Node]:
+    """Return all nodes that a node reads, parameters and those that wrote to its inputs included."""
+    return list(dict.fromkeys((*node.all_input_nodes, *node.meta.get("after", ()))))
+
+
+def _meets(pair: Sequence[fx.Node], join: fx.Node, kinds: Sequence[object]) -> bool:
     """Return whether two nodes meet in an operation of a kind that keeps the shape of the first."""
     is_kind = getattr(join.target, "_overloadpacket", None) in kinds
-    return is_kind and join.meta["shape"] == pair[0].meta["shape"] and flow.reads_only(join, pair)
+    same_shape = join.meta.get("shape") == pair[0].meta["shape"]
+    return is_kind and same_shape and set(_read_by(join)) == set(pair)
 
 
 def _calls_layer(flow: Flow, node: fx.Node) -> bool:
     """Return whether a node calls a conv or a linear layer that could be of a gate."""
     linear = node.op == "call_module" and is_plain_linear(flow.module(node))
-    return flow.calls_conv(node) or (linear and len(flow.inputs[node][0].meta["shape"] or ()) == 2)
+    return flow.calls_conv(node) or (linear and len(node.meta["shape"] or ()) == 2)
 
 
 def _may_be_cut(flow: Flow, node: fx.Node, names: Collection[str]) -> bool:

@@ -120,6 +120,14 @@ class Given(Gated):
         return self.second(y).mean((2, 3))
 
 
+class Constant(Given):
+    """A time that is a plain number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time = torch.full((len(x), 3), 0.5, device=x.device)
+        return self.second(self.meet(self.first(x), self.embed(time))).mean((2, 3))
+
+
 class Scaled(Given):
     def meet(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
         return numbers[:, :, None, None] * x
@@ -133,7 +141,7 @@ def test_gates_of_linear_layers() -> None:
 
 def test_numbers_from_elsewhere() -> None:
     one = Gate(reduce=None, expand="embed", parameters=32, other_parameters=0, macs=24)
-    assert gates_of(Given()) == gates_of(Scaled()) == (one,)
+    assert gates_of(Given()) == gates_of(Scaled()) == gates_of(Constant()) == (one,)
     assert one.layers == ("embed",)
 
 
