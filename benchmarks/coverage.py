@@ -267,7 +267,7 @@ def refine_one(
 def _run_traced(traced: nn.Module, example: Any, training: bool) -> Any:
     values = fresh(example)
     with repeatable(traced, training):
-        return _detached(traced(*values) if isinstance(values, tuple) else traced(values))
+        return _detached(call(traced, values))
 
 
 def todo(step: str, out: Path) -> list[str]:

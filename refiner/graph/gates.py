@@ -140,7 +140,7 @@ def _from_elsewhere(
 
 
 def _read_by(node: fx.Node) -> list[fx.Node]:
-    """Return all nodes that a node reads, parameters and those that wrote to its inputs included."""
+    """Return all nodes that a node reads, parameters and writers of its inputs included."""
     return list(dict.fromkeys((*node.all_input_nodes, *node.meta.get("after", ()))))
 
 

@@ -25,6 +25,11 @@ def keeps_groups_apart(conv: _ConvNd | ConvSpec) -> bool:
     return conv.groups > 1 and conv.in_channels == conv.out_channels
 
 
+def is_depthwise(conv: nn.Module) -> TypeGuard[_ConvNd]:
+    """Return whether a conv with a plain weight computes each channel from itself alone."""
+    return has_plain_weight(conv) and conv.groups == conv.in_channels == conv.out_channels
+
+
 def has_plain_weight(conv: nn.Module) -> TypeGuard[_ConvNd]:
     """Return whether a conv has a plain weight, a bias at most and nothing else to cut.
 
@@ -81,8 +86,11 @@ def unit_of(module: nn.Module, channels: int) -> int:
     It is 1 where each tensor holds one number, or one for each channel, as those of a norm, a PReLU
     or a wrapper of such a module. A group norm takes statistics of its groups one by one, so whole
     groups can go. A layer norm takes them of all channels, so none can: those that stay would have
-    other values. Whether other modules keep channels apart, a run shows later.
+    other values. A depthwise conv has weights for each channel. Whether other modules keep channels
+    apart, a run shows later.
     """
+    if is_depthwise(module):
+        return 1 if module.out_channels == channels else 0
     parts = list(module.modules())
     norms = [part for part in parts if isinstance(part, nn.GroupNorm)]
     apart = all(

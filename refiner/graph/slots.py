@@ -14,7 +14,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
 from refiner.graph.channel_groups import ChannelGroup, find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
-from refiner.graph.frozen import frozen_reasons
+from refiner.graph.frozen import OWN_PADDING, frozen_reasons
 from refiner.graph.gates import Gate
 from refiner.graph.narrowing import is_called_once
 from refiner.graph.residual_blocks import find_blocks, find_branches
@@ -49,6 +49,8 @@ class ConvSite:
     between the norm and the next conv."""
     along_parameters: int = 0
     """Number of their parameters that each belong to one output channel."""
+    along_macs: int = 0
+    """Multiply-accumulates of the convs among them for one sample of the conv's batch."""
     gates: tuple[Gate, ...] = ()
     """In a channel group: gates on the way to the next conv."""
     unit: int = 1
@@ -63,7 +65,7 @@ class ConvSite:
     @property
     def alone(self) -> "ConvSite":
         """The conv and its norm, without the way to the next conv."""
-        return replace(self, along=(), along_parameters=0, gates=(), unit=1)
+        return replace(self, along=(), along_parameters=0, along_macs=0, gates=(), unit=1)
 
     @property
     def bare(self) -> "ConvSite":
@@ -77,9 +79,9 @@ class ConvSite:
         return math.prod(self.out_shape) * each
 
     @property
-    def gate_macs(self) -> int:
-        """Multiply-accumulates of the gates."""
-        return self.out_shape[0] * sum(gate.macs for gate in self.gates)
+    def macs_after(self) -> int:
+        """Multiply-accumulates of what is along and of the gates."""
+        return self.out_shape[0] * (self.along_macs + sum(gate.macs for gate in self.gates))
 
     @property
     def parameters_after(self) -> int:
@@ -109,8 +111,8 @@ class Slot:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convs and gates."""
-        return sum(site.macs + site.gate_macs for site in self.sites)
+        """Multiply-accumulates of all convs, and of what comes after each of them."""
+        return sum(site.macs + site.macs_after for site in self.sites)
 
     @property
     def modules(self) -> list[str]:
@@ -186,7 +188,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     ]
     names = {site.conv for site in sites}
     if granularity == "group":
-        groups = find_channel_groups(flow, training, names)
+        padded = {name for name, reason in reasons.items() if reason.endswith(OWN_PADDING)}
+        groups = find_channel_groups(flow, training, names, padded)
         slots = _group_slots(flow, sites, groups)
     else:
         together = find_blocks(flow, skips, names) if granularity == "block" else []
@@ -225,6 +228,7 @@ def _group_slots(
 ) -> tuple[Slot, ...]:
     """Return a slot for each channel group, with its gates, and for each other conv."""
     by_name = {site.conv: site for site in sites}
+    macs = {str(node.target): _macs_per_sample(flow, node) for node in flow.convs}
     in_gates = set[str]()
     for group in groups:
         for name, stretch in zip(group.convs[:-1], group.stretches, strict=True):
@@ -233,7 +237,12 @@ def _group_slots(
             sizes = [p.numel() for each in along for p in flow.modules[each].parameters()]
             count = sum(size for size in sizes if size > 1)
             by_name[name] = replace(
-                site, along=along, along_parameters=count, gates=stretch.gates, unit=stretch.unit
+                site,
+                along=along,
+                along_parameters=count,
+                along_macs=sum(macs.get(each, 0) for each in along),
+                gates=stretch.gates,
+                unit=stretch.unit,
             )
             in_gates |= {name for gate in stretch.gates for name in gate.layers}
     free = [site for name, site in by_name.items() if name not in in_gates]
@@ -244,6 +253,13 @@ def _group_slots(
         return tuple(by_name[name] for name in layers if name in by_name)
 
     return tuple(replace(slot, gate_convs=gate_convs(slot)) for slot in slots)
+
+
+def _macs_per_sample(flow: Flow, node: fx.Node) -> int:
+    conv = flow.conv(node)
+    each = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
+    shape: tuple[int, ...] = node.meta["shape"] or (0,)
+    return math.prod(shape[1:]) * each
 
 
 def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:

@@ -140,6 +140,7 @@ def _site(document: JsonDict) -> ConvSite:
         norm_parameters=document.get("norm_parameters", 0),
         along=tuple(map(str, document.get("along", ()))),
         along_parameters=document.get("along_parameters", 0),
+        along_macs=document.get("along_macs", 0),
         gates=tuple(Gate(**gate) for gate in document.get("gates", ())),
         unit=document.get("unit", 1),
     )

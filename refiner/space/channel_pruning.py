@@ -20,7 +20,7 @@ from torch import nn
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.weight_norm import plain_copy, with_plain_weight
 from refiner.graph.conv_spec import ConvSpec
-from refiner.graph.narrowing import keeps_groups_apart
+from refiner.graph.narrowing import is_depthwise, keeps_groups_apart
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.keep_ratios import width_at
 
@@ -76,6 +76,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 further_parameters=0,
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
                 along_parameters=site.along_parameters * few // site.spec.out_channels,
+                along_macs=site.along_macs * few // site.spec.out_channels,
                 gates=tuple(g.with_channels(few, site.spec.out_channels) for g in site.gates),
             )
         for i in inner[1:]:  # these read them
@@ -187,7 +188,9 @@ def cut(
             if isinstance(tensor, nn.Parameter):
                 few = nn.Parameter(few.clone(), requires_grad=tensor.requires_grad)
             table[name] = few  # type: ignore[assignment]
-    if isinstance(work, (*CONV_TYPES, nn.Linear)):
+    if is_depthwise(module) and rows is not None:
+        vars(work).update(dict.fromkeys(("in_channels", "out_channels", "groups"), len(rows)))
+    elif isinstance(work, (*CONV_TYPES, nn.Linear)):
         kind = "features" if isinstance(work, nn.Linear) else "channels"
         left = {f"out_{kind}": rows, f"in_{kind}": columns}
         vars(work).update({name: len(stay) for name, stay in left.items() if stay is not None})

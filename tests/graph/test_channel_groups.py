@@ -6,6 +6,7 @@ from torch import nn
 import refiner
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.skips import Flow
+from refiner.graph.slots import Slot, find_slots
 from refiner.graph.tracing import trace
 
 
@@ -67,6 +68,29 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(after=nn.Conv2d(4, 4, 1, groups=2)) == []
     assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == [("0", "1", "2")]
     assert pair(nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))) == []
+
+
+class SamePadded(nn.Conv2d):
+    """Pads by itself, as convs of TensorFlow."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+def test_a_depthwise_conv_that_pads_by_itself_is_passed() -> None:
+    def slots(groups: int) -> tuple[Slot, ...]:
+        each = SamePadded(4, 4, 3, stride=2, groups=groups)
+        convs = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 1), each, nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        table = find_slots(trace(sequence(*convs), images(size=10)), "group")
+        assert [conv.name for conv in table.frozen] == ["0", "2"]
+        return table.slots
+
+    (slot,) = slots(groups=4)
+    first, _ = slot.sites
+    assert (first.conv, first.along, first.along_parameters) == ("1", ("2", "3"), 4 * 9 + 4 + 8)
+    assert first.along_macs == 4 * 4 * 4 * 9
+    assert first.macs_after == len(images()) * first.along_macs
+    assert len(slots(groups=1)) == 2
 
 
 def test_what_train_mode_alone_reads_ends_a_group() -> None:

@@ -19,7 +19,15 @@ from refiner.space.supernet import Supernet
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "resnet50", "mobilenetv2_100", "densenet121", "semnasnet_050", "regnety_002"],
+    [
+        "resnet18",
+        "resnet50",
+        "mobilenetv2_100",
+        "densenet121",
+        "semnasnet_050",
+        "regnety_002",
+        "tf_mobilenetv3_small_minimal_100",
+    ],
 )
 def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> None:
     x = images(size=64)
