@@ -203,8 +203,12 @@ def refine_one(
     folder: Path,
     granularity: Any = "conv",
     forms: Sequence[str] = GENERAL,
+    exported: Any = None,
 ) -> dict[str, Any]:
-    """Return what every check of a model gives; exports go into a folder."""
+    """Return what every check of a model gives; exports go into a folder.
+
+    ``exported`` is the example input of the exports, where it is another.
+    """
     record: dict[str, Any] = {
         "convs": sum(is_conv(m) for m in model.modules()),
         "params": sum(p.numel() for p in model.parameters()),
@@ -253,7 +257,7 @@ def refine_one(
             record["gradients"] = finite_gradients(copied(final), example)
     del model, original
     record["exports"] = {}
-    given = example[:1] if isinstance(example, tuple) else example
+    given = example if exported is None else exported
     for form in forms:
         try:
             with time_limit(SECONDS):
@@ -309,7 +313,10 @@ def work(step: str, out: Path, shard: str) -> None:
                     record |= trace_one(name)
                 else:
                     with tempfile.TemporaryDirectory() as folder:
-                        record |= refine_one(*build(name), Path(folder))
+                        model, example = build(name)
+                        # Detectors want their targets in train mode alone.
+                        images = example[:1] if isinstance(example, tuple) else None
+                        record |= refine_one(model, example, Path(folder), exported=images)
             except Exception as error:
                 record["error"] = reason(error)
                 record["traceback"] = traceback.format_exc()[-1500:]
