@@ -28,6 +28,7 @@ from refiner.graph.narrowing import (
     has_plain_weight,
     is_called_once,
     is_plain_linear,
+    owns_its_parameters,
 )
 from refiner.graph.skips import Flow
 
@@ -160,7 +161,7 @@ def _calls_layer(flow: Flow, node: fx.Node) -> bool:
 def _may_be_cut(flow: Flow, node: fx.Node, names: Collection[str]) -> bool:
     """Return whether a layer can lose inputs and outputs."""
     if not flow.calls_conv(node):
-        return is_called_once(flow, node)
+        return is_called_once(flow, node) and owns_its_parameters(flow, flow.module(node))
     conv = flow.module(node)
     return str(node.target) in names and has_plain_weight(conv) and conv.groups == 1
 

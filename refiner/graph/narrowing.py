@@ -56,8 +56,8 @@ def can_be_cut(conv: nn.Module) -> TypeGuard[_ConvNd]:
 
 
 def is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether a module is torch's own linear layer, with a plain weight."""
-    return type(module) is nn.Linear and not module._forward_pre_hooks
+    """Return whether a module is torch's own linear layer, with a plain weight and no hooks."""
+    return type(module) is nn.Linear and not (module._forward_pre_hooks or module._forward_hooks)
 
 
 def is_called_once(flow: Flow, node: fx.Node) -> bool:
@@ -65,6 +65,13 @@ def is_called_once(flow: Flow, node: fx.Node) -> bool:
     module = flow.module(node)
     calls = [n for n in flow.all_nodes if n.op == "call_module" and flow.module(n) is module]
     return len(calls) == 1
+
+
+def owns_its_parameters(flow: Flow, module: nn.Module) -> bool:
+    """Return whether no other module holds a parameter of this one."""
+    own = {id(parameter) for parameter in module.parameters(recurse=False)}
+    others = (other for other in flow.modules.values() if other is not module)
+    return all(id(p) not in own for other in others for p in other.parameters(recurse=False))
 
 
 def has_no_numbers(flow: Flow, node: fx.Node) -> bool:

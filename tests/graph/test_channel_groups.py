@@ -78,8 +78,10 @@ class SamePadded(nn.Conv2d):
 
 
 def test_a_depthwise_conv_that_pads_by_itself_is_passed() -> None:
-    def slots(groups: int) -> tuple[Slot, ...]:
+    def slots(groups: int, hooked: bool = False) -> tuple[Slot, ...]:
         each = SamePadded(4, 4, 3, stride=2, groups=groups)
+        if hooked:
+            each.register_forward_hook(lambda *_: None)
         convs = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 1), each, nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
         table = find_slots(trace(sequence(*convs), images(size=10)), "group")
         assert [conv.name for conv in table.frozen] == ["0", "2"]
@@ -90,7 +92,7 @@ def test_a_depthwise_conv_that_pads_by_itself_is_passed() -> None:
     assert (first.conv, first.along, first.along_parameters) == ("1", ("2", "3"), 4 * 9 + 4 + 8)
     assert first.along_macs == 4 * 4 * 4 * 9
     assert first.macs_after == len(images()) * first.along_macs
-    assert len(slots(groups=1)) == 2
+    assert len(slots(groups=1)) == len(slots(groups=4, hooked=True)) == 2
 
 
 def test_what_train_mode_alone_reads_ends_a_group() -> None:

@@ -163,11 +163,24 @@ class CalledAgain(Given):
         return super().forward(x) + self.embed(x.std((2, 3)))
 
 
+class Tied(Given):
+    """Another layer has the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(3, 8)
+        self.other.weight = self.embed.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.other(x.std((2, 3)))
+
+
 class ReadAgain(Given):
     """The numbers are read elsewhere, too."""
 
-    def meet(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        return super().meet(x, numbers) * numbers.mean()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = self.embed(x.mean((2, 3)))
+        return self.second(self.meet(self.first(x), numbers)).mean((2, 3)) + numbers
 
 
 class LastAxis(Linears):
@@ -269,7 +282,7 @@ class Grouped(Gated):
 def test_what_is_no_gate_ends_a_group() -> None:
     kinds = [
         Adds, Elsewhere, ReadsTwice, More, One, OneAtTheEnd, Whole, Padded, Everywhere, Deep,
-        Grouped, LastAxis, CalledAgain, OfPositions, ReadAgain,
+        Grouped, LastAxis, CalledAgain, OfPositions, ReadAgain, Tied,
     ]  # fmt: skip
     assert [kind.__name__ for kind in kinds if gates_of(kind()) is not None] == []
     assert gates_of(Gated(), frozen="expand") is None

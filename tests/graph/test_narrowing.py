@@ -61,3 +61,6 @@ def test_plain_linear_layers() -> None:
     assert is_plain_linear(nn.Linear(2, 2))
     assert not is_plain_linear(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
     assert not is_plain_linear(nn.utils.weight_norm(nn.Linear(2, 2)))
+    hooked = nn.Linear(2, 2)
+    hooked.register_forward_hook(lambda *_: None)
+    assert not is_plain_linear(hooked)
