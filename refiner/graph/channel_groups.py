@@ -26,7 +26,7 @@ from refiner.graph.narrowing import (
     keeps_groups_apart,
     unit_of,
 )
-from refiner.graph.skips import Flow
+from refiner.graph.skips import Flow, kernel_volume
 
 MOST_CONVS = 3
 """Most dense convs of a group: the three of a bottleneck. A longer run of convs is cut where the
@@ -42,6 +42,8 @@ class Stretch:
     """Name of the next conv."""
     along: tuple[str, ...]
     """Names of modules with numbers for each channel."""
+    along_macs: int
+    """Multiply-accumulates of the depthwise convs among them for one sample of their batch."""
     gates: tuple[Gate, ...]
     """Gates with layers, in their order."""
     unit: int
@@ -130,7 +132,7 @@ def _stretch_after(
 ) -> Stretch | None:
     """Return what lies after a conv, None if its channels cannot be pruned."""
     channels = node.meta["shape"][1]
-    along, gates, unit = list[str](), list[Gate](), 1
+    along, gates, unit, macs = list[str](), list[Gate](), 1, 0
     while True:
         passed = gated(flow, node, names, live)
         if passed is not None:
@@ -144,10 +146,15 @@ def _stretch_after(
         if flow.calls_conv(node):
             if str(node.target) in names:
                 return Stretch(
-                    reader=str(node.target), along=tuple(along), gates=tuple(gates), unit=unit
+                    reader=str(node.target),
+                    along=tuple(along),
+                    along_macs=macs,
+                    gates=tuple(gates),
+                    unit=unit,
                 )
             if str(node.target) not in padded or not is_depthwise(flow.module(node)):
                 return None
+            macs += math.prod(node.meta["shape"][1:]) * kernel_volume(flow.conv(node))
         shape = node.meta["shape"]
         if shape is None or len(shape) < 3 or shape[1] != channels:
             return None

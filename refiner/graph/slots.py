@@ -228,7 +228,6 @@ def _group_slots(
 ) -> tuple[Slot, ...]:
     """Return a slot for each channel group, with its gates, and for each other conv."""
     by_name = {site.conv: site for site in sites}
-    macs = {str(node.target): _macs_per_sample(flow, node) for node in flow.convs}
     in_gates = set[str]()
     for group in groups:
         for name, stretch in zip(group.convs[:-1], group.stretches, strict=True):
@@ -240,7 +239,7 @@ def _group_slots(
                 site,
                 along=along,
                 along_parameters=count,
-                along_macs=sum(macs.get(each, 0) for each in along),
+                along_macs=stretch.along_macs,
                 gates=stretch.gates,
                 unit=stretch.unit,
             )
@@ -253,13 +252,6 @@ def _group_slots(
         return tuple(by_name[name] for name in layers if name in by_name)
 
     return tuple(replace(slot, gate_convs=gate_convs(slot)) for slot in slots)
-
-
-def _macs_per_sample(flow: Flow, node: fx.Node) -> int:
-    conv = flow.conv(node)
-    each = conv.in_channels // conv.groups * math.prod(conv.kernel_size)
-    shape: tuple[int, ...] = node.meta["shape"] or (0,)
-    return math.prod(shape[1:]) * each
 
 
 def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) -> bool:
