@@ -26,7 +26,7 @@ import time
 import traceback
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from refiner.core.layers import is_conv
 from refiner.core.models import ModelSpec
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
+from refiner.cost.costs import measure_cost, slot_costs
 from refiner.exports.exporting import GENERAL, export
 from refiner.graph.trace_check import fresh, repeatable, same
 
@@ -181,8 +182,33 @@ def finite_gradients(model: nn.Module, example: Any) -> bool:
     return bool(gradients) and all(bool(torch.isfinite(g).all()) for g in gradients)
 
 
-def refine_one(name: str, folder: Path) -> dict[str, Any]:
-    model, example = build(name)
+def in_reach(model: nn.Module, example: Any, space: refiner.SearchSpace) -> dict[str, Any]:
+    """Return the number of slots, and which shares of the MACs of one sample they hold."""
+    whole = measure_cost(model, example, cross_check=False).macs
+    groups = [slot for slot in space.slots if slot.is_group]
+    saved = sum(row[0].macs - min(cost.macs for cost in row) for row in slot_costs(space))
+    return {
+        "slots": len(space.slots),
+        "groups": len(groups),
+        "macs": whole,
+        "in_groups": sum(slot.macs for slot in groups) / whole,
+        "in_slots": space.slot_macs / whole,
+        "saved": saved / whole,
+    }
+
+
+def refine_one(
+    model: nn.Module,
+    example: Any,
+    folder: Path,
+    granularity: Any = "conv",
+    forms: Sequence[str] = GENERAL,
+    exported: Any = None,
+) -> dict[str, Any]:
+    """Return what every check of a model gives; exports go into a folder.
+
+    ``exported`` is the example input of the exports, where it is another.
+    """
     record: dict[str, Any] = {
         "convs": sum(is_conv(m) for m in model.modules()),
         "params": sum(p.numel() for p in model.parameters()),
@@ -203,12 +229,12 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
     final = model
     with time_limit(SECONDS):
         try:
-            space = refiner.search_space(model, example)
+            space = refiner.search_space(model, example, granularity=granularity)
         except ModelError as error:
             record["no_slots"] = str(error)[:200]
             space = None
     if space is not None:
-        record["slots"] = len(space.slots)
+        record |= in_reach(model, example, space)
         zero = (0,) * len(space.slots)
         with time_limit(SECONDS):
             supernet = refiner.Supernet(model, space)
@@ -231,8 +257,8 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
             record["gradients"] = finite_gradients(copied(final), example)
     del model, original
     record["exports"] = {}
-    given = example[:1] if isinstance(example, tuple) else example
-    for form in GENERAL:
+    given = example if exported is None else exported
+    for form in forms:
         try:
             with time_limit(SECONDS):
                 record["exports"][form] = export(final, folder / f"out.{form}", given, form)
@@ -245,7 +271,7 @@ def refine_one(name: str, folder: Path) -> dict[str, Any]:
 def _run_traced(traced: nn.Module, example: Any, training: bool) -> Any:
     values = fresh(example)
     with repeatable(traced, training):
-        return _detached(traced(*values) if isinstance(values, tuple) else traced(values))
+        return _detached(call(traced, values))
 
 
 def todo(step: str, out: Path) -> list[str]:
@@ -287,7 +313,10 @@ def work(step: str, out: Path, shard: str) -> None:
                     record |= trace_one(name)
                 else:
                     with tempfile.TemporaryDirectory() as folder:
-                        record |= refine_one(name, Path(folder))
+                        model, example = build(name)
+                        # Detectors want their targets in train mode alone.
+                        images = example[:1] if isinstance(example, tuple) else None
+                        record |= refine_one(model, example, Path(folder), exported=images)
             except Exception as error:
                 record["error"] = reason(error)
                 record["traceback"] = traceback.format_exc()[-1500:]

@@ -29,7 +29,7 @@ def blinded(model: nn.Module, space: SearchSpace, vector: list[int]) -> nn.Modul
             strict=True,
         ):
             gates = [gate.reduce for i in inner[:-1] for gate in slot.sites[i].gates]
-            for reader in (slot.sites[inner[-1]].conv, *gates):
+            for reader in filter(None, (slot.sites[inner[-1]].conv, *gates)):
                 weight = work.get_submodule(reader).weight
                 unread = torch.ones(weight.shape[1], dtype=torch.bool)
                 unread[kept] = False

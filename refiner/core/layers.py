@@ -27,6 +27,19 @@ def weight_of(conv: nn.Module) -> torch.Tensor:
     return weight
 
 
+def squeezes(module: nn.Module) -> bool:
+    """Return whether a module has two linear layers, from many features to few and back.
+
+    So has the gate of squeeze-and-excitation.
+    """
+    linears = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    if len(linears) != 2:
+        return False
+    first, second = linears
+    many, few = first.in_features, first.out_features
+    return (second.out_features, second.in_features) == (many, few) and few < many
+
+
 def holds_conv(module: nn.Module) -> bool:
     """Return whether ``module`` is a conv or has one below it."""
     return any(is_conv(child) for child in module.modules())

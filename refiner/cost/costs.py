@@ -122,7 +122,7 @@ def _slot_cost(slot: Slot, name: str) -> Cost:
         for operation, site in zip(filled.operations, filled.sites, strict=True)
     ]
     return Cost(
-        macs=sum(macs for macs, _ in parts) + sum(site.gate_macs for site in filled.sites),
+        macs=sum(macs for macs, _ in parts) + sum(site.macs_after for site in filled.sites),
         params=filled.parameters,
         missed=tuple(dict.fromkeys(name for _, missed in parts for name in missed)),
     )

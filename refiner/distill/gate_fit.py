@@ -1,4 +1,4 @@
-"""Fits gates of pruned groups: a bias makes up for the inputs that the first conv loses.
+"""Fits gates of pruned groups: a bias makes up for the inputs that the first layer loses.
 
 It adds what these gave in the mean. So the factors of the channels that stay have no bias towards
 larger or smaller ones.
@@ -19,12 +19,12 @@ from refiner.training.devices import Devices
 
 
 class GateFit:
-    """The first conv of a gate, in the original and in each pruning of its group.
+    """The first layer of a gate, in the original and in each pruning of its group.
 
     Args:
-        conv: the original.
+        conv: the original, a conv or a linear layer.
         name: of it.
-        narrowed: the convs that read fewer channels, each with the numbers of these.
+        narrowed: those that read fewer channels, each with the numbers of these.
     """
 
     def __init__(
@@ -75,8 +75,9 @@ def gates_to_fit(supernet: Supernet, inner: Sequence[InnerChannels]) -> list[Gat
                 k: channels.found[widths(slot, each.keep_ratio)[place]].kept
                 for k, each in prunings.items()
             }
-            for gate in (gate for i in sites[:-1] for gate in slot.sites[i].gates):
-                operations = supernet.mixed(gate.reduce).operations
+            gates = (gate for i in sites[:-1] for gate in slot.sites[i].gates)
+            for reduce in (gate.reduce for gate in gates if gate.reduce is not None):
+                operations = supernet.mixed(reduce).operations
                 narrowed = [(operations[k], numbers) for k, numbers in kept.items()]
-                found.append(GateFit(gate.reduce, operations[0], narrowed))
+                found.append(GateFit(reduce, operations[0], narrowed))
     return found

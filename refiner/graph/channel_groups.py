@@ -4,11 +4,13 @@ Each conv of a group is the only reader of the conv before it, but for gates. Be
 convs stand only depthwise and other grouped convs, operations without parameters, gates
 (``gates.py``), and modules with numbers for each channel, such as norms and PReLUs. So inner
 channels, those between the convs, can be removed without any change to the rest of the network;
-where a grouped conv is among them, by whole groups. Names do not show whether an operation
-keeps channels apart, so ``probes.py`` of the space runs the network with pruned channels and drops
-each group that fails.
+where a grouped conv or a group norm is among them, by whole groups. A depthwise conv that is no
+slot, since it computes its own padding, is such a module, too. Names do not show whether an
+operation keeps channels apart, so ``probes.py`` of the space runs the network with pruned channels
+and drops each group that fails.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +22,11 @@ from refiner.graph.narrowing import (
     has_no_numbers,
     is_called_once,
     is_dense,
-    keeps_channels_apart,
+    is_depthwise,
     keeps_groups_apart,
+    unit_of,
 )
-from refiner.graph.skips import Flow
+from refiner.graph.skips import Flow, kernel_volume
 
 MOST_CONVS = 3
 """Most dense convs of a group: the three of a bottleneck. A longer run of convs is cut where the
@@ -39,8 +42,12 @@ class Stretch:
     """Name of the next conv."""
     along: tuple[str, ...]
     """Names of modules with numbers for each channel."""
+    along_macs: int
+    """Multiply-accumulates of the depthwise convs among them for one sample of their batch."""
     gates: tuple[Gate, ...]
-    """Gates with convs, in their order."""
+    """Gates with layers, in their order."""
+    unit: int
+    """How many channels stay or go together: 1, or whole groups of group norms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +61,7 @@ class ChannelGroup:
 
 
 def find_channel_groups(
-    flow: Flow, training: Flow | None, names: Collection[str]
+    flow: Flow, training: Flow | None, names: Collection[str], padded: Collection[str] = ()
 ) -> list[ChannelGroup]:
     """Return the groups of two or more of the named convs, in the order of the data flow.
 
@@ -62,10 +69,11 @@ def find_channel_groups(
         flow: data flow in eval mode.
         training: data flow in train mode, if known. A group has to be one in both modes.
         names: names of the convs that may change.
+        padded: names of further convs. Depthwise ones may lose channels.
     """
-    stretches = _stretches(flow, names)
+    stretches = _stretches(flow, names, padded)
     if training is not None:
-        also = _stretches(training, names)
+        also = _stretches(training, names, padded)
         stretches = {conv: each for conv, each in stretches.items() if also.get(conv) == each}
     readers = _readers(flow, stretches)
     ends = {convs[-1] for convs in readers.values()}
@@ -80,11 +88,11 @@ def find_channel_groups(
                 for convs in _pieces(flow, run)
             ]
     # What lies between the convs of a gate is no group of its own.
-    taken = {n for group in groups for s in group.stretches for g in s.gates for n in g.convs}
+    taken = {n for group in groups for s in group.stretches for g in s.gates for n in g.layers}
     return [group for group in groups if taken.isdisjoint(group.convs)]
 
 
-def _stretches(flow: Flow, names: Collection[str]) -> dict[str, Stretch]:
+def _stretches(flow: Flow, names: Collection[str], padded: Collection[str]) -> dict[str, Stretch]:
     """Return what lies after each conv whose channels may be pruned, by its name."""
     live, found = flow.live(), dict[str, Stretch]()
     for node in flow.convs:
@@ -92,7 +100,7 @@ def _stretches(flow: Flow, names: Collection[str]) -> dict[str, Stretch]:
         if str(node.target) in names and (
             is_dense(conv) or (can_be_cut(conv) and keeps_groups_apart(conv))
         ):
-            stretch = _stretch_after(flow, node, names, live)
+            stretch = _stretch_after(flow, node, names, padded, live)
             if stretch is not None:
                 found[str(node.target)] = stretch
     return found
@@ -116,33 +124,45 @@ def _readers(flow: Flow, stretches: Mapping[str, Stretch]) -> dict[str, tuple[st
 
 
 def _stretch_after(
-    flow: Flow, node: fx.Node, names: Collection[str], live: set[fx.Node]
+    flow: Flow,
+    node: fx.Node,
+    names: Collection[str],
+    padded: Collection[str],
+    live: set[fx.Node],
 ) -> Stretch | None:
     """Return what lies after a conv, None if its channels cannot be pruned."""
     channels = node.meta["shape"][1]
-    along, gates = list[str](), list[Gate]()
+    along, gates, unit, macs = list[str](), list[Gate](), 1, 0
     while True:
         passed = gated(flow, node, names, live)
         if passed is not None:
             gates += [] if passed.gate is None else [passed.gate]
-            node = passed.product
+            node = passed.join
             continue
         users = [user for user in node.users if user in live]
         if len(users) != 1 or not flow.reads_only(users[0], [node]):
             return None
         (node,) = users
         if flow.calls_conv(node):
-            if str(node.target) not in names:
+            if str(node.target) in names:
+                return Stretch(
+                    reader=str(node.target),
+                    along=tuple(along),
+                    along_macs=macs,
+                    gates=tuple(gates),
+                    unit=unit,
+                )
+            if str(node.target) not in padded or not is_depthwise(flow.module(node)):
                 return None
-            return Stretch(reader=str(node.target), along=tuple(along), gates=tuple(gates))
+            macs += math.prod(node.meta["shape"][1:]) * kernel_volume(flow.conv(node))
         shape = node.meta["shape"]
         if shape is None or len(shape) < 3 or shape[1] != channels:
             return None
         if not has_no_numbers(flow, node):
-            if not is_called_once(flow, node):
+            together = unit_of(flow.module(node), channels)
+            if not together or not is_called_once(flow, node):
                 return None
-            if not keeps_channels_apart(flow.module(node), channels):
-                return None
+            unit = math.lcm(unit, together)
             along.append(str(node.target))
 
 

@@ -10,6 +10,7 @@ from refiner.graph.skips import Flow, SkipConnection, kernel_volume
 
 NO_GRADIENT = "its parameters take no gradient"
 ALIAS = "shared with another name"
+OWN_PADDING = "computes its own padding"
 """Reasons that other modules ask for."""
 
 
@@ -159,7 +160,7 @@ def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:
         return "its numbers are complex"
     expected = (in_shape[0], spec.out_channels, *spec.output_size(in_shape[2:]))
     if out_shape != expected:
-        return f"{type(conv).__name__} computes its own padding"
+        return f"{type(conv).__name__} {OWN_PADDING}"
     if type(conv) not in CONV_TYPES and not is_plain_conv(conv, spec, in_shape):
         return f"{type(conv).__name__} computes more than a conv"
     return ""

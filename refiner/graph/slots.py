@@ -14,7 +14,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
 from refiner.graph.channel_groups import ChannelGroup, find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
-from refiner.graph.frozen import frozen_reasons
+from refiner.graph.frozen import OWN_PADDING, frozen_reasons
 from refiner.graph.gates import Gate
 from refiner.graph.narrowing import is_called_once
 from refiner.graph.residual_blocks import find_blocks, find_branches
@@ -49,19 +49,23 @@ class ConvSite:
     between the norm and the next conv."""
     along_parameters: int = 0
     """Number of their parameters that each belong to one output channel."""
+    along_macs: int = 0
+    """Multiply-accumulates of the convs among them for one sample of the conv's batch."""
     gates: tuple[Gate, ...] = ()
     """In a channel group: gates on the way to the next conv."""
+    unit: int = 1
+    """In a channel group: how many output channels stay or go together for norms of groups."""
 
     @property
     def after(self) -> tuple[str, ...]:
-        """Names of the norm, of what is along, and of the convs of gates."""
-        gates = [name for gate in self.gates for name in gate.convs]
+        """Names of the norm, of what is along, and of the layers of gates."""
+        gates = [name for gate in self.gates for name in gate.layers]
         return (*([] if self.norm is None else [self.norm]), *self.along, *gates)
 
     @property
     def alone(self) -> "ConvSite":
         """The conv and its norm, without the way to the next conv."""
-        return replace(self, along=(), along_parameters=0, gates=())
+        return replace(self, along=(), along_parameters=0, along_macs=0, gates=(), unit=1)
 
     @property
     def bare(self) -> "ConvSite":
@@ -75,9 +79,9 @@ class ConvSite:
         return math.prod(self.out_shape) * each
 
     @property
-    def gate_macs(self) -> int:
-        """Multiply-accumulates of the gates."""
-        return self.out_shape[0] * sum(gate.macs for gate in self.gates)
+    def macs_after(self) -> int:
+        """Multiply-accumulates of what is along and of the gates."""
+        return self.out_shape[0] * (self.along_macs + sum(gate.macs for gate in self.gates))
 
     @property
     def parameters_after(self) -> int:
@@ -107,8 +111,8 @@ class Slot:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all convs and gates."""
-        return sum(site.macs + site.gate_macs for site in self.sites)
+        """Multiply-accumulates of all convs, and of what comes after each of them."""
+        return sum(site.macs + site.macs_after for site in self.sites)
 
     @property
     def modules(self) -> list[str]:
@@ -184,7 +188,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
     ]
     names = {site.conv for site in sites}
     if granularity == "group":
-        groups = find_channel_groups(flow, training, names)
+        padded = {name for name, reason in reasons.items() if reason.endswith(OWN_PADDING)}
+        groups = find_channel_groups(flow, training, names, padded)
         slots = _group_slots(flow, sites, groups)
     else:
         together = find_blocks(flow, skips, names) if granularity == "block" else []
@@ -230,14 +235,21 @@ def _group_slots(
             along = tuple(each for each in stretch.along if each != site.norm)
             sizes = [p.numel() for each in along for p in flow.modules[each].parameters()]
             count = sum(size for size in sizes if size > 1)
-            by_name[name] = replace(site, along=along, along_parameters=count, gates=stretch.gates)
-            in_gates |= {conv for gate in stretch.gates for conv in gate.convs}
+            by_name[name] = replace(
+                site,
+                along=along,
+                along_parameters=count,
+                along_macs=stretch.along_macs,
+                gates=stretch.gates,
+                unit=stretch.unit,
+            )
+            in_gates |= {name for gate in stretch.gates for name in gate.layers}
     free = [site for name, site in by_name.items() if name not in in_gates]
     slots = _named_slots(_grouped(free, [group.convs for group in groups]), "group")
 
     def gate_convs(slot: Slot) -> tuple[ConvSite, ...]:
-        gates = [gate for site in slot.sites for gate in site.gates]
-        return tuple(by_name[name] for gate in gates for name in gate.convs)
+        layers = [name for site in slot.sites for g in site.gates for name in g.layers]
+        return tuple(by_name[name] for name in layers if name in by_name)
 
     return tuple(replace(slot, gate_convs=gate_convs(slot)) for slot in slots)
 
@@ -254,9 +266,10 @@ def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) ->
 
 def singles(slot: Slot) -> Iterator[Slot]:
     """Yield a slot for each conv of a group; the way from one to the next is not theirs."""
-    spare = iter(slot.gate_convs)
+    spare = {site.conv: site for site in slot.gate_convs}
     for site in slot.sites:
-        of_gates = [next(spare) for gate in site.gates for _ in gate.convs]
+        layers = [name for gate in site.gates for name in gate.layers]
+        of_gates = [spare[name] for name in layers if name in spare]
         yield from (Slot(name=each.conv, sites=(each.alone,)) for each in (site, *of_gates))
 
 

@@ -2,9 +2,10 @@
 
 The model runs in eval and in train mode, and each run is recorded (see ``recording.py``). A leaf is
 a module whose call is one node: every conv and norm of any class, and every submodule without a
-conv. So dropout, drop-path and attention keep their own behaviour in train and eval mode.
-Everything else is recorded operation by operation. A branch that depends on data is recorded as
-the example input took it. The graph has to reproduce the recorded outputs before it is used.
+conv, but for those that may be gates of linear layers. So dropout, drop-path and attention keep
+their own behaviour in train and eval mode. Everything else is recorded operation by operation. A
+branch that depends on data is recorded as the example input took it. The graph has to reproduce the
+recorded outputs before it is used.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from torch.fx.node import Argument
 from refiner.core.errors import ModelError, one_line
 from refiner.core.escapes import check_escapes
 from refiner.core.inputs import ExampleInput, bind, fresh, to_device_of
-from refiner.core.layers import holds_conv, is_conv, is_norm
+from refiner.core.layers import holds_conv, is_conv, is_norm, squeezes
 from refiner.core.surgery import copied
 from refiner.core.thawing import thaw
 from refiner.core.types import Output
@@ -224,7 +225,7 @@ def _record(
     def leaf(module: nn.Module) -> bool:
         if module is work or id(module) in opened:
             return False
-        return is_conv(module) or is_norm(module) or not holds_conv(module)
+        return is_conv(module) or is_norm(module) or not (holds_conv(module) or squeezes(module))
 
     prefix = f"{_CONSTANT}_{'train' if training else 'eval'}"
     while True:

@@ -134,7 +134,7 @@ def _checked(architecture: Architecture) -> Architecture:
             raise ValueError(f"slot {slot.name} has no conv, or does not begin with the original")
         for site in slot.all_convs:
             spec = site.spec
-            numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups)
+            numbers = (*spec.kernel_size, *spec.stride, *spec.dilation, spec.groups, site.unit)
             dims = 2 + len(spec.kernel_size)
             if min(numbers) < 1 or {len(site.in_shape), len(site.out_shape)} != {dims}:
                 raise ValueError(f"{site.conv} is not a conv")
@@ -153,7 +153,9 @@ def _site(document: JsonDict) -> ConvSite:
         norm_parameters=document.get("norm_parameters", 0),
         along=tuple(map(str, document.get("along", ()))),
         along_parameters=document.get("along_parameters", 0),
+        along_macs=document.get("along_macs", 0),
         gates=tuple(Gate(**gate) for gate in document.get("gates", ())),
+        unit=document.get("unit", 1),
     )
 
 

@@ -20,7 +20,7 @@ from torch import nn
 from refiner.core.layers import CONV_TYPES, weight_of
 from refiner.core.weight_norm import plain_copy, with_plain_weight
 from refiner.graph.conv_spec import ConvSpec
-from refiner.graph.narrowing import keeps_groups_apart
+from refiner.graph.narrowing import is_depthwise, keeps_groups_apart
 from refiner.graph.slots import ConvSite, Slot
 from refiner.space.keep_ratios import width_at
 
@@ -43,7 +43,10 @@ def inner_widths(slot: Slot) -> tuple[int, ...]:
 def inner_units(slot: Slot) -> tuple[int, ...]:
     """Return how many channels of each set of a group stay or go together: 1, or whole groups."""
     return tuple(
-        math.lcm(*(_of_one_group(slot.sites[i].spec) for i in inner[1:-1]))
+        math.lcm(
+            *(_of_one_group(slot.sites[i].spec) for i in inner[1:-1]),
+            *(slot.sites[i].unit for i in inner[:-1]),
+        )
         for inner in inner_channels_of(slot)
     )
 
@@ -73,6 +76,7 @@ def pruned_sites(slot: Slot, keep_ratio: float) -> tuple[ConvSite, ...]:
                 further_parameters=0,
                 norm_parameters=site.norm_parameters * few // site.spec.out_channels,
                 along_parameters=site.along_parameters * few // site.spec.out_channels,
+                along_macs=site.along_macs * few // site.spec.out_channels,
                 gates=tuple(g.with_channels(few, site.spec.out_channels) for g in site.gates),
             )
         for i in inner[1:]:  # these read them
@@ -165,7 +169,7 @@ def cut(
 
     Args:
         module: it is copied. Weight norm of a conv is multiplied out. Of a norm or another module,
-            each tensor is cut that has one number per channel.
+            each tensor is cut that has one number per channel, and of a linear layer its weight.
         channels: number of its output channels.
         rows: indices of the output channels that stay; None keeps all.
         columns: indices of the input channels that stay; None keeps all.
@@ -184,12 +188,17 @@ def cut(
             if isinstance(tensor, nn.Parameter):
                 few = nn.Parameter(few.clone(), requires_grad=tensor.requires_grad)
             table[name] = few  # type: ignore[assignment]
-    if isinstance(work, CONV_TYPES):
-        work.out_channels = work.out_channels if rows is None else len(rows)
-        work.in_channels = work.in_channels if columns is None else len(columns)
+    if is_depthwise(module) and rows is not None:
+        vars(work).update(dict.fromkeys(("in_channels", "out_channels", "groups"), len(rows)))
+    elif isinstance(work, (*CONV_TYPES, nn.Linear)):
+        kind = "features" if isinstance(work, nn.Linear) else "channels"
+        left = {f"out_{kind}": rows, f"in_{kind}": columns}
+        vars(work).update({name: len(stay) for name, stay in left.items() if stay is not None})
     elif rows is not None:
         for part in parts:
-            for count in ("num_features", "num_parameters"):
+            if isinstance(part, nn.GroupNorm):
+                part.num_groups = part.num_groups * len(rows) // channels
+            for count in ("num_features", "num_parameters", "num_channels"):
                 if vars(part).get(count) == channels:
                     vars(part).update({count: len(rows)})
     return work

@@ -5,7 +5,7 @@ in it, so ``layer3`` is the whole stage.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from refiner.core.errors import ConfigError
@@ -33,7 +33,10 @@ def check_patterns(patterns: Iterable[str], names: Sequence[str]) -> None:
 
 
 def chosen_layers(
-    slots: Sequence[Slot], only: Sequence[str], skip: Sequence[str]
+    slots: Sequence[Slot],
+    only: Sequence[str],
+    skip: Sequence[str],
+    frozen: Collection[str] = (),
 ) -> tuple[list[Slot], list[Frozen]]:
     """Return the slots of the layers that may change, and the convs that may not.
 
@@ -43,11 +46,13 @@ def chosen_layers(
         slots: all slots of a model.
         only: patterns; without any, all convs may change.
         skip: patterns of convs that may not.
+        frozen: names of the convs that are no slots. Some lose channels with a group.
     """
     kept, left_out = list[Slot](), list[Frozen]()
     for slot in slots:
         why = {site.conv: _why_not(site.conv, only, skip) for site in slot.all_convs}
-        if not any(why.values()):
+        along = {name for site in slot.sites for name in site.along} & {*frozen}
+        if not any(why.values()) and not any(_why_not(name, only, skip) for name in along):
             kept.append(slot)
             continue
         left_out += [Frozen(name=name, reason=reason) for name, reason in why.items() if reason]

@@ -39,7 +39,7 @@ class _Inner:
     kept: torch.Tensor
     """Indices of those that stay."""
     gates: tuple[str, ...]
-    """Names of the convs of gates that read them."""
+    """Names of the layers of gates that read them."""
 
 
 def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
@@ -65,7 +65,9 @@ def broken_groups(traced: TracedModel, groups: Sequence[Slot]) -> list[int]:
                     last=sites[inner[-1]].conv,
                     channels=sites[inner[0]].spec.out_channels,
                     kept=channels,
-                    gates=tuple(gate.reduce for i in inner[:-1] for gate in sites[i].gates),
+                    gates=tuple(
+                        gate.reduce for i in inner[:-1] for gate in sites[i].gates if gate.reduce
+                    ),
                 )
                 for inner, channels in zip(inner_channels_of(groups[i]), kept[i], strict=True)
             ]

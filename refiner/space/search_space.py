@@ -96,6 +96,7 @@ def space_of(
         return replace(
             sites[site.conv], norm=site.norm, along=site.along, gates=site.gates,
             norm_parameters=site.norm_parameters, along_parameters=site.along_parameters,
+            along_macs=sites[site.conv].along_macs if site.along else 0, unit=site.unit,
         )  # fmt: skip
 
     slots = [
@@ -238,7 +239,8 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
     table = find_slots(traced.graph_module, granularity)
     convs = [site.conv for slot in table.slots for site in slot.all_convs]
     check_patterns((*offer.only, *offer.skip), [*convs, *(conv.name for conv in table.frozen)])
-    chosen, left_out = chosen_layers(table.slots, offer.only, offer.skip)
+    still = {conv.name for conv in table.frozen}
+    chosen, left_out = chosen_layers(table.slots, offer.only, offer.skip, still)
     slots = without_broken_groups(for_one_sample(chosen, traced), traced)
     offered = [(slot, offer.names_for(slot, granularity)) for slot in slots]
     found = [(slot, admissible(slot, names, offer.allow_larger)) for slot, names in offered]

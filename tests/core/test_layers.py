@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from refiner.core.layers import holds_conv, is_conv, is_norm
+from refiner.core.layers import holds_conv, is_conv, is_norm, squeezes
 
 
 def test_subclasses_are_convs_and_norms_too() -> None:
@@ -26,3 +26,17 @@ def test_a_block_named_after_its_norm_is_no_norm() -> None:
         pass
 
     assert not is_norm(ConvNormAct(nn.Conv2d(1, 1, 1)))
+
+
+def test_what_goes_to_few_features_and_back_squeezes() -> None:
+    down, up = nn.Linear(8, 2), nn.Linear(2, 8)
+    assert squeezes(nn.Sequential(down, nn.ReLU(), up))
+    assert squeezes(nn.ModuleDict({"inside": nn.Sequential(down, up)}))
+    for other in (
+        [up, down],
+        [down, nn.Linear(2, 4)],
+        [down],
+        [down, up, nn.Linear(2, 8)],
+        [nn.Linear(8, 8)],
+    ):
+        assert not squeezes(nn.Sequential(*other))

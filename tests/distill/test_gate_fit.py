@@ -1,5 +1,6 @@
 import copy
 
+import pytest
 import torch
 from models import images
 from torch import nn
@@ -29,13 +30,27 @@ class Gated(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.stem(x)
         y = self.widen(x).relu()
-        y = y * self.expand(self.reduce(y.mean((2, 3), keepdim=True)).tanh()).sigmoid()
+        y = y * self.gate(y.mean((2, 3), keepdim=True))
         return (x + self.project(y)).mean((2, 3))
 
+    def gate(self, means: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(means).tanh()).sigmoid()
 
-def made(bias: bool = True, *names: str) -> tuple[nn.Module, Supernet]:
+
+class LinearGated(Gated):
+    """The same with linear layers."""
+
+    def __init__(self, bias: bool = True) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Linear(16, 4, bias=bias), nn.Linear(4, 16)
+
+    def gate(self, means: torch.Tensor) -> torch.Tensor:
+        return super().gate(means.flatten(1))[:, :, None, None]
+
+
+def made(bias: bool = True, *names: str, kind: type[Gated] = Gated) -> tuple[nn.Module, Supernet]:
     torch.manual_seed(0)
-    model = Gated(bias).eval()
+    model = kind(bias).eval()
     space = search_space(
         model, BATCHES[0][0], granularity="group", candidates=names or ["keep0.5", "keep0.25"]
     )
@@ -51,11 +66,13 @@ def mean_of(module: nn.Module, run: nn.Module) -> torch.Tensor:
         for x, _ in BATCHES[2:6]:
             run(x)
     handle.remove()
-    return torch.cat(seen).mean((0, 2, 3))
+    found = torch.cat(seen)
+    return found.mean([d for d in range(found.dim()) if d != 1])
 
 
-def test_the_bias_makes_up_for_the_mean_of_the_channels_that_go() -> None:
-    model, net = made()
+@pytest.mark.parametrize("kind", [Gated, LinearGated])
+def test_the_bias_makes_up_for_the_mean_of_the_channels_that_go(kind: type[Gated]) -> None:
+    model, net = made(kind=kind)
     wanted = mean_of(model.reduce, model)
     config = DistillConfig(steps=0, solve_batches=10)
     distill(net, BATCHES, make_task("classification"), devices=DEVICES, config=config)

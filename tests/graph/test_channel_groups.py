@@ -6,6 +6,7 @@ from torch import nn
 import refiner
 from refiner.graph.channel_groups import find_channel_groups
 from refiner.graph.skips import Flow
+from refiner.graph.slots import Slot, find_slots
 from refiner.graph.tracing import trace
 
 
@@ -58,7 +59,8 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2)) == [("0", "4")]
     assert pair(nn.PReLU()) == [("0", "2")]  # one number for all channels
     assert pair(nn.PReLU(4)) == [("0", "2")]
-    assert pair(nn.PReLU(4), nn.GroupNorm(2, 4)) == []
+    assert pair(nn.PReLU(4), nn.GroupNorm(2, 4)) == [("0", "3")]  # by whole groups
+    assert pair(nn.GroupNorm(1, 4)) == []
     assert pair(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm2d(4))) == []
     assert pair(nn.Conv2d(4, 4, 3, groups=2)) == [("0", "1", "2")]  # by whole groups
     assert pair(nn.Conv2d(4, 8, 3, groups=2), after=nn.Conv2d(8, 4, 1)) == []
@@ -66,6 +68,31 @@ def test_channels_that_are_not_kept_apart_end_a_group() -> None:
     assert pair(after=nn.Conv2d(4, 4, 1, groups=2)) == []
     assert pair(nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))) == [("0", "1", "2")]
     assert pair(nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1))) == []
+
+
+class SamePadded(nn.Conv2d):
+    """Pads by itself, as convs of TensorFlow."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+def test_a_depthwise_conv_that_pads_by_itself_is_passed() -> None:
+    def slots(groups: int, hooked: bool = False) -> tuple[Slot, ...]:
+        each = SamePadded(4, 4, 3, stride=2, groups=groups)
+        if hooked:
+            each.register_forward_hook(lambda *_: None)
+        convs = nn.Conv2d(3, 3, 3), nn.Conv2d(3, 4, 1), each, nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        table = find_slots(trace(sequence(*convs), images(size=10)), "group")
+        assert [conv.name for conv in table.frozen] == ["0", "2"]
+        return table.slots
+
+    (slot,) = slots(groups=4)
+    first, _ = slot.sites
+    assert (first.conv, first.along, first.along_parameters) == ("1", ("2", "3"), 4 * 9 + 4 + 8)
+    assert first.along_macs == 4 * 4 * 4 * 9
+    assert first.macs_after == len(images()) * first.along_macs
+    assert len(slots(groups=1)) == len(slots(groups=4, hooked=True)) == 2
 
 
 def test_what_train_mode_alone_reads_ends_a_group() -> None:

@@ -83,6 +83,113 @@ def test_gates_and_their_numbers() -> None:
     )
 
 
+class Linears(Gated):
+    """Linear layers in place of the convs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Linear(8, 2), nn.Linear(2, 8)
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+
+
+class InOneModule(Linears):
+    """The same in a module of their own, which holds no conv."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 8))
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x.mean((2, 3), keepdim=True)).sigmoid()[:, :, None, None]
+
+
+class Given(Gated):
+    """The numbers come from elsewhere: what the model reads in the mean, in place of a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(3, 8)
+
+    def meet(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return x + numbers[:, :, None, None]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.meet(self.first(x), self.embed(x.mean((2, 3))).tanh())
+        return self.second(y).mean((2, 3))
+
+
+class Constant(Given):
+    """A time that is a plain number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time = torch.full((len(x), 3), 0.5, device=x.device)
+        return self.second(self.meet(self.first(x), self.embed(time))).mean((2, 3))
+
+
+class Scaled(Given):
+    def meet(self, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return numbers[:, :, None, None] * x
+
+
+def test_gates_of_linear_layers() -> None:
+    numbers = {"parameters": 40, "other_parameters": 2, "macs": 32}
+    assert gates_of(Linears()) == (Gate(reduce="reduce", expand="expand", **numbers),)
+    assert gates_of(InOneModule()) == (Gate(reduce="layers.1", expand="layers.3", **numbers),)
+
+
+def test_numbers_from_elsewhere() -> None:
+    one = Gate(reduce=None, expand="embed", parameters=32, other_parameters=0, macs=24)
+    assert gates_of(Given()) == gates_of(Scaled()) == gates_of(Constant()) == (one,)
+    assert one.layers == ("embed",)
+
+
+class OfPositions(Given):
+    """A number for each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x) + self.embed(x)).mean((2, 3))
+
+
+class CalledAgain(Given):
+    """The layer gives numbers for others, too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.embed(x.std((2, 3)))
+
+
+class Tied(Given):
+    """Another layer has the same weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.other = nn.Linear(3, 8)
+        self.other.weight = self.embed.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + self.other(x.std((2, 3)))
+
+
+class ReadAgain(Given):
+    """The numbers are read elsewhere, too."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = self.embed(x.mean((2, 3)))
+        return self.second(self.meet(self.first(x), numbers)).mean((2, 3)) + numbers
+
+
+class LastAxis(Linears):
+    """The layers read positions, not channels."""
+
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return self.expand(self.reduce(x[..., :8])).sigmoid().mean((2, 3), keepdim=True)
+
+
 class Adds(Gated):
     def between(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.gate(x)
@@ -155,17 +262,6 @@ class Everywhere(Gated):
         return self.expand(self.reduce(x).relu()).sigmoid()
 
 
-class Linears(Gated):
-    """Only convs are narrowed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reduce, self.expand = nn.Linear(8, 2), nn.Linear(2, 8)
-
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        return self.expand(self.reduce(x.mean((2, 3)))).sigmoid()[:, :, None, None]
-
-
 class Deep(Gated):
     """Three convs."""
 
@@ -185,8 +281,8 @@ class Grouped(Gated):
 
 def test_what_is_no_gate_ends_a_group() -> None:
     kinds = [
-        Adds, Elsewhere, ReadsTwice, More, One, OneAtTheEnd, Whole, Padded, Everywhere, Linears,
-        Deep, Grouped,
+        Adds, Elsewhere, ReadsTwice, More, One, OneAtTheEnd, Whole, Padded, Everywhere, Deep,
+        Grouped, LastAxis, CalledAgain, OfPositions, ReadAgain, Tied,
     ]  # fmt: skip
     assert [kind.__name__ for kind in kinds if gates_of(kind()) is not None] == []
     assert gates_of(Gated(), frozen="expand") is None
@@ -199,7 +295,7 @@ def test_an_inverted_residual_block_with_a_gate_is_one_group() -> None:
     groups = {group.convs: group for group in found}
     block = "blocks.2.1"
     group = groups[f"{block}.conv_pw", f"{block}.conv_dw", f"{block}.conv_pwl"]
-    assert [gate.convs for gate in group.stretches[1].gates] == [
+    assert [gate.layers for gate in group.stretches[1].gates] == [
         (f"{block}.se.conv_reduce", f"{block}.se.conv_expand")
     ]
     assert not any("se.conv" in conv for convs in groups for conv in convs)

@@ -4,8 +4,9 @@ from torch import nn
 from refiner.graph.narrowing import (
     has_plain_weight,
     is_dense,
-    keeps_channels_apart,
+    is_plain_linear,
     keeps_groups_apart,
+    unit_of,
 )
 
 
@@ -34,9 +35,32 @@ def test_kinds_of_convs(conv: nn.Conv2d, plain: bool, dense: bool, apart: bool) 
     )
 
 
-def test_modules_with_a_number_for_each_channel() -> None:
-    assert keeps_channels_apart(nn.BatchNorm2d(4), 4)
-    assert keeps_channels_apart(nn.Sequential(nn.BatchNorm2d(4), nn.PReLU()), 4)
-    assert not keeps_channels_apart(nn.BatchNorm2d(4), 8)
-    assert not keeps_channels_apart(nn.GroupNorm(2, 4), 4)
-    assert not keeps_channels_apart(nn.Linear(4, 4), 4)
+@pytest.mark.parametrize(
+    ("module", "unit"),
+    [
+        (nn.BatchNorm2d(12), 1),
+        (nn.Sequential(nn.BatchNorm2d(12), nn.PReLU()), 1),
+        (nn.BatchNorm2d(6), 0),
+        (nn.Linear(12, 12), 0),
+        (nn.Conv2d(12, 12, 3, groups=12), 1),
+        (nn.Conv2d(12, 12, 1, groups=6), 0),
+        (nn.Conv2d(6, 6, 3, groups=6), 0),
+        (nn.GroupNorm(12, 12), 1),
+        (nn.GroupNorm(4, 12), 3),
+        (nn.Sequential(nn.GroupNorm(4, 12), nn.GroupNorm(6, 12)), 6),
+        (nn.Sequential(nn.GroupNorm(4, 12), nn.GroupNorm(3, 12)), 0),  # 12 at once
+        (nn.GroupNorm(1, 12), 0),
+        (nn.LayerNorm(12), 0),
+    ],
+)
+def test_channels_of_a_module_that_go_together(module: nn.Module, unit: int) -> None:
+    assert unit_of(module, 12) == unit
+
+
+def test_plain_linear_layers() -> None:
+    assert is_plain_linear(nn.Linear(2, 2))
+    assert not is_plain_linear(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
+    assert not is_plain_linear(nn.utils.weight_norm(nn.Linear(2, 2)))
+    hooked = nn.Linear(2, 2)
+    hooked.register_forward_hook(lambda *_: None)
+    assert not is_plain_linear(hooked)

@@ -19,7 +19,15 @@ from refiner.space.supernet import Supernet
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "resnet50", "mobilenetv2_100", "densenet121", "semnasnet_050", "regnety_002"],
+    [
+        "resnet18",
+        "resnet50",
+        "mobilenetv2_100",
+        "densenet121",
+        "semnasnet_050",
+        "regnety_002",
+        "tf_mobilenetv3_small_minimal_100",
+    ],
 )
 def test_a_pruned_network_is_one_that_does_not_read_the_channels(name: str) -> None:
     x = images(size=64)
@@ -139,12 +147,14 @@ class ScaleNorm(nn.Module):
     [
         (ScaleNorm(8), True),
         (ScaleNorm(1, 8, 1, 1), False),
-        (nn.GroupNorm(2, 8), False),
+        (nn.GroupNorm(1, 8), False),
+        (nn.GroupNorm(4, 8), True),
+        (nn.GroupNorm(4, 8, affine=False), True),
         (nn.LayerNorm([8, 12, 12]), False),
         (nn.InstanceNorm2d(8, affine=True), True),
         (nn.PReLU(8), True),
         (nn.Sequential(nn.BatchNorm2d(8), nn.PReLU(8)), True),
-        (nn.Sequential(nn.GroupNorm(2, 8), nn.PReLU(8)), False),
+        (nn.Sequential(nn.GroupNorm(2, 8), nn.PReLU(8)), True),
         (timm.layers.BatchNormAct2d(8, act_layer=nn.PReLU), True),
         (timm.layers.LayerNorm2d(8), False),
     ],
@@ -156,6 +166,17 @@ def test_norms_that_keep_channels_apart_are_narrowed(norm: nn.Module, is_group: 
     assert [slot.is_group for slot in space.slots] == ([True] if is_group else [False, False])
     if is_group:
         assert_pruned_is_blinded(model, x, seed=2)
+
+
+def test_group_norms_lose_whole_groups(tmp_path) -> None:
+    model = Normed(nn.Sequential(nn.SiLU(), nn.GroupNorm(4, 8), nn.GroupNorm(2, 8)))
+    space = group_space(model, images(size=16))
+    assert space.slots[0].sites[0].unit == 4
+    found = space.architecture([space.candidates[0].index("keep0.5")])
+    network = rewrite(model, found)
+    assert [(n.num_groups, n.num_channels) for n in network.norm[1:]] == [(2, 4), (1, 4)]
+    found.save(tmp_path / "architecture.json")
+    assert Architecture.load(tmp_path / "architecture.json") == found
 
 
 class Activated(Normed):

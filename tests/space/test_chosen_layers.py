@@ -1,4 +1,5 @@
 import pytest
+import timm
 from models import TinyResNet, batches, images
 
 import refiner
@@ -41,6 +42,19 @@ def test_a_group_of_which_a_conv_stays_is_split() -> None:
     space = space_of(skip=["*.conv2"])
     assert [slot.name for slot in space.slots] == ["block1.conv1", "block2.conv1"]
     assert not any(slot.is_group for slot in space.slots)
+
+
+def test_a_conv_that_is_no_slot_still_keeps_its_channels_where_the_user_says_so() -> None:
+    model, x = timm.create_model("tf_mobilenetv3_small_minimal_100"), images(size=32)
+    name = "blocks.1.0"
+
+    def groups(**chosen: list[str]) -> list[str]:
+        space = refiner.search_space(model, x, granularity="group", **chosen)
+        return [slot.name for slot in space.slots if slot.is_group]
+
+    assert name in groups()
+    assert name not in groups(skip=[f"{name}.conv_dw"])
+    assert name not in groups(only=["*.conv_pw", "*.conv_pwl"])
 
 
 def test_a_pattern_of_no_conv_is_refused_with_the_nearest_name() -> None:

@@ -1,5 +1,7 @@
 """Groups with gates, as those of squeeze-and-excitation: their convs are narrowed with the group."""
 
+from collections.abc import Callable
+
 import pytest
 import timm
 import torch
@@ -42,15 +44,33 @@ class Expanded(nn.Module):
         return x * self.expand(y).sigmoid().expand_as(x)
 
 
+class Linears(nn.Module):
+    """As in many models: two linear layers, in a module that holds no conv."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fc = nn.Sequential(
+            nn.Linear(channels, 3, bias=False), nn.ReLU(), nn.Linear(3, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.fc(x.mean((2, 3))).view(len(x), x.shape[1], 1, 1).expand_as(x)
+
+
+def given(channels: int) -> nn.Module:
+    """Gives numbers that are added, as diffusion models add what they make of the time."""
+    return nn.Linear(3, channels)
+
+
 class Inverted(nn.Module):
     """A stem and two inverted residual blocks with gates; the second swish is written out."""
 
-    def __init__(self, kind: type[nn.Module] = Squeeze) -> None:
+    def __init__(self, kind: Callable[[int], nn.Module] = Squeeze) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.adds, self.stem = kind is given, nn.Conv2d(3, 8, 3, padding=1)
         self.blocks = nn.ModuleList(self._branch(kind) for _ in range(2))
 
-    def _branch(self, kind: type[nn.Module]) -> nn.ModuleDict:
+    def _branch(self, kind: Callable[[int], nn.Module]) -> nn.ModuleDict:
         return nn.ModuleDict(
             {
                 "widen": nn.Conv2d(8, 24, 1, bias=False), "norm": nn.BatchNorm2d(24),
@@ -61,11 +81,15 @@ class Inverted(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.stem(x)
+        image, x = x, self.stem(x)
         for block in self.blocks:
             y = nn.functional.silu(block["norm"](block["widen"](x)))
             y = block["second"](block["each"](y))
-            y = block["gate"](y * torch.sigmoid(y))
+            y, gate = y * torch.sigmoid(y), block["gate"]
+            if self.adds:
+                y = y + gate(nn.functional.silu(image.mean((2, 3))))[:, :, None, None]
+            else:
+                y = gate(y)
             x = x + block["last"](block["project"](y))
         return x.mean((2, 3))
 
@@ -91,12 +115,33 @@ def test_the_convs_of_a_gate_are_narrowed_with_its_group(kind: type[nn.Module]) 
     assert (gate.expand.in_channels, gate.expand.out_channels) == (inside, 12)
 
 
+@pytest.mark.parametrize("kind", [Linears, given])
+def test_linear_layers_are_narrowed_with_the_group(kind: Callable[[int], nn.Module]) -> None:
+    torch.manual_seed(0)
+    model, x = warmed(Inverted(kind), images(count=3, size=8)), images(count=3, size=8)
+    space = assert_pruned_is_blinded(model, x, seed=3)
+    assert [len(slot.sites) for slot in space.slots] == [3, 3]
+    network = rewrite(model, space.architecture([space.candidates[0].index("keep0.5"), 0]))
+    linears = [m for m in network.blocks[0].modules() if isinstance(m, nn.Linear)]
+    shapes = [(m.in_features, m.out_features) for m in linears]
+    assert shapes == ([(12, 3), (3, 12)] if kind is Linears else [(3, 12)])
+    assert [tuple(m.weight.shape[::-1]) for m in linears] == shapes
+
+
 def every_vector(space: SearchSpace) -> list[tuple[int, ...]]:
     last = max(map(len, space.candidates))
     return [tuple(k % len(names) for names in space.candidates) for k in range(last)]
 
 
-@pytest.mark.parametrize("make", [Inverted, lambda: timm.create_model("semnasnet_050")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        Inverted,
+        lambda: Inverted(Linears),
+        lambda: Inverted(given),
+        lambda: timm.create_model("semnasnet_050"),
+    ],
+)
 def test_every_candidate_equals_the_supernet_and_has_exact_costs(make) -> None:
     torch.manual_seed(0)
     x = images(size=32)
@@ -104,7 +149,9 @@ def test_every_candidate_equals_the_supernet_and_has_exact_costs(make) -> None:
     names = ["keep0.75", "keep0.5", "keep0.25", "no_branch", "merged3x3", "depthwise3x3"]
     space = search_space(model, x, granularity="group", candidates=names)
     assert sum("no_branch" in each for each in space.candidates) >= 2
-    assert any("merged3x3" in each for each in space.candidates)
+    # A merged conv has no place for numbers from elsewhere.
+    adds = getattr(model, "adds", False)
+    assert any("merged3x3" in each for each in space.candidates) != adds
     before, costs, net = measure_cost(model, x), slot_costs(space), Supernet(model, space)
     for vector in every_vector(space):
         network = rewrite(model, space.architecture(vector)).eval()
