@@ -234,7 +234,7 @@ def test_what_is_said_of_batch_sizes_holds(kind, form, count, tmp_path) -> None:
     """Nothing else is exported: the example itself, and each size that the line names."""
     torch.manual_seed(0)
     model, path = kind().eval(), tmp_path / f"out.{form}"
-    how = export(model, path, images(count), form)
+    how = export(model, path, images(count), form).partition(", inputs of")[0]
     loaded = _load(form, path)
     equal = [size for size in SIZES if _equal(model, loaded, images(size, seed=3))]
     assert count in equal
@@ -252,6 +252,6 @@ def test_a_trace_that_bakes_a_branch_in_says_for_which_sizes(tmp_path) -> None:
     for count, said in ((1, "batches of 1 alone"), (2, "batches of 2 or more, not of 1")):
         for form in ("torchscript", "python"):
             how = export(Unscripted(), tmp_path / f"{count}.{form}", images(count), form)
-            assert how.endswith(said), how
+            assert said in how
     head = (tmp_path / "2.python" / "model.py").read_text().splitlines()[0]
     assert head == '"""Unscripted: batches of 2 or more, not of 1'
