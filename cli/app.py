@@ -72,7 +72,8 @@ app = typer.Typer(
         "Make a trained convolutional network cheaper and faster, and leave its skip connections "
         "alone.\n\n"
         "`refine MODEL` is short for `refine run MODEL`; `refine MODEL --help` lists its options. "
-        "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or "
+        "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, lightning:FILE.py:CLASS, "
+        "FILE.py:FUNCTION or "
         "package.module:FUNCTION.\n\n"
         "Example: `refine timm:resnet18 --pretrained --data folder:images --budget macs=60%`"
     ),
@@ -283,7 +284,9 @@ def export_command(
     export_format: Annotated[
         str,
         typer.Option(
-            "--format", help="torchscript, python, onnx, pt2 or ultralytics.", metavar="NAME"
+            "--format",
+            help="torchscript, python, onnx, pt2, ultralytics or lightning.",
+            metavar="NAME",
         ),
     ] = "torchscript",
     to: Annotated[

@@ -9,7 +9,8 @@ import typer
 from refiner.core.errors import RefinerError
 
 MODEL_FORMS = (
-    "timm:NAME, torchvision:NAME, ultralytics:FILE, FILE.py:FUNCTION or package.module:FUNCTION."
+    "timm:NAME, torchvision:NAME, ultralytics:FILE, lightning:FILE.py:CLASS, FILE.py:FUNCTION or "
+    "package.module:FUNCTION."
 )
 
 AnyArguments: dict[str, Any] = {
@@ -93,7 +94,9 @@ Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from the p
 Weights = Annotated[
     Path | None,
     typer.Option(
-        help="Start from the weights in a .safetensors or .pt file.",
+        "--weights",
+        "--ckpt",
+        help="Start from the weights in a .safetensors, .pt or .ckpt file.",
         metavar="FILE",
         show_default=False,
     ),

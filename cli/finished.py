@@ -31,6 +31,8 @@ _EXPORTS = {
     "python": "refined_python",
     "onnx": "refined.onnx",
     "pt2": "refined.pt2",
+    "ultralytics": "refined.pt",
+    "lightning": "refined.ckpt",
 }
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refiner.distill.distillation import DistillConfig
     from refiner.distill.refit import RefitConfig
     from refiner.exports.exporting import export
+    from refiner.exports.lightning_checkpoint import load_lightning
     from refiner.graph.conv_spec import ConvSpec
     from refiner.graph.slots import Slot, find_slots
     from refiner.graph.tracing import trace
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from refiner.trackers.mlflow import MLflow
     from refiner.trackers.tensorboard import TensorBoard
     from refiner.trackers.wandb import WandB
+    from refiner.training.lightning_task import lightning_task
     from refiner.training.loop import TrainConfig, train
     from refiner.training.task import Classification, Regression, Segmentation, Task
     from refiner.training.yolo_task import YoloDetection
@@ -77,7 +79,9 @@ _HOME = {
     "YoloDetection": "training.yolo_task",
     "export": "exports.exporting",
     "find_slots": "graph.slots",
+    "lightning_task": "training.lightning_task",
     "load_data": "data.datasets",
+    "load_lightning": "exports.lightning_checkpoint",
     "measure_cost": "cost.costs",
     "measure_latency": "cost.latency",
     "refine": "api",
@@ -124,7 +128,9 @@ __all__ = [
     "YoloDetection",
     "export",
     "find_slots",
+    "lightning_task",
     "load_data",
+    "load_lightning",
     "measure_cost",
     "measure_latency",
     "refine",

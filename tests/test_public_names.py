@@ -9,7 +9,7 @@ NAMES = """
 Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TensorBoard TrainConfig WandB
 YoloDetection
-export find_slots load_data measure_cost measure_latency refine register_candidate rewrite
+export find_slots lightning_task load_data load_lightning measure_cost measure_latency refine register_candidate rewrite
 search_space trace train train_architecture
 """.split()
 

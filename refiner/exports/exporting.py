@@ -23,13 +23,16 @@ from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
+from refiner.core.lightning_modules import scriptable
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.surgery import copied
+from refiner.core.weights import load_weights
 from refiner.exports.attempts import Attempt, Made, best_of, quiet
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.folding import fold_norms as without_norms
+from refiner.exports.lightning_checkpoint import load_lightning, write_lightning
 from refiner.exports.programs import open_batch, program
 from refiner.exports.python_source import python_source
 from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
@@ -63,6 +66,7 @@ def export(
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
     - ``pt2``: ``torch.export``.
     - ``ultralytics``: a checkpoint for its ``YOLO(...)``, of a model of that package.
+    - ``lightning``: a checkpoint for :func:`refiner.load_lightning`, of a LightningModule.
 
     Each holds ``preprocessing``, how pictures become inputs; the module
     :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
@@ -92,7 +96,7 @@ def export(
     _remove(beside)
     try:
         beside.mkdir()
-        with quiet():
+        with quiet(), scriptable(work):
             made = _WRITERS[format](work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
@@ -278,13 +282,32 @@ def _write_ultralytics(
     return best_of("ultralytics", {"pickle": attempt}, folder, ".pt")
 
 
+def _write_lightning(
+    model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
+) -> Made:
+    def attempt(path: Path) -> Made:
+        missing = write_lightning(model, path)
+        how = "checkpoint for refiner.load_lightning"
+        if missing:  # its class cannot be built here
+            loaded = copied(model)
+            load_weights(loaded, path)
+            how += f"(FILE, CLASS, {', '.join(f'{name}=...' for name in missing)})"
+        else:
+            loaded = load_lightning(path, type(model)).eval()
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        return Made(path=path, how=how, sizes=sizes)
+
+    return best_of("lightning", {"state dict": attempt}, folder, ".ckpt")
+
+
 _WRITERS: dict[str, Callable[[nn.Module, Path, Any, Preprocessing | None], Made]] = {
     "torchscript": _write_torchscript,
     "python": _write_python,
     "onnx": _write_onnx,
     "pt2": _write_pt2,
     "ultralytics": _write_ultralytics,
+    "lightning": _write_lightning,
 }
 FORMATS = tuple(_WRITERS)
-GENERAL = tuple(name for name in FORMATS if name != "ultralytics")
+GENERAL = tuple(name for name in FORMATS if name not in ("ultralytics", "lightning"))
 """Formats for models of any library."""

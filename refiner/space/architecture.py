@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from refiner.core.errors import ArchitectureError, one_line
 from refiner.core.files import read_json, write_text
@@ -79,6 +79,15 @@ class Architecture:
             ) from None
         except (OSError, ValueError) as error:
             raise ArchitectureError(f"{path} cannot be read as JSON: {one_line(error)}") from error
+        return cls.from_document(document, path)
+
+    @classmethod
+    def from_document(cls, document: Any, path: str | PathLike[str]) -> "Architecture":
+        """Return what :meth:`to_json` wrote, once it is parsed; ``path`` is for messages.
+
+        Raises:
+            ArchitectureError: it is not an architecture, or has another version.
+        """
         version = document.get("format_version") if isinstance(document, dict) else None
         if version != FORMAT_VERSION:
             raise ArchitectureError(
