@@ -23,11 +23,15 @@ import refiner
 class Digits(lightning.LightningDataModule):
     """Images N x 1 x 8 x 8 of digits, and their classes."""
 
+    def __init__(self, count: int = 1400) -> None:
+        super().__init__()
+        self.count = count
+
     def setup(self, stage: str) -> None:
         digits = load_digits()
         images = torch.from_numpy(digits.images).float()[:, None] / 16
         labels = torch.from_numpy(digits.target).long()
-        self.train = TensorDataset(images[:1400], labels[:1400])
+        self.train = TensorDataset(images[: self.count], labels[: self.count])
         self.held_out = TensorDataset(images[1400:], labels[1400:])
 
     def train_dataloader(self) -> DataLoader:
@@ -35,6 +39,20 @@ class Digits(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         return DataLoader(self.held_out, 397)
+
+
+class Block(nn.Module):
+    """Two convs beside a skip connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width),
+        )  # fmt: skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.branch(x))
 
 
 class Classifier(lightning.LightningModule):
@@ -45,8 +63,7 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters()
         self.net = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+            Block(width), Block(width),
             nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * width, 10),
         )  # fmt: skip
 
@@ -74,14 +91,14 @@ def trainer(epochs: int, folder: Path) -> lightning.Trainer:
     )  # fmt: skip
 
 
-def main(folder: Path, epochs: int = 5, **options: Any) -> refiner.Result:
+def main(folder: Path, epochs: int = 5, count: int = 1400, **options: Any) -> refiner.Result:
     """Train, refine and go on training; files are written into ``folder``."""
     lightning.seed_everything(0)
-    module = Classifier()
-    trainer(epochs, folder).fit(module, datamodule=Digits())
+    module, digits = Classifier(), Digits(count)
+    trainer(epochs, folder).fit(module, datamodule=digits)
     result = refiner.refine(
         module,
-        Digits(),
+        digits,
         budget="macs=50%",
         distill=refiner.DistillConfig(),
         train=refiner.TrainConfig.fine_tuning(epochs=epochs),
@@ -91,10 +108,10 @@ def main(folder: Path, epochs: int = 5, **options: Any) -> refiner.Result:
     print(result.export(folder / "refined.onnx", "onnx"))
     print(result.export(folder / "refined.ckpt", "lightning"))
 
-    refined = refiner.load_lightning(folder / "refined.ckpt", Classifier)
+    refined = refiner.load_lightning(folder / "refined.ckpt", Classifier, lr=0.001)
     further = trainer(1, folder)
-    further.fit(refined, datamodule=Digits())
-    print(further.validate(refined, datamodule=Digits(), verbose=False))
+    further.fit(refined, datamodule=digits)
+    print(further.validate(refined, datamodule=digits, verbose=False))
     saved = further.checkpoint_callback.best_model_path
     refiner.load_lightning(saved, Classifier)
     return result

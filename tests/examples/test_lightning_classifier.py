@@ -15,9 +15,10 @@ def test_the_example_goes_the_whole_way(tmp_path, capsys) -> None:
     spec = importlib.util.spec_from_file_location("lightning_classifier", FILE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    quick = {"baselines": False, "progress": False, "device": "cpu", "slots": "conv"}
+    quick = {"baselines": False, "progress": False, "device": "cpu", "force": True}
     quick |= {"search": replace(DISTILLED_SEARCH, trials=3), "refit": refiner.RefitConfig(steps=2)}
-    result = example.main(tmp_path, epochs=1, **quick)
+    quick |= {"candidates": ("keep0.5", "keep0.25")}
+    result = example.main(tmp_path, epochs=1, count=200, **quick)
     assert type(result.model) is example.Classifier
     assert result.report.after.macs <= 0.5 * result.report.before.macs
     assert (tmp_path / "refined.onnx").is_file()
