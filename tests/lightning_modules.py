@@ -67,6 +67,9 @@ class Painter(L.LightningModule):
     def validation_step(self, batch):
         self.log_dict({"error": 1.0, "mean_loss": F.mse_loss(self.net(batch[0]), batch[0])})
 
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
 
 def dataset(count, seed=0):
     generator = torch.Generator().manual_seed(seed)

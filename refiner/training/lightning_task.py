@@ -16,7 +16,7 @@ from torch import nn
 
 from refiner.core.batches import batch_size, inputs_and_target, inputs_of, output_of
 from refiner.core.errors import ConfigError, DataError, one_line
-from refiner.core.lightning_modules import base_of, check_module, detached, overrides
+from refiner.core.lightning_modules import check_module, detached, is_lightning, overrides
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
@@ -134,11 +134,16 @@ def validation_loss(model: nn.Module, batch: Batch) -> torch.Tensor:
 
     Where the step returns none, it is the logged number whose name speaks of a loss.
     """
-    has_own = overrides(model, "validation_step")
-    return _loss(model, "validation_step" if has_own else "training_step", batch)
+    lacks_own = is_lightning(model) and not overrides(model, "validation_step")
+    return _loss(model, "training_step" if lacks_own else "validation_step", batch)
 
 
 def _loss(model: Any, step: str, batch: Batch) -> torch.Tensor:
+    if not is_lightning(model):
+        raise ConfigError(
+            f"a {type(model).__name__} has no {step}, as this score needs. Name a --task (task= in "
+            "Python) that scores outputs."
+        )
     logged: dict[str, Any] = {}
     with _logging_to(model, logged):
         try:
@@ -177,7 +182,7 @@ def _logging_to(model: nn.Module, logged: dict[str, Any]) -> Iterator[None]:
     def log(name: str, value: Any, *_args: Any, **_kwargs: Any) -> None:
         logged[name] = value
 
-    inner = [module for module in model.modules() if base_of(type(module)) is not None]
+    inner = [module for module in model.modules() if is_lightning(module)]
     for module in inner:
         vars(module)["log"] = log
     try:

@@ -145,6 +145,12 @@ def test_a_validation_step_without_a_loss_is_refused(lit, batch) -> None:
         lightning_task(model, batch)
 
 
+def test_what_has_no_steps_is_not_scored_by_them(lit, batch) -> None:
+    model = lit.Painter()
+    with pytest.raises(ConfigError, match="has no validation_step"):
+        lightning_task(model, batch).measure(model.net, batch)
+
+
 def test_several_processes_are_refused(lit, batch, monkeypatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="one process"):
