@@ -10,7 +10,7 @@ import torch
 import torchmetrics
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 
 def net(width, outputs):
@@ -81,7 +81,7 @@ def dataset(count, seed=0):
 
 class Colours(L.LightningDataModule):
     def setup(self, stage):
-        self.images = dataset(48)
+        self.images = Subset(dataset(60), torch.randperm(60)[:48].tolist())
 
     def train_dataloader(self):
         return DataLoader(self.images, 16, shuffle=True)

@@ -20,6 +20,8 @@ def test_a_data_module_is_loaded_by_name(lit) -> None:
     state = torch.get_rng_state()
     data = refiner.load_data("lightning:lit.py:Colours")
     assert torch.equal(torch.get_rng_state(), state)
+    again = refiner.load_data("lightning:lit.py:Colours")
+    assert data.train.dataset.indices == again.train.dataset.indices, "the seed decides"
     assert len(data.train) == 3
     assert next(iter(data.val))[0].shape == (24, 3, 8, 8)
     assert data.test is None

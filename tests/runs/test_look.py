@@ -73,6 +73,5 @@ def test_the_part_that_is_compared_is_looked_at() -> None:
         def compared_network(self, model):
             return model[0]
 
-    model = nn.Sequential(TinyResNet(), nn.Softmax(1))
-    batch = (images(4), torch.tensor([0, 1, 2, 3]))
-    assert look_at(model, [batch], Inner(), Devices.choose("cpu")).images == 4
+    model = nn.Sequential(MODEL, nn.Softmax(1))
+    assert look_at(model, [(X, torch.arange(4) % 3)], Inner(), CPU).images == 4

@@ -61,4 +61,4 @@ def test_exports_are_scored_by_outputs_alone() -> None:
     assert scores_outputs(Classification())
     assert scores_outputs(LightningClassification())
     assert not scores_outputs(LightningLoss())
-    assert not scores_outputs(HeadTask(8))
+    assert not scores_outputs(HeadTask())
