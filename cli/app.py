@@ -73,7 +73,7 @@ app = typer.Typer(
         "alone.\n\n"
         "`refine MODEL` is short for `refine run MODEL`; `refine MODEL --help` lists its options. "
         "MODEL is timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, "
-        "FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
+        "lightning:FILE.py:CLASS, FILE.py:FUNCTION or package.module:FUNCTION.\n\n"
         "Example: `refine timm:resnet18 --pretrained --data folder:images --budget macs=60%`"
     ),
 )
@@ -284,7 +284,7 @@ def export_command(
         str,
         typer.Option(
             "--format",
-            help="torchscript, python, onnx, pt2, ultralytics or transformers.",
+            help="torchscript, python, onnx, pt2, ultralytics, transformers or lightning.",
             metavar="NAME",
         ),
     ] = "torchscript",

@@ -70,7 +70,7 @@ def apply_architecture(
         source=absolute(source), arguments=model_arguments(model_arg), pretrained=pretrained,
         weights=None if weights is None else weights_file(weights), seed=seed,
         trust_weights=trust_weights,
-    )  # fmt: skip
+    ).with_stored_arguments()  # fmt: skip
     given = Architecture.load(text) if text.endswith(".json") else None
     offer = Offer(
         candidates=candidate_list(candidates),

@@ -9,7 +9,8 @@ import typer
 from refiner.core.errors import RefinerError
 
 MODEL_FORMS = (
-    "timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, FILE.py:FUNCTION or "
+    "timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, lightning:FILE.py:CLASS, "
+    "FILE.py:FUNCTION or "
     "package.module:FUNCTION."
 )
 
@@ -94,7 +95,9 @@ Pretrained = Annotated[bool, typer.Option("--pretrained", help="Start from the p
 Weights = Annotated[
     Path | None,
     typer.Option(
-        help="Start from the weights in a .safetensors or .pt file.",
+        "--weights",
+        "--ckpt",
+        help="Start from the weights in a .safetensors, .pt or .ckpt file.",
         metavar="FILE",
         show_default=False,
     ),

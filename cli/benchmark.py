@@ -13,7 +13,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.cost.deployment import Deployment
 from refiner.runs.export_benchmark import Row, Score, benchmark_exports
 from refiner.runs.job import Job
-from refiner.runs.network_scores import has_head
+from refiner.runs.network_scores import scores_outputs
 from refiner.runtimes.choice import check_runtime, runtimes_here
 from refiner.training.evaluation import evaluate
 
@@ -112,7 +112,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _score_of(job: Job) -> Score | None:
     """Return what scores a module on the test part, or on the validation part without one."""
-    if has_head(job.task):
+    if not scores_outputs(job.task):
         return None
     return lambda module: evaluate(
         module, job.devices.batches(job.report_loader), job.task, job.devices

@@ -93,7 +93,7 @@ def _annotation(plain: Any, declared: Field[Any], shown: Option) -> Any:
     elif shown.commas:
         plain = str
     option = typer.Option(
-        flag,
+        *filter(None, (flag, shown.alias)),
         help=full_help(declared, shown),
         rich_help_panel=shown.panel,
         metavar=shown.metavar or _METAVARS.get(plain, "NAME"),

@@ -97,6 +97,8 @@ def run_networks(
     wanted = {option or "--model": source for option, source in request.sources.items()}
     with consent.given(folder, wanted, f"{command} {folder}"):
         source = replace(request.source, verify=(), prepared_by=(str(folder),))
+        kept = ModelSpec.from_json(made["spec"], folder, named=consent.sources, trust=consent.trust)
+        source = replace(source, arguments=kept.arguments)
         if not weights:  # published weights of torchvision change the network
             published = source.pretrained and not source.model.startswith("timm:")
             source = replace(source, weights=None, pretrained=published)

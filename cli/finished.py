@@ -34,6 +34,7 @@ _EXPORTS = {
     "pt2": "refined.pt2",
     "ultralytics": "refined_ultralytics.pt",
     "transformers": "refined_transformers",
+    "lightning": "refined.ckpt",
 }
 """Where an export of each format is written in the run's folder."""
 
@@ -132,9 +133,8 @@ def export_run(
     check_target(target)
     prepared = preprocessing_of(made)
     how = refiner.export(
-        model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size,
-        architecture=architecture,
-    )  # fmt: skip
+        model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size
+    )
     deployed = check_onnx(run, target, model, example) if export_format == "onnx" else ""
     say("; ".join(filter(None, (f"{target}: {how}", deployed))))
     return target

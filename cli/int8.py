@@ -15,7 +15,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.cost.latency import Latency
 from refiner.exports.int8 import quantize
 from refiner.runs.job import Job
-from refiner.runs.network_scores import has_head
+from refiner.runs.network_scores import scores_outputs
 from refiner.runtimes.loaded import load_export
 from refiner.runtimes.onnx_runtime import OnnxRuntime
 from refiner.runtimes.timing import timed
@@ -42,10 +42,10 @@ def export_int8(folder: Path, given: Given, *, consent: Consent, to: Path | None
     check_target(target)
     found = run_networks(folder, given, consent=consent, command="refine export", weights=False)
     job, network = found.job, found.refined.cpu().eval()
-    if has_head(job.task):
+    if not scores_outputs(job.task):
         raise ConfigError(
-            "--int8 shows what it costs in the score, and this task's score needs its head. "
-            "Export float32 and quantise that."
+            "--int8 shows what it costs in the score, and this task's score needs its head or the "
+            "module's own steps. Export float32 and quantise that."
         )
     one = first_sample(job.example)
     with tempfile.TemporaryDirectory() as place:

@@ -1,15 +1,16 @@
 """The model, the data and the task of a command: what its options name, loaded."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import nn
 
 from refiner.core import transformers_models, ultralytics_models
 from refiner.core.class_names import check_class_names
 from refiner.core.errors import ConfigError, one_line
+from refiner.core.lightning_modules import has_own_steps, is_lightning
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
 from refiner.core.transformers_models import SOURCE as TRANSFORMERS
@@ -18,11 +19,13 @@ from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import classifies, hyperparameters, is_checkpoint, is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.datasets import load_data
-from refiner.data.loaders import Data, example_of
+from refiner.data.lightning_data import data_of, has_loaders
+from refiner.data.loaders import Data, example_of, first_batch
 from refiner.data.normalisation import Normalisation
 from refiner.data.unseen import with_test
 from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
+from refiner.training.lightning_task import lightning_task
 from refiner.training.task import TASKS, Classification, Task, checked_task, make_task
 from refiner.training.yolo_task import YoloClassification, YoloDetection
 
@@ -32,6 +35,7 @@ from .preparing import loading, preparing_notes
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
 _ARCFACE, _ULTRALYTICS = "arcface", "ultralytics"
+_DEFAULT_TASK, _DEFAULT_DATA = "classification", "digits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +49,9 @@ class ModelAndData:
     pretrained: bool = option(False, "Start from the published weights.", panel="Model")
     weights: str | None = option(
         None,
-        "Start from the weights in a .safetensors or .pt file, or in a run's folder.",
+        "Start from the weights in a .safetensors, .pt or .ckpt file, or in a run's folder.",
         panel="Model",
+        alias="--ckpt",
         metavar="FILE",
     )
     trust_weights: bool = option(
@@ -56,10 +61,11 @@ class ModelAndData:
         panel="Model",
     )
     data: str = option(
-        "digits",
+        _DEFAULT_DATA,
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
-        "torchvision:NAME, hf:NAME (Hugging Face), FILE.yaml (ultralytics), or FILE.py:FUNCTION, "
-        "which returns two or three loaders.",
+        "torchvision:NAME, hf:NAME (Hugging Face), FILE.yaml (ultralytics), "
+        "lightning:FILE.py:CLASS (a DataModule), or FILE.py:FUNCTION, which returns two or three "
+        "loaders.",
         panel="Data",
         metavar="DATA",
     )
@@ -111,10 +117,10 @@ class ModelAndData:
     )
     batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
     task: str = option(
-        "classification",
+        _DEFAULT_TASK,
         "classification, segmentation, regression, own_loss, arcface, ultralytics, or "
-        "FILE.py:FUNCTION. Default: classification; models of ultralytics and transformers bring "
-        "their own.",
+        "FILE.py:FUNCTION. Default: classification; models of ultralytics and transformers, and "
+        "LightningModules bring their own.",
         panel="Data",
         metavar="TASK",
     )
@@ -128,6 +134,8 @@ class ModelAndData:
     seed: int = 0
     prepared_by: tuple[str, ...] = ()
     """Further places that may be the folder of a run whose preprocessing holds."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the model's builder that a run keeps; ``model_arg`` wins."""
 
     @property
     def _places(self) -> list[str | None]:
@@ -160,12 +168,12 @@ class ModelAndData:
         """Return how the model is made, without what the data decides."""
         return ModelSpec(
             source=self.model,
-            arguments=model_arguments(self.model_arg),
+            arguments={**self.arguments, **model_arguments(self.model_arg)},
             pretrained=self.pretrained,
             weights=self.weights,
             seed=self.seed,
             trust_weights=self.trust_weights,
-        )
+        ).with_stored_arguments()
 
     def load(
         self, first: Callable[[], object] = lambda: None
@@ -189,7 +197,7 @@ class ModelAndData:
         channels = input_channels(built)
         channels = 1 if channels == 1 else 3
         first()
-        data = load_data(
+        data = self._own_data(built) or load_data(
             self.data,
             batch_size=self.batch_size,
             channels=channels,
@@ -227,6 +235,8 @@ class ModelAndData:
         if named == _ULTRALYTICS:
             task = YoloDetection(model)
             task.check_classes(data.classes, self.data)
+        elif named == _DEFAULT_TASK and has_own_steps(model):
+            task = lightning_task(model, first_batch(data.train))
         if task is None:
             example = example_of(data.train)
             task = arcface_for(model, example, len(data.classes), seed=self.seed)
@@ -234,7 +244,7 @@ class ModelAndData:
 
     def _task_for(self, built: nn.Module) -> str:
         """Return the name of the task; models of ultralytics and transformers bring their own."""
-        default = self.task == "classification"
+        default = self.task == _DEFAULT_TASK
         if default and self.model.startswith(TRANSFORMERS):
             return task_of(self.model)
         if default and self.model.startswith(ULTRALYTICS) and not classifies(built):
@@ -248,6 +258,17 @@ class ModelAndData:
         if is_checkpoint(self.model):
             return ultralytics_models.class_names(model)
         return None
+
+    def _own_data(self, built: nn.Module) -> Data | None:
+        """Return the loaders of a LightningModule, where it has some and no data is named."""
+        if self.data != _DEFAULT_DATA or not is_lightning(built) or not has_loaders(built):
+            return None
+        if (self.limit, self.image_size, self.norm, self.mean) != (None,) * 4:
+            raise ConfigError(
+                f"{self.model} has loaders of its own, which decide on images. Leave --limit, "
+                "--image-size, --norm and --mean out, or name --data."
+            )
+        return data_of(built, name=self.model, seed=self.seed)
 
     def _trained_size(self, built: nn.Module) -> int | None:
         """Return the size of images that a detector was trained on, where that is known."""

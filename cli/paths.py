@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from refiner.core.errors import ConfigError
+from refiner.core.lightning_modules import SOURCE as LIGHTNING
 from refiner.core.ultralytics_models import is_yaml
 from refiner.faces.pairs import file_and_folder
 
@@ -15,7 +16,8 @@ def absolute(source: str) -> str:
     path."""
     head, colon, tail = source.rpartition(":")
     if head.endswith(".py"):
-        return f"{Path(head).resolve()}{colon}{tail}"
+        form = LIGHTNING if head.startswith(LIGHTNING) else ""
+        return f"{form}{Path(head.removeprefix(form)).resolve()}{colon}{tail}"
     for form in ("folder:", "faces:"):
         if source.startswith(form):
             return f"{form}{Path(source.removeprefix(form)).resolve()}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from refiner.distill.distillation import DistillConfig
     from refiner.distill.refit import RefitConfig
     from refiner.exports.exporting import export
+    from refiner.exports.lightning_checkpoint import load_lightning
     from refiner.exports.pretrained import from_pretrained
     from refiner.graph.conv_spec import ConvSpec
     from refiner.graph.slots import Slot, find_slots
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from refiner.trackers.mlflow import MLflow
     from refiner.trackers.tensorboard import TensorBoard
     from refiner.trackers.wandb import WandB
+    from refiner.training.lightning_task import lightning_task
     from refiner.training.loop import TrainConfig, train
     from refiner.training.own_loss import OwnLoss
     from refiner.training.task import Classification, Regression, Segmentation, Task
@@ -82,7 +84,9 @@ _HOME = {
     "export": "exports.exporting",
     "find_slots": "graph.slots",
     "from_pretrained": "exports.pretrained",
+    "lightning_task": "training.lightning_task",
     "load_data": "data.datasets",
+    "load_lightning": "exports.lightning_checkpoint",
     "measure_cost": "cost.costs",
     "measure_latency": "cost.latency",
     "refine": "api",
@@ -132,7 +136,9 @@ __all__ = [
     "export",
     "find_slots",
     "from_pretrained",
+    "lightning_task",
     "load_data",
+    "load_lightning",
     "measure_cost",
     "measure_latency",
     "refine",

@@ -9,7 +9,7 @@ from torch import nn
 
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
-from refiner.core.types import Loader, Provenance
+from refiner.core.types import DataModule, Loader, Provenance
 from refiner.cost.reach import choose_space
 from refiner.runs.costing import cost_space
 from refiner.runs.fine_tuning import fine_tune
@@ -26,7 +26,7 @@ from refiner.training.task import Task
 
 def refine(
     model: nn.Module,
-    loader: Loader,
+    loader: Loader | DataModule,
     val_loader: Loader | None = None,
     *,
     test_loader: Loader | None = None,
@@ -46,11 +46,13 @@ def refine(
 
     Args:
         model: any conv model; never changed.
-        loader: training batches, of known number: a DataLoader, or any iterable with ``len()``.
+        loader: training batches, of known number: a DataLoader, or any iterable with ``len()``. A
+            LightningDataModule gives the other loaders too.
         val_loader: validation batches. Without it, a fifth of the training samples is split off.
         test_loader: test batches, which no choice is made on: the report's scores come from them.
             Without it they come from the validation batches and are optimistic.
         task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
+            By default a LightningModule is trained by its own ``training_step``.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         out: folder for the run's files; must be new.
         resume: go on with the run in ``out``, which must have been made with the same settings.
@@ -78,7 +80,7 @@ def refine(
     )  # fmt: skip
     seen = first_look(job, trained=settings.trained)
     space, choice = choose_space(
-        model,
+        job.model,
         job.example,
         slots=settings.slots,
         trained=settings.trained,

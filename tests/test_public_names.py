@@ -9,7 +9,8 @@ NAMES = """
 Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec OwnLoss RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TensorBoard TrainConfig WandB
 YoloClassification YoloDetection
-export find_slots from_pretrained load_data measure_cost measure_latency refine register_candidate rewrite
+export find_slots from_pretrained lightning_task load_data load_lightning measure_cost measure_latency refine
+register_candidate rewrite
 search_space trace train train_architecture
 """.split()
 

@@ -1,6 +1,7 @@
 """Build models by name.
 
 Names are ``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
+``lightning:FILE.py:CLASS``,
 ``FILE.py:FUNCTION`` and ``package:FUNCTION``.
 """
 
@@ -9,7 +10,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,18 @@ from torch import nn
 
 from refiner.core.errors import ModelError, one_line
 from refiner.core.layers import CONV_TYPES
+from refiner.core.lightning_modules import SOURCE as LIGHTNING
+from refiner.core.lightning_modules import lightning_class, stored_arguments
 from refiner.core.randomness import seeded
 from refiner.core.records import checked_record
 from refiner.core.torchvision_models import build_torchvision
 from refiner.core.transformers_models import SOURCE as TRANSFORMERS
 from refiner.core.transformers_models import build_transformers, has_weights
+from refiner.core.types import ARCHITECTURE_KEY
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import build_ultralytics, is_checkpoint
 from refiner.core.user_code import check_allowed, functions_in, load_function, only_named
+from refiner.core.weight_files import read_weights
 from refiner.core.weights import load_weights
 
 _LIBRARIES = ("timm:", "torchvision:")
@@ -45,6 +50,7 @@ class ModelSpec:
 
     source: str
     """``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
+    ``lightning:FILE.py:CLASS``,
     ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the builder."""
@@ -92,6 +98,27 @@ class ModelSpec:
         if self.weights is not None:
             load_weights(model, self.weights, trust=self.trust_weights)
         return model.train()
+
+    def with_stored_arguments(self) -> "ModelSpec":
+        """Return the spec with the hyperparameters that a LightningModule's checkpoint holds.
+
+        Arguments that are named already win. So a run's folder holds all that builds the module.
+
+        Raises:
+            ModelError: the checkpoint or the class is missing or wrong.
+        """
+        if not self.source.startswith(LIGHTNING) or self.weights is None:
+            return self
+        content = read_weights(Path(self.weights), trust=self.trust_weights)
+        if not isinstance(content, Mapping):  # load_weights says what it is
+            return self
+        if ARCHITECTURE_KEY in content:
+            raise ModelError(
+                f"{self.weights} holds a refined module. Return refiner.load_lightning(FILE, "
+                "CLASS) from a function, and name that: FILE.py:FUNCTION."
+            )
+        stored = stored_arguments(lightning_class(self.source), content)
+        return replace(self, arguments={**stored, **self.arguments})
 
     def weights_from(self) -> str:
         """Return where the weights come from, for people; ``DRAWN`` where nothing gave any."""
@@ -205,12 +232,15 @@ def _builder(source: str) -> Callable[..., Any]:
     if not colon or not name:
         raise ModelError(
             f"{source!r} names no model. Write timm:NAME, torchvision:NAME, ultralytics:FILE, "
-            "transformers:FOLDER, FILE.py:FUNCTION or package.module:FUNCTION."
+            "transformers:FOLDER, lightning:FILE.py:CLASS, FILE.py:FUNCTION or "
+            "package.module:FUNCTION."
         )
     if source.startswith(ULTRALYTICS):
         return partial(build_ultralytics, source.removeprefix(ULTRALYTICS))
     if source.startswith(TRANSFORMERS):
         return partial(build_transformers, source.removeprefix(TRANSFORMERS))
+    if source.startswith(LIGHTNING):
+        return lightning_class(source)
     if head == "timm":
         import timm
 

@@ -22,6 +22,8 @@ class Option:
     panel: Panel
     flag: str | None = None
     """Name on the command line, such as ``--lr``; None takes the field's own name."""
+    alias: str | None = None
+    """A second name on the command line, such as ``--ckpt``."""
     choices: tuple[str, ...] = ()
     """Every value that the option takes; empty where there are too many to list."""
     metavar: str | None = None
@@ -38,6 +40,7 @@ def option(
     *,
     panel: Panel,
     flag: str | None = None,
+    alias: str | None = None,
     choices: Sequence[str] = (),
     metavar: str | None = None,
     commas: bool = False,
@@ -50,6 +53,7 @@ def option(
         help: one sentence for ``--help``.
         panel: group of options in the help.
         flag: name on the command line; by default the field's name with dashes.
+        alias: a second name on the command line.
         choices: every value that is allowed.
         metavar: what stands for the value in the help, such as ``N``.
         commas: whether one value holds several, separated by commas.
@@ -59,6 +63,7 @@ def option(
         help=help,
         panel=panel,
         flag=flag,
+        alias=alias,
         choices=tuple(choices),
         metavar=metavar,
         commas=commas,

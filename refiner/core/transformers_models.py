@@ -7,16 +7,15 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import nn
 
 from refiner.core.errors import ModelError, RefinerError, one_line
+from refiner.core.types import ARCHITECTURE_KEY
 
 SOURCE = "transformers:"
 """Begins the names of these models."""
-REFINED = "refined_architecture"
-"""The key of a config under which a refined model keeps its architecture."""
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 _PREPROCESSOR = "preprocessor_config.json"
 _INTERPOLATIONS = {"0": "nearest", "3": "bicubic"}
@@ -48,7 +47,7 @@ def build_transformers(folder: str) -> nn.Module:
     require_transformers()
     path = Path(folder)
     document = read_config(path)
-    if REFINED in document:
+    if ARCHITECTURE_KEY in document:
         raise ModelError(
             f"{folder} holds a refined model. Refine the original again, or load this one with "
             "refiner.from_pretrained."
@@ -172,6 +171,14 @@ def _sides(size: Any) -> tuple[int, int] | None:
     if not isinstance(sides, list) or len(sides) != 2:
         return None
     return (sides[0], sides[1]) if all(type(s) is int and s > 0 for s in sides) else None
+
+
+def is_transformers(model: Any) -> TypeGuard[Any]:
+    """Return whether a model is one of transformers, without importing the package."""
+    return any(
+        kind.__name__ == "PreTrainedModel" and kind.__module__.startswith("transformers.")
+        for kind in type(model).__mro__
+    )
 
 
 def task_of(source: str) -> str:

@@ -29,6 +29,17 @@ class Loader(Protocol):
         """Return the number of batches of a pass."""
 
 
+class DataModule(Protocol):
+    """A LightningDataModule, which makes its loaders itself."""
+
+    def train_dataloader(self) -> Any:
+        """Return the loader of training batches."""
+
+
+ARCHITECTURE_KEY = "refiner_architectures"
+"""Where checkpoints and configs of other libraries hold how a model's convs were replaced."""
+
+
 class Provenance(TypedDict, total=False):
     """How a model was made, as config.json and architecture.json keep it."""
 

@@ -65,19 +65,22 @@ def functions_in(path: Path) -> str:
     return f" It has: {', '.join(names[:8])}." if names else ""
 
 
-def load_function(source: str, error_type: type[Exception]) -> Callable[..., Any]:
+def load_function(
+    source: str, error_type: type[Exception], *, form: str = ""
+) -> Callable[..., Any]:
     """Return the function that ``FILE.py:FUNCTION`` or ``package.module:FUNCTION`` names.
 
     This runs the file's code, as its user asked. As for a script, the file's folder is put on
     ``sys.path``; relative imports (``from .blocks import Block``) find its neighbours too. Only
     what the file or the package itself defines is returned, so that no source names ``os:system``.
+    A source may begin with ``form``, such as ``lightning:``.
 
     Raises:
         error_type: the file or the function is missing, importing it raises, or it is defined
             elsewhere.
         RunError: a folder names it, and its user did not; see :func:`only_named`.
     """
-    head, _, name = source.rpartition(":")
+    head, _, name = source.removeprefix(form).rpartition(":")
     check_allowed(source)
     if not name.isidentifier() or name.startswith("__"):
         raise error_type(f"{name!r} of {source!r} is not the name of a function. Name one.")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from refiner.core.errors import ConfigError, DataError, one_line
+from refiner.core.lightning_modules import SOURCE as LIGHTNING
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed
 from refiner.core.ultralytics_models import is_yaml
@@ -18,6 +19,7 @@ from refiner.data.identities import load_identities
 from refiner.data.identity_choice import check_positive
 from refiner.data.image_data import Options, image_data, with_scale
 from refiner.data.image_files import as_they_are
+from refiner.data.lightning_data import data_of, is_data_module, named_data
 from refiner.data.loaders import Data
 from refiner.data.normalisation import Normalisation
 from refiner.data.parts import LEAST_VALIDATION, VALIDATION_SHARE, ImageSet, limited
@@ -28,7 +30,7 @@ from refiner.data.yolo_data import yolo_data
 
 DATA_FORMS = (
     "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME, FILE.yaml of "
-    "ultralytics or FILE.py:FUNCTION"
+    "ultralytics, lightning:FILE.py:CLASS or FILE.py:FUNCTION"
 )
 
 
@@ -53,9 +55,10 @@ def load_data(
         spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
             :func:`load_identities`), ``torchvision:NAME``, ``hf:NAME`` of Hugging Face's
             ``datasets``, a ``FILE.yaml`` of ultralytics (see
-            :func:`refiner.data.yolo_data.yolo_data`), or ``FILE.py:FUNCTION``, a function that
-            returns (training loader, validation loader or None), a test loader as third if there
-            is one, or a ``Data``.
+            :func:`refiner.data.yolo_data.yolo_data`), ``lightning:FILE.py:CLASS`` (a
+            LightningDataModule), or ``FILE.py:FUNCTION``, a function that returns (training loader,
+            validation loader or None), a test loader as third if there is one, a ``Data`` or a
+            LightningDataModule.
         batch_size: images per training batch; other batches hold 256 or more.
         channels: of the images, 1 or 3.
         image_size: height and width; by default the model's own for photographs, the size that all
@@ -107,6 +110,9 @@ def load_data(
             normalisation=options.normalisation,
             of_model=of_model,
         )
+    if spec.startswith(LIGHTNING):
+        _check_free(spec, options)
+        return named_data(spec, seed=seed)
     if colon and not spec.endswith(":"):
         return _user_data(spec, options)
     raise DataError(f"unknown data {spec!r}. Choose {DATA_FORMS}.")
@@ -189,6 +195,8 @@ def _user_data(spec: str, options: Options) -> Data:
         raise DataError(f"{spec} raised {one_line(error)}") from error
     if isinstance(loaders, Data):
         return replace(loaders, name=spec)
+    if is_data_module(loaders):
+        return data_of(loaders, name=spec, seed=options.seed)
     if isinstance(loaders, tuple | list) and len(loaders) in (2, 3):
         test = loaders[2] if len(loaders) == 3 else None
         return Data(train=loaders[0], val=loaders[1], test=test, name=spec)

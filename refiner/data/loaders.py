@@ -59,13 +59,7 @@ def example_of(loader: Loader) -> Any:
     Raises:
         DataError: the loader gives nothing, or batches whose inputs cannot be identified.
     """
-    with seeded(0, generators_of(loader)):
-        try:
-            batch = next((batch for batch in loader if not is_empty(batch)), None)
-        except Exception as error:
-            raise DataError(f"the training loader raised {one_line(error)}") from error
-    if batch is None:
-        raise no_batch(loader, "training")
+    batch = first_batch(loader)
     check_not_detection(batch)
     if isinstance(batch, tuple | list) and len(batch) != 2:
         inputs = batch[0] if batch else batch  # for a user's own task
@@ -73,6 +67,22 @@ def example_of(loader: Loader) -> Any:
         inputs = inputs_of(batch)
     inputs = tuple(inputs) if isinstance(inputs, list) else inputs
     return of_each_batch(inputs, lambda values: values[:2])
+
+
+def first_batch(loader: Loader) -> Batch:
+    """Return the first batch of training data that holds a sample.
+
+    Raises:
+        DataError: the loader gives none, or fails.
+    """
+    with seeded(0, generators_of(loader)):
+        try:
+            batch = next((batch for batch in loader if not is_empty(batch)), None)
+        except Exception as error:
+            raise DataError(f"the training loader raised {one_line(error)}") from error
+    if batch is None:
+        raise no_batch(loader, "training")
+    return batch
 
 
 def generators_of(*loaders: object) -> list[torch.Generator]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from refiner.core.errors import DataError, one_line
+from refiner.core.lightning_modules import SOURCE as LIGHTNING
 from refiner.core.types import Loader
 from refiner.core.ultralytics_models import is_yaml
 from refiner.core.user_code import load_function
@@ -14,6 +15,7 @@ from refiner.data.class_folders import listed
 from refiner.data.datasets import image_set
 from refiner.data.folder_parts import part_folders
 from refiner.data.image_loaders import disk_loader, fits_in_memory, memory_loader
+from refiner.data.lightning_data import named_data
 from refiner.data.loaders import Data
 from refiner.data.parts import LEAST_VALIDATION, ImageSet, Part
 
@@ -108,6 +110,12 @@ def _user_loader(spec: str) -> Loader:
             "hf:NAME or FILE.py:FUNCTION."
         )
     made: Any
+    if spec.startswith(LIGHTNING):
+        made = named_data(spec, seed=0).test
+        if made is None:
+            raise DataError(f"{spec} has no test_dataloader. Give it one.")
+        named: Loader = made
+        return named
     try:
         made = load_function(spec, DataError)()
     except DataError:

@@ -23,19 +23,21 @@ from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.files import put_in_place
 from refiner.core.inputs import ExampleInput, call, call_arguments, to_device_of
+from refiner.core.lightning_modules import scriptable
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.surgery import copied
+from refiner.core.weights import load_weights
 from refiner.exports.attempts import Attempt, Made, best_of, quiet
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.folding import fold_norms as without_norms
+from refiner.exports.lightning_checkpoint import load_lightning, write_lightning
 from refiner.exports.pretrained import from_pretrained, write_pretrained
 from refiner.exports.programs import open_batch, open_dimensions, program
 from refiner.exports.python_source import python_source
 from refiner.exports.yolo_checkpoint import read_checkpoint, write_checkpoint
 from refiner.graph.tracing import reads_values
-from refiner.space.architecture import Architecture
 
 ONNX_TOLERANCE = 1e-3
 """onnxruntime fuses operations and sums in another order."""
@@ -65,7 +67,6 @@ def export(
     *,
     fold_norms: bool = False,
     any_size: bool = False,
-    architecture: Architecture | None = None,
 ) -> str:
     """Write ``model`` in eval mode to ``path``, load it again, compare, and return how it was made.
 
@@ -76,8 +77,8 @@ def export(
     - ``onnx``: for the newest opset that the installed torch writes; checked with onnxruntime.
     - ``pt2``: ``torch.export``.
     - ``ultralytics``: a checkpoint for its ``YOLO(...)``, of a model of that package.
-    - ``transformers``: a folder for :func:`refiner.from_pretrained`, of a model of that package. It
-      also keeps ``architecture``, the model's.
+    - ``transformers``: a folder for :func:`refiner.from_pretrained`, of a model of that package.
+    - ``lightning``: a checkpoint for :func:`refiner.load_lightning`, of a LightningModule.
 
     Each holds ``preprocessing``, how pictures become inputs; the module
     :mod:`refiner.exports.embedded` says where. With ``fold_norms``, batch norms are folded into the
@@ -110,10 +111,8 @@ def export(
     _remove(beside)
     try:
         beside.mkdir()
-        with quiet():
+        with quiet(), scriptable(work):
             write = partial(_SIZED[format], any_size=True) if any_size else _WRITERS[format]
-            if format in REBUILT:
-                write = partial(write, architecture=architecture)
             made = write(work, beside, example, preprocessing)
             how = str(made)
             with contextlib.suppress(ModelError):
@@ -323,26 +322,33 @@ def _write_ultralytics(
 
 
 def _write_transformers(
-    model: nn.Module,
-    folder: Path,
-    example: ExampleInput,
-    _prepared: Preprocessing | None,
-    *,
-    architecture: Architecture | None,
+    model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
 ) -> Made:
-    if architecture is None:
-        raise ConfigError(
-            "the format transformers keeps the architecture, which is not known here. Give "
-            "architecture=, or export the result of a run."
-        )
-
     def attempt(path: Path) -> Made:
-        write_pretrained(model, architecture, path)
+        write_pretrained(model, path)
         loaded = from_pretrained(path)
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
-        return Made(path=path, how="folder of transformers", sizes=sizes)
+        return Made(path=path, how="folder for refiner.from_pretrained", sizes=sizes)
 
     return best_of("transformers", {"save_pretrained": attempt}, folder)
+
+
+def _write_lightning(
+    model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
+) -> Made:
+    def attempt(path: Path) -> Made:
+        missing = write_lightning(model, path)
+        how = "checkpoint for refiner.load_lightning"
+        if missing:  # its class cannot be built here
+            loaded = copied(model)
+            load_weights(loaded, path)
+            how += f"(FILE, CLASS, {', '.join(f'{name}=...' for name in missing)})"
+        else:
+            loaded = load_lightning(path, type(model)).eval()
+        sizes = batch_sizes(model, lambda x: call(loaded, x), example)
+        return Made(path=path, how=how, sizes=sizes)
+
+    return best_of("lightning", {"state dict": attempt}, folder, ".ckpt")
 
 
 _WRITERS: dict[str, Callable[..., Made]] = {
@@ -352,11 +358,12 @@ _WRITERS: dict[str, Callable[..., Made]] = {
     "pt2": _write_pt2,
     "ultralytics": _write_ultralytics,
     "transformers": _write_transformers,
+    "lightning": _write_lightning,
 }
 _SIZED = {"onnx": _write_onnx, "pt2": _write_pt2}
 """Formats in which the size of inputs may stay open."""
 FORMATS = tuple(_WRITERS)
-REBUILT = ("transformers",)
-"""Formats that build the model again by its architecture."""
-GENERAL = tuple(name for name in FORMATS if name not in ("ultralytics", *REBUILT))
+GENERAL = tuple(
+    name for name in FORMATS if name not in ("ultralytics", "transformers", "lightning")
+)
 """Formats for models of any library."""

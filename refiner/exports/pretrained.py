@@ -1,9 +1,9 @@
 """A refined model of transformers as a folder that ``save_pretrained`` writes.
 
-The architecture is kept in the model's config. So a trainer that saves the model keeps it, too.
+The model's config keeps the architecture. So what a trainer saves comes back, too.
 """
 
-import json
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -12,43 +12,39 @@ from torch import nn
 
 from refiner.core.errors import ModelError
 from refiner.core.randomness import seeded
-from refiner.core.surgery import copied
 from refiner.core.transformers_models import (
-    REFINED,
+    is_transformers,
     loaded,
     model_class,
     quiet,
     read_config,
-    require_transformers,
 )
+from refiner.core.types import ARCHITECTURE_KEY
 from refiner.space.architecture import Architecture
+from refiner.space.remembered import architectures_in, remembered
 from refiner.space.rewriting import rewrite
 
 _PREPROCESSOR = "preprocessor_config.json"
 
 
-def write_pretrained(model: nn.Module, architecture: Architecture, folder: Path) -> None:
+def write_pretrained(model: nn.Module, folder: Path) -> None:
     """Write a refined model of transformers into a new folder, for :func:`from_pretrained`.
 
-    Args:
-        model: refined.
-        architecture: of it.
-        folder: must not exist, or be empty.
+    The preprocessing of the folder that the original came from is written as well.
 
     Raises:
-        ModelError: the model is none of transformers, or does not come back as it was.
+        ModelError: the model is none of transformers, or was not refined.
     """
-    transformers = require_transformers()
-    if not isinstance(model, transformers.PreTrainedModel):
+    if not is_transformers(model):
         raise ModelError(
             f"the model is a {type(model).__name__}, and this format holds models of transformers "
             "alone. Choose another format."
         )
-    work: Any = copied(model).cpu()
-    setattr(work.config, REFINED, json.loads(architecture.to_json()))
+    if not remembered(model):
+        raise ModelError("the model was not refined. Save it with transformers: save_pretrained.")
     beside = Path(str(getattr(model.config, "_name_or_path", ""))) / _PREPROCESSOR
     with quiet():
-        work.save_pretrained(folder)
+        model.save_pretrained(folder)
     if beside.is_file():
         (folder / _PREPROCESSOR).write_bytes(beside.read_bytes())
 
@@ -66,20 +62,20 @@ def from_pretrained(folder: str | PathLike[str]) -> nn.Module:
     """
     path = Path(folder)
     document = read_config(path)
-    if REFINED not in document:
+    if ARCHITECTURE_KEY not in document:
         raise ModelError(
             f"{folder} holds no refined model. Load it with transformers: from_pretrained."
         )
-    architecture = Architecture.from_json(document[REFINED], path / "config.json")
+    architectures = architectures_in(document, str(path / "config.json"))
     made = model_class(document, str(folder))
     with seeded(0):
-        model = loaded(_refined_class(made, architecture), path)
+        model = loaded(_refined_class(made, architectures), path)
     model.__class__ = made
     whole: nn.Module = model.eval()
     return whole
 
 
-def _refined_class(made: Any, architecture: Architecture) -> Any:
+def _refined_class(made: Any, architectures: Sequence[Architecture]) -> Any:
     """Return a class of models that are rewritten as soon as they are built.
 
     So transformers loads the weights by itself: it knows under which names it saves them. It goes
@@ -87,7 +83,9 @@ def _refined_class(made: Any, architecture: Architecture) -> Any:
     """
 
     def build(self: Any, config: Any) -> None:
+        delattr(config, ARCHITECTURE_KEY)  # rewriting notes them again
         made.__init__(self, config)
-        vars(self).update(vars(rewrite(self, architecture)))
+        for architecture in architectures:
+            vars(self).update(vars(rewrite(self, architecture)))
 
     return type(made.__name__, (made,), {"__init__": build, "__module__": made.__module__})

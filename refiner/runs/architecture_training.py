@@ -11,7 +11,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.inputs import ExampleInput
 from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
-from refiner.core.types import JsonDict, Loader, Provenance, StateDict
+from refiner.core.types import DataModule, JsonDict, Loader, Provenance, StateDict
 from refiner.core.weights import load_weights
 from refiner.runs.fine_tuning import fine_tune_one
 from refiner.runs.first_look import first_look
@@ -35,7 +35,7 @@ from refiner.training.teacher import with_teacher
 
 def train_architecture(
     model: nn.Module,
-    loader: Loader,
+    loader: Loader | DataModule,
     val_loader: Loader | None = None,
     *,
     test_loader: Loader | None = None,
@@ -89,7 +89,7 @@ def train_architecture(
     )  # fmt: skip
     before = _scores(original, config, job)
     space, architecture = _space_and_architecture(job, architecture)
-    network = rewrite(model, architecture, seed=seed)
+    network = rewrite(job.model, architecture, seed=seed)
     if weights is not None:
         load_weights(network, weights, trust=trust_weights)
     settings = {

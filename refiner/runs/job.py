@@ -17,7 +17,7 @@ from refiner.core.inputs import ExampleInput
 from refiner.core.listeners import tracker
 from refiner.core.progress import Progress
 from refiner.core.thawing import NOTE, is_frozen, thawed
-from refiner.core.types import JsonDict, Loader, Provenance, StateDict
+from refiner.core.types import DataModule, JsonDict, Loader, Provenance, StateDict
 from refiner.data.loader_checks import check_loader, check_single_samples
 from refiner.data.loaders import example_of, mixed, split_loader
 from refiner.graph.model_kinds import check_kind
@@ -26,6 +26,7 @@ from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.report_making import origin_settings
 from refiner.runs.run_folder import RunFolder
+from refiner.runs.settled import settled
 from refiner.runs.tracking import setting_texts
 from refiner.training.devices import Devices, make_listener
 from refiner.training.passes import length
@@ -113,7 +114,7 @@ class Job:
 
 def begin(
     model: nn.Module,
-    loader: Loader,
+    loader: Loader | DataModule,
     val_loader: Loader | None,
     *,
     test_loader: Loader | None,
@@ -131,12 +132,13 @@ def begin(
     force: bool,
 ) -> Job:
     """Return the job of what a caller of :func:`refiner.refine` gave; see :func:`set_up`."""
+    given = settled(model, loader, val_loader, test_loader, task)
     output = Output(
         out=out, resume=resume, progress=progress, provenance=provenance or Provenance(),
         tests=tests or {}, notes=tuple(notes), force=force,
     )  # fmt: skip
     return set_up(
-        model, loader, val_loader, test_loader=test_loader, task=task,
+        given.model, given.train, given.val, test_loader=given.test, task=given.task,
         example_input=example_input, seed=seed, devices=Devices.choose(device, precision),
         output=output,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from refiner.core.contents import tensors_in
 from refiner.core.types import Batch
 from refiner.training.devices import Devices
 from refiner.training.evaluation import score_of, sums_of
-from refiner.training.task import Classification, Task, main_output
+from refiner.training.task import Classification, Task, compared_network, main_output
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Returns images on another scale."""
@@ -155,7 +155,7 @@ def look_at(
         RefinerError: the network fails on a batch, or the task returns something wrong.
     """
     watched = _Watched(keep=classifies(task))
-    with _watching(network, watched, change):
+    with _watching(compared_network(task, network), watched, change):
         sums = sums_of(network, batches, task, devices)
     score = score_of(task, sums)
     labels = predictions = None

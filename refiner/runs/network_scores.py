@@ -8,6 +8,7 @@ from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
 from refiner.runs.job import Job
 from refiner.training.evaluation import evaluate
+from refiner.training.lightning_task import LightningLoss
 from refiner.training.task import Task
 
 GIVEN, ORIGINAL, REFINED = "original as given", "original", "refined"
@@ -18,6 +19,11 @@ recalibrated, its copy that may be fine-tuned, and the refined network."""
 def has_head(task: Task) -> bool:
     """Return whether a task has weights of its own, which are trained along with the network."""
     return isinstance(task, nn.Module) and any(True for _ in task.parameters())
+
+
+def scores_outputs(task: Task) -> bool:
+    """Return whether a score needs outputs and targets alone, so that an export has one too."""
+    return not has_head(task) and not isinstance(task, LightningLoss)
 
 
 def score_network(job: Job, network: nn.Module, task: Task) -> float:

@@ -32,9 +32,7 @@ class Result:
     def export(self, path: str | os.PathLike[str], format: str = "torchscript") -> str:  # noqa: A002
         """Write the model to a file that needs no refiner; see :func:`refiner.export`."""
         prepared = preprocessing_of(self.architecture.model)
-        return export(
-            self.model, path, self.example_input, format, prepared, architecture=self.architecture
-        )
+        return export(self.model, path, self.example_input, format, prepared)
 
     def __repr__(self) -> str:
         """Return a few lines: the model's class, the vector, and how MACs and scores changed."""

@@ -19,6 +19,7 @@ from refiner.runs.selection import Selection
 from refiner.runs.settings import Settings
 from refiner.runs.tracking import report_figures
 from refiner.search.scoring import Scored
+from refiner.space.remembered import remember
 
 
 def finish(
@@ -35,6 +36,7 @@ def finish(
     ``latency`` is what is known of it in the runtime of the run; None measures it.
     """
     model = selection.refined.cpu().eval()
+    remember(model, job.model, selection.architecture)
     found, space = selection.found, costed.space
     origin = origin_settings(job.model, job.output.provenance)
     shown: JsonDict = {**origin, **settings.to_json(space), **job.sizes, "spent": selection.spent}

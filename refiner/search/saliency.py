@@ -38,6 +38,7 @@ from refiner.training.agreement import LOGITS, compared_by
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, norms_in_training
 from refiner.training.task import TEMPERATURE, Task, compared_output, run_network
+from refiner.training.task import compared_network as compared_in
 from refiner.training.teacher_hooks import LEAST_VARIANCE, TINY
 
 _Call = tuple[int, int]
@@ -155,9 +156,10 @@ class _Places:
             outputs.append(main)
 
         model = self.supernet.model
+        network = compared_in(self.task, model)
         handles = [
-            model.register_forward_pre_hook(before, with_kwargs=True),
-            model.register_forward_hook(after),
+            network.register_forward_pre_hook(before, with_kwargs=True),
+            network.register_forward_hook(after),
             *(
                 module.register_forward_hook(_counting(place, at, sizes))
                 for place, (slot, module) in enumerate(self.modules)

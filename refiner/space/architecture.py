@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from refiner.core.errors import ArchitectureError, one_line
 from refiner.core.files import read_json, write_text
@@ -82,15 +82,11 @@ class Architecture:
         return cls.from_json(document, path)
 
     @classmethod
-    def from_json(cls, document: object, path: str | PathLike[str]) -> "Architecture":
-        """Return the architecture of a document that :meth:`to_json` wrote.
-
-        Args:
-            document: what its text holds.
-            path: where it was, for messages.
+    def from_json(cls, document: Any, path: str | PathLike[str]) -> "Architecture":
+        """Return what :meth:`to_json` wrote, once it is parsed; ``path`` is for messages.
 
         Raises:
-            ArchitectureError: it is no architecture, or has another version.
+            ArchitectureError: it is not an architecture, or has another version.
         """
         version = document.get("format_version") if isinstance(document, dict) else None
         if not isinstance(document, dict) or version != FORMAT_VERSION:

@@ -12,6 +12,7 @@ from refiner.core.thawing import thaw
 from refiner.graph.conv_spec import conv_spec
 from refiner.space.architecture import Architecture
 from refiner.space.filling import fill
+from refiner.space.remembered import remember
 
 
 def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> nn.Module:
@@ -56,4 +57,5 @@ def rewrite(model: nn.Module, architecture: Architecture, *, seed: int = 0) -> n
                 )
         replacements |= fill(slot, operation, modules, partial(derive_seed, seed, "rewrite", i))
     replace_modules(rewritten, replacements)
+    remember(rewritten, model, architecture)
     return rewritten

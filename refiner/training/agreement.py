@@ -19,7 +19,13 @@ from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.types import Batch
-from refiner.training.task import Classification, Segmentation, Task, compared_output
+from refiner.training.task import (
+    Classification,
+    Segmentation,
+    Task,
+    compared_network,
+    compared_output,
+)
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,
@@ -159,7 +165,7 @@ class Agreement:
             parts.append(self._sums(ours, theirs, samples))
 
         self._current = self._kept(batch)
-        with compare_calls(model, self._run_teacher, compare):
+        with compare_calls(compared_network(self.task, model), self._run_teacher, compare):
             measured = self.task.measure(model, batch)
         if not parts:
             raise ConfigError("the task does not call the network itself.")
@@ -224,4 +230,4 @@ class Agreement:
 
     def _output(self, args: Args, kwargs: Kwargs) -> object:
         args, kwargs = fresh((args, kwargs))
-        return self.teacher(*args, **kwargs)
+        return compared_network(self.task, self.teacher)(*args, **kwargs)

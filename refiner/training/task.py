@@ -5,6 +5,7 @@ have further methods, for a teacher and for a search that compares outputs:
 
 - ``run(model, batch)`` calls the model on a batch, and needs no labels.
 - ``compared(output)`` returns the tensor that is compared, for models with outputs of many parts.
+- ``compared_network(model)`` returns the part of the model whose outputs are compared.
 - ``divergence(output, target)`` returns how far that tensor is from a teacher's, a scalar.
 - ``fisher_draw(output, generator)`` returns random numbers of its shape, so that a small change
   ``dz`` of the tensor costs ``1/2 E[(r . dz)^2]`` of a sample's divergence.
@@ -284,6 +285,15 @@ def compared_output(task: object, output: object) -> object:
     """
     compared = getattr(task, "compared", None)
     return main_output(output) if compared is None else compared(output)
+
+
+def compared_network(task: object, model: nn.Module) -> nn.Module:
+    """Return the module whose outputs are compared with a teacher's: the model itself.
+
+    A task with a method ``compared_network(model)`` says itself which part that is.
+    """
+    chosen = getattr(task, "compared_network", None)
+    return model if chosen is None else chosen(model)
 
 
 def _outputs(output: object) -> list[object]:

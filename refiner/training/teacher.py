@@ -17,7 +17,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
-from refiner.training.task import Task, compared_output
+from refiner.training.task import Task, compared_network, compared_output
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,
@@ -72,7 +72,7 @@ class WithTeacher(nn.Module):
         def run_teacher(args: Args, kwargs: Kwargs) -> object:
             return self._run_teacher(args, kwargs, training=model.training)
 
-        with compare_calls(model, run_teacher, compare):
+        with compare_calls(compared_network(self.task, model), run_teacher, compare):
             own = self._own_loss(model, batch)
         if not parts:
             raise ConfigError(
@@ -115,7 +115,7 @@ class WithTeacher(nn.Module):
 
         def run() -> object:
             given, named = fresh((args, kwargs))
-            return self.teacher(*given, **named)
+            return compared_network(self.task, self.teacher)(*given, **named)
 
         if not training:
             self.teacher.eval()

@@ -116,14 +116,14 @@ def test_commands_and_options_are_frozen() -> None:
     }  # fmt: skip
     training = {
         "model", "--data", "--task", "--verify", "--epochs", "--lr", "--schedule", "--batch-size", "--limit",
-        "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
+        "--image-size", "--data-root", "--model-arg", "--pretrained", "--weights", "--ckpt", "--seed", "--device",
         "--precision", "--out", "--resume", "--json", "--trust", "--trust-weights", "--force", "--test-data",
         "--mean", "--std", "--norm", "--ema", "--unlabelled", "--log",
     }  # fmt: skip
     assert options("train") == training | {"--arch", "--teacher", "--teacher-weight"}
     assert options("eval") == {
         "model", "--data", "--task", "--verify", "--batch-size", "--limit", "--image-size",
-        "--data-root", "--model-arg", "--pretrained", "--weights", "--seed", "--device",
+        "--data-root", "--model-arg", "--pretrained", "--weights", "--ckpt", "--seed", "--device",
         "--precision", "--json", "--trust", "--trust-weights", "--model", "--test-data",
         "--mean", "--std", "--norm",
     }  # fmt: skip
@@ -141,7 +141,7 @@ def test_commands_and_options_are_frozen() -> None:
         "model", "--input-size", "--graph", "--data", "--latency", "--latency-batch", "--runtime", "--threads",
     }  # fmt: skip
     assert options("apply") == common | {
-        "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--seed", "--out",
+        "model", "architecture", "--pick", "--input-size", "--data", "--pretrained", "--weights", "--ckpt", "--seed", "--out",
         "--model", "--trust", "--trust-weights",
     }  # fmt: skip
     assert options("report") == {"folder", "--open", "--json"}

@@ -5,7 +5,8 @@ import torch
 from models import TinyResNet, images
 
 import refiner
-from refiner.core.errors import ArchitectureError, ConfigError, ModelError
+from refiner.core.errors import ArchitectureError, ModelError
+from refiner.core.types import ARCHITECTURE_KEY
 from refiner.exports.exporting import export
 from refiner.exports.pretrained import from_pretrained
 
@@ -21,15 +22,14 @@ def refined():
     model, x = transformers.ResNetForImageClassification(config).eval(), images(2, size=32)
     space = refiner.search_space(model, x, granularity="group")
     architecture = space.architecture(tuple(min(2, len(c) - 1) for c in space.candidates))
-    return refiner.rewrite(model, architecture).eval(), architecture, x
+    return refiner.rewrite(model, architecture).eval(), model, x
 
 
 def test_a_refined_model_comes_back_trains_and_is_saved_again(refined, tmp_path) -> None:
-    model, architecture, x = refined
-    plain = model.config.to_dict()
-    said = export(model, tmp_path / "net", x, "transformers", architecture=architecture)
-    assert said == "folder of transformers, any batch size"
-    assert model.config.to_dict() == plain, "the caller's model is left as it was"
+    model, original, x = refined
+    assert not hasattr(original.config, ARCHITECTURE_KEY), "the caller's model is left as it was"
+    said = export(model, tmp_path / "net", x, "transformers")
+    assert said == "folder for refiner.from_pretrained, any batch size"
     again = refiner.from_pretrained(tmp_path / "net")
     assert type(again) is type(model)
     with torch.no_grad():
@@ -44,26 +44,27 @@ def test_a_refined_model_comes_back_trains_and_is_saved_again(refined, tmp_path)
 
 
 def test_what_cannot_come_back_is_named(refined, tmp_path) -> None:
-    model, architecture, x = refined
-    with pytest.raises(ConfigError, match="Give\\s+architecture="):
-        export(model, tmp_path / "net", x, "transformers")
+    model, original, x = refined
+    with pytest.raises(ModelError, match="was not refined"):
+        export(original, tmp_path / "net", x, "transformers")
     with pytest.raises(ModelError, match="holds models of transformers alone"):
-        export(TinyResNet(), tmp_path / "net", images(), "transformers", architecture=architecture)
+        export(TinyResNet(), tmp_path / "net", images(), "transformers")
     assert not (tmp_path / "net").exists()
-    model.save_pretrained(tmp_path / "plain")
+    original.save_pretrained(tmp_path / "plain")
     with pytest.raises(ModelError, match="holds no refined model"):
         from_pretrained(tmp_path / "plain")
-    export(model, tmp_path / "net", x, "transformers", architecture=architecture)
+    export(model, tmp_path / "net", x, "transformers")
     with pytest.raises(ModelError, match="Refine the original again"):
         refiner.ModelSpec(source=f"transformers:{tmp_path / 'net'}").build()
     file = tmp_path / "net" / "config.json"
     config = json.loads(file.read_text())
-    for damaged in (3, {"format_version": 1}, {**config["refined_architecture"], "vector": [0]}):
-        file.write_text(json.dumps(config | {"refined_architecture": damaged}))
+    (kept,) = config[ARCHITECTURE_KEY]
+    for damaged in (3, [3], [{"format_version": 1}], [{**kept, "vector": [0]}]):
+        file.write_text(json.dumps(config | {ARCHITECTURE_KEY: damaged}))
         with pytest.raises(ArchitectureError):
             from_pretrained(tmp_path / "net")
-    zeros = {**config["refined_architecture"], "vector": [0] * len(architecture.vector)}
-    file.write_text(json.dumps(config | {"refined_architecture": zeros}))
+    zeros = {**kept, "vector": [0] * len(kept["vector"])}
+    file.write_text(json.dumps(config | {ARCHITECTURE_KEY: [zeros]}))
     with pytest.raises(ModelError, match="cannot be loaded|lack"):
         from_pretrained(tmp_path / "net")
 
@@ -72,3 +73,14 @@ def test_what_cannot_come_back_is_named(refined, tmp_path) -> None:
 def test_models_with_outputs_of_their_own_kind_are_exported(refined, tmp_path, form) -> None:
     model, _, x = refined
     assert "any batch size" in export(model, tmp_path / f"net.{form}", x, form)
+
+
+def test_a_model_that_is_refined_twice_comes_back(refined, tmp_path) -> None:
+    model, _, x = refined
+    space = refiner.search_space(model, x, candidates=["depthwise3x3"])
+    twice = refiner.rewrite(model, space.architecture((1,) + (0,) * (len(space.slots) - 1))).eval()
+    assert len(twice.config.to_dict()[ARCHITECTURE_KEY]) == 2
+    assert len(model.config.to_dict()[ARCHITECTURE_KEY]) == 1
+    twice.save_pretrained(tmp_path / "twice")
+    with torch.no_grad():
+        assert torch.equal(from_pretrained(tmp_path / "twice")(x).logits, twice(x).logits)

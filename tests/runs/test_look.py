@@ -63,3 +63,15 @@ def test_a_score_that_is_no_number_is_refused() -> None:
     assert classifies(Classification())
     assert not classifies(Wrong())
     assert not classifies(Regression())
+
+
+def test_the_part_that_is_compared_is_looked_at() -> None:
+    class Inner(Classification):
+        def measure(self, model, batch):
+            return super().measure(model[0], batch)
+
+        def compared_network(self, model):
+            return model[0]
+
+    model = nn.Sequential(MODEL, nn.Softmax(1))
+    assert look_at(model, [(X, torch.arange(4) % 3)], Inner(), CPU).images == 4

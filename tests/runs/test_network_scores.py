@@ -6,8 +6,9 @@ from models import HeadTask, batches, searched
 from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.surgery import copied
-from refiner.runs.network_scores import has_head, score_network, score_networks
+from refiner.runs.network_scores import has_head, score_network, score_networks, scores_outputs
 from refiner.training.evaluation import evaluate
+from refiner.training.lightning_task import LightningClassification, LightningLoss
 from refiner.training.task import Classification
 
 
@@ -54,3 +55,10 @@ def test_each_network_takes_one_pass() -> None:
 def test_a_head_is_a_task_with_weights() -> None:
     assert has_head(HeadTask())
     assert not has_head(Classification())
+
+
+def test_exports_are_scored_by_outputs_alone() -> None:
+    assert scores_outputs(Classification())
+    assert scores_outputs(LightningClassification())
+    assert not scores_outputs(LightningLoss())
+    assert not scores_outputs(HeadTask())
