@@ -44,7 +44,8 @@ from refiner.core.models import ModelSpec
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.cost.costs import measure_cost, slot_costs
-from refiner.exports.exporting import GENERAL, export
+from refiner.exports.exporting import export
+from refiner.exports.writers import GENERAL
 from refiner.graph.trace_check import fresh, repeatable, same
 
 SECONDS = 300

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import refiner
 from refiner.core.progress import Silent
 from refiner.data.tensor_loader import TensorLoader
-from refiner.exports.exporting import GENERAL
+from refiner.exports.writers import GENERAL
 from refiner.graph.slots import GRANULARITIES
 from refiner.search.strategies import STRATEGIES
 from refiner.training.devices import Devices
@@ -266,7 +266,7 @@ def _export(form: str) -> Path_:
         model = Net(8).to(device).eval()
         x = torch.randn(2, 3, bench.size, bench.size, device=device)
         how = refiner.export(model, bench.folder / f"net.{form}", x, form)
-        assert how.endswith("any batch size"), how
+        assert "any batch size" in how, how
 
     return export
 

@@ -11,7 +11,7 @@ from refiner.core.inputs import ExampleInput, call
 from refiner.core.types import JsonDict
 from refiner.cost.deployment import Deployment
 from refiner.exports.batch_sizes import batch_sizes
-from refiner.exports.exporting import ONNX_TOLERANCE
+from refiner.exports.writers import ONNX_TOLERANCE
 from refiner.runs.run_folder import RunFolder
 from refiner.runtimes.choice import RUNTIMES
 from refiner.runtimes.loaded import load_export

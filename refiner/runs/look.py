@@ -10,9 +10,10 @@ from torch import nn
 from refiner.core.batches import batch_size, inputs_and_target
 from refiner.core.contents import tensors_in
 from refiner.core.types import Batch
+from refiner.training.compared import compared_network, main_output
 from refiner.training.devices import Devices
 from refiner.training.evaluation import score_of, sums_of
-from refiner.training.task import Classification, Task, compared_network, main_output
+from refiner.training.task import Classification, Task
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Returns images on another scale."""

@@ -11,8 +11,8 @@ from refiner.core.contents import Nested, tensors_in
 from refiner.core.inputs import ExampleInput, call, fresh
 from refiner.core.types import Output
 from refiner.exports.attempts import quiet
-from refiner.exports.exporting import python_module
 from refiner.exports.flattened import Flattened
+from refiner.exports.writers import python_module
 from refiner.graph.trace_check import repeatable
 from refiner.runtimes.onnx_based import OnnxBased
 from refiner.runtimes.runtime import Runtime
@@ -62,7 +62,7 @@ def load_export(
     """Return an export as a module.
 
     Args:
-        format_name: one of :data:`refiner.exports.exporting.GENERAL`.
+        format_name: one of :data:`refiner.exports.writers.GENERAL`.
         path: its file or folder. A folder of plain PyTorch runs the code in it.
         model: that it was made from.
         example: an input of the model.

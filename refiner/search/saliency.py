@@ -35,10 +35,11 @@ from refiner.search.norm_shift import NormShift
 from refiner.space.search_space import SearchSpace
 from refiner.space.supernet import Supernet
 from refiner.training.agreement import LOGITS, compared_by
+from refiner.training.compared import compared_network as compared_in
+from refiner.training.compared import compared_output
 from refiner.training.devices import Devices
 from refiner.training.evaluation import checked, norms_in_training
-from refiner.training.task import TEMPERATURE, Task, compared_output, run_network
-from refiner.training.task import compared_network as compared_in
+from refiner.training.task import TEMPERATURE, Task, run_network
 from refiner.training.teacher_hooks import LEAST_VARIANCE, TINY
 
 _Call = tuple[int, int]

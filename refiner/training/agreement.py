@@ -19,13 +19,8 @@ from refiner.core.contents import PLAIN_TYPES, tensors_in
 from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.types import Batch
-from refiner.training.task import (
-    Classification,
-    Segmentation,
-    Task,
-    compared_network,
-    compared_output,
-)
+from refiner.training.compared import compared_network, compared_output
+from refiner.training.task import Classification, Segmentation, Task
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,

@@ -20,7 +20,8 @@ from refiner.core.lightning_modules import check_module, detached, is_lightning,
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
-from refiner.training.task import Classification, Task, main_output
+from refiner.training.compared import main_output
+from refiner.training.task import Classification, Task
 
 _NUMBER = 1
 """``batch_idx`` of each step: many modules draw pictures for batch 0, which needs a logger."""

@@ -12,7 +12,6 @@ have further methods, for a teacher and for a search that compares outputs:
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import torch
@@ -22,6 +21,7 @@ from torch import nn
 from refiner.core.batches import output_and_target, output_of
 from refiner.core.errors import ConfigError
 from refiner.core.types import Batch
+from refiner.training.compared import outputs_of
 from refiner.training.labels import (
     as_tensor,
     check_pixels,
@@ -269,47 +269,8 @@ def softened_divergence(
 def _run(model: nn.Module, batch: Batch) -> tuple[list[object], torch.Tensor]:
     """Return the model's outputs for a batch, the main one first, and the batch's target."""
     output, target = output_and_target(model, batch)
-    outputs = _outputs(output)
+    outputs = outputs_of(output)
     return outputs, as_tensor(target, outputs[0])
-
-
-def main_output(output: object) -> object:
-    """Return the main output of a model: the first of several, or the only one."""
-    return _outputs(output)[0]
-
-
-def compared_output(task: object, output: object) -> object:
-    """Return what of an output is compared with a teacher's: its main output.
-
-    A task with a method ``compared(output)`` says itself what that is.
-    """
-    compared = getattr(task, "compared", None)
-    return main_output(output) if compared is None else compared(output)
-
-
-def compared_network(task: object, model: nn.Module) -> nn.Module:
-    """Return the module whose outputs are compared with a teacher's: the model itself.
-
-    A task with a method ``compared_network(model)`` says itself which part that is.
-    """
-    chosen = getattr(task, "compared_network", None)
-    return model if chosen is None else chosen(model)
-
-
-def _outputs(output: object) -> list[object]:
-    """Return the main output of a model, then further ones of its kind (auxiliary heads)."""
-    if isinstance(output, Mapping):  # torchvision's segmentation models, and transformers
-        output = list(output.values())
-    if isinstance(output, tuple | list) and output:
-        return [output[0], *(o for o in output[1:] if _same_kind(o, output[0]))]
-    return [output]
-
-
-def _same_kind(first: object, second: object) -> bool:
-    """Return whether two outputs are tensors of one rank for the same batch and classes."""
-    if not isinstance(first, torch.Tensor) or not isinstance(second, torch.Tensor):
-        return False
-    return first.dim() == second.dim() and first.shape[:2] == second.shape[:2]
 
 
 def _with_auxiliary(losses: list[torch.Tensor]) -> torch.Tensor:

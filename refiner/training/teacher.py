@@ -17,7 +17,8 @@ from refiner.core.errors import ConfigError
 from refiner.core.inputs import fresh
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
-from refiner.training.task import Task, compared_network, compared_output
+from refiner.training.compared import compared_network, compared_output
+from refiner.training.task import Task
 from refiner.training.teacher_hooks import (
     LEAST_VARIANCE,
     TINY,

@@ -8,7 +8,7 @@ from refiner.cli.run_deployment import check_onnx, deployment_of
 
 import refiner
 from refiner.core.errors import ModelError, RunError
-from refiner.exports.exporting import FORMATS
+from refiner.exports.writers import FORMATS
 from refiner.runs.run_folder import RunFolder
 from refiner.runtimes import choice
 

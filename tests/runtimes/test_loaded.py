@@ -4,7 +4,7 @@ from models import TinyResNet, images
 from torch import nn
 
 import refiner
-from refiner.exports.exporting import GENERAL
+from refiner.exports.writers import GENERAL
 from refiner.runtimes.choice import make_runtime
 from refiner.runtimes.loaded import load_export
 
