@@ -136,6 +136,8 @@ class ModelSpec:
         if isinstance(error, TypeError) and "unexpected keyword" in str(error):
             named = ", ".join(sorted(takes)) or "no argument"
             return "" if self.source.startswith(_LIBRARIES) else f" It takes {named}."
+        if isinstance(error, TypeError) and self.source.startswith(LIGHTNING):
+            return " Give it --model-arg NAME=VALUE, or name a function that returns the module."
         if isinstance(error, TypeError):
             return " --model-arg NAME=VALUE gives it an argument."
         return " Without a network, give --weights FILE." if self.pretrained else ""

@@ -23,7 +23,9 @@ from refiner.core.lightning_modules import (
     version_of,
 )
 from refiner.core.randomness import seeded
+from refiner.core.surgery import copied
 from refiner.core.weight_files import read_weights
+from refiner.core.weights import load_weights
 from refiner.space.remembered import architectures_in
 from refiner.space.rewriting import rewrite
 
@@ -57,6 +59,17 @@ def write_lightning(model: nn.Module, path: Path) -> list[str]:
         for name, each in inspect.signature(type(module)).parameters.items()
         if each.default is each.empty and each.kind not in several and name not in held
     ]
+
+
+def written_and_loaded(model: nn.Module, path: Path) -> tuple[nn.Module, str]:
+    """Write a checkpoint; return the module that it gives, in eval mode, and how to load it."""
+    missing = write_lightning(model, path)
+    how = "checkpoint for refiner.load_lightning"
+    if not missing:
+        return load_lightning(path, type(model)).eval(), how
+    loaded = copied(model).eval()  # its class cannot be built here
+    load_weights(loaded, path)
+    return loaded, f"{how}(FILE, CLASS, {', '.join(f'{name}=...' for name in missing)})"
 
 
 def load_lightning(

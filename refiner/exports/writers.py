@@ -16,13 +16,11 @@ from refiner.core.contents import tensors_in
 from refiner.core.errors import ConfigError, ModelError
 from refiner.core.inputs import ExampleInput, call, call_arguments
 from refiner.core.preprocessing import Preprocessing
-from refiner.core.surgery import copied
-from refiner.core.weights import load_weights
 from refiner.exports.attempts import Attempt, Made, best_of
 from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
-from refiner.exports.lightning_checkpoint import load_lightning, write_lightning
+from refiner.exports.lightning_checkpoint import written_and_loaded
 from refiner.exports.pretrained import from_pretrained, write_pretrained
 from refiner.exports.programs import open_batch, open_dimensions, program
 from refiner.exports.python_source import python_source
@@ -232,14 +230,7 @@ def _write_lightning(
     model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
 ) -> Made:
     def attempt(path: Path) -> Made:
-        missing = write_lightning(model, path)
-        how = "checkpoint for refiner.load_lightning"
-        if missing:  # its class cannot be built here
-            loaded = copied(model)
-            load_weights(loaded, path)
-            how += f"(FILE, CLASS, {', '.join(f'{name}=...' for name in missing)})"
-        else:
-            loaded = load_lightning(path, type(model)).eval()
+        loaded, how = written_and_loaded(model, path)
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how=how, sizes=sizes)
 

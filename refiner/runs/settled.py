@@ -8,7 +8,7 @@ from torch import nn
 from refiner.core.errors import ConfigError
 from refiner.core.lightning_modules import detached, has_own_steps
 from refiner.core.types import DataModule, Loader
-from refiner.data.lightning_data import check_batches_stay, data_of, is_data_module
+from refiner.data.lightning_data import data_of, is_data_module
 from refiner.data.loader_checks import check_loader
 from refiner.data.loaders import first_batch
 from refiner.training.lightning_task import lightning_task
@@ -51,7 +51,6 @@ def settled(
     if isinstance(model, nn.Module):
         model = detached(model)
         if task == _DEFAULT_TASK and has_own_steps(model):
-            check_batches_stay(model)
             check_loader(train, "training")
             task = lightning_task(model, first_batch(cast(Loader, train)))
     return Settled(model=model, train=train, val=val_loader, test=test_loader, task=task)

@@ -20,6 +20,7 @@ from refiner.core.lightning_modules import check_module, detached, is_lightning,
 from refiner.core.randomness import seeded
 from refiner.core.surgery import copied
 from refiner.core.types import Batch
+from refiner.data.lightning_data import check_batches_stay
 from refiner.training.compared import main_output
 from refiner.training.task import Classification, Task
 
@@ -97,10 +98,11 @@ def lightning_task(model: nn.Module, batch: Batch) -> Task:
 
     Raises:
         ConfigError: a step needs a Trainer, gives no loss, or calls no network that is compared.
-        DataError: the model fails on the batch.
+        DataError: the model fails on the batch, or a Trainer would change it first.
         ModelError: it has no ``forward`` or no ``training_step``.
     """
     check_module(model)
+    check_batches_stay(model)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
             "the steps of a LightningModule run in one process here. Start a single one, or give a "

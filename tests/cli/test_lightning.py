@@ -97,6 +97,7 @@ def test_paths_are_absolute(tmp_path, monkeypatch) -> None:
     [
         (["lightning:lit.py:Nothing"], "has no function 'Nothing'"),
         (["lightning:lit.py:Colours"], "no LightningModule"),
+        (["lightning:around.py:Around"], "name a function that returns the module"),
         (["lightning:lit.py:Classifier", "--ckpt", "missing.ckpt"], "there is no file"),
         (
             ["lightning:lit.py:Classifier", "--data", "lightning:lit.py:Classifier"],
@@ -105,6 +106,8 @@ def test_paths_are_absolute(tmp_path, monkeypatch) -> None:
     ],
 )
 def test_bad_input_is_one_line(lit, capsys, arguments, message) -> None:
+    text = "import lit\nclass Around(lit.Painter):\n    def __init__(self, net):\n        pass\n"
+    Path("around.py").write_text(text)
     assert main([*arguments, "--budget", "macs=60%", "--out", "run"]) == 2
     said = capsys.readouterr().err
     assert message in said

@@ -128,6 +128,25 @@ def test_outputs_that_are_no_logits_go_by_squared_error() -> None:
         assert effects.loss(vector) == pytest.approx(loss, rel=0.25)
 
 
+def test_the_part_that_is_compared_is_the_one_that_counts() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 5 * self.inner(x)
+
+    class Inner(Classification):
+        def compared_network(self, model: nn.Module) -> nn.Module:
+            return model.inner
+
+    net = close(Scaled())
+    effects = estimate_effects(net, DATA, DATA, Inner(), devices=CPU, draws=300)
+    vector = (1,) * len(net.candidates)
+    assert effects.loss(vector) == pytest.approx(measured(net, vector, Inner()), rel=0.25)
+
+
 def test_a_divergence_of_the_task_s_own_counts_as_squared_error() -> None:
     class Own(Regression):
         def divergence(self, output, target):
