@@ -24,7 +24,7 @@ from .consent import Consent
 from .paths import check_new_file
 from .recipes import show_recipe
 from .run import print_run
-from .run_deployment import check_onnx
+from .run_deployment import check_onnx, onnx_deployment
 from .tables import say
 
 _EXPORTS = {
@@ -126,6 +126,8 @@ def export_run(
     run = RunFolder.open(folder)
     architecture, made = run_architecture(run, "Use refiner.rewrite and refiner.export there.")
     example = from_json(made["example_input"])
+    if export_format == "onnx":
+        onnx_deployment(run, example)  # a damaged folder is refused before the export
     plain = {**made, "spec": _without_weights(made["spec"])}
     _, original = run_model(plain, folder, consent, f"refine export {folder}")
     model = load_refined(refiner.rewrite(original, architecture), folder)

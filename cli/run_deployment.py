@@ -47,6 +47,18 @@ def deployment_of(
         return Deployment.choose(example, **options), [note]
 
 
+def onnx_deployment(run: RunFolder, example: ExampleInput) -> tuple[Deployment, list[str]]:
+    """Return where a run's ONNX file is deployed, and notes.
+
+    Raises:
+        RunError: its config.json is damaged.
+    """
+    settings = run.config().get("settings") or {}
+    if not isinstance(settings, dict):
+        raise RunError(f"{run.path} holds a damaged config.json: settings are {settings!r:.40}.")
+    return deployment_of(run, settings, example)
+
+
 def check_onnx(run: RunFolder, file: Path, model: nn.Module, example: ExampleInput) -> str:
     """Compare an ONNX file with its model in the runtime of a run; return what is to be said.
 
@@ -56,7 +68,7 @@ def check_onnx(run: RunFolder, file: Path, model: nn.Module, example: ExampleInp
     Raises:
         ModelError: that runtime cannot hold the file, or gives other outputs.
     """
-    where, notes = deployment_of(run, run.config().get("settings") or {}, example)
+    where, notes = onnx_deployment(run, example)
     runtime = where.runtime
     if notes:
         return f"not checked in the run's runtime: {notes[0]}"

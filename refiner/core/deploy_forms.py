@@ -18,7 +18,7 @@ def deploy_note(model: nn.Module) -> str | None:
     for name, module in model.named_modules():
         if not name or type(module).__module__.partition(".")[0] in _ON_THEIR_OWN:
             continue
-        method = next((m for m in _METHODS if callable(getattr(module, m, None))), None)
+        method = next((m for m in _METHODS if callable(getattr(type(module), m, None))), None)
         if method is not None and any(map(is_norm, module.modules())):
             return (
                 f"{name} has a method {method}, which merges layers for deployment. If you deploy "

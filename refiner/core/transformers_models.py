@@ -18,8 +18,10 @@ SOURCE = "transformers:"
 """Begins the names of these models."""
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json")
 _PREPROCESSOR = "preprocessor_config.json"
-_INTERPOLATIONS = {"0": "nearest", "3": "bicubic"}
-"""By the numbers of Pillow; any other is bilinear here."""
+_UNCUT = 384
+"""Pixels from which a processor with ``crop_pct``, as that of ConvNeXt, cuts nothing off."""
+RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+"""Numbers of Pillow by the names of interpolations."""
 
 
 def has_weights(source: str) -> bool:
@@ -89,6 +91,12 @@ def model_class(document: Mapping[str, Any], folder: str) -> Any:
         ModelError: it names none.
     """
     transformers = require_transformers()
+    kernel = document.get("attn_implementation", document.get("_attn_implementation"))
+    if "/" in str(kernel):  # code of a repository
+        raise ModelError(
+            f"{folder} names the attention {str(kernel)!r:.80}, which is code from elsewhere. Take "
+            "attn_implementation out of its config.json."
+        )
     names = document.get("architectures")
     name = names[0] if isinstance(names, list) and names else None
     found = getattr(transformers, name, None) if isinstance(name, str) else None
@@ -139,27 +147,43 @@ def loaded(made: Any, folder: Path) -> Any:
 
 
 def _noted_preprocessing(folder: Path) -> dict[str, Any] | None:
-    """Return what a folder notes of its images, as timm notes it; None if it notes nothing."""
+    """Return what a folder notes of its images, as timm notes it.
+
+    It is None if the folder notes nothing, or something that cannot be said in this way.
+    """
     file = folder / _PREPROCESSOR
     try:
         noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError):
         return None
-    if not isinstance(noted, dict):
+    if not isinstance(noted, dict) or _is_unusual(noted):
         return None
-    cut = _sides(noted["crop_size"] if noted.get("do_center_crop") else noted.get("size"))
+    cut = _sides(noted.get("crop_size" if noted.get("do_center_crop") else "size"))
     if cut is None:
         return None
     scaled = _sides(noted.get("size")) or cut
     share = noted.get("crop_pct") or max(cut) / max(*scaled, *cut)
+    if "crop_pct" in noted and max(cut) >= _UNCUT:
+        share = 1.0
     plain = not noted.get("do_normalize", True)
     return {
         "input_size": (3, *cut),
         "mean": [0.0] * 3 if plain else noted.get("image_mean"),
         "std": [1.0] * 3 if plain else noted.get("image_std"),
         "crop_pct": share,
-        "interpolation": _INTERPOLATIONS.get(str(noted.get("resample")), "bilinear"),
+        "interpolation": next(
+            (name for name, n in RESAMPLE.items() if n == noted.get("resample")), "bilinear"
+        ),
     }
+
+
+def _is_unusual(noted: Mapping[str, Any]) -> bool:
+    """Return whether pixels become other numbers than (pixel / 255 - mean) / std of RGB images."""
+    factor = noted.get("rescale_factor", 1 / 255)
+    usual = isinstance(factor, float) and abs(factor - 1 / 255) < 1e-6
+    kind = str(noted.get("image_processor_type"))
+    flips = "do_flip_channel_order" in noted or "MobileViT" in kind
+    return flips or not usual or not noted.get("do_rescale", True) or bool(noted.get("include_top"))
 
 
 def _sides(size: Any) -> tuple[int, int] | None:
@@ -188,14 +212,15 @@ def task_of(source: str) -> str:
         ("ForImageClassification", "classification"),
         ("ForSemanticSegmentation", "segmentation"),
     ):
-        if str(names[0]).endswith(ending):
+        if ending in str(names[0]):
             return task
     return "own_loss"
 
 
 def class_names(model: Any) -> list[str]:
     """Return the names of a model's classes, in their order."""
-    return [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
+    known = model.config.id2label
+    return [str(known.get(i, i)) for i in range(model.config.num_labels)]
 
 
 def require_transformers() -> Any:
@@ -215,7 +240,10 @@ def require_transformers() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what transformers says of its progress from the screen."""
+    """Keep what transformers says of its progress from the screen, and stay off the network."""
+    from huggingface_hub import constants
+
+    offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
     logs = require_transformers().utils.logging
     level, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
     logs.set_verbosity_error()
@@ -223,6 +251,7 @@ def quiet() -> Iterator[None]:
     try:
         yield
     finally:
+        constants.HF_HUB_OFFLINE = offline
         logs.set_verbosity(level)
         if bars:
             logs.enable_progress_bar()

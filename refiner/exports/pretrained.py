@@ -3,6 +3,7 @@
 The model's config keeps the architecture. So what a trainer saves comes back, too.
 """
 
+import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 from torch import nn
 
 from refiner.core.errors import ModelError
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import seeded
 from refiner.core.transformers_models import (
+    RESAMPLE,
     is_transformers,
     loaded,
     model_class,
@@ -27,10 +30,16 @@ from refiner.space.rewriting import rewrite
 _PREPROCESSOR = "preprocessor_config.json"
 
 
-def write_pretrained(model: nn.Module, folder: Path) -> None:
+def write_pretrained(
+    model: nn.Module, folder: Path, preprocessing: Preprocessing | None = None
+) -> None:
     """Write a refined model of transformers into a new folder, for :func:`from_pretrained`.
 
-    The preprocessing of the folder that the original came from is written as well.
+    Args:
+        model: refined.
+        folder: to write.
+        preprocessing: how images become inputs, for the folder's preprocessor_config.json. None
+            takes that of the folder that the original came from, if there is one.
 
     Raises:
         ModelError: the model is none of transformers, or was not refined.
@@ -42,11 +51,34 @@ def write_pretrained(model: nn.Module, folder: Path) -> None:
         )
     if not remembered(model):
         raise ModelError("the model was not refined. Save it with transformers: save_pretrained.")
-    beside = Path(str(getattr(model.config, "_name_or_path", ""))) / _PREPROCESSOR
     with quiet():
         model.save_pretrained(folder)
-    if beside.is_file():
+    origin = str(getattr(model.config, "_name_or_path", ""))
+    beside = Path(origin) / _PREPROCESSOR
+    if preprocessing is not None:
+        text = json.dumps(_processor(preprocessing), indent=2)
+        (folder / _PREPROCESSOR).write_text(text, encoding="utf-8")
+    elif origin and beside.is_file():
         (folder / _PREPROCESSOR).write_bytes(beside.read_bytes())
+
+
+def _processor(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the settings of the processor that scales, cuts and normalises in this way."""
+    height, width = preprocessing.size
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": min(preprocessing.resize or preprocessing.size)},
+        "resample": RESAMPLE[preprocessing.interpolation],
+        "do_center_crop": True,
+        "crop_size": {"height": height, "width": width},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(preprocessing.mean),
+        "image_std": list(preprocessing.std),
+    }
 
 
 def from_pretrained(folder: str | PathLike[str]) -> nn.Module:

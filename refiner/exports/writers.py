@@ -215,10 +215,10 @@ def _write_ultralytics(
 
 
 def _write_transformers(
-    model: nn.Module, folder: Path, example: ExampleInput, _prepared: Preprocessing | None
+    model: nn.Module, folder: Path, example: ExampleInput, prepared: Preprocessing | None
 ) -> Made:
     def attempt(path: Path) -> Made:
-        write_pretrained(model, path)
+        write_pretrained(model, path, prepared)
         loaded = from_pretrained(path)
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
         return Made(path=path, how="folder for refiner.from_pretrained", sizes=sizes)

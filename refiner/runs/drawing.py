@@ -73,7 +73,7 @@ class Drawing:
             )
             if not all(0 <= end < len(boxes) for e in edges for end in (e.start, e.end)):
                 raise ValueError("an edge without a box")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise RunError(
                 f"network.json is damaged: {one_line(error)}. Delete it; the report is then "
                 "written without the drawing."
@@ -88,7 +88,7 @@ _MOST = 100_000
 def _read_box(each: JsonDict) -> Box:
     box = Box(
         kind=str(each["kind"]),
-        lines=tuple(map(str, each["lines"])),
+        lines=(str(each["lines"][0]), *map(str, each["lines"][1:2])),
         title=str(each["title"]),
         slot=None if each["slot"] is None else str(each["slot"]),
         layer=int(each["layer"]),

@@ -1,5 +1,6 @@
 """The files of a result: the refined model, its architecture and its report."""
 
+import contextlib
 from dataclasses import replace
 
 from safetensors.torch import save_model
@@ -47,8 +48,9 @@ def write_result(
     except (ModelError, OSError) as error:  # the other files of a long run are worth keeping
         note = f"refined.ts is missing: {error}"
     report = replace(report, notes=(*report.notes, note))
-    graph = trace_model(original, example_input).graph_module
-    folder.write_json(DRAWING, network_drawing(graph, space).to_json())
+    with contextlib.suppress(ModelError):
+        graph = trace_model(original, example_input).graph_module
+        folder.write_json(DRAWING, network_drawing(graph, space).to_json())
     folder.write_text("report.md", report.to_markdown())
     write_page(folder, report)
     folder.write_json("report.json", report.to_json())  # the last: with it, a run is finished

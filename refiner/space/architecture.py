@@ -134,7 +134,13 @@ def _checked(architecture: Architecture) -> Architecture:
             dims = 2 + len(spec.kernel_size)
             if min(numbers) < 1 or {len(site.in_shape), len(site.out_shape)} != {dims}:
                 raise ValueError(f"{site.conv} is not a conv")
+            if site.unit > 1 and not _are_units(spec.out_channels, site.unit):
+                raise ValueError(f"{site.conv} has no units of {site.unit} channels")
     return architecture
+
+
+def _are_units(channels: int, unit: int) -> bool:
+    return unit < channels and channels % unit == 0
 
 
 def _site(document: JsonDict) -> ConvSite:

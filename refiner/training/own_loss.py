@@ -44,12 +44,16 @@ class OwnLoss:
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (sum of the losses, number of samples)."""
-        loss, count = self.loss(model, batch).double(), batch_size(dict(batch))
+        loss, labels = self.loss(model, batch).double(), batch.get("labels")
+        count = batch_size(dict(batch) if labels is None else {"labels": labels})
         return torch.stack([loss * count, torch.full_like(loss, count)])
 
     def run(self, model: nn.Module, batch: Batch) -> None:
         """Call the model on a batch, which needs no labels."""
-        output_of(model, batch)
+        if isinstance(batch, Mapping):  # there may be labels of several kinds
+            model(**{name: value for name, value in batch.items() if not name.endswith("labels")})
+        else:
+            output_of(model, batch)
 
     def compared(self, output: Any) -> torch.Tensor:
         """Return the logits of an output, or else its first tensor that is no loss.

@@ -1,4 +1,5 @@
 import json
+import socket
 
 import pytest
 import torch
@@ -61,7 +62,29 @@ def test_images_are_prepared_as_the_folder_says(folder) -> None:
         assert (found.size, found.mean) == (size, mean)
         assert found.source == "the pretrained weights (transformers)"
         assert found.interpolation == "bicubic"
-    for damaged in ("[]", "{", json.dumps({"size": {"longest_edge": 3}})):
+    (folder / "preprocessor_config.json").write_text(json.dumps(noted))
+    assert published_preprocessing(spec, spec.build(), 3).resize == (40, 40)
+    for edge, resize in ((224, 256), (384, 384)):  # as the processor of ConvNeXt
+        given = {"size": {"shortest_edge": edge}, "crop_pct": 0.875, "image_mean": [0.5] * 3}
+        given["image_std"] = [0.5] * 3
+        (folder / "preprocessor_config.json").write_text(json.dumps(given))
+        assert published_preprocessing(spec, spec.build(), 3).resize == (resize, resize)
+    for damaged in (
+        "[]",
+        "{",
+        json.dumps({"size": {"longest_edge": 3}}),
+        *(
+            json.dumps(noted | more)
+            for more in (
+                {"do_rescale": False},
+                {"rescale_factor": 1 / 127.5},
+                {"include_top": True},
+                {"do_flip_channel_order": True},
+                {"image_processor_type": "MobileViTImageProcessor"},
+                {"crop_size": None},
+            )
+        ),
+    ):
         (folder / "preprocessor_config.json").write_text(damaged)
         assert published_preprocessing(spec, spec.build(), 3) is None
 
@@ -74,6 +97,7 @@ def test_what_is_no_folder_of_transformers_is_named(folder, tmp_path) -> None:
         ("{", "cannot be read"),
         ("[]", "holds no config"),
         (json.dumps(config | {"architectures": ["os"]}), "the class 'os'"),
+        (json.dumps(config | {"attn_implementation": "some/kernel"}), "code from elsewhere"),
         (json.dumps(config | {"architectures": None}), "names no class"),
         (json.dumps(config | {"architectures": ["Trainer"]}), "'Trainer'"),
         (json.dumps(config | {"hidden_sizes": [8, 24]}), "cannot be loaded|lack"),
@@ -86,3 +110,19 @@ def test_what_is_no_folder_of_transformers_is_named(folder, tmp_path) -> None:
 
 def test_classes_are_named_in_their_order() -> None:
     assert class_names(small_resnet()) == ["cat", "dog", "fox"]
+
+
+def test_no_backbone_is_fetched(tmp_path, monkeypatch) -> None:
+    asked = []
+
+    def no_network(host, *_args, **_options):
+        asked.append(host)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    config = transformers.TimmBackboneConfig(backbone="hf-hub:some/model").to_dict()
+    config |= {"architectures": ["TimmBackbone"], "use_pretrained_backbone": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="cannot be built"):
+        build_transformers(str(tmp_path))
+    assert asked == []

@@ -5,7 +5,7 @@ from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.exports.exporting import export
-from refiner.exports.input_sizes import fixed_size, larger
+from refiner.exports.input_sizes import fixed_size, of_other_sizes
 
 
 class Whole(nn.Module):
@@ -19,15 +19,16 @@ class Whole(nn.Module):
         return self.head(x.flatten(1))
 
 
-def test_inputs_grow_but_for_what_has_no_size() -> None:
+def test_other_sizes_are_larger_and_smaller_but_for_what_has_none() -> None:
     x, ids = images(2), torch.ones(2, 5)
-    grown = larger({"x": x, "ids": ids, "scale": 2.0})
-    assert grown["x"].shape == (2, 3, 8 + 64, 8 + 32)
-    assert grown["ids"] is ids
-    assert larger((torch.zeros(1, 2, 100),))[0].shape == (1, 2, 132)
-    assert larger((torch.zeros(1, 1, 4, 4, 4),))[0].shape == (1, 1, 100, 68, 36)
-    assert larger(ids) is None
-    assert float(grown["x"].max()) == float(x.max())
+    others = list(of_other_sizes({"x": x, "ids": ids, "scale": 2.0}))
+    sizes = [(2, 3, 8 + 64, 8 + 32), (2, 3, 8 + 18, 8 + 17), (2, 3, 5, 6)]
+    assert [tuple(each["x"].shape) for each in others] == sizes
+    assert all(each["ids"] is ids for each in others)
+    assert float(others[0]["x"].max()) == float(x.max())
+    (first, *_) = of_other_sizes((torch.zeros(1, 1, 4, 4, 4),))
+    assert first[0].shape == (1, 1, 100, 68, 36)
+    assert list(of_other_sizes(ids)) == []
 
 
 def test_a_limit_is_the_export_s_own() -> None:
@@ -58,3 +59,12 @@ def test_other_formats_and_models_of_one_size(tmp_path) -> None:
         export(UNet(), tmp_path / "a.ts", images(), any_size=True)
     how = export(Whole().eval(), tmp_path / "a.onnx", images(), "onnx", any_size=True)
     assert how.endswith("any batch size")
+
+
+def test_a_branch_on_the_size_is_noticed(tmp_path) -> None:
+    class Branches(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3)) if x.shape[-1] >= 30 else x.amax((2, 3))
+
+    how = export(Branches(), tmp_path / "a.onnx", images(size=32), "onnx", any_size=True)
+    assert how.endswith("inputs of 32 x 32 alone")

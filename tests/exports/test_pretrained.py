@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from models import TinyResNet, images
 
 import refiner
 from refiner.core.errors import ArchitectureError, ModelError
+from refiner.core.preprocessing import Preprocessing
 from refiner.core.types import ARCHITECTURE_KEY
 from refiner.exports.exporting import export
 from refiner.exports.pretrained import from_pretrained
@@ -84,3 +86,23 @@ def test_a_model_that_is_refined_twice_comes_back(refined, tmp_path) -> None:
     twice.save_pretrained(tmp_path / "twice")
     with torch.no_grad():
         assert torch.equal(from_pretrained(tmp_path / "twice")(x).logits, twice(x).logits)
+
+
+def test_the_folder_says_how_images_were_prepared(refined, tmp_path, monkeypatch) -> None:
+    model, _, x = refined
+    monkeypatch.chdir(tmp_path)
+    Path("preprocessor_config.json").write_text("{}")  # nobody's
+    export(model, "plain", x, "transformers")
+    assert not Path("plain/preprocessor_config.json").exists()
+    prepared = Preprocessing(
+        mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), size=(32, 32), resize=(36, 36),
+        interpolation="bicubic", source="here",
+    )  # fmt: skip
+    export(model, "net", x, "transformers", prepared)
+    pixels = torch.randint(0, 256, (3, 36, 36), dtype=torch.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained("net")
+    ours = (pixels / 255)[:, 2:34, 2:34] - torch.tensor(prepared.mean)[:, None, None]
+    ours = ours / torch.tensor(prepared.std)[:, None, None]
+    assert torch.allclose(
+        processor(pixels, return_tensors="pt")["pixel_values"][0], ours, atol=1e-5
+    )

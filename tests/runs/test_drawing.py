@@ -57,6 +57,7 @@ def test_a_drawing_is_kept_as_json_and_a_damaged_one_refused() -> None:
         {"boxes": [], "edges": [{"start": 0, "end": 0, "skip": False}]},
         {"boxes": [box | {"kind": "x"}], "edges": []},
         {"boxes": [box | {"layer": 10**9}], "edges": []},
+        {"boxes": [box | {"lines": []}], "edges": []},
         {"boxes": [box | {"column": "left"}], "edges": []},
     ):
         with pytest.raises(RunError, match=r"network\.json is damaged"):

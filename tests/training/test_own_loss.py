@@ -42,6 +42,7 @@ def test_predictions_are_compared_and_no_loss() -> None:
     assert task.compared({"loss": torch.zeros(()), "boxes": boxes}) is boxes
     assert task.compared((torch.zeros(()), boxes)) is boxes
     task.run(model, given)
+    task.run(model, {"pixels": given["pixels"], "mask_labels": given["labels"]})
     with pytest.raises(DataError, match="no tensor to compare"):
         task.compared({"loss": torch.zeros(())})
 
