@@ -129,7 +129,10 @@ def export_run(
     if export_format == "onnx":
         onnx_deployment(run, example)  # a damaged folder is refused before the export
     plain = {**made, "spec": _without_weights(made["spec"])}
-    _, original = run_model(plain, folder, consent, f"refine export {folder}")
+    command = f"refine export {folder}"
+    if export_format != "torchscript":
+        command += f" --format {export_format}"
+    _, original = run_model(plain, folder, consent, command)
     model = load_refined(refiner.rewrite(original, architecture), folder)
     target = to or folder / _EXPORTS[export_format]
     check_target(target)

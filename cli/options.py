@@ -197,6 +197,11 @@ class ModelAndData:
         channels = input_channels(built)
         channels = 1 if channels == 1 else 3
         first()
+        if named == _ULTRALYTICS and not (is_yaml(self.data) or ".py:" in self.data):
+            raise ConfigError(
+                f"a detector is trained on boxes, and --data is {self.data}. Name the YAML file of "
+                "its data, or FILE.py:FUNCTION."
+            )
         data = self._own_data(built) or load_data(
             self.data,
             batch_size=self.batch_size,

@@ -97,6 +97,8 @@ def export(
             write = partial(SIZED[format], any_size=True) if any_size else WRITERS[format]
             made = write(work, beside, example, preprocessing)
             how = str(made)
+            if any_size and not made.sizes.fixed:
+                how += ", inputs of any size that the model takes"
             with contextlib.suppress(ModelError):
                 if " by script" not in how and reads_values(work, example):
                     how += "; what depends on the input's values is as on the example"

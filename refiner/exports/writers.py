@@ -208,8 +208,8 @@ def _write_ultralytics(
         alone = write_checkpoint(model, path)
         loaded = read_checkpoint(path)
         sizes = batch_sizes(model, lambda x: call(loaded, x), example)
-        where = "" if alone else ", which loads where refiner is installed"
-        return Made(path=path, how=f"checkpoint of ultralytics{where}", sizes=sizes)
+        where = "" if alone else " and refiner"
+        return Made(path=path, how=f"checkpoint that needs ultralytics{where}", sizes=sizes)
 
     return best_of("ultralytics", {"pickle": attempt}, folder, ".pt")
 

@@ -63,8 +63,8 @@ def refit_networks(
         job.save_checkpoint(f"{name}_refitted", state)
     job.progress.end()
     notes = [
-        f"in the refit, {part} brought the refined network no nearer to the original on the "
-        "validation images, and was undone"
+        f"a part of the refit was undone: {part} brought the refined network no nearer to the "
+        "original on the validation images"
         for part in undone.get(REFINED, ())
     ]
     return announce(notes, job.progress)

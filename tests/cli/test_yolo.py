@@ -91,3 +91,9 @@ def test_a_classifier_is_refined_with_folders_of_images(tmp_path, monkeypatch, c
     fill(Path("pets"), ("fox",), count=20, size=(32, 32))
     assert main(["other" if word == "run" else word for word in run]) == 2
     assert "the model has 2 classes" in capsys.readouterr().err
+
+
+def test_a_detector_asks_for_boxes(files, capsys) -> None:
+    for data in ([], ["--data", "folder:images"]):
+        assert main([files[0], *data, "--budget", "macs=60%", "--out", "run"]) == 2
+        assert "a detector is trained on boxes" in capsys.readouterr().err

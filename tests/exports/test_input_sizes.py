@@ -51,14 +51,14 @@ def test_any_size_leaves_height_and_width_open(form, suffix, tmp_path) -> None:
     plain = export(model, tmp_path / f"a.{suffix}", x, form)
     assert plain.endswith("any batch size, inputs of 16 x 16 alone")
     open_ = export(model, tmp_path / f"b.{suffix}", x, form, any_size=True)
-    assert open_.endswith("any batch size")
+    assert open_.endswith("any batch size, inputs of any size that the model takes")
 
 
 def test_other_formats_and_models_of_one_size(tmp_path) -> None:
     with pytest.raises(ConfigError, match="any size goes with the formats onnx and pt2"):
         export(UNet(), tmp_path / "a.ts", images(), any_size=True)
     how = export(Whole().eval(), tmp_path / "a.onnx", images(), "onnx", any_size=True)
-    assert how.endswith("any batch size")
+    assert "any batch size" in how
 
 
 def test_a_branch_on_the_size_is_noticed(tmp_path) -> None:

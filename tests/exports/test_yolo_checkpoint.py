@@ -39,7 +39,7 @@ def test_ultralytics_loads_validates_and_trains_it_further(model, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     network, file = refined(model, "depthwise3x3"), tmp_path / "refined.pt"
     how = refiner.export(network, file, torch.rand(1, 3, 32, 32), "ultralytics")
-    assert how.startswith("checkpoint of ultralytics")
+    assert how.startswith("checkpoint that needs ultralytics")
     yolo = ultralytics.YOLO(file)
     count = sum(p.numel() for p in network.parameters())
     options = {
