@@ -287,7 +287,7 @@ def test_slots_and_apply(net, capsys) -> None:
     assert main(["apply", net, "[1, 2]", "--out", "applied", "--input-size", "3,16,16"]) == 0
     assert "architecture 1,2" in capsys.readouterr().out
     assert {p.name for p in Path("applied").iterdir()} == {
-        "config.json", "architecture.json", "report.json", "report.md", "report.html", "refined.ts",
+        "config.json", "architecture.json", "network.json", "report.json", "report.md", "report.html", "refined.ts",
         "refined.safetensors",
     }  # fmt: skip
     assert main(["export", "applied", "--to", "again.ts", "--trust"]) == 0

@@ -150,7 +150,7 @@ BAD = {
     "verification of nothing": (
         ["NET", "--data", "faces:faces", "--epochs", "0", "--verify", "other.bin"], "Give --epochs"
     ),
-    "unknown task": (["NET", "--task", "cosface"], "regression, arcface"),
+    "unknown task": (["NET", "--task", "cosface"], "own_loss, arcface"),
     "recipe without faces": (["--recipe", "lresnet50e-ir-faces", "--data", "folder:faces"], "--data faces:PATH"),
     "recipe with too few faces": (
         ["--recipe", "lresnet50e-ir-faces", "--data", "faces:faces"], "4000 are wanted"
