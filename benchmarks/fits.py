@@ -110,11 +110,12 @@ def table(fitted: Fitted, errors: Errors) -> None:
     print("| --- | ---: | ---: | ---: | ---: |")
     for name in dict.fromkeys(n for row in errors.values() for n in row):
         rows = [c for c in errors if name in errors[c]]
-        means = [
-            statistics.mean(each[c][name] for c in rows)
+        known = [
+            [each[c][name] for c in rows if name in each[c]]  # some are fitted by steps alone
             for each in (fitted.fit_errors, fitted.errors, errors)
         ]
-        print(f"| {name} | {len(rows)} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
+        means = [f"{statistics.mean(each):.4f}" if each else "" for each in known]
+        print(f"| {name} | {len(rows)} | {' | '.join(means)} |")
 
 
 def main() -> None:
