@@ -10,8 +10,7 @@ from refiner.core.errors import RefinerError
 
 MODEL_FORMS = (
     "timm:NAME, torchvision:NAME, ultralytics:FILE, transformers:FOLDER, lightning:FILE.py:CLASS, "
-    "FILE.py:FUNCTION or "
-    "package.module:FUNCTION."
+    "FILE.py:FUNCTION or package.module:FUNCTION."
 )
 
 AnyArguments: dict[str, Any] = {

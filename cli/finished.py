@@ -126,8 +126,8 @@ def export_run(
     run = RunFolder.open(folder)
     architecture, made = run_architecture(run, "Use refiner.rewrite and refiner.export there.")
     example = from_json(made["example_input"])
-    if export_format == "onnx":
-        onnx_deployment(run, example)  # a damaged folder is refused before the export
+    # A damaged folder is refused before the export.
+    deployment = onnx_deployment(run, example) if export_format == "onnx" else None
     plain = {**made, "spec": _without_weights(made["spec"])}
     command = f"refine export {folder}"
     if export_format != "torchscript":
@@ -140,7 +140,7 @@ def export_run(
     how = refiner.export(
         model, target, example, export_format, prepared, fold_norms=fold_norms, any_size=any_size
     )
-    deployed = check_onnx(run, target, model, example) if export_format == "onnx" else ""
+    deployed = "" if deployment is None else check_onnx(*deployment, target, model, example)
     say("; ".join(filter(None, (f"{target}: {how}", deployed))))
     return target
 

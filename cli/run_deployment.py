@@ -59,8 +59,10 @@ def onnx_deployment(run: RunFolder, example: ExampleInput) -> tuple[Deployment, 
     return deployment_of(run, settings, example)
 
 
-def check_onnx(run: RunFolder, file: Path, model: nn.Module, example: ExampleInput) -> str:
-    """Compare an ONNX file with its model in the runtime of a run; return what is to be said.
+def check_onnx(
+    where: Deployment, notes: list[str], file: Path, model: nn.Module, example: ExampleInput
+) -> str:
+    """Compare an ONNX file with its model where it is deployed; return what is to be said.
 
     The export has been compared in onnxruntime already. Where the run was timed in another runtime
     that takes ONNX, the file is loaded there too.
@@ -68,7 +70,6 @@ def check_onnx(run: RunFolder, file: Path, model: nn.Module, example: ExampleInp
     Raises:
         ModelError: that runtime cannot hold the file, or gives other outputs.
     """
-    where, notes = onnx_deployment(run, example)
     runtime = where.runtime
     if notes:
         return f"not checked in the run's runtime: {notes[0]}"

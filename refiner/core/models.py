@@ -1,8 +1,7 @@
 """Build models by name.
 
 Names are ``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
-``lightning:FILE.py:CLASS``,
-``FILE.py:FUNCTION`` and ``package:FUNCTION``.
+``lightning:FILE.py:CLASS``, ``FILE.py:FUNCTION`` and ``package:FUNCTION``.
 """
 
 import difflib
@@ -50,8 +49,7 @@ class ModelSpec:
 
     source: str
     """``timm:NAME``, ``torchvision:NAME``, ``ultralytics:FILE``, ``transformers:FOLDER``,
-    ``lightning:FILE.py:CLASS``,
-    ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
+    ``lightning:FILE.py:CLASS``, ``FILE.py:FUNCTION`` or ``package.module:FUNCTION``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Keyword arguments of the builder."""
     pretrained: bool = False

@@ -4,7 +4,7 @@ import pytest
 import torch
 from models import TinyResNet, images
 from refiner.cli.finished import _EXPORTS
-from refiner.cli.run_deployment import check_onnx, deployment_of
+from refiner.cli.run_deployment import check_onnx, deployment_of, onnx_deployment
 
 import refiner
 from refiner.core.errors import ModelError, RunError
@@ -16,6 +16,10 @@ from refiner.runtimes import choice
 def run_in(folder, **settings) -> RunFolder:
     (folder / "config.json").write_text(json.dumps({"settings": settings}))
     return RunFolder(folder)
+
+
+def checked(run, file, model, x) -> str:
+    return check_onnx(*onnx_deployment(run, x), file, model, x)
 
 
 def test_a_deployment_is_read_from_the_settings(tmp_path) -> None:
@@ -34,19 +38,19 @@ def test_an_onnx_file_is_compared_in_the_runtime_of_its_run(tmp_path, monkeypatc
     torch.manual_seed(0)
     model, x, file = TinyResNet().eval(), images(2), tmp_path / "refined.onnx"
     refiner.export(model, file, x, "onnx")
-    assert check_onnx(run_in(tmp_path, runtime="onnxruntime"), file, model, x) == ""
+    assert checked(run_in(tmp_path, runtime="onnxruntime"), file, model, x) == ""
     run = run_in(tmp_path, runtime="openvino")
-    said = check_onnx(run, file, model, x)
+    said = checked(run, file, model, x)
     assert said.startswith("in openvino 2")
     assert "any batch size" in said
     (tmp_path / "config.json").write_text('{"settings": [1]}')
     with pytest.raises(RunError, match="settings are"):
-        check_onnx(RunFolder(tmp_path), file, model, x)
+        checked(RunFolder(tmp_path), file, model, x)
     run = run_in(tmp_path, runtime="openvino")
     with pytest.raises(ModelError, match="gives other outputs in openvino than the model"):
-        check_onnx(run, file, TinyResNet().eval(), x)
+        checked(run, file, TinyResNet().eval(), x)
     monkeypatch.setitem(choice._PACKAGES, "openvino", "not_there")
-    assert "not checked in the run's runtime" in check_onnx(run, file, model, x)
+    assert "not checked in the run's runtime" in checked(run, file, model, x)
 
 
 def test_each_export_format_has_a_file_in_the_run_s_folder() -> None:
