@@ -119,8 +119,8 @@ class ModelAndData:
     task: str = option(
         _DEFAULT_TASK,
         "classification, segmentation, regression, own_loss, arcface, ultralytics, or "
-        "FILE.py:FUNCTION. Default: classification; models of ultralytics and transformers, and "
-        "LightningModules bring their own.",
+        "FILE.py:FUNCTION. Models of ultralytics and transformers, and LightningModules bring "
+        "their own.",
         panel="Data",
         metavar="TASK",
     )

@@ -21,6 +21,7 @@ from refiner.exports.batch_sizes import batch_sizes, only
 from refiner.exports.embedded import add_to_onnx, check_preprocess, extra_files, metadata
 from refiner.exports.flattened import Flattened, output_names
 from refiner.exports.lightning_checkpoint import written_and_loaded
+from refiner.exports.onnx_names import name_dimensions
 from refiner.exports.pretrained import from_pretrained, write_pretrained
 from refiner.exports.programs import open_batch, open_dimensions, program
 from refiner.exports.python_source import python_source
@@ -157,6 +158,7 @@ def _write_onnx(
         if way == "torch.export":
             recorded = program(model, example, dynamic=True, any_size=any_size)
             torch.onnx.export(recorded, (), path, dynamo=True, external_data=False)
+            name_dimensions(path)
         elif way == "fixed batch size":
             args, kwargs = call_arguments(example)
             torch.onnx.export(model, args, path, kwargs=kwargs, dynamo=True, external_data=False)

@@ -1,6 +1,7 @@
-"""Notes of a report on a finished search."""
+"""Notes of a report on a finished search, and on what fine-tuning did."""
 
 from refiner.cost.feasible import LEAST_USED
+from refiner.runs.report_data import Trained
 from refiner.search.informing import Informing, can_inform
 from refiner.search.milp import MilpStrategy
 from refiner.search.search import Search
@@ -20,6 +21,16 @@ def search_notes(search: Search, taken: Vector) -> list[str]:
         *_effects(search),
         *too_few_scores(search),
         *_no_refit(search),
+    ]
+
+
+def worse_for_tuning(metric: str, before: float | None, trained: Trained | None) -> list[str]:
+    """Return a note where the refined network scores less after fine-tuning than before it."""
+    if trained is None or before is None or trained.refined >= before:
+        return []
+    return [
+        f"fine-tuning lowered the {metric} of the refined network from {before:.4f} to "
+        f"{trained.refined:.4f}. Try a lower --lr, more training images, or --epochs 0"
     ]
 
 

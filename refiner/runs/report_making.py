@@ -17,6 +17,7 @@ from refiner.cost.costs import measure_cost, slot_costs
 from refiner.cost.deployment import Deployment
 from refiner.cost.latency_table import LatencyTable
 from refiner.runs.comparison import Baseline
+from refiner.runs.notes import worse_for_tuning
 from refiner.runs.report import Report
 from refiner.runs.report_data import MeasuredLatency, SlotReport, Trained
 from refiner.search.search import SearchResult
@@ -72,7 +73,7 @@ def full_report(
         trained=trained,
         baselines=tuple(baselines),
         settings=tuple((key, str(value)) for key, value in _flat(settings).items()),
-        notes=(*notes, *report.notes),
+        notes=(*notes, *worse_for_tuning(task.metric, refined_score, trained), *report.notes),
     )
 
 

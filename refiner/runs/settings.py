@@ -152,6 +152,7 @@ class Settings:
         "Compare with random search of as many trials and with one operation everywhere. This "
         "takes about as long again.",
         panel="Search",
+        shown_default="with baselines",
     )
     seed: int = option(0, "Seed; it fixes a run on a CPU to the bit.", panel="Search", metavar="N")
     device: str = option("auto", "Where to compute.", panel="Output", choices=DEVICES)

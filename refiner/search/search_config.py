@@ -25,7 +25,8 @@ class SearchConfig:
     """Architectures evaluated in all, spread evenly over the epochs of the search."""
     timeout: float | None = option(
         None,
-        "Seconds of searching after which no further architecture is evaluated.",
+        "Seconds after which the search evaluates no further architecture. Distillation, the "
+        "random baseline and fine-tuning take their own time.",
         panel="Search",
         metavar="SECONDS",
     )

@@ -22,6 +22,7 @@ from refiner.core.surgery import copied
 from refiner.core.types import Batch
 from refiner.data.lightning_data import check_batches_stay
 from refiner.training.compared import main_output
+from refiner.training.mean_loss import MeanLoss
 from refiner.training.task import Classification, Task
 
 _NUMBER = 1
@@ -51,14 +52,12 @@ class LightningClassification(Classification):
         return model.get_submodule(self.network)
 
 
-class LightningLoss:
+class LightningLoss(MeanLoss):
     """Minus the loss of ``validation_step``, and the loss of ``training_step``.
 
     Args:
         network: as for :class:`LightningClassification`.
     """
-
-    metric = "minus loss"
 
     def __init__(self, network: str = "") -> None:
         self.network = network
@@ -73,13 +72,7 @@ class LightningLoss:
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (loss times samples, number of samples)."""
-        loss = validation_loss(model, batch).detach().double()
-        samples = batch_size(_inputs(batch))
-        return torch.stack([loss * samples, torch.full_like(loss, samples)])
-
-    def score(self, sums: torch.Tensor) -> float:
-        """Return minus the mean loss of a sample."""
-        return -float(sums[0] / sums[1])
+        return self.sums_of(validation_loss(model, batch), batch_size(_inputs(batch)))
 
     def compared_network(self, model: nn.Module) -> nn.Module:
         """Return the module whose outputs are compared with the teacher's."""

@@ -10,17 +10,16 @@ from refiner.core.batches import batch_size, output_of
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
 from refiner.core.types import Batch
+from refiner.training.mean_loss import MeanLoss
 
 
-class OwnLoss:
+class OwnLoss(MeanLoss):
     """The loss that a model gives for a batch with labels.
 
     A batch is a mapping of the model's keyword arguments, labels among them. The output is a
     mapping with ``loss``, a scalar that is the mean over the samples, and the predictions. The
     score is the loss with a minus. Predictions are compared with a teacher's by squared error.
     """
-
-    metric = "minus loss"
 
     def loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return the model's loss, a scalar.
@@ -44,9 +43,8 @@ class OwnLoss:
 
     def measure(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return (sum of the losses, number of samples)."""
-        loss, labels = self.loss(model, batch).double(), batch.get("labels")
-        count = batch_size(dict(batch) if labels is None else {"labels": labels})
-        return torch.stack([loss * count, torch.full_like(loss, count)])
+        loss, labels = self.loss(model, batch), batch.get("labels")
+        return self.sums_of(loss, batch_size(dict(batch) if labels is None else {"labels": labels}))
 
     def run(self, model: nn.Module, batch: Batch) -> None:
         """Call the model on a batch, which needs no labels."""
@@ -70,7 +68,3 @@ class OwnLoss:
         if not found:
             raise DataError("the model's output has no tensor to compare with a teacher's")
         return found[0]
-
-    def score(self, sums: torch.Tensor) -> float:
-        """Return the mean loss of a sample with a minus; higher is better."""
-        return -float(sums.detach()[0] / sums[1])

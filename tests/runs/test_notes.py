@@ -2,7 +2,8 @@ import pytest
 import torch
 from models import TinyResNet, batches, images
 
-from refiner.runs.notes import search_notes
+from refiner.runs.notes import search_notes, worse_for_tuning
+from refiner.runs.report_data import Trained
 from refiner.search.informing import Informing
 from refiner.search.search import Search, SearchConfig
 from refiner.search.strategies import INFORMED, make_strategy
@@ -60,3 +61,12 @@ def test_a_note_says_what_estimates_cost_or_that_scores_contradicted_them(strate
     (note,) = search_notes(search, search.result.best.vector)
     assert note.startswith(search.strategy.instead)
     assert note.endswith("Kendall's tau of 0.12")
+
+
+def test_a_note_says_where_fine_tuning_did_harm() -> None:
+    trained = Trained(epochs=1, original=0.9, refined=0.81)
+    (note,) = worse_for_tuning("accuracy", 0.86, trained)
+    assert note.startswith("fine-tuning lowered the accuracy of the refined network from 0.8600 to")
+    assert worse_for_tuning("accuracy", 0.81, trained) == []
+    assert worse_for_tuning("accuracy", None, trained) == []
+    assert worse_for_tuning("accuracy", 0.86, None) == []
