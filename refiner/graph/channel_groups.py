@@ -68,7 +68,7 @@ def find_channel_groups(
     Args:
         flow: data flow in eval mode.
         training: data flow in train mode, if known. A group has to be one in both modes.
-        names: names of the convs that may change.
+        names: names of the convs that may change. A group may begin with a stem among them.
         padded: names of further convs. Depthwise ones may lose channels.
     """
     stretches = _stretches(flow, names, padded)

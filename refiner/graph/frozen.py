@@ -1,6 +1,6 @@
 """Why a conv cannot be a slot: each frozen conv has a reason that a person can read."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import fx, nn
 
@@ -11,6 +11,7 @@ from refiner.graph.skips import Flow, SkipConnection, kernel_volume
 NO_GRADIENT = "its parameters take no gradient"
 ALIAS = "shared with another name"
 OWN_PADDING = "computes its own padding"
+STEM = "stem: reads the model's input"
 """Reasons that other modules ask for."""
 
 
@@ -65,6 +66,19 @@ def frozen_reasons(
         if reason:
             reasons[name] = reason
     return reasons
+
+
+def pruned_stems(flow: Flow, reasons: Mapping[str, str]) -> set[str]:
+    """Return the convs that would be slots if they did not read the model's input.
+
+    None of them is replaced, but their output channels can be pruned.
+
+    Args:
+        flow: data flow in one mode.
+        reasons: why convs are frozen.
+    """
+    stems = [node for node in flow.convs if reasons.get(str(node.target)) == STEM]
+    return {str(node.target) for node in stems if not _unfit_conv(flow, node)}
 
 
 def _has_hooks(module: nn.Module) -> bool:
@@ -147,9 +161,15 @@ def _unfit(flow: Flow, node: fx.Node, spatial_only: bool) -> str:
     if not isinstance(conv, CONV_TYPES):
         return "transposed conv"
     if not any(flow.reaches(c, node) for c in flow.convs if c is not node):
-        return "stem: reads the model's input"
+        return STEM
     if kernel_volume(conv) == 1 and spatial_only:
         return "pointwise conv: nothing spatial to replace"
+    return _unfit_conv(flow, node)
+
+
+def _unfit_conv(flow: Flow, node: fx.Node) -> str:
+    """Return why a conv cannot be replaced by another of its shapes; empty if it can."""
+    conv = flow.conv(node)
     if len(flow.inputs[node]) != 1 or node.kwargs or len(node.args) != 1:
         return "called with more than its input"
     in_shape, out_shape = flow.inputs[node][0].meta["shape"], node.meta["shape"]

@@ -4,7 +4,7 @@ The other convs are frozen, each with a reason: see ``frozen.py``.
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from refiner.core.errors import ConfigError
 from refiner.core.layers import is_norm
 from refiner.graph.channel_groups import ChannelGroup, find_channel_groups
 from refiner.graph.conv_spec import ConvSpec, conv_spec
-from refiner.graph.frozen import OWN_PADDING, frozen_reasons
+from refiner.graph.frozen import OWN_PADDING, frozen_reasons, pruned_stems
 from refiner.graph.gates import Gate
 from refiner.graph.narrowing import is_called_once
 from refiner.graph.residual_blocks import find_blocks, find_branches
@@ -55,6 +55,8 @@ class ConvSite:
     """In a channel group: gates on the way to the next conv."""
     unit: int = 1
     """In a channel group: how many output channels stay or go together for norms of groups."""
+    is_stem: bool = False
+    """Whether it reads the model's input. Such a conv loses channels, and nothing replaces it."""
 
     @property
     def after(self) -> tuple[str, ...]:
@@ -115,6 +117,11 @@ class Slot:
         return sum(site.macs + site.macs_after for site in self.sites)
 
     @property
+    def has_stem(self) -> bool:
+        """Whether it is a channel group that begins with a conv on the model's input."""
+        return self.sites[0].is_stem
+
+    @property
     def modules(self) -> list[str]:
         """Names of the convs of all sites, and of what comes after each of them."""
         return [name for s in self.sites for name in (s.conv, *s.after)]
@@ -162,7 +169,8 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         traced: the result of :func:`refiner.trace`.
         granularity: what a slot is. ``conv``: each spatial conv that is on no skip connection.
             ``block``: the spatial convs of a residual block. ``all``: as ``conv``, with pointwise
-            convs. ``group``: as ``all``, with one slot for each channel group.
+            convs. ``group``: as ``all``, with one slot for each channel group. A stem is no slot by
+            itself, but a group may begin with it if the next conv is in no other.
 
     Raises:
         ConfigError: an unknown granularity.
@@ -180,18 +188,22 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         only = [skip for skip, _ in in_training]
         for name, reason in frozen_reasons(training, only, spatial_only).items():
             reasons.setdefault(name, reason)
+    groups, stems = list[ChannelGroup](), set[str]()
+    if granularity == "group":
+        groups = _groups(flow, training, reasons)
+        stems = {group.convs[0] for group in groups} & reasons.keys()
+        reasons = {name: reason for name, reason in reasons.items() if name not in stems}
     sites = [_site(flow, node) for node in flow.convs if node.target not in reasons]
+    sites = [replace(site, is_stem=site.conv in stems) for site in sites]
     frozen = [
         Frozen(name=name, reason=reasons[name])
         for name in dict.fromkeys((*(n for n, _ in traced.named_modules()), *reasons))
         if name in reasons
     ]
-    names = {site.conv for site in sites}
     if granularity == "group":
-        padded = {name for name, reason in reasons.items() if reason.endswith(OWN_PADDING)}
-        groups = find_channel_groups(flow, training, names, padded)
         slots = _group_slots(flow, sites, groups)
     else:
+        names = {site.conv for site in sites}
         together = find_blocks(flow, skips, names) if granularity == "block" else []
         slots = _named_slots(_grouped(sites, together), granularity)
     return SlotTable(
@@ -199,6 +211,20 @@ def find_slots(traced: fx.GraphModule, granularity: Granularity = "conv") -> Slo
         frozen=tuple(frozen),
         skips=tuple(skip for skip, _ in skips),
     )
+
+
+def _groups(flow: Flow, training: Flow | None, reasons: Mapping[str, str]) -> list[ChannelGroup]:
+    """Return the channel groups of convs without a reason.
+
+    A stem begins a further group with a conv that is in none without it.
+    """
+    names = {str(node.target) for node in flow.convs} - reasons.keys()
+    padded = {name for name, reason in reasons.items() if reason.endswith(OWN_PADDING)}
+    groups = find_channel_groups(flow, training, names, padded)
+    free = names.difference(*(group.convs for group in groups))
+    stems = pruned_stems(flow, reasons)
+    further = find_channel_groups(flow, training, free | stems, padded) if stems else []
+    return [*groups, *(group for group in further if group.convs[0] in stems)]
 
 
 def _site(flow: Flow, node: fx.Node) -> ConvSite:
@@ -265,12 +291,13 @@ def _is_branch(flow: Flow, slot: Slot, branches: Collection[tuple[str, ...]]) ->
 
 
 def singles(slot: Slot) -> Iterator[Slot]:
-    """Yield a slot for each conv of a group; the way from one to the next is not theirs."""
+    """Yield a slot for each conv of a group but a stem, without the way from one to the next."""
     spare = {site.conv: site for site in slot.gate_convs}
     for site in slot.sites:
         layers = [name for gate in site.gates for name in gate.layers]
         of_gates = [spare[name] for name in layers if name in spare]
-        yield from (Slot(name=each.conv, sites=(each.alone,)) for each in (site, *of_gates))
+        free = [*([] if site.is_stem else [site]), *of_gates]
+        yield from (Slot(name=each.conv, sites=(each.alone,)) for each in free)
 
 
 def _grouped(

@@ -119,7 +119,7 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
 
     The parameters of the whole slot are compared. A candidate has to fit each conv of the slot or,
     in a channel group, one of them. One that replaces all at once has to suit the slot. A conv's
-    own kind does not fit it.
+    own kind does not fit it. A group that begins with a stem admits prunings alone.
 
     Raises:
         ConfigError: the output of a candidate has another shape than that of the conv.
@@ -148,6 +148,8 @@ def admissible(slot: Slot, names: Sequence[str], allow_larger: bool) -> tuple[st
 
 
 def _suits(slot: Slot, candidate: Candidate | WholeSlot) -> bool:
+    if slot.has_stem:
+        return False
     if isinstance(candidate, WholeSlot):
         return candidate.sites(slot) is not None
     fits = [candidate.fits(site.spec) for site in slot.sites]

@@ -10,11 +10,11 @@ from torch import nn
 
 from refiner.core.errors import ArchitectureError, ModelError
 from refiner.core.inputs import ExampleInput
-from refiner.graph.frozen import ALIAS, NO_GRADIENT
+from refiner.graph.frozen import ALIAS, NO_GRADIENT, STEM
 from refiner.graph.probe import why_irreplaceable
 from refiner.graph.sample_shapes import for_one_sample
 from refiner.graph.skips import SkipConnection
-from refiner.graph.slots import ConvSite, Frozen, Granularity, Slot, find_slots
+from refiner.graph.slots import ConvSite, Frozen, Granularity, Slot, find_slots, singles
 from refiner.graph.traced_model import TracedModel
 from refiner.graph.tracing import trace_model
 from refiner.space.admissible import Offer, admissible
@@ -242,13 +242,15 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
     still = {conv.name for conv in table.frozen}
     chosen, left_out = chosen_layers(table.slots, offer.only, offer.skip, still)
     slots = without_broken_groups(for_one_sample(chosen, traced), traced)
-    offered = [(slot, offer.names_for(slot, granularity)) for slot in slots]
+    offered = _offered(slots, granularity, offer)
     found = [(slot, admissible(slot, names, offer.allow_larger)) for slot, names in offered]
     found, bound = replaceable([pair for pair in found if pair[1]], traced)
     traced.confirm()
     found = [pair for pair in without_broken_slots(found, traced) if pair[1]]
     kept = {site.conv for slot, _ in found for site in slot.all_convs}
-    reasons = {
+    named = {conv.name for conv in left_out}
+    reasons = dict.fromkeys(_stems(table.slots) - kept - named, STEM)
+    reasons |= {
         site.conv: f"no admissible candidate among {', '.join(names)}"
         for slot, names in offered
         for site in slot.all_convs
@@ -265,6 +267,24 @@ def space_in(traced: TracedModel, granularity: Granularity, offer: Offer) -> Sea
         skips=table.skips,
         granularity=granularity,
     )
+
+
+def _offered(
+    slots: Sequence[Slot], granularity: Granularity, offer: Offer
+) -> list[tuple[Slot, tuple[str, ...]]]:
+    """Return the slots with what they are offered; a stem without a pruning is left out."""
+    offered = []
+    for slot in slots:
+        names = offer.names_for(slot, granularity)
+        if slot.has_stem and not admissible(slot, names, offer.allow_larger):
+            offered += [(each, offer.names_for(each, granularity)) for each in singles(slot)]
+        else:
+            offered.append((slot, names))
+    return offered
+
+
+def _stems(slots: Sequence[Slot]) -> set[str]:
+    return {site.conv for slot in slots for site in slot.sites if site.is_stem}
 
 
 def _no_slot(model: nn.Module, frozen: Sequence[Frozen], granularity: Granularity) -> str:
