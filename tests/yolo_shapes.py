@@ -1,4 +1,4 @@
-"""A small detector of ultralytics, and shapes on backgrounds to detect."""
+"""Small detectors of ultralytics, and shapes on backgrounds to detect."""
 
 from pathlib import Path
 
@@ -14,13 +14,18 @@ backbone:
   - [-1, 1, Conv, [32, 3, 2]]
   - [-1, 1, C2f, [32, True]]
 head:
-  - [[2, 4], 1, Detect, [nc]]
 """
+HEADS = {
+    "one": "  - [[2, 4], 1, Detect, [nc]]",
+    "yolo26": "  - [[2, 4], 1, Detect, [nc]]\nend2end: True\nreg_max: 1",
+    "yolov10": "  - [[2, 4], 1, v10Detect, [nc]]",
+}
+"""The last layers of small networks; those of YOLO26 and YOLOv10 have two heads."""
 
 
-def tiny_model(folder: Path) -> str:
-    """Write the YAML file of a detector with strides 4 and 8, and return its path."""
-    (folder / "tiny.yaml").write_text(TINY)
+def tiny_model(folder: Path, head: str = "one") -> str:
+    """Write the YAML file of a network with strides 4 and 8, and return its path."""
+    (folder / "tiny.yaml").write_text(TINY + HEADS[head])
     return str(folder / "tiny.yaml")
 
 

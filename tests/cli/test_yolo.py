@@ -23,10 +23,11 @@ head:
 """
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch) -> list[str]:
+@pytest.fixture(params=["one"])
+def files(tmp_path, monkeypatch, request) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    model = refiner.ModelSpec(source="ultralytics:" + tiny_model(tmp_path), seed=1).build()
+    source = "ultralytics:" + tiny_model(tmp_path, request.param)
+    model = refiner.ModelSpec(source=source, seed=1).build()
     for parameter in model.parameters():  # as ultralytics leaves its checkpoints
         parameter.requires_grad = False
     torch.save({"model": model, "ema": None, "train_args": {"imgsz": 64}}, "best.pt")
@@ -34,6 +35,7 @@ def files(tmp_path, monkeypatch) -> list[str]:
     return ["ultralytics:best.pt", "--data", "shapes.yaml", "--batch-size", "6"]
 
 
+@pytest.mark.parametrize("files", ["one", "yolo26"], indirect=True)
 def test_a_checkpoint_is_refined_and_goes_back(files, capsys) -> None:
     run = [*files, "--budget", "macs=60%", "--trials", "4", "--epochs", "1", "--device", "cpu"]
     assert main([*run, "--no-baselines", "--refit-steps", "2", "--out", "run"]) == 0
