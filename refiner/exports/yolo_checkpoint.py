@@ -111,14 +111,25 @@ def _sequence(layer: Any) -> nn.Module | None:
 
 
 def trainer() -> Any:
-    """Return a trainer that goes on with the network as it is: ``YOLO(...).train(trainer=...)``.
+    """Return what trains the network as it is: ``YOLO(...).train(trainer=...)``.
 
-    The usual one builds the network again from its YAML file, with the original's layers.
+    The usual trainers build the network again from its YAML file, with the original's layers.
     """
     require_ultralytics()
-    from ultralytics.models.yolo.detect import DetectionTrainer
+    from ultralytics.models.yolo import detect, segment
 
-    class RefinedTrainer(DetectionTrainer):  # type: ignore[misc]
+    usual = {"detect": detect.DetectionTrainer, "segment": segment.SegmentationTrainer}
+
+    def make(overrides: dict[str, Any], **options: Any) -> Any:
+        return _refined(usual[overrides["task"]])(overrides=overrides, **options)
+
+    return make
+
+
+def _refined(usual: Any) -> Any:
+    """Return a trainer's class that takes the network it is given."""
+
+    class RefinedTrainer(usual):  # type: ignore[misc]
         """Trains the network that it is given."""
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:

@@ -2,7 +2,7 @@
 
 A batch is a pair: images N x 3 x H x W from 0 to 1, and a mapping of ``cls`` (M x 1), ``bboxes`` (M
 x 4: centre, width and height, as shares of the image) and ``batch_idx`` (M), as
-:func:`refiner.data.yolo_data.yolo_data` gives it.
+:func:`refiner.data.yolo_data.yolo_data` gives it. For a network that segments, it has masks, too.
 """
 
 import math
@@ -18,7 +18,8 @@ from refiner.core.surgery import copied
 from refiner.core.ultralytics_models import hyperparameters, require_ultralytics
 from refiner.training.mean_precision import add_image, empty_counts, mean_precision
 from refiner.training.task import Classification
-from refiner.training.yolo_heads import maps_of
+from refiner.training.yolo_heads import head_of, maps_of
+from refiner.training.yolo_masks import mask_overlap
 
 _Batch: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]
 _LEAST_CONFIDENCE, _OVERLAP, _MOST = 0.001, 0.7, 300
@@ -42,18 +43,20 @@ class YoloDetection:
         ConfigError: the network is no detector of ultralytics.
     """
 
-    metric = "mAP50-95"
+    metric: str
+    """``mAP50-95``, or ``mask mAP50-95`` where the network segments."""
 
     def __init__(self, model: nn.Module) -> None:
         require_ultralytics()
-        layers: Any = getattr(model, "model", None)
-        head: Any = layers[-1] if isinstance(layers, nn.Sequential) else None
-        self._maps = maps_of(head, type(model).__name__)
+        head = head_of(model)
+        self._maps = maps_of(model)
+        self.metric = self._maps.metric
         self._heads = 2 if getattr(head, "one2one_cv2", None) is not None else 1
         self._end_to_end = bool(getattr(head, "end2end", False))
         self.classes = self._maps.classes
         original: Any = copied(model).cpu()
         original.args = hyperparameters(model)
+        original.args.overlap_mask = True  # as the data has them
         self._original = original
         self._losses: dict[torch.device, Any] = {}
 
@@ -67,7 +70,7 @@ class YoloDetection:
 
     def loss(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return the loss of ultralytics' training: boxes, classes and distances, for an image."""
-        images, truth = batch
+        images, truth = self._checked(batch)
         output = model(images)
         parts, _ = self._loss_on(images.device)(output, {**truth, "img": images})
         total: torch.Tensor = parts.sum() / len(images)
@@ -79,15 +82,21 @@ class YoloDetection:
 
     def measure(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return the counts of :mod:`refiner.training.mean_precision`, flat."""
-        images, truth = batch
-        found = self._detections(_call(model, images))
-        boxes = box_convert(truth["bboxes"], "cxcywh", "xyxy")
+        images, truth = self._checked(batch)
+        output = _call(model, images)
         height, width = images.shape[2:]
-        boxes = boxes * boxes.new_tensor([width, height, width, height])
+        boxes = box_convert(truth["bboxes"], "cxcywh", "xyxy")
+        boxes = torch.cat(
+            [boxes * boxes.new_tensor([width, height] * 2), truth["cls"].view(-1, 1)], dim=1
+        )
         counts = empty_counts(self.classes)
-        for i, each in enumerate(found):
-            own = truth["batch_idx"].view(-1) == i
-            add_image(counts, each, torch.cat([boxes[own], truth["cls"].view(-1, 1)[own]], dim=1))
+        for i, each in enumerate(self._detections(output)):
+            own, overlap = boxes[truth["batch_idx"].view(-1) == i], None
+            if self._maps.masks:
+                overlap = mask_overlap(
+                    output[0][1][i], each, truth["masks"][i], len(own), (height, width)
+                )
+            add_image(counts, each, own, overlap)
         return counts.flatten().to(images.device if images.device.type != "mps" else "cpu")
 
     def score(self, sums: torch.Tensor) -> float:
@@ -121,6 +130,14 @@ class YoloDetection:
     def _by_head(self, maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return maps.chunk(self._heads, dim=2)
 
+    def _checked(self, batch: _Batch) -> _Batch:
+        if self._maps.masks and "masks" not in batch[1]:
+            raise ConfigError(
+                "the network segments, and the batches have no masks. Load them with "
+                "refiner.load_data(..., masks=True)."
+            )
+        return batch
+
     def _loss_on(self, device: torch.device) -> Any:
         if device not in self._losses:
             self._losses[device] = self._original.to(device).init_criterion()
@@ -131,8 +148,9 @@ class YoloDetection:
         from ultralytics.utils.nms import non_max_suppression
 
         found: list[torch.Tensor] = non_max_suppression(
-            output[0].detach().float(), _LEAST_CONFIDENCE, _OVERLAP, multi_label=True,
-            max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes, end2end=self._end_to_end,
+            self._maps.boxes(output).detach().float(), _LEAST_CONFIDENCE, _OVERLAP,
+            multi_label=True, max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes,
+            end2end=self._end_to_end,
         )  # fmt: skip
         return found
 

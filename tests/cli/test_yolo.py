@@ -30,17 +30,19 @@ def files(tmp_path, monkeypatch, request) -> list[str]:
     model = refiner.ModelSpec(source=source, seed=1).build()
     for parameter in model.parameters():  # as ultralytics leaves its checkpoints
         parameter.requires_grad = False
-    torch.save({"model": model, "ema": None, "train_args": {"imgsz": 64}}, "best.pt")
-    shapes(tmp_path)
+    torch.save({"model": model, "ema": None, "train_args": {**model.args, "imgsz": 64}}, "best.pt")
+    shapes(tmp_path, outlines=request.param == "yolo26-seg")
     return ["ultralytics:best.pt", "--data", "shapes.yaml", "--batch-size", "6"]
 
 
-@pytest.mark.parametrize("files", ["one", "yolo26"], indirect=True)
-def test_a_checkpoint_is_refined_and_goes_back(files, capsys) -> None:
+@pytest.mark.parametrize(
+    ("files", "metric"), [("one", "mAP50-95"), ("yolo26-seg", "mask mAP50-95")], indirect=["files"]
+)
+def test_a_checkpoint_is_refined_and_goes_back(files, metric, capsys) -> None:
     run = [*files, "--budget", "macs=60%", "--trials", "4", "--epochs", "1", "--device", "cpu"]
     assert main([*run, "--no-baselines", "--refit-steps", "2", "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
-    assert report["metric"] == "mAP50-95"
+    assert report["metric"] == metric
     assert report["after"]["macs"] <= 0.6 * report["before"]["macs"]
     assert report["top_k"][0][2] <= 0, "agreement: the checkpoint is the teacher"
     assert "inputs 3x64x64" in capsys.readouterr().err, "the size of its training"
