@@ -97,6 +97,16 @@ def test_a_classifier_is_refined_with_folders_of_images(tmp_path, monkeypatch, c
     assert "the model has 2 classes" in capsys.readouterr().err
 
 
+def test_rotated_boxes_are_refused_before_data_is_read(files, capsys) -> None:
+    model = ultralytics.nn.tasks.OBBModel("yolo11n-obb.yaml", verbose=False)
+    torch.save({"model": model, "ema": None, "train_args": {"task": "obb"}}, "obb.pt")
+    Path("shapes.yaml").write_text("no data")
+    assert main(["ultralytics:obb.pt", *files[1:], "--budget", "macs=60%", "--out", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "which may segment, and the model is a OBBModel. Choose another task." in error
+    assert not Path("run").exists()
+
+
 def test_a_detector_asks_for_boxes(files, capsys) -> None:
     for data in ([], ["--data", "folder:images"]):
         assert main([files[0], *data, "--budget", "macs=60%", "--out", "run"]) == 2

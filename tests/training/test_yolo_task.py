@@ -69,6 +69,16 @@ def test_the_loss_is_that_of_ultralytics_for_an_image(model) -> None:
     assert all(p.grad is not None for n, p in own.named_parameters() if "dfl" not in n)
 
 
+@pytest.mark.parametrize("model", ["segment"], indirect=True)
+def test_masks_are_read_as_the_data_has_them(model) -> None:
+    """Whatever the network was trained with."""
+    other = copy.deepcopy(model)
+    other.args = {**model.args, "overlap_mask": False}
+    with torch.no_grad():
+        first, second = (YoloDetection(m).loss(model, batch()) for m in (model, other))
+    assert torch.equal(first, second)
+
+
 @pytest.mark.parametrize("model", ["one", "yolo26"], indirect=True)
 def test_true_boxes_that_are_found_score_most(model, monkeypatch) -> None:
     task, (images, truth) = YoloDetection(model), batch()
