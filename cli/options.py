@@ -27,6 +27,7 @@ from refiner.faces.arcface import EMBEDDING_SIZE, arcface_for
 from refiner.faces.pairs import find_pairs, pair_tests
 from refiner.training.lightning_task import lightning_task
 from refiner.training.task import TASKS, Classification, Task, checked_task, make_task
+from refiner.training.yolo_heads import maps_of
 from refiner.training.yolo_task import YoloClassification, YoloDetection
 
 from .declared import Given
@@ -213,6 +214,7 @@ class ModelAndData:
             norm=self.norm,
             mean=self.mean,
             std=self.std,
+            masks=named == _ULTRALYTICS and maps_of(built).masks,
             **loading(spec, built, channels, self._places, self.norm),
         )
         if self.test_data is not None:

@@ -14,6 +14,12 @@ from torch import nn
 from refiner.core.errors import ModelError, one_line
 
 _ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Za-z0-9]+\([A-Za-z0-9_=., -]*\)")
+_KINDS = {
+    "detect": "DetectionModel",
+    "segment": "SegmentationModel",
+    "classify": "ClassificationModel",
+}
+"""Classes of networks by what these are for."""
 SOURCE = "ultralytics:"
 """Begins the names of these models."""
 
@@ -41,7 +47,7 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
     """
     tasks = require_ultralytics().nn.tasks
     if is_yaml(file):
-        return _with_arguments(_from_yaml(file, tasks), {})
+        return _from_yaml(file, tasks)
     if not Path(file).is_file():
         raise ModelError(f"{file} is no file. Give the path of a checkpoint, such as best.pt.")
     try:
@@ -66,29 +72,29 @@ def build_ultralytics(file: str, *, trust: bool = False) -> nn.Module:
 
 
 def _from_yaml(file: str, tasks: Any) -> nn.Module:
-    """Return a network with new weights: of a detector or a classifier."""
+    """Return a network with new weights."""
     try:
         document = tasks.yaml_model_load(file)
         kind = tasks.guess_model_task(document)
         activation = str(document.get("activation") or "")
     except Exception as error:
         raise ModelError(f"{file} is no model of ultralytics: {one_line(error, 200)}") from error
-    if kind not in ("detect", "classify"):
+    if kind not in _KINDS:
         raise ModelError(
-            f"{file} is a model of the kind {kind!r}. Detectors and classifiers can be refined."
+            f"{file} is a model of the kind {kind!r}. Those for {', '.join(_KINDS)} can be refined."
         )
     if activation and not _ACTIVATION.fullmatch(activation):  # ultralytics evaluates it
         raise ModelError(
             f"{file} has the activation {activation!r:.80}. Write a class of torch.nn, such as "
             "nn.ReLU()."
         )
-    made = tasks.DetectionModel if kind == "detect" else tasks.ClassificationModel
+    made = getattr(tasks, _KINDS[kind])
     try:
         with quiet():
             network: nn.Module = made(file, verbose=False)
     except Exception as error:
         raise ModelError(f"{file} cannot be built: {one_line(error, 200)}") from error
-    return network
+    return _with_arguments(network, {"task": kind})
 
 
 def class_names(model: Any) -> list[str]:

@@ -48,6 +48,7 @@ def load_data(
     std: Sequence[float | str] | None = None,
     of_model: Preprocessing | None = None,
     keep_size: bool = False,
+    masks: bool = False,
 ) -> Data:
     """Return the data set that ``spec`` names.
 
@@ -74,6 +75,7 @@ def load_data(
         std: standard deviation of each channel, to go with ``mean``.
         of_model: the preprocessing of the weights that the model starts from.
         keep_size: take the size of ``of_model`` for all images, not for photographs alone.
+        masks: whether the batches of a ``FILE.yaml`` have masks, for a network that segments.
 
     Raises:
         ConfigError: a number is out of its range, or cannot be used with this data.
@@ -92,7 +94,14 @@ def load_data(
     )
     if is_yaml(spec):
         _check_free(spec, replace(options, limit=None, image_size=None))
-        return yolo_data(spec, batch_size=batch_size, image_size=image_size, limit=limit, seed=seed)
+        return yolo_data(
+            spec,
+            batch_size=batch_size,
+            image_size=image_size,
+            limit=limit,
+            seed=seed,
+            masks=masks,
+        )
     form, colon, rest = spec.partition(":")
     if spec == "digits":
         return _digits(options)

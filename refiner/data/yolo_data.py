@@ -24,7 +24,13 @@ SIZE = 640
 
 
 def yolo_data(
-    file: str, *, batch_size: int, image_size: int | None, limit: int | None, seed: int
+    file: str,
+    *,
+    batch_size: int,
+    image_size: int | None,
+    limit: int | None,
+    seed: int,
+    masks: bool = False,
 ) -> Data:
     """Return the data sets that a YAML file of ultralytics names.
 
@@ -39,6 +45,7 @@ def yolo_data(
         image_size: pixels of an image's longer side.
         limit: use this many training images at most.
         seed: fixes the choice of ``limit``.
+        masks: whether batches have the masks of objects, from outlines in the label files.
 
     Raises:
         DataError: the file or its images are missing or wrong.
@@ -52,7 +59,7 @@ def yolo_data(
         with quiet(), _reading_alone(), _placed(Path(file)) as placed:
             described = check_det_dataset(placed, autodownload=False)
             parts = {
-                part: _dataset(described, part, batch_size, image_size or SIZE)
+                part: _dataset(described, part, batch_size, image_size or SIZE, masks)
                 for part in ("train", "val", "test")
                 if described.get(part)
             }
@@ -133,11 +140,12 @@ def _left_out(described: dict[str, Any], part: str, dataset: Any) -> str:
     )
 
 
-def _dataset(described: dict[str, Any], part: str, batch_size: int, size: int) -> Any:
+def _dataset(described: dict[str, Any], part: str, batch_size: int, size: int, masks: bool) -> Any:
     from ultralytics.cfg import get_cfg
     from ultralytics.data import build_yolo_dataset
 
-    options = {"task": "detect", "imgsz": size, "mosaic": 0.0, "cache": False, "verbose": False}
+    task = "segment" if masks else "detect"
+    options = {"task": task, "imgsz": size, "mosaic": 0.0, "cache": False, "verbose": False}
     mode = "train" if part == "train" else "val"
     return build_yolo_dataset(
         get_cfg(overrides=options), described[part], batch_size, described, mode=mode
@@ -145,7 +153,11 @@ def _dataset(described: dict[str, Any], part: str, batch_size: int, size: int) -
 
 
 def collate(samples: list[dict[str, Any]]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return a batch of samples: images from 0 to 1, and their boxes with the images' numbers."""
+    """Return a batch of samples: images from 0 to 1, and their boxes with the images' numbers.
+
+    Masks are there if the samples have them: for each pixel the number of the object in its image,
+    from 1 on (``masks``, N x H x W), and the class (``sem_masks``).
+    """
     images = torch.stack([sample["img"] for sample in samples]).float() / 255
     number = [torch.full((len(sample["cls"]),), float(i)) for i, sample in enumerate(samples)]
     truth = {
@@ -153,4 +165,7 @@ def collate(samples: list[dict[str, Any]]) -> tuple[torch.Tensor, dict[str, torc
         "bboxes": torch.cat([sample["bboxes"].view(-1, 4).float() for sample in samples]),
         "batch_idx": torch.cat(number),
     }
+    if "masks" in samples[0]:
+        truth["masks"] = torch.cat([sample["masks"] for sample in samples])
+        truth["sem_masks"] = torch.stack([sample["sem_masks"] for sample in samples])
     return images, truth

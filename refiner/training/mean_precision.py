@@ -25,30 +25,40 @@ def empty_counts(classes: int) -> torch.Tensor:
     return torch.zeros(classes, 1 + BINS * _ROWS, dtype=torch.float64)
 
 
-def add_image(counts: torch.Tensor, found: torch.Tensor, truth: torch.Tensor) -> None:
+def add_image(
+    counts: torch.Tensor,
+    found: torch.Tensor,
+    truth: torch.Tensor,
+    overlap: torch.Tensor | None = None,
+) -> None:
     """Add the detections of an image to counts.
 
     Args:
         counts: what :func:`empty_counts` gave, on the CPU.
-        found: detections N x 6: x1, y1, x2, y2, confidence, class.
+        found: detections N x 6: x1, y1, x2, y2, confidence, class. Further columns are ignored.
         truth: true boxes M x 5: x1, y1, x2, y2, class.
+        overlap: intersection over union of true objects and detections, M x N; by default that of
+            their boxes.
     """
     found, truth = found.detach().float().cpu(), truth.detach().float().cpu()
-    found = found[found[:, 4].argsort(descending=True, stable=True)]
+    order = found[:, 4].argsort(descending=True, stable=True)
+    if overlap is None:
+        overlap = box_iou(truth[:, :4], found[:, :4])
+    found, overlap = found[order], overlap.detach().float().cpu()[:, order]
     classes = truth[:, 4].long()
     counts[:, 0].index_add_(0, classes, torch.ones(len(truth), dtype=torch.float64))
     if not len(found):
         return
-    hits = _hits(found, truth)
+    hits = _hits(found, truth, overlap)
     bins = (found[:, 4].double() * BINS).long().clamp(0, BINS - 1)
     table = counts[:, 1:].view(len(counts), BINS, _ROWS)
     rows = torch.cat([torch.ones(len(found), 1, dtype=torch.float64), hits.double()], dim=1)
     table.index_put_((found[:, 5].long(), bins), rows, accumulate=True)
 
 
-def _hits(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def _hits(found: torch.Tensor, truth: torch.Tensor, overlap: torch.Tensor) -> torch.Tensor:
     """Return which detections hit a true box that no surer one has hit, N x thresholds."""
-    overlap = box_iou(truth[:, :4], found[:, :4]) * (truth[:, 4:5] == found[:, 5])
+    overlap = overlap * (truth[:, 4:5] == found[:, 5])
     hits = torch.zeros(len(found), len(THRESHOLDS), dtype=torch.bool)
     if not len(truth):
         return hits

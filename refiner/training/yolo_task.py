@@ -2,14 +2,14 @@
 
 A batch is a pair: images N x 3 x H x W from 0 to 1, and a mapping of ``cls`` (M x 1), ``bboxes`` (M
 x 4: centre, width and height, as shares of the image) and ``batch_idx`` (M), as
-:func:`refiner.data.yolo_data.yolo_data` gives it.
+:func:`refiner.data.yolo_data.yolo_data` gives it. For a network that segments, it has masks, too.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import box_convert
 
@@ -18,18 +18,23 @@ from refiner.core.surgery import copied
 from refiner.core.ultralytics_models import hyperparameters, require_ultralytics
 from refiner.training.mean_precision import add_image, empty_counts, mean_precision
 from refiner.training.task import Classification
+from refiner.training.yolo_heads import head_of, maps_of
+from refiner.training.yolo_masks import mask_overlap
 
 _Batch: TypeAlias = tuple[torch.Tensor, dict[str, torch.Tensor]]
 _LEAST_CONFIDENCE, _OVERLAP, _MOST = 0.001, 0.7, 300
 """Of detections that are scored, as in ultralytics' validator."""
-_HEADS = ("Detect",)
-"""Of networks that detect; others of their kind also segment, turn boxes, and so on."""
+_TWO_HEADS = ("one2many", "one2one")
+"""Of YOLO26 and YOLOv10: the second one needs no suppression of boxes that overlap."""
 _NO_LIMIT = 1e9
 """Seconds: with a limit, detections would depend on how fast the machine is."""
 
 
 class YoloDetection:
     """A :class:`refiner.Task` for a detector of ultralytics.
+
+    A network with two heads, such as YOLO26, is trained and compared by both. The score is that of
+    the head that predicts: the one without suppression of boxes where ``model.end2end`` is true.
 
     Args:
         model: the network, such as ``YOLO("best.pt").model``. It is left as it is.
@@ -38,25 +43,20 @@ class YoloDetection:
         ConfigError: the network is no detector of ultralytics.
     """
 
-    metric = "mAP50-95"
+    metric: str
+    """``mAP50-95``, or ``mask mAP50-95`` where the network segments."""
 
     def __init__(self, model: nn.Module) -> None:
         require_ultralytics()
-        layers: Any = getattr(model, "model", None)
-        head: Any = layers[-1] if isinstance(layers, nn.Sequential) else None
-        if type(head).__name__ not in _HEADS:
-            raise ConfigError(
-                "this task is for detectors of ultralytics, and the model is a "
-                f"{type(model).__name__}. Choose another task."
-            )
-        if getattr(head, "one2one_cv2", None) is not None:
-            raise ConfigError(
-                "the network has two heads, as YOLO26 and YOLOv10 have, and one of them predicts. "
-                "This task cannot compare these yet. Give one with a single head, such as YOLO11."
-            )
-        self.classes, self.bins = int(head.nc), int(head.reg_max)
+        head = head_of(model)
+        self._maps = maps_of(model)
+        self.metric = self._maps.metric
+        self._heads = 2 if getattr(head, "one2one_cv2", None) is not None else 1
+        self._end_to_end = bool(getattr(head, "end2end", False))
+        self.classes = self._maps.classes
         original: Any = copied(model).cpu()
         original.args = hyperparameters(model)
+        original.args.overlap_mask = True  # as the data has them
         self._original = original
         self._losses: dict[torch.device, Any] = {}
 
@@ -70,7 +70,7 @@ class YoloDetection:
 
     def loss(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return the loss of ultralytics' training: boxes, classes and distances, for an image."""
-        images, truth = batch
+        images, truth = self._checked(batch)
         output = model(images)
         parts, _ = self._loss_on(images.device)(output, {**truth, "img": images})
         total: torch.Tensor = parts.sum() / len(images)
@@ -82,15 +82,21 @@ class YoloDetection:
 
     def measure(self, model: nn.Module, batch: _Batch) -> torch.Tensor:
         """Return the counts of :mod:`refiner.training.mean_precision`, flat."""
-        images, truth = batch
-        found = self._detections(_call(model, images))
-        boxes = box_convert(truth["bboxes"], "cxcywh", "xyxy")
+        images, truth = self._checked(batch)
+        output = _call(model, images)
         height, width = images.shape[2:]
-        boxes = boxes * boxes.new_tensor([width, height, width, height])
+        boxes = box_convert(truth["bboxes"], "cxcywh", "xyxy")
+        boxes = torch.cat(
+            [boxes * boxes.new_tensor([width, height] * 2), truth["cls"].view(-1, 1)], dim=1
+        )
         counts = empty_counts(self.classes)
-        for i, each in enumerate(found):
-            own = truth["batch_idx"].view(-1) == i
-            add_image(counts, each, torch.cat([boxes[own], truth["cls"].view(-1, 1)[own]], dim=1))
+        for i, each in enumerate(self._detections(output)):
+            own, overlap = boxes[truth["batch_idx"].view(-1) == i], None
+            if self._maps.masks:
+                overlap = mask_overlap(
+                    output[0][1][i], each, truth["masks"][i], len(own), (height, width)
+                )
+            add_image(counts, each, own, overlap)
         return counts.flatten().to(images.device if images.device.type != "mps" else "cpu")
 
     def score(self, sums: torch.Tensor) -> float:
@@ -98,60 +104,39 @@ class YoloDetection:
         return mean_precision(sums.reshape(self.classes, -1).double().cpu())
 
     def compared(self, output: Any) -> torch.Tensor:
-        """Return the raw maps of an output in either mode, N x (classes + 4 bins) x anchors.
+        """Return the raw maps of an output in either mode, N x rows x anchors.
 
-        These are the logits of the classes, then those of the distances to the four sides.
+        The anchors of a second head follow those of the first.
         """
         raw = output[1] if isinstance(output, tuple | list) else output
-        return torch.cat([raw["scores"], raw["boxes"]], dim=1)
+        heads = [raw[name] for name in _TWO_HEADS] if self._heads == 2 else [raw]
+        return torch.cat([self._maps.compared(each) for each in heads], dim=2)
 
     def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the divergence of raw maps from a teacher's, a scalar in nats.
 
-        It is that of the classes of all anchors, and that of the distances where the teacher sees
-        an object (Zheng et al., Localization Distillation for Dense Object Detection, 2022), over
-        the number of anchors that see one.
+        See :mod:`refiner.training.yolo_heads`. That of two heads is the mean of theirs.
         """
-        (ours, sides), (theirs, target_sides) = self._parts(output), self._parts(target)
-        seen, number = _seen(theirs)
-        share = theirs.sigmoid()
-        classes = share * (F.logsigmoid(theirs) - F.logsigmoid(ours))
-        classes = classes + (1 - share) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
-        if self.bins == 1:  # distances themselves
-            apart = (sides - target_sides).square().sum(dim=2)
-        else:
-            ours_log, theirs_log = sides.log_softmax(dim=2), target_sides.log_softmax(dim=2)
-            apart = (theirs_log.exp() * (theirs_log - ours_log)).sum(dim=2)
-        whole = classes.sum() + (seen * apart.mean(dim=1)).sum()
-        return whole.clamp(min=0.0) / number  # it is never negative, but for rounding
+        pairs = zip(self._by_head(output), self._by_head(target), strict=True)
+        return torch.stack([self._maps.divergence(*pair) for pair in pairs]).mean()
 
     def fisher_draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return ``r`` of the shape of raw maps, so that a small change ``dz`` of these costs
         ``1/2 E[(r . dz)^2]`` of a sample's agreement.
         """
-        scores, sides = self._parts(output)
-        seen, number = _seen(scores)
-        share = scores.sigmoid()
-        drawn = torch.rand(scores.shape, generator=generator).to(scores)
-        classes = (drawn < share).to(scores) - share
-        uniform = torch.rand(
-            (len(sides), 4, 1, sides.shape[3]), generator=generator
-        ).to(sides)  # fmt: skip
-        if self.bins == 1:
-            of_sides = ((uniform < 0.5).to(sides) * 2 - 1) * 2**0.5
-        else:
-            of_bins = sides.softmax(dim=2)
-            which = (of_bins.cumsum(dim=2) < uniform).sum(dim=2, keepdim=True)
-            drawn = torch.zeros_like(sides).scatter_(2, which.clamp(max=self.bins - 1), 1.0)
-            of_sides = drawn - of_bins
-        of_sides = of_sides * (seen / 4).sqrt()[:, None, None]
-        whole = torch.cat([classes, of_sides.flatten(1, 2)], dim=1)
-        return whole * (len(output) / number).sqrt()
+        drawn = [self._maps.draw(each, generator) for each in self._by_head(output)]
+        return torch.cat(drawn, dim=2) / math.sqrt(self._heads)
 
-    def _parts(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of the classes, and of the distances, N x 4 x bins x anchors."""
-        scores, sides = maps.split([self.classes, 4 * self.bins], dim=1)
-        return scores, sides.unflatten(1, (4, self.bins))
+    def _by_head(self, maps: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return maps.chunk(self._heads, dim=2)
+
+    def _checked(self, batch: _Batch) -> _Batch:
+        if self._maps.masks and "masks" not in batch[1]:
+            raise ConfigError(
+                "the network segments, and the batches have no masks. Load them with "
+                "refiner.load_data(..., masks=True)."
+            )
+        return batch
 
     def _loss_on(self, device: torch.device) -> Any:
         if device not in self._losses:
@@ -163,8 +148,9 @@ class YoloDetection:
         from ultralytics.utils.nms import non_max_suppression
 
         found: list[torch.Tensor] = non_max_suppression(
-            output[0].detach().float(), _LEAST_CONFIDENCE, _OVERLAP, multi_label=True,
-            max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes,
+            self._maps.boxes(output).detach().float(), _LEAST_CONFIDENCE, _OVERLAP,
+            multi_label=True, max_det=_MOST, max_time_img=_NO_LIMIT, nc=self.classes,
+            end2end=self._end_to_end,
         )  # fmt: skip
         return found
 
@@ -188,9 +174,3 @@ def _call(model: nn.Module, images: torch.Tensor) -> Any:
     """
     with torch.autocast(images.device.type, enabled=False):
         return model(images)
-
-
-def _seen(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how surely each anchor sees an object, N x anchors, and the sum, 1 at least."""
-    seen = scores.sigmoid().amax(dim=1)
-    return seen, seen.sum().clamp(min=1.0)

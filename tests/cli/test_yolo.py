@@ -23,22 +23,26 @@ head:
 """
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch) -> list[str]:
+@pytest.fixture(params=["one"])
+def files(tmp_path, monkeypatch, request) -> list[str]:
     monkeypatch.chdir(tmp_path)
-    model = refiner.ModelSpec(source="ultralytics:" + tiny_model(tmp_path), seed=1).build()
+    source = "ultralytics:" + tiny_model(tmp_path, request.param)
+    model = refiner.ModelSpec(source=source, seed=1).build()
     for parameter in model.parameters():  # as ultralytics leaves its checkpoints
         parameter.requires_grad = False
-    torch.save({"model": model, "ema": None, "train_args": {"imgsz": 64}}, "best.pt")
-    shapes(tmp_path)
+    torch.save({"model": model, "ema": None, "train_args": {**model.args, "imgsz": 64}}, "best.pt")
+    shapes(tmp_path, outlines=request.param == "yolo26-seg")
     return ["ultralytics:best.pt", "--data", "shapes.yaml", "--batch-size", "6"]
 
 
-def test_a_checkpoint_is_refined_and_goes_back(files, capsys) -> None:
+@pytest.mark.parametrize(
+    ("files", "metric"), [("one", "mAP50-95"), ("yolo26-seg", "mask mAP50-95")], indirect=["files"]
+)
+def test_a_checkpoint_is_refined_and_goes_back(files, metric, capsys) -> None:
     run = [*files, "--budget", "macs=60%", "--trials", "4", "--epochs", "1", "--device", "cpu"]
     assert main([*run, "--no-baselines", "--refit-steps", "2", "--out", "run"]) == 0
     report = json.loads(Path("run/report.json").read_text())
-    assert report["metric"] == "mAP50-95"
+    assert report["metric"] == metric
     assert report["after"]["macs"] <= 0.6 * report["before"]["macs"]
     assert report["top_k"][0][2] <= 0, "agreement: the checkpoint is the teacher"
     assert "inputs 3x64x64" in capsys.readouterr().err, "the size of its training"
@@ -91,6 +95,16 @@ def test_a_classifier_is_refined_with_folders_of_images(tmp_path, monkeypatch, c
     fill(Path("pets"), ("fox",), count=20, size=(32, 32))
     assert main(["other" if word == "run" else word for word in run]) == 2
     assert "the model has 2 classes" in capsys.readouterr().err
+
+
+def test_rotated_boxes_are_refused_before_data_is_read(files, capsys) -> None:
+    model = ultralytics.nn.tasks.OBBModel("yolo11n-obb.yaml", verbose=False)
+    torch.save({"model": model, "ema": None, "train_args": {"task": "obb"}}, "obb.pt")
+    Path("shapes.yaml").write_text("no data")
+    assert main(["ultralytics:obb.pt", *files[1:], "--budget", "macs=60%", "--out", "run"]) == 2
+    error = capsys.readouterr().err
+    assert "which may segment, and the model is a OBBModel. Choose another task." in error
+    assert not Path("run").exists()
 
 
 def test_a_detector_asks_for_boxes(files, capsys) -> None:

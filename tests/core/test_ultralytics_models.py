@@ -83,8 +83,9 @@ def test_classifiers_are_built_and_other_kinds_are_named(tmp_path) -> None:
     prepared = published_preprocessing(found, found.build(), 3)
     assert (prepared.size, prepared.mean, prepared.std) == ((48, 48), (0.0,) * 3, (1.0,) * 3)
     assert class_names(network)[:2] == ["0", "1"]
-    with pytest.raises(ModelError, match=r"of the kind 'segment'\. Detectors and classifiers"):
-        spec("yolo11n-seg.yaml").build()
+    assert not classifies(spec("yolo11n-seg.yaml").build())
+    with pytest.raises(ModelError, match=r"'obb'\. Those for detect, segment, classify can be"):
+        spec("yolo11n-obb.yaml").build()
 
 
 def test_an_activation_is_a_class_and_no_code(tmp_path, monkeypatch) -> None:

@@ -28,6 +28,28 @@ def test_images_and_boxes_come_as_the_files_have_them(tmp_path) -> None:
         assert torch.allclose(found, rows, atol=1e-5)
 
 
+def test_outlines_become_masks(tmp_path) -> None:
+    file = shapes(tmp_path, outlines=True)
+    _, truth = next(iter(load_data(file, batch_size=4, image_size=64, masks=True).val))
+    assert truth["masks"].shape == truth["sem_masks"].shape == (4, 16, 16)
+    for i in range(4):
+        own = truth["batch_idx"] == i
+        assert truth["masks"][i].unique().tolist() == list(range(int(own.sum()) + 1))
+        number = int(truth["masks"][i].max())  # the smallest, which lies above the others
+        width, height = truth["bboxes"][own][number - 1][2:] * 16
+        area = (truth["masks"][i] == number).sum()
+        assert float(area) == pytest.approx(float(width * height), rel=0.5)
+        kind = truth["cls"][own][number - 1]
+        assert (truth["sem_masks"][i][truth["masks"][i] == number] == kind).all()
+    assert "masks" not in next(iter(load_data(file, batch_size=4, image_size=64).val))[1]
+
+
+def test_boxes_alone_give_no_masks(tmp_path) -> None:
+    file = shapes(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be read: .*supply a segment dataset"):
+        load_data(file, batch_size=4, image_size=64, masks=True)
+
+
 def test_a_limit_takes_fewer_training_images_alone(tmp_path) -> None:
     data = load_data(shapes(tmp_path), batch_size=4, image_size=64, limit=5)
     assert [len(images) for images, _ in data.train] == [4, 1]

@@ -62,3 +62,17 @@ def test_it_is_that_of_ultralytics_within_a_bin() -> None:
     exact = metrics.ap_per_class(*map(np.concatenate, (hits, sure, kinds, true)))[5].mean()
     assert 0.1 < exact < 0.9
     assert mean_precision(counts) == pytest.approx(exact, abs=0.003)
+
+
+def test_an_overlap_of_another_kind_may_be_given() -> None:
+    """In the order of the detections, as they come."""
+    truth = torch.tensor([[*SQUARE, 0.0], [*CIRCLE, 0.0]])
+    found = torch.tensor([[*CIRCLE, 0.3, 0.0], [*SQUARE, 0.9, 0.0]])
+    half = 0.5 * PERFECT
+    for overlap, expected in (
+        ([[0.0, 1.0], [1.0, 0.0]], PERFECT),
+        ([[0.4, 1.0], [0.2, 0.1]], half),
+    ):
+        counts = empty_counts(1)
+        add_image(counts, found, truth, torch.tensor(overlap))
+        assert mean_precision(counts) == pytest.approx(expected, abs=0.01)

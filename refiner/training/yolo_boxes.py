@@ -1,0 +1,89 @@
+"""The raw maps of a head of ultralytics that gives boxes, and how far they are from a teacher's."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+class BoxMaps:
+    """Logits of the classes, then those of the distances to the four sides.
+
+    Maps are N x rows x anchors. A head without bins gives the distances themselves.
+    """
+
+    metric = "mAP50-95"
+    masks = False
+    """Whether labels need masks."""
+
+    def __init__(self, head: Any) -> None:
+        self.classes, self.bins = int(head.nc), int(head.reg_max)
+
+    def compared(self, raw: Mapping[str, Any]) -> torch.Tensor:
+        """Return the maps of a head's raw output, N x (classes + 4 bins) x anchors."""
+        return torch.cat([raw["scores"], raw["boxes"]], dim=1)
+
+    def divergence(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the divergence of maps from a teacher's, a scalar in nats.
+
+        It is that of the classes of all anchors, and that of the distances where the teacher sees
+        an object (Zheng et al., Localization Distillation for Dense Object Detection, 2022), over
+        the number of anchors that see one.
+        """
+        (ours, sides), (theirs, target_sides) = self._parts(output), self._parts(target)
+        seen, number = seen_objects(theirs)
+        classes = bernoulli_divergence(ours, theirs)
+        if self.bins == 1:  # distances themselves
+            apart = (sides - target_sides).square().sum(dim=2)
+        else:
+            ours_log, theirs_log = sides.log_softmax(dim=2), target_sides.log_softmax(dim=2)
+            apart = (theirs_log.exp() * (theirs_log - ours_log)).sum(dim=2)
+        whole = classes.sum() + (seen * apart.mean(dim=1)).sum()
+        return whole.clamp(min=0.0) / number  # it is never negative, but for rounding
+
+    def draw(self, output: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return ``r`` of the shape of maps, so that a small change ``dz`` of these costs
+        ``1/2 E[(r . dz)^2]`` of a sample's divergence.
+        """
+        scores, sides = self._parts(output)
+        seen, number = seen_objects(scores)
+        share = scores.sigmoid()
+        drawn = torch.rand(scores.shape, generator=generator).to(scores)
+        classes = (drawn < share).to(scores) - share
+        uniform = torch.rand(
+            (len(sides), 4, 1, sides.shape[3]), generator=generator
+        ).to(sides)  # fmt: skip
+        if self.bins == 1:
+            of_sides = ((uniform < 0.5).to(sides) * 2 - 1) * 2**0.5
+        else:
+            of_bins = sides.softmax(dim=2)
+            which = (of_bins.cumsum(dim=2) < uniform).sum(dim=2, keepdim=True)
+            drawn = torch.zeros_like(sides).scatter_(2, which.clamp(max=self.bins - 1), 1.0)
+            of_sides = drawn - of_bins
+        of_sides = of_sides * (seen / 4).sqrt()[:, None, None]
+        whole = torch.cat([classes, of_sides.flatten(1, 2)], dim=1)
+        return whole * (len(output) / number).sqrt()
+
+    def boxes(self, output: Any) -> torch.Tensor:
+        """Return the boxes of a network's output in eval mode, before any are suppressed."""
+        found: torch.Tensor = output[0]
+        return found
+
+    def _parts(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of the classes, and of the distances, N x 4 x bins x anchors."""
+        scores, sides = maps.split([self.classes, 4 * self.bins], dim=1)
+        return scores, sides.unflatten(1, (4, self.bins))
+
+
+def bernoulli_divergence(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Return the divergence of each logit from a teacher's, in nats."""
+    share = target.sigmoid()
+    apart = share * (F.logsigmoid(target) - F.logsigmoid(logits))
+    return apart + (1 - share) * (F.logsigmoid(-target) - F.logsigmoid(-logits))
+
+
+def seen_objects(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how surely each anchor sees an object, N x anchors, and the sum, 1 at least."""
+    seen = scores.sigmoid().amax(dim=1)
+    return seen, seen.sum().clamp(min=1.0)
