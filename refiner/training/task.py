@@ -22,6 +22,7 @@ from refiner.core.batches import output_and_target, output_of
 from refiner.core.errors import ConfigError
 from refiner.core.types import Batch
 from refiner.training.compared import outputs_of
+from refiner.training.detection_task import Detection
 from refiner.training.labels import (
     as_tensor,
     check_pixels,
@@ -229,6 +230,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "segmentation": Segmentation,
     "regression": Regression,
+    "detection": Detection,
     "own_loss": OwnLoss,
 }
 

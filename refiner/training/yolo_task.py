@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import box_convert
 
 from refiner.core.errors import ConfigError
 from refiner.core.surgery import copied
 from refiner.core.ultralytics_models import hyperparameters, require_ultralytics
+from refiner.training.dense_maps import classes_apart, draw_classes, draw_signs, seen_by
 from refiner.training.mean_precision import add_image, empty_counts, mean_precision
 from refiner.training.task import Classification
 
@@ -109,14 +109,11 @@ class YoloDetection:
         """Return the divergence of raw maps from a teacher's, a scalar in nats.
 
         It is that of the classes of all anchors, and that of the distances where the teacher sees
-        an object (Zheng et al., Localization Distillation for Dense Object Detection, 2022), over
-        the number of anchors that see one.
+        an object, over the number of anchors that see one (:mod:`refiner.training.dense_maps`).
         """
         (ours, sides), (theirs, target_sides) = self._parts(output), self._parts(target)
-        seen, number = _seen(theirs)
-        share = theirs.sigmoid()
-        classes = share * (F.logsigmoid(theirs) - F.logsigmoid(ours))
-        classes = classes + (1 - share) * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
+        seen, number = seen_by(theirs)
+        classes = classes_apart(ours, theirs)
         if self.bins == 1:  # distances themselves
             apart = (sides - target_sides).square().sum(dim=2)
         else:
@@ -130,16 +127,13 @@ class YoloDetection:
         ``1/2 E[(r . dz)^2]`` of a sample's agreement.
         """
         scores, sides = self._parts(output)
-        seen, number = _seen(scores)
-        share = scores.sigmoid()
-        drawn = torch.rand(scores.shape, generator=generator).to(scores)
-        classes = (drawn < share).to(scores) - share
-        uniform = torch.rand(
-            (len(sides), 4, 1, sides.shape[3]), generator=generator
-        ).to(sides)  # fmt: skip
+        seen, number = seen_by(scores)
+        classes = draw_classes(scores, generator)
+        each = torch.Size((len(sides), 4, 1, sides.shape[3]))
         if self.bins == 1:
-            of_sides = ((uniform < 0.5).to(sides) * 2 - 1) * 2**0.5
+            of_sides = draw_signs(each, generator).to(sides)
         else:
+            uniform = torch.rand(each, generator=generator).to(sides)
             of_bins = sides.softmax(dim=2)
             which = (of_bins.cumsum(dim=2) < uniform).sum(dim=2, keepdim=True)
             drawn = torch.zeros_like(sides).scatter_(2, which.clamp(max=self.bins - 1), 1.0)
@@ -188,9 +182,3 @@ def _call(model: nn.Module, images: torch.Tensor) -> Any:
     """
     with torch.autocast(images.device.type, enabled=False):
         return model(images)
-
-
-def _seen(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how surely each anchor sees an object, N x anchors, and the sum, 1 at least."""
-    seen = scores.sigmoid().amax(dim=1)
-    return seen, seen.sum().clamp(min=1.0)
