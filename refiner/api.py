@@ -51,8 +51,9 @@ def refine(
         val_loader: validation batches. Without it, a fifth of the training samples is split off.
         test_loader: test batches, which no choice is made on: the report's scores come from them.
             Without it they come from the validation batches and are optimistic.
-        task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
-            By default a LightningModule is trained by its own ``training_step``.
+        task: what a batch means: ``classification``, ``segmentation``, ``regression``,
+            ``detection``, or your own. By default a LightningModule is trained by its own
+            ``training_step``, and a detector of torchvision by its own losses.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         out: folder for the run's files; must be new.
         resume: go on with the run in ``out``, which must have been made with the same settings.
