@@ -9,6 +9,8 @@ from torchvision.models.detection import FCOS, FasterRCNN, KeypointRCNN, MaskRCN
 from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBoxGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.keypoint_rcnn import KeypointRCNNHeads, KeypointRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign
@@ -67,14 +69,25 @@ def _made(kind: str, classes: int, size: int) -> nn.Module:
         for part, side in (("box", 3), ("mask", 6), ("keypoint", 6))
         if part == "box" or kind.startswith(part)
     }
-    heads = {}
-    if kind == "fasterrcnn":
-        head = TwoMLPHead(9 * _CHANNELS, 32)
-        heads = {"box_head": head, "box_predictor": FastRCNNPredictor(32, classes)}
     return made(
-        backbone, None if heads else classes, **heads, rpn_anchor_generator=anchors, rpn_post_nms_top_n_test=50,
-        rpn_post_nms_top_n_train=50, **pooled, **sized,
+        backbone, None, rpn_anchor_generator=anchors, rpn_post_nms_top_n_test=50,
+        rpn_post_nms_top_n_train=50, box_detections_per_img=20, **pooled, **_heads(kind, classes),
+        **sized,
     )  # fmt: skip
+
+
+def _heads(kind: str, classes: int) -> dict[str, nn.Module]:
+    heads: dict[str, nn.Module] = {
+        "box_head": TwoMLPHead(9 * _CHANNELS, 32),
+        "box_predictor": FastRCNNPredictor(32, classes),
+    }
+    if kind == "maskrcnn":
+        heads["mask_head"] = MaskRCNNHeads(_CHANNELS, (8, 8), 1)
+        heads["mask_predictor"] = MaskRCNNPredictor(8, 8, classes)
+    if kind == "keypointrcnn":
+        heads["keypoint_head"] = KeypointRCNNHeads(_CHANNELS, (8, 8))
+        heads["keypoint_predictor"] = KeypointRCNNPredictor(8, 17)
+    return heads
 
 
 def shapes(count: int = 4, seed: int = 0, size: int = SIZE) -> list[tuple[torch.Tensor, dict]]:

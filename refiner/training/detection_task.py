@@ -15,6 +15,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from refiner.core.detection_batches import images_of, is_detection
 from refiner.core.errors import ConfigError, DataError
+from refiner.core.layers import is_conv
 from refiner.core.torchvision_detectors import classes_of, detector_in, has_background
 from refiner.core.types import Batch
 from refiner.training.dense_maps import classes_apart, draw_classes, draw_signs, seen_by
@@ -99,6 +100,21 @@ class Detection:
         """Return the part of a detector that gives raw maps."""
         detector = detector_in(model)
         return model if detector is None else RawMaps(detector)
+
+    def uncompared(self, model: nn.Module) -> list[str]:
+        """Return the heads for masks and keypoints of an R-CNN: the score is that of boxes."""
+        heads = [
+            head
+            for module in model.modules()
+            if isinstance(module, GeneralizedRCNN)
+            for name, head in module.roi_heads.named_children()
+            if name.startswith(("mask_", "keypoint_"))
+        ]
+        return [
+            name
+            for name, module in model.named_modules()
+            if any(module is head for head in heads) and any(map(is_conv, module.modules()))
+        ]
 
     def compared(self, output: object) -> torch.Tensor:
         """Return raw maps, N x (4 + classes) x anchors.

@@ -61,8 +61,10 @@ def test_masks_and_keypoints_count_in_the_loss(kind, part) -> None:
     for target in targets:
         count = len(target["boxes"])
         target["masks"] = torch.ones(count, 64, 64, dtype=torch.uint8)
-        target["keypoints"] = torch.tensor([30.0, 30.0, 1.0]).expand(count, 17, 3)
-    Detection().loss(model, (images, targets)).backward()
+        centre = (target["boxes"][:, :2] + target["boxes"][:, 2:]) / 2
+        target["keypoints"] = torch.cat([centre, torch.ones(count, 1)], 1)[:, None].repeat(1, 17, 1)
+    with seeded(0):
+        Detection().loss(model, (images, targets)).backward()
     head = getattr(model.roi_heads, f"{part.removesuffix('s')}_head")
     assert next(head.parameters()).grad.abs().sum() > 0
     for target in targets:
@@ -100,6 +102,18 @@ def test_crowds_are_left_out_and_a_class_has_a_hundred_detections_at_most() -> N
     targets[0]["iscrowd"][:] = 1
     crowded = task.measure(model, (images, targets)).view(3, -1)[:, 0].sum()
     assert crowded == sums.view(3, -1)[:, 0].sum() - len(targets[0]["boxes"])
+
+
+def test_heads_for_masks_and_keypoints_are_not_compared() -> None:
+    heads = {
+        "fasterrcnn": [],
+        "maskrcnn": ["roi_heads.mask_head", "roi_heads.mask_predictor"],
+        "keypointrcnn": ["roi_heads.keypoint_head", "roi_heads.keypoint_predictor"],
+    }
+    for kind, expected in heads.items():
+        assert Detection().uncompared(small(kind)) == expected
+    inside = nn.Sequential(small("maskrcnn"))
+    assert Detection().uncompared(inside) == [f"0.{name}" for name in heads["maskrcnn"]]
 
 
 def shaken(model: nn.Module, kind: str, what: str) -> nn.Module:
