@@ -6,6 +6,7 @@ have further methods, for a teacher and for a search that compares outputs:
 - ``run(model, batch)`` calls the model on a batch, and needs no labels.
 - ``compared(output)`` returns the tensor that is compared, for models with outputs of many parts.
 - ``compared_network(model)`` returns the part of the model whose outputs are compared.
+- ``uncompared(model)`` returns the names of modules that no score depends on. They stay.
 - ``divergence(output, target)`` returns how far that tensor is from a teacher's, a scalar.
 - ``fisher_draw(output, generator)`` returns random numbers of its shape, so that a small change
   ``dz`` of the tensor costs ``1/2 E[(r . dz)^2]`` of a sample's divergence.
