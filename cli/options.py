@@ -20,6 +20,7 @@ from refiner.core.transformers_models import task_of
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import classifies, hyperparameters, is_checkpoint, is_yaml
 from refiner.core.user_code import load_function
+from refiner.data.coco_data import SOURCE as COCO
 from refiner.data.datasets import load_data
 from refiner.data.lightning_data import data_of, has_loaders
 from refiner.data.loaders import Data, example_of, first_batch
@@ -65,7 +66,7 @@ class ModelAndData:
     data: str = option(
         _DEFAULT_DATA,
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
-        "torchvision:NAME, hf:NAME (Hugging Face), FILE.yaml (ultralytics), "
+        "torchvision:NAME, hf:NAME (Hugging Face), coco:PATH (boxes), FILE.yaml (ultralytics), "
         "lightning:FILE.py:CLASS (a DataModule), or FILE.py:FUNCTION, which returns two or three "
         "loaders.",
         panel="Data",
@@ -261,7 +262,7 @@ class ModelAndData:
         if task == _ULTRALYTICS:
             fits, advice = is_yaml(self.data), "the YAML file of its data"
         else:
-            fits, advice = self.data.startswith(LIGHTNING), "lightning:FILE.py:CLASS"
+            fits, advice = self.data.startswith((COCO, LIGHTNING)), "coco:PATH"
         if task in (_ULTRALYTICS, _DETECTION) and not fits and ".py:" not in self.data:
             raise ConfigError(
                 f"a detector is trained on boxes, and --data is {self.data}. Name {advice}, or "

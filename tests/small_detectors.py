@@ -1,6 +1,8 @@
 """Small detectors of torchvision, and batches of shapes for them."""
 
+import json
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.utils import save_image
 
 SIZE = 64
 """Height and width of an image."""
@@ -119,3 +122,22 @@ def collate(items: list[tuple[torch.Tensor, dict]]) -> tuple[tuple, tuple]:
 def batch(count: int = 4, seed: int = 0) -> tuple[tuple, tuple]:
     """Return a batch of shapes."""
     return collate(shapes(count, seed))
+
+
+def write_coco(folder: Path, items: list[tuple[torch.Tensor, dict]]) -> None:
+    """Write images and their boxes in COCO's format."""
+    folder.mkdir(parents=True)
+    annotations = []
+    for i, (image, target) in enumerate(items):
+        save_image(image, folder / f"{i}.png")
+        for (x1, y1, x2, y2), label in zip(
+            target["boxes"].tolist(), target["labels"].tolist(), strict=True
+        ):
+            box = [x1, y1, x2 - x1, y2 - y1]
+            annotations.append({"image_id": i, "bbox": box, "category_id": label})
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(len(items))],
+        "categories": [{"id": 1, "name": "wide"}, {"id": 2, "name": "high"}],
+        "annotations": annotations,
+    }
+    (folder / "_annotations.coco.json").write_text(json.dumps(document))

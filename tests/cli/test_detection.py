@@ -8,8 +8,9 @@ import torch
 from refiner.cli.app import main
 from refiner.cli.options import ModelAndData
 from safetensors.torch import load_file
-from small_detectors import small
+from small_detectors import shapes, small, write_coco
 
+from refiner.core.torchvision_detectors import classes_of
 from refiner.training.detection_task import Detection
 from refiner.training.task import Classification, Regression
 
@@ -23,6 +24,10 @@ from small_detectors import collate, shapes, small
 
 def net():
     return small("ssd")
+
+
+def any_classes(num_classes):
+    return small("ssd", num_classes)
 
 
 def plain():
@@ -79,6 +84,17 @@ def test_the_task_is_the_models_own_or_named(run) -> None:
     ):
         chosen = ModelAndData(model=model, data="own.py:loaders", task=task).load()[3]
         assert type(chosen) is expected
+
+
+def test_boxes_in_the_format_of_coco_decide_the_number_of_classes(run) -> None:
+    for part in ("train", "valid"):
+        write_coco(Path("scenes") / part, shapes(4))
+    source = ModelAndData(model="own.py:any_classes", data="coco:scenes", batch_size=2)
+    spec, model, data, task, _ = source.load()
+    assert spec.classes == classes_of(model) == 3
+    assert data.classes == ("background", "wide", "high")
+    sums = sum(task.measure(model.eval(), batch) for batch in data.val)
+    assert 0 <= task.score(sums) <= 1
 
 
 def test_a_detector_asks_for_boxes(run, capsys) -> None:
