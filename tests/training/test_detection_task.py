@@ -2,13 +2,16 @@ import copy
 
 import pytest
 import torch
-from small_detectors import KINDS, batch, shapes, small
+from small_detectors import KINDS, batch, collate, shapes, small
 from torch import nn
+from torch.utils.data import DataLoader
 
 from refiner.core.errors import ConfigError, DataError
 from refiner.core.randomness import seeded
 from refiner.training.agreement import Agreement
 from refiner.training.detection_task import Detection
+from refiner.training.devices import Devices
+from refiner.training.loop import TrainConfig, train
 from refiner.training.task import make_task
 from refiner.training.teacher import WithTeacher
 
@@ -248,3 +251,21 @@ def test_batches_of_other_forms_are_refused() -> None:
         Detection().loss(small("ssd"), (torch.rand(2, 3, 8, 8), torch.zeros(2)))
     with pytest.raises(DataError, match="holds no images"):
         Detection().run(small("ssd"), (torch.zeros(2), torch.zeros(2)))
+
+
+def test_one_seed_fixes_a_training_to_the_bit() -> None:
+    """An R-CNN draws the anchors and proposals of its loss."""
+    model, devices = small("fasterrcnn"), Devices.choose("cpu")
+    loader = DataLoader(shapes(8), 4, shuffle=True, collate_fn=collate)
+    trained, results = [], []
+    for seed in (1, 1, 2):
+        network, teacher = copy.deepcopy(model), copy.deepcopy(model)
+        task = WithTeacher(Detection(), teacher, weight=0.5)
+        config = TrainConfig.fine_tuning(epochs=1)
+        results.append(
+            train(network, loader, loader, task, devices=devices, config=config, seed=seed)
+        )
+        trained.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    assert results[0].losses == results[1].losses != results[2].losses
+    assert torch.equal(trained[0], trained[1])
+    assert not torch.equal(trained[0], trained[2])
