@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
 from refiner.core.detection_batches import images_of, is_detection
@@ -71,8 +72,17 @@ class Detection:
         return torch.stack([loss.mean() for loss in losses.values()]).sum()
 
     def run(self, model: nn.Module, batch: Batch) -> None:
-        """Call the model on a batch, which needs no labels."""
+        """Call the model on a batch, which needs no labels.
+
+        Raises:
+            ConfigError: several processes train it so.
+        """
         images, detector = _images(batch), detector_in(model)
+        if model.training and isinstance(model, DistributedDataParallel):
+            raise ConfigError(
+                "several processes cannot train a detector without labels. Start a single one, or "
+                "give labels a share of the loss (--teacher-weight 0.5)."
+            )
         with _in_own_precision(images):
             if detector is None or not model.training:
                 model(images)

@@ -202,6 +202,17 @@ def test_a_run_needs_no_labels(kind) -> None:
     assert len(calls) == 6
 
 
+def test_several_processes_do_not_train_it_without_labels(monkeypatch) -> None:
+    """The gradients of a pass that no wrapper sees would stay apart."""
+
+    class Wrapper(nn.Sequential):
+        pass
+
+    monkeypatch.setattr("refiner.training.detection_task.DistributedDataParallel", Wrapper)
+    with pytest.raises(ConfigError, match="several processes cannot train a detector without"):
+        Detection().run(Wrapper(small("ssd")).train(), batch())
+
+
 def test_boxes_are_computed_in_float32_under_autocast() -> None:
     model, dtypes = small("retinanet"), set()
     hook = model.head.register_forward_hook(lambda _m, _a, out: dtypes.add(out["cls_logits"].dtype))
