@@ -88,7 +88,7 @@ def mean_precision(model: SSD, loader: DataLoader) -> float:
         return task.score(sum(task.measure(model, batch) for batch in loader))
 
 
-def main(images: int = 600, epochs: int = 12) -> dict[str, float]:
+def main(images: int = 600, epochs: int = 12, steps: int = 200) -> dict[str, float]:
     """Run the example, and return mAP50-95 of both networks."""
     torch.manual_seed(0)
     train = DataLoader(drawn(images, 0), 16, shuffle=True, collate_fn=collate)
@@ -98,7 +98,8 @@ def main(images: int = 600, epochs: int = 12) -> dict[str, float]:
     scores = {"original": mean_precision(model, test)}
 
     result = refiner.refine(
-        model, train, test, budget="macs=60%", distill=refiner.DistillConfig(),
+        model, train, test, budget="macs=60%", distill=refiner.DistillConfig(steps=steps),
+        refit=refiner.RefitConfig(steps=steps), baselines=False,
         train=refiner.TrainConfig.fine_tuning(epochs=2), progress=False,
     )  # fmt: skip
     print(result)
