@@ -127,7 +127,7 @@ COMMANDS = {
     "an unknown device": GOOD + " --device tpu",
     "an unknown precision": GOOD + " --precision int4",
     "an unknown schedule": GOOD + " --schedule linear",
-    "an unknown task": GOOD + " --task detection",
+    "an unknown task": GOOD + " --task pose",
     "a task that is not a task": GOOD + " --task nets.py:no_task",
     "a task that raises": GOOD + " --task nets.py:task_raises",
     "a task of other labels": GOOD + " --task segmentation",

@@ -45,7 +45,7 @@ def export_int8(folder: Path, given: Given, *, consent: Consent, to: Path | None
     if not scores_outputs(job.task):
         raise ConfigError(
             "--int8 shows what it costs in the score, and this task's score needs its head or the "
-            "module's own steps. Export float32 and quantise that."
+            "model itself. Export float32 and quantise that."
         )
     one = first_sample(job.example)
     with tempfile.TemporaryDirectory() as place:

@@ -10,14 +10,17 @@ from torch import nn
 from refiner.core import transformers_models, ultralytics_models
 from refiner.core.class_names import check_class_names
 from refiner.core.errors import ConfigError, one_line
+from refiner.core.lightning_modules import SOURCE as LIGHTNING
 from refiner.core.lightning_modules import has_own_steps, is_lightning
 from refiner.core.models import ModelSpec, input_channels
 from refiner.core.options import option
+from refiner.core.torchvision_detectors import detector_in
 from refiner.core.transformers_models import SOURCE as TRANSFORMERS
 from refiner.core.transformers_models import task_of
 from refiner.core.ultralytics_models import SOURCE as ULTRALYTICS
 from refiner.core.ultralytics_models import classifies, hyperparameters, is_checkpoint, is_yaml
 from refiner.core.user_code import load_function
+from refiner.data.coco_data import SOURCE as COCO
 from refiner.data.datasets import load_data
 from refiner.data.lightning_data import data_of, has_loaders
 from refiner.data.loaders import Data, example_of, first_batch
@@ -35,7 +38,7 @@ from .paths import absolute, absolute_pairs, free_folder, model_arguments, weigh
 from .preparing import loading, preparing_notes
 
 Tests: TypeAlias = dict[str, Callable[[nn.Module], float]]
-_ARCFACE, _ULTRALYTICS = "arcface", "ultralytics"
+_ARCFACE, _ULTRALYTICS, _DETECTION = "arcface", "ultralytics", "detection"
 _DEFAULT_TASK, _DEFAULT_DATA = "classification", "digits"
 
 
@@ -64,7 +67,7 @@ class ModelAndData:
     data: str = option(
         _DEFAULT_DATA,
         "digits, cifar10, cifar100, folder:PATH (PATH/train/CLASS/*.jpg), faces:PATH, "
-        "torchvision:NAME, hf:NAME (Hugging Face), FILE.yaml (ultralytics), "
+        "torchvision:NAME, hf:NAME (Hugging Face), coco:PATH (boxes), FILE.yaml (ultralytics), "
         "lightning:FILE.py:CLASS (a DataModule), or FILE.py:FUNCTION, which returns two or three "
         "loaders.",
         panel="Data",
@@ -119,9 +122,9 @@ class ModelAndData:
     batch_size: int = option(64, "Images per training batch.", panel="Data", metavar="N")
     task: str = option(
         _DEFAULT_TASK,
-        "classification, segmentation, regression, own_loss, arcface, ultralytics, or "
-        "FILE.py:FUNCTION. Models of ultralytics and transformers, and LightningModules bring "
-        "their own.",
+        "classification, segmentation, regression, detection, own_loss, arcface, ultralytics, or "
+        "FILE.py:FUNCTION. Models of ultralytics and transformers, torchvision's detectors and "
+        "LightningModules bring their own.",
         panel="Data",
         metavar="TASK",
     )
@@ -198,11 +201,7 @@ class ModelAndData:
         channels = input_channels(built)
         channels = 1 if channels == 1 else 3
         first()
-        if named == _ULTRALYTICS and not (is_yaml(self.data) or ".py:" in self.data):
-            raise ConfigError(
-                f"a detector is trained on boxes, and --data is {self.data}. Name the YAML file of "
-                "its data, or FILE.py:FUNCTION."
-            )
+        self._check_boxes(named)
         data = self._own_data(built) or load_data(
             self.data,
             batch_size=self.batch_size,
@@ -250,13 +249,27 @@ class ModelAndData:
         return spec, model, data, task, self._tests(model, data)
 
     def _task_for(self, built: nn.Module) -> str:
-        """Return the name of the task; models of ultralytics and transformers bring their own."""
+        """Return the name of the task; detectors and models of some libraries bring their own."""
         default = self.task == _DEFAULT_TASK
         if default and self.model.startswith(TRANSFORMERS):
             return task_of(self.model)
         if default and self.model.startswith(ULTRALYTICS) and not classifies(built):
             return _ULTRALYTICS
+        if default and detector_in(built) is not None and not is_lightning(built):
+            return _DETECTION
         return self.task
+
+    def _check_boxes(self, task: str) -> None:
+        """Raise a ConfigError for data without boxes, where a task needs them."""
+        if task == _ULTRALYTICS:
+            fits, advice = is_yaml(self.data), "the YAML file of its data"
+        else:
+            fits, advice = self.data.startswith((COCO, LIGHTNING)), "coco:PATH"
+        if task in (_ULTRALYTICS, _DETECTION) and not fits and ".py:" not in self.data:
+            raise ConfigError(
+                f"a detector is trained on boxes, and --data is {self.data}. Name {advice}, or "
+                "FILE.py:FUNCTION."
+            )
 
     def _own_classes(self, model: nn.Module) -> list[str] | None:
         """Return the classes that a trained classifier of a library names; None for others."""

@@ -8,6 +8,7 @@ from typing import Any
 from refiner.core.errors import ConfigError
 from refiner.core.lightning_modules import SOURCE as LIGHTNING
 from refiner.core.ultralytics_models import is_yaml
+from refiner.data.coco_data import SOURCE as COCO
 from refiner.faces.pairs import file_and_folder
 
 
@@ -18,7 +19,7 @@ def absolute(source: str) -> str:
     if head.endswith(".py"):
         form = LIGHTNING if head.startswith(LIGHTNING) else ""
         return f"{form}{Path(head.removeprefix(form)).resolve()}{colon}{tail}"
-    for form in ("folder:", "faces:"):
+    for form in ("folder:", "faces:", COCO):
         if source.startswith(form):
             return f"{form}{Path(source.removeprefix(form)).resolve()}"
     if source.startswith("hf:") and Path(source[3:]).is_dir():

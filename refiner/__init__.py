@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from refiner.trackers.mlflow import MLflow
     from refiner.trackers.tensorboard import TensorBoard
     from refiner.trackers.wandb import WandB
+    from refiner.training.detection_task import Detection
     from refiner.training.lightning_task import lightning_task
     from refiner.training.loop import TrainConfig, train
     from refiner.training.own_loss import OwnLoss
@@ -54,6 +55,7 @@ _HOME = {
     "ConvSpec": "graph.conv_spec",
     "Cost": "cost.costs",
     "Data": "data.loaders",
+    "Detection": "training.detection_task",
     "DistillConfig": "distill.distillation",
     "Lines": "core.progress",
     "Listeners": "core.listeners",
@@ -106,6 +108,7 @@ __all__ = [
     "ConvSpec",
     "Cost",
     "Data",
+    "Detection",
     "DistillConfig",
     "Lines",
     "Listeners",

@@ -10,11 +10,10 @@ from torch import nn
 from refiner.core.inputs import ExampleInput
 from refiner.core.progress import Progress
 from refiner.core.types import DataModule, Loader, Provenance
-from refiner.cost.reach import choose_space
-from refiner.runs.costing import cost_space
+from refiner.runs.costing import cost_space, space_of_run
 from refiner.runs.fine_tuning import fine_tune
 from refiner.runs.first_look import first_look
-from refiner.runs.job import announce, begin, in_folder
+from refiner.runs.job import begin, in_folder
 from refiner.runs.rehearsal import rehearse_run
 from refiner.runs.result import Result
 from refiner.runs.searching import make_search, run_search_stage
@@ -51,8 +50,9 @@ def refine(
         val_loader: validation batches. Without it, a fifth of the training samples is split off.
         test_loader: test batches, which no choice is made on: the report's scores come from them.
             Without it they come from the validation batches and are optimistic.
-        task: what a batch means: ``classification``, ``segmentation``, ``regression``, or your own.
-            By default a LightningModule is trained by its own ``training_step``.
+        task: what a batch means: ``classification``, ``segmentation``, ``regression``,
+            ``detection``, or your own. By default a LightningModule is trained by its own
+            ``training_step``, and a detector of torchvision by its own losses.
         example_input: a tensor, or a tuple or mapping of them; by default from the first batch.
         out: folder for the run's files; must be new.
         resume: go on with the run in ``out``, which must have been made with the same settings.
@@ -79,14 +79,7 @@ def refine(
         provenance=provenance, tests=tests, notes=notes, force=force,
     )  # fmt: skip
     seen = first_look(job, trained=settings.trained)
-    space, choice = choose_space(
-        job.model,
-        job.example,
-        slots=settings.slots,
-        trained=settings.trained,
-        offer=settings.offer,
-    )
-    chosen = announce([choice] if choice else [], job.progress)
+    space, chosen = space_of_run(job, settings)
     job.progress.plan(settings.phases())
     with in_folder(job, settings.to_json(space)) as job:
         rehearsed = rehearse_run(job, settings, space)

@@ -6,7 +6,7 @@ import sys
 import refiner
 
 NAMES = """
-Architecture Candidate Classification ConvSpec Cost Data DistillConfig Lines Listeners MLflow ModelSpec OwnLoss RefinerError RefitConfig Regression Report
+Architecture Candidate Classification ConvSpec Cost Data Detection DistillConfig Lines Listeners MLflow ModelSpec OwnLoss RefinerError RefitConfig Regression Report
 Result Search SearchConfig SearchResult SearchSpace SeedsReport Segmentation Settings Slot Strategy Supernet Task TensorBoard TrainConfig WandB
 YoloClassification YoloDetection
 export find_slots from_pretrained lightning_task load_data load_lightning measure_cost measure_latency refine

@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from refiner.core.contents import Nested, tensors_in
+from refiner.core.detection_batches import is_detection
 from refiner.core.errors import DataError
 from refiner.core.inputs import call, call_arguments
 from refiner.core.types import Batch, Output
@@ -152,6 +153,8 @@ def rows_of(batch: Batch) -> int | None:
     It is None where that is not plain: there is a list of inputs, a value that is no tensor, or a
     structure that only the task knows.
     """
+    if is_detection(batch):
+        return None
     try:
         inputs = inputs_of(batch)
     except DataError:

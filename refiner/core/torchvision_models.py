@@ -5,13 +5,19 @@ from typing import Any
 
 from torch import nn
 
+from refiner.core.errors import ModelError
 from refiner.core.surgery import replace_modules
+from refiner.core.torchvision_detectors import detector_in
 
 
 def build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) -> Any:
     """Return a model of torchvision.
 
     With published weights, a head for another number of classes starts with new weights.
+
+    Raises:
+        ModelError: it is a detector, whose head is of several layers, and its published weights
+            are for another number of classes.
     """
     from torchvision.models import get_model_builder, get_model_weights
 
@@ -26,6 +32,11 @@ def build_torchvision(name: str, *, pretrained: bool = False, **arguments: Any) 
     published = len(weights.meta["categories"])
     if classes is None or classes == published:
         return model
+    if detector_in(model) is not None:
+        raise ModelError(
+            f"the published weights of {name} are for {published} classes, and {classes} are "
+            "needed. Train it on your data first, and give --weights FILE."
+        )
     heads: dict[str, nn.Module] = {}
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and module.out_features == published:

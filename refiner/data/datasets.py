@@ -13,6 +13,8 @@ from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed
 from refiner.core.ultralytics_models import is_yaml
 from refiner.core.user_code import load_function
+from refiner.data.coco_data import SOURCE as COCO
+from refiner.data.coco_data import coco_data
 from refiner.data.folder_parts import folder_images
 from refiner.data.hugging_face import hugging_face_images
 from refiner.data.identities import load_identities
@@ -29,8 +31,8 @@ from refiner.data.torchvision_data import torchvision_images
 from refiner.data.yolo_data import yolo_data
 
 DATA_FORMS = (
-    "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME, FILE.yaml of "
-    "ultralytics, lightning:FILE.py:CLASS or FILE.py:FUNCTION"
+    "digits, cifar10, cifar100, folder:PATH, faces:PATH, torchvision:NAME, hf:NAME, coco:PATH, "
+    "FILE.yaml of ultralytics, lightning:FILE.py:CLASS or FILE.py:FUNCTION"
 )
 
 
@@ -55,11 +57,11 @@ def load_data(
     Args:
         spec: ``digits``, ``cifar10``, ``cifar100``, ``folder:PATH``, ``faces:PATH`` (see
             :func:`load_identities`), ``torchvision:NAME``, ``hf:NAME`` of Hugging Face's
-            ``datasets``, a ``FILE.yaml`` of ultralytics (see
-            :func:`refiner.data.yolo_data.yolo_data`), ``lightning:FILE.py:CLASS`` (a
-            LightningDataModule), or ``FILE.py:FUNCTION``, a function that returns (training loader,
-            validation loader or None), a test loader as third if there is one, a ``Data`` or a
-            LightningDataModule.
+            ``datasets``, ``coco:PATH`` (see :func:`refiner.data.coco_data.coco_data`), a
+            ``FILE.yaml`` of ultralytics (see :func:`refiner.data.yolo_data.yolo_data`),
+            ``lightning:FILE.py:CLASS`` (a LightningDataModule), or ``FILE.py:FUNCTION``, a function
+            that returns (training loader, validation loader or None), a test loader as third if
+            there is one, a ``Data`` or a LightningDataModule.
         batch_size: images per training batch; other batches hold 256 or more.
         channels: of the images, 1 or 3.
         image_size: height and width; by default the model's own for photographs, the size that all
@@ -119,6 +121,9 @@ def load_data(
             normalisation=options.normalisation,
             of_model=of_model,
         )
+    if spec.startswith(COCO):
+        _check_free(spec, replace(options, limit=None))
+        return coco_data(spec.removeprefix(COCO), batch_size=batch_size, limit=limit, seed=seed)
     if spec.startswith(LIGHTNING):
         _check_free(spec, options)
         return named_data(spec, seed=seed)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from refiner.core.batches import batch_size, first_sample
+from refiner.core.detection_batches import is_detection
 from refiner.core.errors import DataError, ModelError
 from refiner.core.inputs import ExampleInput, to_device_of
 from refiner.core.surgery import copied
@@ -100,6 +101,8 @@ def least_batch(loader: Loader) -> int | None:
 
 
 def _samples(batch: Batch) -> int:
+    if is_detection(batch):
+        return len(batch[0])
     return batch_size(tuple(batch) if isinstance(batch, list) else batch)
 
 
@@ -138,23 +141,3 @@ def check_single_samples(model: nn.Module, loader: Loader, example: ExampleInput
             f"{called[-1] if called else 'a norm'} cannot train. Use drop_last=True, or another "
             "batch size."
         ) from error
-
-
-def check_not_detection(batch: Batch) -> None:
-    """Raise a DataError if a batch is one of object detection, which has no single input tensor."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        return
-    images, targets = batch
-    if (
-        isinstance(images, tuple | list)
-        and isinstance(targets, tuple | list)
-        and images
-        and targets
-        and all(isinstance(image, torch.Tensor) and image.dim() == 3 for image in images)
-        and all(isinstance(target, Mapping) for target in targets)
-    ):
-        raise DataError(
-            "the loader gives detection batches: a list of images and a list of target dicts. Pass "
-            "a task of your own (see refiner.Task) and an example_input, such as ([image, image],) "
-            "for a model that takes a list of images."
-        )

@@ -15,11 +15,12 @@ from torch.utils.data import (
 )
 
 from refiner.core.batches import inputs_of, is_empty, of_each_batch
+from refiner.core.detection_batches import is_detection
 from refiner.core.errors import DataError, one_line
 from refiner.core.preprocessing import Preprocessing
 from refiner.core.randomness import derive_seed, seeded
 from refiner.core.types import Batch, Loader
-from refiner.data.loader_checks import check_not_detection, no_batch
+from refiner.data.loader_checks import no_batch
 from refiner.data.parts import VALIDATION_SHARE
 from refiner.data.split import Indices, stratified
 from refiner.data.tensor_loader import TensorLoader
@@ -54,13 +55,15 @@ class Data:
 def example_of(loader: Loader) -> Any:
     """Return two samples of the inputs in the loader's first batch, as an example input.
 
-    A list of inputs means positional arguments, since torch's collating turns tuples into lists.
+    A list of inputs means positional arguments, since torch's collating turns tuples into lists. In
+    batches of detection, the images are a list, which is one argument.
 
     Raises:
         DataError: the loader gives nothing, or batches whose inputs cannot be identified.
     """
     batch = first_batch(loader)
-    check_not_detection(batch)
+    if is_detection(batch) and not isinstance(batch[0], torch.Tensor):
+        return (list(batch[0][:2]),)
     if isinstance(batch, tuple | list) and len(batch) != 2:
         inputs = batch[0] if batch else batch  # for a user's own task
     else:

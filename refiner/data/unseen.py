@@ -12,6 +12,7 @@ from refiner.core.types import Loader
 from refiner.core.ultralytics_models import is_yaml
 from refiner.core.user_code import load_function
 from refiner.data.class_folders import listed
+from refiner.data.coco_data import SOURCE as COCO
 from refiner.data.datasets import image_set
 from refiner.data.folder_parts import part_folders
 from refiner.data.image_loaders import disk_loader, fits_in_memory, memory_loader
@@ -51,6 +52,8 @@ def with_test(
             f"{spec} is for training. Name the folder of test images as `test:` in the YAML file "
             "of --data."
         )
+    if spec.startswith(COCO):
+        raise DataError(f"{spec} has several parts. Put the test images into `test` of --data.")
     images = image_set(spec, root)
     if images is None:
         test = _user_loader(spec)

@@ -6,7 +6,9 @@ import torch
 from scipy.stats import beta
 
 from refiner.runs.look import Look
+from refiner.training.detection_task import Detection
 from refiner.training.task import Regression, Segmentation, Task
+from refiner.training.yolo_task import YoloDetection
 
 GAIN = 0.1
 """Least rise of an accuracy, a mean IoU or an R2 that is called great."""
@@ -18,7 +20,7 @@ def chance_of(task: Task, look: Look) -> float | None:
     """Return the score of guessing; None where the task does not tell."""
     if look.classes:
         return 1 / look.classes
-    if isinstance(task, Regression):
+    if isinstance(task, Regression | Detection | YoloDetection):
         return 0.0
     if isinstance(task, Segmentation):
         return _chance_iou(look.sums)

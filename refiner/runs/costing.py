@@ -1,6 +1,6 @@
 """The costs of a run's candidates, and the architectures that keep to its budgets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refiner.core.types import JsonDict
 from refiner.cost.budget import Budget, within_budgets
@@ -9,11 +9,13 @@ from refiner.cost.costs import measure_cost
 from refiner.cost.deployment import Deployment
 from refiner.cost.feasible import FeasibleSet
 from refiner.cost.latency_table import LatencyTable
+from refiner.cost.reach import choose_space
 from refiner.runs.job import Job, announce
 from refiner.runs.run_folder import load_or_make
 from refiner.runs.settings import Settings
 from refiner.runs.timed_table import timed_table
 from refiner.space.search_space import SearchSpace
+from refiner.training.compared import uncompared_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,28 @@ class CostedSpace:
     def limited(self) -> FeasibleSet | None:
         """The feasible set; None where every architecture is feasible."""
         return None if self.feasible.unlimited else self.feasible
+
+
+def space_of_run(job: Job, settings: Settings) -> tuple[SearchSpace, tuple[str, ...]]:
+    """Return the search space of a run, and notes on it for the report.
+
+    Modules that no score of the run depends on stay as they are.
+
+    Raises:
+        ConfigError: there is no slot, or none of the layers that are named.
+    """
+    unseen, offer = uncompared_parts(job.task, job.model), settings.offer
+    space, choice = choose_space(
+        job.model,
+        job.example,
+        slots=settings.slots,
+        trained=settings.trained,
+        offer=replace(offer, skip=(*offer.skip, *unseen)),
+    )
+    notes = [choice] if choice else []
+    if unseen:
+        notes.append(f"nothing that is scored depends on {', '.join(unseen)}, which stays as it is")
+    return space, announce(notes, job.progress)
 
 
 def cost_space(job: Job, settings: Settings, space: SearchSpace) -> CostedSpace:

@@ -26,7 +26,7 @@ from refiner.runs.fingerprint import fingerprint
 from refiner.runs.report_data import TEST, VALIDATION
 from refiner.runs.report_making import origin_settings
 from refiner.runs.run_folder import RunFolder
-from refiner.runs.settled import settled
+from refiner.runs.settled import check_example, settled
 from refiner.runs.tracking import setting_texts
 from refiner.training.devices import Devices, make_listener
 from refiner.training.passes import length
@@ -176,6 +176,8 @@ def set_up(
     if val_loader is None:
         loader, val_loader = split_loader(loader, seed)
     example = example_of(loader) if example_input is None else example_input
+    if example_input is None:
+        check_example(example, checked)
     check_single_samples(model, loader, example)
     devices = devices.suited_to(model, example, checked, loader)
     parts = {"training": loader, "validation": val_loader}

@@ -11,6 +11,7 @@ from refiner.core.batches import batch_size, inputs_and_target
 from refiner.core.contents import tensors_in
 from refiner.core.types import Batch
 from refiner.training.compared import compared_network, main_output
+from refiner.training.detection_task import Detection
 from refiner.training.devices import Devices
 from refiner.training.evaluation import score_of, sums_of
 from refiner.training.task import Classification, Task
@@ -43,9 +44,16 @@ class _Watched:
     def enter(self, args: object) -> None:
         """Note the inputs of a call."""
         self.images += batch_size(args)
-        x = next((t for t in tensors_in(args) if t.is_floating_point() and t.dim()), None)
-        if x is None:
+        images = _listed(args)
+        if images is not None:
+            for image in images:
+                self._add(image[None])
             return
+        x = next((t for t in tensors_in(args) if t.is_floating_point() and t.dim()), None)
+        if x is not None:
+            self._add(x)
+
+    def _add(self, x: torch.Tensor) -> None:
         self.finite_inputs &= bool(x.isfinite().all())
         self.shape = tuple(x.shape[1:])
         channels = x.transpose(0, 1).flatten(1).double() if x.dim() > 1 else x[None].double()
@@ -150,13 +158,15 @@ def look_at(
         batches: on the device.
         task: gives the score.
         devices: of this process alone.
-        change: is applied to the first tensor of each call.
+        change: is applied to the first tensor of each call, or to each image of a list.
 
     Raises:
         RefinerError: the network fails on a batch, or the task returns something wrong.
     """
     watched = _Watched(keep=classifies(task))
-    with _watching(compared_network(task, network), watched, change):
+    compared = compared_network(task, network)
+    entered = network if isinstance(task, Detection) else compared  # before it prepares images
+    with _watching(entered, compared, watched, change):
         sums = sums_of(network, batches, task, devices)
     score = score_of(task, sums)
     labels = predictions = None
@@ -183,26 +193,40 @@ def look_at(
 
 
 @contextlib.contextmanager
-def _watching(network: nn.Module, watched: _Watched, change: Change | None) -> Iterator[None]:
-    """Note what goes into ``network`` and comes out, after ``change`` was applied to it."""
+def _watching(
+    entered: nn.Module, compared: nn.Module, watched: _Watched, change: Change | None
+) -> Iterator[None]:
+    """Note what goes into one module, after ``change`` was applied, and out of another."""
 
     def before(
         _module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
     ) -> tuple[tuple[object, ...], dict[str, object]]:
         if change is not None and args and isinstance(args[0], torch.Tensor):
             args = (change(args[0]), *args[1:])
+        images = _listed(args)
+        if change is not None and images is not None:
+            args = ([change(image[None])[0] for image in images], *args[1:])
         watched.enter(args if args else kwargs)
         return args, kwargs
 
     hooks = [
-        network.register_forward_pre_hook(before, with_kwargs=True),
-        network.register_forward_hook(lambda _module, _args, output: watched.leave(output)),
+        entered.register_forward_pre_hook(before, with_kwargs=True),
+        compared.register_forward_hook(lambda _module, _args, output: watched.leave(output)),
     ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _listed(args: object) -> list[torch.Tensor] | None:
+    """Return the images of a call that takes a list of them; None for any other call."""
+    first = args[0] if isinstance(args, tuple) and args else None
+    if not isinstance(first, list) or not first:
+        return None
+    images = [x for x in first if isinstance(x, torch.Tensor) and x.is_floating_point() and x.dim()]
+    return images if len(images) == len(first) else None
 
 
 def _scale(watched: _Watched) -> Scale | None:

@@ -7,6 +7,7 @@ from torch import nn
 from refiner.core.randomness import derive_seed, seeded
 from refiner.data.loaders import generators_of
 from refiner.runs.job import Job
+from refiner.training.detection_task import Detection
 from refiner.training.evaluation import evaluate
 from refiner.training.lightning_task import LightningLoss
 from refiner.training.task import Task
@@ -22,8 +23,11 @@ def has_head(task: Task) -> bool:
 
 
 def scores_outputs(task: Task) -> bool:
-    """Return whether a score needs outputs and targets alone, so that an export has one too."""
-    return not has_head(task) and not isinstance(task, LightningLoss)
+    """Return whether a score needs outputs and targets alone, so that an export has one too.
+
+    An export of a detector takes images of one number and size, and their boxes vary in number.
+    """
+    return not has_head(task) and not isinstance(task, LightningLoss | Detection)
 
 
 def score_network(job: Job, network: nn.Module, task: Task) -> float:

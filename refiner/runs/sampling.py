@@ -8,6 +8,7 @@ import torch
 
 from refiner.core.batches import inputs_and_target
 from refiner.core.contents import Nested, tensors_in
+from refiner.core.detection_batches import is_detection
 from refiner.core.errors import DataError
 from refiner.core.types import Batch, Loader
 from refiner.data.loader_checks import least_batch
@@ -23,6 +24,8 @@ def samples_in(batch: Batch) -> int | None:
     """Return the number of samples of a batch; None where its structure does not tell."""
     if isinstance(batch, torch.Tensor):
         return len(batch) if batch.dim() else None
+    if is_detection(batch):
+        return len(batch[0])
     try:
         _, target = inputs_and_target(batch)
     except DataError:
@@ -35,6 +38,8 @@ def samples_in(batch: Batch) -> int | None:
 def cut(batch: Batch, begin: int, end: int) -> Batch:
     """Return some samples of a batch whose number :func:`samples_in` knows."""
     count = samples_in(batch)
+    if is_detection(batch):
+        return type(batch)(part[begin:end] for part in batch)
 
     def part(value: Nested) -> Nested:
         if isinstance(value, torch.Tensor):

@@ -34,6 +34,8 @@ LOGITS, OWN, ERROR = "logits", "own", "error"
 """Ways to compare outputs: by the divergence of logits, by a task's own divergence, by error."""
 MOST_BATCHES = 64
 """Of how many batches the teacher's outputs are kept at most."""
+MOST_BYTES = 2**31
+"""Memory from which on no more of them are kept; raw maps of a detector may be large."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,12 +112,15 @@ class Agreement:
         self.divergence: Divergence | None = getattr(task, "divergence", None)
         self._targets: dict[int, _Kept] = {}
         """Outputs of the teacher by the ``id`` of the first tensor of a batch."""
+        self._bytes = 0
+        """Memory of these outputs."""
         self._current: _Kept | None = None
         """Of the batch that is being measured; None where nothing of it is kept."""
 
     def forget(self) -> None:
         """Release the kept outputs of the teacher."""
         self._targets.clear()
+        self._bytes = 0
 
     def can_compare(self, model: nn.Module, batch: Batch) -> bool:
         """Return whether the outputs of ``model`` and the teacher can be compared on a batch.
@@ -201,7 +206,7 @@ class Agreement:
             return None
         kept = self._targets.get(id(tensors[0]))
         if kept is None:
-            if len(self._targets) >= MOST_BATCHES:
+            if len(self._targets) >= MOST_BATCHES or self._bytes >= MOST_BYTES:
                 return None
             kept = self._targets[id(tensors[0])] = _Kept(tensors[0])
         kept.calls = 0
@@ -221,6 +226,7 @@ class Agreement:
             inputs=tuple(inputs), structure=structure, versions=_versions(inputs), output=output
         )
         kept.targets[call : call + 1] = [target]
+        self._bytes += sum(tensor.nbytes for tensor in tensors_in(output))
         return output
 
     def _output(self, args: Args, kwargs: Kwargs) -> object:

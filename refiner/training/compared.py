@@ -29,6 +29,16 @@ def compared_network(task: object, model: nn.Module) -> nn.Module:
     return model if chosen is None else chosen(model)
 
 
+def uncompared_parts(task: object, model: nn.Module) -> tuple[str, ...]:
+    """Return the names of modules that neither a comparison nor the score depends on.
+
+    A search could not see what a swap in them costs. A task with a method ``uncompared(model)``
+    names them.
+    """
+    named = getattr(task, "uncompared", None)
+    return () if named is None else tuple(named(model))
+
+
 def outputs_of(output: object) -> list[object]:
     """Return the main output of a model, then further ones of its kind (auxiliary heads)."""
     if isinstance(output, Mapping):  # torchvision's segmentation models, and transformers

@@ -3,7 +3,12 @@
 Average precision sorts the detections of a whole data set by their confidence. Here detections are
 counted in narrow bins of confidence instead. So the counts of batches and of processes can be
 added, and the result differs from the exact one by the order within a bin alone.
+
+ultralytics and COCO read the precision between two recalls in different ways; both are here.
 """
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,13 +21,17 @@ BINS = 1000
 _ROWS = 1 + len(THRESHOLDS)
 """For each bin: the number of detections, then the hits at each threshold."""
 _RECALLS = np.linspace(0, 1, 101)
+COLUMNS = 1 + BINS * _ROWS
+"""Counts of a class."""
+Average: TypeAlias = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
+"""Returns the average precision from recalls, hits and detections, from the surest bin on."""
 
 
 def empty_counts(classes: int) -> torch.Tensor:
     """Return the counts of nothing: for each class the number of true boxes, then the bins, C x (1
     + BINS * 11), in float64.
     """
-    return torch.zeros(classes, 1 + BINS * _ROWS, dtype=torch.float64)
+    return torch.zeros(classes, COLUMNS, dtype=torch.float64)
 
 
 def add_image(
@@ -71,7 +80,30 @@ def _hits(found: torch.Tensor, truth: torch.Tensor, overlap: torch.Tensor) -> to
     return hits
 
 
-def mean_precision(counts: torch.Tensor) -> float:
+def interpolated(recall: np.ndarray, hits: np.ndarray, found: np.ndarray) -> float:
+    """Return the precision over 101 recalls, interpolated as ultralytics does."""
+    some = found > 0
+    if not some.any():
+        return 0.0
+    recall, precision = recall[some], hits[some] / found[some]
+    recall = np.concatenate(([0.0], recall, [recall[-1]], [1.0]))
+    precision = np.concatenate(([1.0], precision, [0.0], [0.0]))
+    return float(np.trapezoid(np.interp(_RECALLS, recall, _envelope(precision)), _RECALLS))
+
+
+def in_steps(recall: np.ndarray, hits: np.ndarray, found: np.ndarray) -> float:
+    """Return the precision over 101 recalls, in steps as pycocotools does."""
+    some = found > 0
+    precision = np.append(_envelope(hits[some] / found[some]), 0.0)
+    return float(precision[np.searchsorted(recall[some], _RECALLS)].mean())
+
+
+def _envelope(precision: np.ndarray) -> np.ndarray:
+    """Return the best precision at a recall or a higher one."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def mean_precision(counts: torch.Tensor, average: Average = interpolated) -> float:
     """Return the mean over thresholds and over the classes that have a true box, 0 to 1."""
     present = counts[:, 0] > 0
     if not bool(present.any()):
@@ -79,20 +111,8 @@ def mean_precision(counts: torch.Tensor) -> float:
     table = counts[present, 1:].view(-1, BINS, _ROWS).flip(1).cumsum(1).numpy()
     true = counts[present, 0].numpy()
     found = [
-        _average(table[c, :, 1 + t] / true[c], table[c, :, 1 + t], table[c, :, 0])
+        average(table[c, :, 1 + t] / true[c], table[c, :, 1 + t], table[c, :, 0])
         for c in range(len(true))
         for t in range(len(THRESHOLDS))
     ]
     return float(np.mean(found))
-
-
-def _average(recall: np.ndarray, hits: np.ndarray, found: np.ndarray) -> float:
-    """Return the precision over 101 recalls, as COCO interpolates it, from the surest bin on."""
-    some = found > 0
-    if not some.any():
-        return 0.0
-    recall, precision = recall[some], hits[some] / found[some]
-    recall = np.concatenate(([0.0], recall, [recall[-1]], [1.0]))
-    precision = np.concatenate(([1.0], precision, [0.0], [0.0]))
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.trapezoid(np.interp(_RECALLS, recall, envelope), _RECALLS))

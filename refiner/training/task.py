@@ -6,6 +6,7 @@ have further methods, for a teacher and for a search that compares outputs:
 - ``run(model, batch)`` calls the model on a batch, and needs no labels.
 - ``compared(output)`` returns the tensor that is compared, for models with outputs of many parts.
 - ``compared_network(model)`` returns the part of the model whose outputs are compared.
+- ``uncompared(model)`` returns the names of modules that no score depends on. They stay.
 - ``divergence(output, target)`` returns how far that tensor is from a teacher's, a scalar.
 - ``fisher_draw(output, generator)`` returns random numbers of its shape, so that a small change
   ``dz`` of the tensor costs ``1/2 E[(r . dz)^2]`` of a sample's divergence.
@@ -22,6 +23,7 @@ from refiner.core.batches import output_and_target, output_of
 from refiner.core.errors import ConfigError
 from refiner.core.types import Batch
 from refiner.training.compared import outputs_of
+from refiner.training.detection_task import Detection
 from refiner.training.labels import (
     as_tensor,
     check_pixels,
@@ -229,6 +231,7 @@ TASKS: dict[str, type[Task]] = {
     "classification": Classification,
     "segmentation": Segmentation,
     "regression": Regression,
+    "detection": Detection,
     "own_loss": OwnLoss,
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+
+from refiner.training.dense_maps import classes_apart, draw_classes, draw_signs, seen_by
 
 
 class BoxMaps:
@@ -28,12 +29,11 @@ class BoxMaps:
         """Return the divergence of maps from a teacher's, a scalar in nats.
 
         It is that of the classes of all anchors, and that of the distances where the teacher sees
-        an object (Zheng et al., Localization Distillation for Dense Object Detection, 2022), over
-        the number of anchors that see one.
+        an object, over the number of anchors that see one (:mod:`refiner.training.dense_maps`).
         """
         (ours, sides), (theirs, target_sides) = self._parts(output), self._parts(target)
-        seen, number = seen_objects(theirs)
-        classes = bernoulli_divergence(ours, theirs)
+        seen, number = seen_by(theirs)
+        classes = classes_apart(ours, theirs)
         if self.bins == 1:  # distances themselves
             apart = (sides - target_sides).square().sum(dim=2)
         else:
@@ -47,16 +47,13 @@ class BoxMaps:
         ``1/2 E[(r . dz)^2]`` of a sample's divergence.
         """
         scores, sides = self._parts(output)
-        seen, number = seen_objects(scores)
-        share = scores.sigmoid()
-        drawn = torch.rand(scores.shape, generator=generator).to(scores)
-        classes = (drawn < share).to(scores) - share
-        uniform = torch.rand(
-            (len(sides), 4, 1, sides.shape[3]), generator=generator
-        ).to(sides)  # fmt: skip
+        seen, number = seen_by(scores)
+        classes = draw_classes(scores, generator)
+        each = torch.Size((len(sides), 4, 1, sides.shape[3]))
         if self.bins == 1:
-            of_sides = ((uniform < 0.5).to(sides) * 2 - 1) * 2**0.5
+            of_sides = draw_signs(each, generator).to(sides)
         else:
+            uniform = torch.rand(each, generator=generator).to(sides)
             of_bins = sides.softmax(dim=2)
             which = (of_bins.cumsum(dim=2) < uniform).sum(dim=2, keepdim=True)
             drawn = torch.zeros_like(sides).scatter_(2, which.clamp(max=self.bins - 1), 1.0)
@@ -74,16 +71,3 @@ class BoxMaps:
         """Return the logits of the classes, and of the distances, N x 4 x bins x anchors."""
         scores, sides = maps.split([self.classes, 4 * self.bins], dim=1)
         return scores, sides.unflatten(1, (4, self.bins))
-
-
-def bernoulli_divergence(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Return the divergence of each logit from a teacher's, in nats."""
-    share = target.sigmoid()
-    apart = share * (F.logsigmoid(target) - F.logsigmoid(logits))
-    return apart + (1 - share) * (F.logsigmoid(-target) - F.logsigmoid(-logits))
-
-
-def seen_objects(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how surely each anchor sees an object, N x anchors, and the sum, 1 at least."""
-    seen = scores.sigmoid().amax(dim=1)
-    return seen, seen.sum().clamp(min=1.0)

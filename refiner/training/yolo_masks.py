@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from refiner.training.yolo_boxes import BoxMaps, bernoulli_divergence, seen_objects
+from refiner.training.dense_maps import classes_apart, seen_by
+from refiner.training.yolo_boxes import BoxMaps
 
 _MOST = 32
 """Anchors of an image whose masks are compared: those that the teacher is surest of."""
@@ -51,7 +52,7 @@ class MaskMaps(BoxMaps):
         chosen, weight = self._chosen(theirs)
         logits = _logits(coefficients, prototypes, chosen)
         target_logits = _logits(target_coefficients, target_prototypes, chosen)
-        apart = bernoulli_divergence(logits, target_logits).sum(dim=2) / _area(target_logits)
+        apart = classes_apart(logits, target_logits).sum(dim=2) / _area(target_logits)
         masks = (weight * apart).sum().clamp(min=0.0)
         return super().divergence(ours, theirs) + masks
 
@@ -90,7 +91,7 @@ class MaskMaps(BoxMaps):
 
     def _chosen(self, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the numbers of the anchors whose masks count, N x chosen, and by how much."""
-        seen, _ = seen_objects(boxes[:, : self.classes])
+        seen, _ = seen_by(boxes[:, : self.classes])
         weight, chosen = seen.topk(min(_MOST, seen.shape[1]), dim=1)
         return chosen, weight / weight.sum().clamp(min=1.0)
 

@@ -461,7 +461,7 @@ BAD = {
         ["NET", "--strategy", "bayes"],
         "auto, controller, informed_controller, milp",
     ),
-    "unknown task": (["NET", "--task", "detection"], "classification, segmentation, regression"),
+    "unknown task": (["NET", "--task", "pose"], "classification, segmentation, regression"),
     "unknown option": (["NET", "--speed", "9"], "--speed"),
     "text for a number": (["NET", "--epochs", "many"], "wants a whole number"),
     "out that holds a run": (["NET", "--out", "taken"], "holds a run already"),

@@ -17,6 +17,7 @@ def test_paths_become_absolute_and_names_stay(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert absolute("net.py:build") == f"{tmp_path / 'net.py'}:build"
     assert absolute("folder:images") == f"folder:{tmp_path / 'images'}"
+    assert absolute("coco:images") == f"coco:{tmp_path / 'images'}"
     assert absolute("timm:resnet18") == "timm:resnet18"
 
 

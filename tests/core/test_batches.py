@@ -10,6 +10,7 @@ from refiner.core.batches import (
     merged,
     of_size,
     pieces,
+    rows_of,
 )
 from refiner.core.contents import tensors_in
 from refiner.core.errors import DataError
@@ -114,3 +115,9 @@ def test_large_batches_come_in_pieces_and_others_whole() -> None:
         (x, torch.tensor(0.0)),
     ):
         assert next(pieces(other, 1)) is other
+
+
+def test_three_images_with_three_boxes_each_are_no_rows() -> None:
+    """Every tensor of such a batch has three rows."""
+    target = {"boxes": torch.rand(3, 4), "labels": torch.ones(3)}
+    assert rows_of(((torch.rand(3, 8, 8),) * 3, (target,) * 3)) is None

@@ -6,7 +6,6 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from refiner.core.errors import DataError
 from refiner.data.loader_checks import (
     check_loader,
-    check_not_detection,
     check_single_samples,
     least_batch,
     no_batch,
@@ -96,9 +95,8 @@ def test_a_norm_that_cannot_train_on_one_sample_is_named_before() -> None:
     check_single_samples(model[:1], loader(9, 4), example)
 
 
-def test_detection_batches_get_a_hint() -> None:
-    batch = ((IMAGE, IMAGE), ({"boxes": IMAGE}, {"boxes": IMAGE}))
-    with pytest.raises(DataError, match=r"detection batches.*task of your own.*example_input"):
-        check_not_detection(batch)
-    for other in ((IMAGE[None], torch.zeros(1)), {"x": IMAGE}, ((IMAGE, IMAGE), torch.zeros(2))):
-        check_not_detection(other)
+def test_the_shortest_batch_of_detection_is_counted_in_images() -> None:
+    def batch(count: int):
+        return (IMAGE,) * count, ({"boxes": torch.zeros(0, 4)},) * count
+
+    assert least_batch([batch(3), batch(2)]) == 2

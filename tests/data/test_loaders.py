@@ -154,3 +154,10 @@ def test_what_cannot_be_split_is_refused_for_its_reason() -> None:
 def test_an_example_comes_from_the_first_batch_that_is_not_empty() -> None:
     batches = [(torch.zeros(0, 2), torch.zeros(0)), (torch.ones(3, 2), torch.zeros(3))]
     assert torch.equal(example_of(batches), torch.ones(2, 2))
+
+
+def test_the_images_of_a_detection_batch_are_one_argument() -> None:
+    images = [torch.rand(3, 8, 8), torch.rand(3, 9, 7), torch.rand(3, 8, 8)]
+    (found,) = example_of([(tuple(images), ({"boxes": 1},) * 3)])
+    assert isinstance(found, list)
+    assert [each.shape for each in found] == [(3, 8, 8), (3, 9, 7)]

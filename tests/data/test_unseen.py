@@ -135,3 +135,8 @@ def test_official_test_sets_are_taken(data, tmp_path, monkeypatch) -> None:
     found = with_test(data, "torchvision:Tiny", root=tmp_path)
     assert torch.cat([y for _, y in found.test]).tolist() == [1, 0]  # by name, not by number
     assert isinstance(found.preprocessing, Preprocessing)
+
+
+def test_the_test_images_of_a_folder_with_boxes_are_its_own(data) -> None:
+    with pytest.raises(DataError, match="Put the test images into `test` of --data"):
+        with_test(data, "coco:scenes")

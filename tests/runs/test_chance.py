@@ -5,6 +5,7 @@ import torch
 
 from refiner.runs.chance import at_chance, chance_of, rises
 from refiner.runs.look import Look
+from refiner.training.detection_task import Detection
 from refiner.training.task import Classification, Regression, Segmentation
 
 
@@ -57,3 +58,11 @@ def test_a_rise_is_great_where_chance_does_not_allow_it() -> None:
     assert rises(object(), look(-2.0), look(-1.0))
     assert not rises(object(), look(-2.0), look(-1.5))
     assert not rises(object(), look(0.5), look(math.nan))
+
+
+def test_a_detector_that_finds_nothing_is_at_chance_and_a_trifle_is_no_rise() -> None:
+    task = Detection()
+    assert at_chance(task, look(0.0))
+    assert not at_chance(task, look(0.01))
+    assert not rises(task, look(0.0), look(0.01))
+    assert rises(task, look(0.0), look(0.2))

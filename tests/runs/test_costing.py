@@ -1,10 +1,11 @@
 import pytest
 import torch
 from models import TinyResNet, batches, images
+from small_detectors import batch, small
 
 import refiner
 from refiner.core.errors import ConfigError
-from refiner.runs.costing import cost_space
+from refiner.runs.costing import cost_space, space_of_run
 from refiner.runs.job import Output, set_up
 from refiner.runs.settings import Settings
 from refiner.training.devices import Devices
@@ -44,3 +45,18 @@ def test_a_budget_leaves_what_keeps_to_it() -> None:
 def test_what_is_out_of_reach_is_refused() -> None:
     with pytest.raises(ConfigError, match="out of reach"):
         costed("macs=1%")
+
+
+def test_what_no_score_depends_on_stays() -> None:
+    """A mask head has convs that would be slots."""
+    job = set_up(
+        small("maskrcnn"), [batch()], [batch()], task="detection", example_input=None, seed=0,
+        devices=Devices.choose("cpu"), output=Output(progress=False),
+    )  # fmt: skip
+    only = ["backbone.second", "roi_heads.mask_head"]
+    space, notes = space_of_run(job, Settings.of({"slots": "conv", "only": only}))
+    assert {slot.name.split(".")[1] for slot in space.slots} == {"second"}
+    assert notes == (
+        "nothing that is scored depends on roi_heads.mask_head, roi_heads.mask_predictor, which "
+        "stays as it is",
+    )

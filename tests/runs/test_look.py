@@ -1,9 +1,11 @@
 import pytest
 import torch
+from small_detectors import batch, small
 from torch import nn
 
 from refiner.core.errors import ConfigError
 from refiner.runs.look import classifies, look_at
+from refiner.training.detection_task import Detection
 from refiner.training.devices import Devices
 from refiner.training.task import Classification, Regression
 
@@ -75,3 +77,22 @@ def test_the_part_that_is_compared_is_looked_at() -> None:
 
     model = nn.Sequential(MODEL, nn.Softmax(1))
     assert look_at(model, [(X, torch.arange(4) % 3)], Inner(), CPU).images == 4
+
+
+def test_a_detector_is_looked_at_before_it_prepares_its_images() -> None:
+    detector = small("ssd")
+    look = look_at(detector, [batch(4), batch(2)], Detection(), CPU)
+    assert look.images == 6
+    assert look.scale is not None
+    assert look.scale.shape == (3, 64, 64)
+    assert 0 <= float(look.scale.low.min()) < float(look.scale.high.max()) <= 1
+    assert look.finite_outputs
+    assert not look.constant
+    seen = []
+    hook = detector.backbone.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    look_at(detector, [batch(4)], Detection(), CPU, lambda x: torch.zeros_like(x))
+    hook.remove()
+    assert len(seen[0].flatten(2).unique(dim=2).flatten(1).unique(dim=0)) == 1, "all images are 0"
+    with torch.no_grad():
+        detector.backbone.second[0][0].weight.fill_(torch.nan)
+    assert not look_at(detector, [batch(4)], Detection(), CPU).finite_outputs

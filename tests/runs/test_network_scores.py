@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from refiner.core.surgery import copied
 from refiner.runs.network_scores import has_head, score_network, score_networks, scores_outputs
+from refiner.training.detection_task import Detection
 from refiner.training.evaluation import evaluate
 from refiner.training.lightning_task import LightningClassification, LightningLoss
 from refiner.training.task import Classification
@@ -61,4 +62,5 @@ def test_exports_are_scored_by_outputs_alone() -> None:
     assert scores_outputs(Classification())
     assert scores_outputs(LightningClassification())
     assert not scores_outputs(LightningLoss())
+    assert not scores_outputs(Detection())
     assert not scores_outputs(HeadTask())

@@ -50,6 +50,18 @@ def test_positional_arguments_and_samples_in_a_list_are_told_apart() -> None:
     assert targets == [{"a": 2}]
 
 
+def test_a_batch_of_three_images_with_three_channels_is_cut_by_images() -> None:
+    images = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 4, 5)
+    for batch in (
+        (tuple(images), ({"boxes": 1}, {"boxes": 2}, {"boxes": 3})),
+        ([*images], [{"boxes": 1}, {"boxes": 2}, {"boxes": 3}]),
+    ):
+        assert samples_in(batch) == 3
+        found, targets = cut(batch, 1, 3)
+        assert [float(image[0, 0, 0]) for image in found] == [1, 2]
+        assert [target["boxes"] for target in targets] == [2, 3]
+
+
 def test_a_sample_holds_parts_up_to_a_number_of_images() -> None:
     parts = sample(loader(300, 100), CPU, images=150)
     assert [samples_in(part) for part in parts] == [64, 36, 50]

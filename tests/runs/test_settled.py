@@ -4,11 +4,13 @@ import pytest
 import torch
 from lightning_modules import trainer, written
 from models import PlainNet
+from small_detectors import batch, small
 
 import refiner
 from refiner.core.errors import ConfigError, DataError
 from refiner.runs.settings import DISTILLED_SEARCH
-from refiner.runs.settled import settled
+from refiner.runs.settled import check_example, settled
+from refiner.training.detection_task import Detection
 from refiner.training.lightning_task import LightningClassification
 
 pytest.importorskip("lightning")
@@ -65,3 +67,22 @@ def test_hooks_that_change_batches_are_refused(lit) -> None:
     loader = lit.DataLoader(lit.dataset(6), 3)
     with pytest.raises(DataError, match="changes batches"):
         settled(changed(), loader, None, None, "classification")
+
+
+def test_a_detector_with_its_batches_brings_its_task() -> None:
+    model, pairs = small("ssd"), [(torch.rand(2, 3, 8, 8), torch.zeros(2))]
+    assert isinstance(settled(model, [batch()], None, None, "classification").task, Detection)
+    assert settled(model, pairs, None, None, "classification").task == "classification"
+    assert settled(PlainNet(), [batch()], None, None, "classification").task == "classification"
+    assert settled(model, [batch()], None, None, "regression").task == "regression"
+
+
+def test_detection_batches_want_a_task_that_reads_them() -> None:
+    example = ([torch.rand(3, 8, 8)] * 2,)
+    for task in (refiner.Classification(), refiner.OwnLoss()):
+        with pytest.raises(DataError, match="--task detection, task='detection'"):
+            check_example(example, task)
+        check_example(torch.rand(2, 3, 8, 8), task)
+    check_example(example, Detection())
+    with pytest.raises(DataError, match="Name the task that reads them"):
+        refiner.refine(PlainNet(), [batch()], [batch()], budget="macs=60%", progress=False)

@@ -169,6 +169,20 @@ def test_what_is_kept_cannot_grow() -> None:
     assert teacher.calls == 2 * (MOST_BATCHES + 2 * 10)
 
 
+def test_large_outputs_are_kept_up_to_a_memory(monkeypatch) -> None:
+    monkeypatch.setattr("refiner.training.agreement.MOST_BYTES", 8)
+    teacher = Counted()
+    agreement = Agreement(Normalises(), teacher)
+    data = [(torch.randn(1, 1), torch.zeros(1, 1)) for _ in range(4)]
+    for _ in range(2):
+        for batch in data:
+            agreement.measure(nn.Identity(), batch)
+    assert len(agreement._targets) < 4
+    agreement.forget()
+    agreement.measure(nn.Identity(), data[0])
+    assert len(agreement._targets) == 1
+
+
 def test_an_input_that_was_written_to_since_is_another_one() -> None:
     teacher, x = Counted(), torch.ones(2, 1)
     agreement = Agreement(Regression(), teacher)

@@ -2,7 +2,13 @@ import pytest
 import torch
 from torch import nn
 
-from refiner.training.compared import compared_network, compared_output, main_output, outputs_of
+from refiner.training.compared import (
+    compared_network,
+    compared_output,
+    main_output,
+    outputs_of,
+    uncompared_parts,
+)
 
 
 @pytest.mark.parametrize("kind", [list, tuple, lambda parts: dict(zip("abc", parts))])
@@ -25,7 +31,12 @@ def test_a_task_may_say_what_is_compared() -> None:
         def compared_network(self, model):
             return model[0]
 
+        def uncompared(self, model):
+            return ["1"]
+
     model = nn.Sequential(nn.Linear(1, 1))
     assert compared_output(Second(), (1, 2)) == 2
     assert compared_network(Second(), model) is model[0]
     assert compared_network(object(), model) is model
+    assert uncompared_parts(Second(), model) == ("1",)
+    assert uncompared_parts(object(), model) == ()

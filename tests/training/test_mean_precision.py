@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from refiner.training.mean_precision import add_image, empty_counts, mean_precision
+from refiner.training.mean_precision import (
+    THRESHOLDS,
+    add_image,
+    empty_counts,
+    in_steps,
+    mean_precision,
+)
 
 PERFECT = 0.995
 """The average precision of a perfect detector, as ultralytics computes it."""
@@ -76,3 +82,89 @@ def test_an_overlap_of_another_kind_may_be_given() -> None:
         counts = empty_counts(1)
         add_image(counts, found, truth, torch.tensor(overlap))
         assert mean_precision(counts) == pytest.approx(expected, abs=0.01)
+
+
+def random_images(count: int = 40, classes: int = 3) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return detections and true boxes of images; some are shaken, some of another class."""
+    rng, images = np.random.default_rng(0), []
+    for _ in range(count):
+        corner = rng.uniform(0, 50, (6, 2))
+        boxes = np.concatenate([corner, corner + rng.uniform(10, 30, (6, 2))], 1)
+        labels = rng.integers(classes, size=6)
+        claimed = np.where(rng.uniform(size=6) < 0.8, labels, rng.integers(classes, size=6))
+        shaken = boxes + rng.normal(0, 2, boxes.shape)
+        found = np.c_[shaken, rng.uniform(size=6), claimed]
+        images.append((torch.tensor(found).float(), torch.tensor(np.c_[boxes, labels]).float()))
+    return images
+
+
+def by_coco(images: list[tuple[torch.Tensor, torch.Tensor]], classes: int = 3) -> float:
+    """Return mAP50-95 as COCO defines it, in plain loops and without bins."""
+    precisions = []
+    for c in range(classes):
+        rows = sorted(
+            ((float(row[4]), i, row) for i, (found, _) in enumerate(images)
+             for row in found if row[5] == c),
+            key=lambda each: -each[0],
+        )  # fmt: skip
+        true = [truth[truth[:, 4] == c] for _, truth in images]
+        for threshold in THRESHOLDS.tolist():
+            free = [set(range(len(each))) for each in true]
+            hits = []
+            for _, i, row in rows:
+                overlaps = {j: overlap(row, true[i][j]) for j in free[i]}
+                best = max(overlaps, key=overlaps.get, default=None)
+                hits.append(best is not None and overlaps[best] >= threshold)
+                if hits[-1]:
+                    free[i].discard(best)
+            recall = np.cumsum(hits) / sum(map(len, true))
+            precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+            precisions += [max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)]
+    return float(np.mean(precisions))
+
+
+def overlap(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the intersection over union of two boxes."""
+    low, high = torch.maximum(first[:2], second[:2]), torch.minimum(first[2:4], second[2:4])
+    common = float((high - low).clamp(min=0).prod())
+    areas = [float((box[2] - box[0]) * (box[3] - box[1])) for box in (first, second)]
+    return common / (sum(areas) - common)
+
+
+def counts_of(images: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    counts = empty_counts(3)
+    for found, truth in images:
+        add_image(counts, found, truth)
+    return counts
+
+
+def test_in_steps_it_is_that_of_coco_within_a_bin() -> None:
+    images = random_images()
+    exact = by_coco(images)
+    assert 0.1 < exact < 0.9
+    assert mean_precision(counts_of(images), in_steps) == pytest.approx(exact, abs=0.003)
+
+
+def test_in_steps_a_perfect_detector_scores_one_and_half_of_the_boxes_half() -> None:
+    found, truth = [[*SQUARE, 0.9, 0.0]], [[*SQUARE, 0.0], [*CIRCLE, 0.0]]
+    counts = empty_counts(2)
+    add_image(counts, torch.tensor(found), torch.tensor(truth[:1]))
+    assert mean_precision(counts, in_steps) == 1.0
+    counts = empty_counts(2)
+    add_image(counts, torch.tensor(found), torch.tensor(truth))
+    assert mean_precision(counts, in_steps) == pytest.approx(51 / 101), "recalls of 0 to 0.5"
+    add_image(counts, torch.zeros(0, 6), torch.tensor([[*SQUARE, 1.0]]))
+    assert mean_precision(counts, in_steps) == pytest.approx(51 / 202), "nothing of a class"
+
+
+def test_in_steps_it_is_that_of_torchmetrics() -> None:
+    pytest.importorskip("pycocotools")
+    detection = pytest.importorskip("torchmetrics.detection")
+    judge, images = detection.MeanAveragePrecision(), random_images()
+    for found, truth in images:
+        judge.update(
+            [{"boxes": found[:, :4], "scores": found[:, 4], "labels": found[:, 5].long()}],
+            [{"boxes": truth[:, :4], "labels": truth[:, 4].long()}],
+        )
+    expected = float(judge.compute()["map"])
+    assert mean_precision(counts_of(images), in_steps) == pytest.approx(expected, abs=0.003)

@@ -114,7 +114,7 @@ def test_r2_by_hand() -> None:
 def test_tasks_are_made_by_name_and_checked() -> None:
     assert isinstance(make_task("segmentation"), Segmentation)
     with pytest.raises(ConfigError, match="classification, segmentation, regression"):
-        make_task("detection")
+        make_task("no such task")
     for bad, message in (
         (object(), "lacks loss, measure, score, metric"),
         (Regression, "is the class Regression"),

@@ -4,13 +4,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from refiner.training.yolo_boxes import BoxMaps, bernoulli_divergence
+from refiner.training.dense_maps import classes_apart
+from refiner.training.yolo_boxes import BoxMaps
 
 
 def test_the_divergence_is_that_of_each_share() -> None:
     expected = 0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8)
     logit = torch.tensor(math.log(0.2 / 0.8))
-    found = bernoulli_divergence(logit, torch.tensor(0.0))
+    found = classes_apart(logit, torch.tensor(0.0))
     assert float(found) == pytest.approx(expected)
 
 
