@@ -165,10 +165,12 @@ def _read(file: Path, size: tuple[int, int] | None) -> torch.Tensor:
     Raises:
         DataError: it has another size either way.
     """
-    for upright in (True, False):
-        image = decode_image(str(file), ImageReadMode.RGB, apply_exif_orientation=upright)
-        if size is None or image.shape[1:] == size:
-            return image
+    image: torch.Tensor = decode_image(str(file), ImageReadMode.RGB, apply_exif_orientation=True)
+    if size is None or image.shape[1:] == size:
+        return image
+    stored: torch.Tensor = decode_image(str(file), ImageReadMode.RGB)
+    if stored.shape[1:] == size:
+        return stored
     height, width = image.shape[1:]
     raise DataError(
         f"{file} has {width} x {height} pixels, and {FILE} says {size[1]} x {size[0]}, so boxes "

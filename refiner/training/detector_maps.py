@@ -117,7 +117,7 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, count) in zip(norms, kept, strict=True):
             norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
+            if norm.num_batches_tracked is not None and count is not None:
                 norm.num_batches_tracked.fill_(count)
 
 
