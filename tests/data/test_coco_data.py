@@ -70,6 +70,33 @@ def test_training_images_are_flipped_with_their_boxes(tmp_path) -> None:
     assert seen == {2, 17}
 
 
+@pytest.mark.parametrize(("size", "shape"), [((20, 12), (12, 20)), ((12, 20), (20, 12))])
+def test_an_image_is_turned_only_where_its_boxes_are(tmp_path, size, shape) -> None:
+    folder = part(tmp_path / "val")
+    turned = Image.Exif()
+    turned[0x0112] = 6  # upright, it is 12 wide and 20 high
+    Image.new("RGB", (20, 12)).save(folder / "0.png", exif=turned)
+    document = json.loads((folder / FILE).read_text())
+    document["images"][0] |= {"width": size[0], "height": size[1]}
+    (folder / FILE).write_text(json.dumps(document))
+    assert CocoImages(folder, train=False)[0][0].shape[1:] == shape
+
+
+def test_a_size_or_a_category_that_does_not_fit_is_named(tmp_path) -> None:
+    for name in ("train", "val"):
+        part(tmp_path / name)
+    file = tmp_path / "val" / FILE
+    whole = json.loads(file.read_text())
+    whole["images"][0] |= {"width": 200, "height": 120}
+    file.write_text(json.dumps(whole))
+    with pytest.raises(DataError, match=r"0\.png has 20 x 12 pixels, and .* says 200 x 120"):
+        CocoImages(tmp_path / "val", train=False)[0]
+    whole["categories"][0]["name"] = "dog"
+    file.write_text(json.dumps(whole))
+    with pytest.raises(DataError, match="category 1 is 'cat' in train and 'dog' in val"):
+        coco_data(str(tmp_path), batch_size=2, limit=None, seed=0)
+
+
 def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
     def load():
         return coco_data(str(tmp_path), batch_size=2, limit=None, seed=0)
@@ -86,6 +113,7 @@ def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
         ({"annotations": []}, "has no box"),
         ({"annotations": [{"bbox": [1, 2, 3]}]}, "is not valid COCO JSON"),
         ({"annotations": [{**whole["annotations"][0], "category_id": 2}]}, "no category 2"),
+        ({"annotations": [{**whole["annotations"][0], "image_id": 9}]}, "there is no image 9"),
         ({"categories": [*whole["categories"], {"id": 10**7, "name": "x"}]}, "out of range"),
     ):
         file.write_text(json.dumps({**whole, **change}))

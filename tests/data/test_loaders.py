@@ -158,6 +158,8 @@ def test_an_example_comes_from_the_first_batch_that_is_not_empty() -> None:
 
 def test_the_images_of_a_detection_batch_are_one_argument() -> None:
     images = [torch.rand(3, 8, 8), torch.rand(3, 9, 7), torch.rand(3, 8, 8)]
+    stacked = torch.rand(3, 3, 8, 8)
+    assert torch.equal(example_of([(stacked, [{"boxes": 1}] * 3)]), stacked[:2])
     (found,) = example_of([(tuple(images), ({"boxes": 1},) * 3)])
     assert isinstance(found, list)
     assert [each.shape for each in found] == [(3, 8, 8), (3, 9, 7)]

@@ -87,3 +87,18 @@ def test_the_grid_covers_an_image() -> None:
     assert boxes[0].tolist() == [0, 0, 20, 40]
     assert boxes[-1].tolist() == [35, 70, 40, 80]
     assert bool((boxes[:, 2:] > boxes[:, :2]).all())
+
+
+def test_the_grid_leaves_the_statistics_of_a_box_head_alone() -> None:
+    model = small("fasterrcnn")
+    head = model.roi_heads.box_head
+    width = model.roi_heads.box_predictor.cls_score.in_features
+    model.roi_heads.box_head = torch.nn.Sequential(head, torch.nn.BatchNorm1d(width)).train()
+    before = {
+        name: value.clone() for name, value in model.roi_heads.box_head[1].state_dict().items()
+    }
+    norm = model.roi_heads.box_head[1]
+    maps = RawMaps(model)(prepared(model))
+    maps.sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+    assert norm.momentum == 0.1
