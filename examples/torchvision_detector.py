@@ -2,7 +2,7 @@
 
     python examples/torchvision_detector.py
 
-The images show wide and high boxes on noise. The detector is an SSD with a small backbone.
+The images show wide or tall boxes on noise. The detector is an SSD with a small backbone.
 """
 
 from collections import OrderedDict

@@ -1,7 +1,7 @@
 """Data for detection in COCO's format: for each part, images and one JSON file of their boxes.
 
 Roboflow exports it so: folders ``train``, ``valid`` and ``test``, each with its images and a file
-``_annotations.coco.json``. Labels are the category ids as they are, as in torchvision's references.
+``_annotations.coco.json``. Labels are the category ids, unchanged, as in torchvision's references.
 """
 
 import json
@@ -35,7 +35,8 @@ def coco_data(folder: str, *, batch_size: int, limit: int | None, seed: int) -> 
     Args:
         folder: with the parts.
         batch_size: images of a batch.
-        limit: use this many training images at most, and as many of other parts, but a thousand.
+        limit: use this many training images at most, and as many of other parts, or 1000 if that
+            is more.
         seed: fixes the choice of ``limit``.
 
     Raises:
@@ -81,7 +82,7 @@ class CocoImages(Dataset[_Item]):
 
     Args:
         folder: with images and :data:`FILE`.
-        train: flip images at random, and leave boxes of crowds out. Other parts mark these.
+        train: flip images at random, and leave boxes of crowds out. Other parts keep them, marked.
     """
 
     def __init__(self, folder: Path, *, train: bool) -> None:

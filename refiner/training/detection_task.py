@@ -245,7 +245,7 @@ def _in_own_precision(images: Sequence[torch.Tensor]) -> torch.autocast:
 
 
 def _surest(found: _Target) -> torch.Tensor:
-    """Return the surest detections of each class in an image, M x 6, as they are counted."""
+    """Return the most confident detections of each class in an image, M x 6."""
     rows = torch.cat([found["boxes"], found["scores"][:, None], found["labels"][:, None]], dim=1)
     rows = rows[found["scores"].argsort(descending=True, stable=True)]
     return torch.cat([rows[:0], *(rows[rows[:, 5] == c][:_MOST] for c in rows[:, 5].unique())])

@@ -34,7 +34,7 @@ _NEAR_ONE = -1e-6
 
 
 class RawMaps(nn.Module):
-    """The part of a detector from its backbone to its heads; its output are the raw maps.
+    """The part of a detector from its backbone to its heads; its output is the raw maps.
 
     It takes images N x 3 x H x W as the detector's ``transform`` prepares them. Its hooks run in
     each forward pass of the detector as well, though nothing calls this module then.
