@@ -3,7 +3,6 @@
 Nothing is downloaded, and no code of the folder runs: its config names a class of the package.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeGuard
 from torch import nn
 
 from refiner.core.errors import ModelError, RefinerError, one_line
+from refiner.core.files import read_json
 from refiner.core.types import ARCHITECTURE_KEY
 
 SOURCE = "transformers:"
@@ -76,7 +76,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             "downloaded."
         )
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file, finite=False)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {one_line(error, 150)}") from error
     if not isinstance(document, dict):
@@ -153,7 +153,7 @@ def _noted_preprocessing(folder: Path) -> dict[str, Any] | None:
     """
     file = folder / _PREPROCESSOR
     try:
-        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        noted = read_json(file, finite=False) if file.is_file() else None
     except (OSError, ValueError):
         return None
     if not isinstance(noted, dict) or _is_unusual(noted):

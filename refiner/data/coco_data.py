@@ -113,11 +113,12 @@ class CocoImages(Dataset[_Item]):
         kind, crowd = int(annotation["category_id"]), int(annotation.get("iscrowd") or 0)
         if kind not in self.categories:
             raise ValueError(f"there is no category {kind}")
-        if int(annotation["image_id"]) not in self.boxes:
-            raise ValueError(f"there is no image {annotation['image_id']}")
+        image = int(annotation["image_id"])
+        if image not in self.boxes:
+            raise ValueError(f"there is no image {image}")
         if width > 0 and height > 0 and not (self.train and crowd):
             row = [x, y, x + width, y + height, kind, crowd]
-            self.boxes[int(annotation["image_id"])].append(row)
+            self.boxes[image].append(row)
 
     def limit(self, most: int | None, seed: int) -> None:
         """Keep at most this many images, chosen by the seed."""
@@ -199,17 +200,16 @@ def _found(folder: Path, names: tuple[str, ...]) -> Path | None:
 def _document(file: Path) -> dict[str, Any]:
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read: {one_line(error, 100)}") from error
     if not isinstance(document, dict):
         raise DataError(f"{file} holds no annotations in COCO's format.")
     return document
 
 
-def _class_names(categories: Mapping[int, str]) -> tuple[str, ...]:
+def _class_names(categories: dict[int, str]) -> tuple[str, ...]:
     """Return a name for each label from 0 to the largest."""
     if not categories or min(categories) < 0 or max(categories) > _MOST:
         raise DataError("the category ids are out of range. Number them from 1.")
-    unused = {0: "background"}
-    names = {i: categories.get(i, unused.get(i, f"unused {i}")) for i in range(max(categories) + 1)}
-    return tuple(names.values())
+    unused = {i: f"unused {i}" for i in range(max(categories) + 1)}
+    return tuple((unused | {0: "background"} | categories).values())

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from refiner.training.dense_maps import classes_apart, seen_by
+from refiner.training.dense_maps import classes_apart, draw_classes, seen_by
 from refiner.training.yolo_boxes import BoxMaps
 
 _MOST = 32
@@ -63,10 +63,8 @@ class MaskMaps(BoxMaps):
         maps, coefficients, prototypes = self._split(output)
         chosen, weight = self._chosen(maps)
         logits = _logits(coefficients, prototypes, chosen)
-        share = logits.sigmoid()
-        uniform = torch.rand(logits.shape, generator=generator).to(logits)
         scale = (len(output) * weight / _area(logits)).sqrt()
-        drawn = ((uniform < share).to(logits) - share) * scale[:, :, None]  # N x chosen x pixels
+        drawn = draw_classes(logits, generator) * scale[:, :, None]  # N x chosen x pixels
         of_chosen = torch.einsum("nap,nkp->nka", drawn, prototypes)
         of_coefficients = torch.zeros_like(coefficients).scatter_(
             2, _spread(chosen, coefficients), of_chosen

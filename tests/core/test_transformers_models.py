@@ -95,6 +95,7 @@ def test_what_is_no_folder_of_transformers_is_named(folder, tmp_path) -> None:
     config = json.loads((folder / "config.json").read_text())
     for wrong, said in (
         ("{", "cannot be read"),
+        ("[" * 10**5, "cannot be read"),
         ("[]", "holds no config"),
         (json.dumps(config | {"architectures": ["os"]}), "the class 'os'"),
         (json.dumps(config | {"attn_implementation": "some/kernel"}), "code from elsewhere"),

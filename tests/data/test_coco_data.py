@@ -119,7 +119,12 @@ def test_what_is_missing_or_wrong_is_named(tmp_path) -> None:
         file.write_text(json.dumps({**whole, **change}))
         with pytest.raises(DataError, match=message):
             load()
-    for text, message in (("{", "cannot be read"), ("[]", "no annotations in COCO's format")):
+    deep = "[" * 10**5
+    for text, message in (
+        ("{", "cannot be read"),
+        (deep, "cannot be read"),
+        ("[]", "no annotations in COCO's format"),
+    ):
         file.write_text(text)
         with pytest.raises(DataError, match=message):
             load()
